@@ -1,0 +1,29 @@
+"""Transposed convolution as a first-class, accelerated operator: gather and scatter, on CPU and GPU.
+
+The functions take and return arrays of the caller's own kind:
+
+>>> import numpy as np
+>>> import gpu_transconv as gtc
+>>> x = np.ones((1, 8, 16, 16), np.float32)
+>>> weight = np.ones((8, 4, 4, 4), np.float32)
+>>> gtc.conv_transpose2d(x, weight, stride=2, padding=1).shape
+(1, 4, 32, 32)
+"""
+
+from .api import conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from .dispatch import backends
+from .errors import BackendUnavailableError
+from .settings import use
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendUnavailableError",
+    "__version__",
+    "backends",
+    "conv_transpose",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "use",
+]

@@ -1,0 +1,278 @@
+"""The public functions: validate, plan, select, launch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .arrays import Array, as_contiguous, check_activation, check_arrays, check_out, empty_output
+from .dispatch import select
+from .params import Params, check_shapes, make_params
+from .plan import Plan, make_plan
+from .settings import AUTO, HIGHEST, Settings, resolve
+
+IntOrInts = Any
+
+
+def _run(
+    ndim: int,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    out: Array | None,
+    settings: Settings,
+    **geometry: Any,
+) -> Array:
+    params = make_params(ndim, **geometry)
+    plan = plan_arrays(params, x, weight, bias)
+    choice = select(plan, settings)
+    return launch(choice.implementation.launch, plan, x, weight, bias, out)
+
+
+def plan_arrays(params: Params, x: Array, weight: Array, bias: Array | None) -> Plan:
+    """Check the arrays against `params` and each other, and return the plan."""
+    dtype = check_arrays(x, weight, bias)
+    check_activation(params.activation, dtype)
+    check_shapes(params, x.shape, weight.shape, None if bias is None else bias.shape)
+    return make_plan(params, x.shape, weight.shape, dtype, bias is not None)
+
+
+def launch(run: Any, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array | None) -> Array:
+    """Run a kernel into `out`, or into a buffer first where `out` is not contiguous or overlaps an input."""
+    inputs = [None if array is None else as_contiguous(array) for array in (x, weight, bias)]
+    if out is not None:
+        check_out(out, plan)
+    direct = out is not None and as_contiguous(out) is out
+    if direct and not any(array is not None and np.may_share_memory(out, array) for array in inputs):
+        run(plan, *inputs, out)
+        return out  # type: ignore[return-value]
+    result = empty_output(plan)
+    run(plan, *inputs, result)
+    if out is None:
+        return result
+    np.copyto(out, result)
+    return out
+
+
+def conv_transpose1d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: IntOrInts = 1,
+    padding: Any = 0,
+    output_padding: IntOrInts = 0,
+    groups: int = 1,
+    dilation: IntOrInts = 1,
+    *,
+    output_size: IntOrInts | None = None,
+    data_format: str = "channels_first",
+    activation: Any = None,
+    precision: str = HIGHEST,
+    deterministic: bool | None = None,
+    formulation: str = AUTO,
+    backend: str = AUTO,
+    out: Array | None = None,
+) -> Array:
+    """Transposed convolution over one spatial axis.
+
+    Same as `conv_transpose`, with the argument order of ``torch.nn.functional.conv_transpose1d``.
+
+    Examples
+    --------
+    >>> import numpy as np, gpu_transconv as gtc
+    >>> gtc.conv_transpose1d(np.array([[[1., 10.]]]), np.array([[[1., 2., 3.]]]), stride=2)
+    array([[[ 1.,  2., 13., 20., 30.]]])
+    """
+    return _run(
+        1, x, weight, bias, out, resolve(backend, formulation, deterministic, precision),
+        stride=stride, padding=padding, output_padding=output_padding, output_size=output_size, dilation=dilation,
+        groups=groups, data_format=data_format, activation=activation,
+    )  # fmt: skip
+
+
+def conv_transpose2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: IntOrInts = 1,
+    padding: Any = 0,
+    output_padding: IntOrInts = 0,
+    groups: int = 1,
+    dilation: IntOrInts = 1,
+    *,
+    output_size: IntOrInts | None = None,
+    data_format: str = "channels_first",
+    activation: Any = None,
+    precision: str = HIGHEST,
+    deterministic: bool | None = None,
+    formulation: str = AUTO,
+    backend: str = AUTO,
+    out: Array | None = None,
+) -> Array:
+    """Transposed convolution over two spatial axes.
+
+    Same as `conv_transpose`, with the argument order of ``torch.nn.functional.conv_transpose2d``.
+
+    Examples
+    --------
+    >>> import numpy as np, gpu_transconv as gtc
+    >>> gtc.conv_transpose2d(np.array([[[[1., 2.]]]]), np.ones((1, 1, 2, 2)), stride=2)
+    array([[[[1., 1., 2., 2.],
+             [1., 1., 2., 2.]]]])
+    """
+    return _run(
+        2, x, weight, bias, out, resolve(backend, formulation, deterministic, precision),
+        stride=stride, padding=padding, output_padding=output_padding, output_size=output_size, dilation=dilation,
+        groups=groups, data_format=data_format, activation=activation,
+    )  # fmt: skip
+
+
+def conv_transpose3d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: IntOrInts = 1,
+    padding: Any = 0,
+    output_padding: IntOrInts = 0,
+    groups: int = 1,
+    dilation: IntOrInts = 1,
+    *,
+    output_size: IntOrInts | None = None,
+    data_format: str = "channels_first",
+    activation: Any = None,
+    precision: str = HIGHEST,
+    deterministic: bool | None = None,
+    formulation: str = AUTO,
+    backend: str = AUTO,
+    out: Array | None = None,
+) -> Array:
+    """Transposed convolution over three spatial axes.
+
+    Same as `conv_transpose`, with the argument order of ``torch.nn.functional.conv_transpose3d``.
+
+    Examples
+    --------
+    >>> import numpy as np, gpu_transconv as gtc
+    >>> gtc.conv_transpose3d(np.ones((1, 1, 2, 3, 4)), np.ones((1, 5, 2, 2, 2)), stride=2).shape
+    (1, 5, 4, 6, 8)
+    """
+    return _run(
+        3, x, weight, bias, out, resolve(backend, formulation, deterministic, precision),
+        stride=stride, padding=padding, output_padding=output_padding, output_size=output_size, dilation=dilation,
+        groups=groups, data_format=data_format, activation=activation,
+    )  # fmt: skip
+
+
+def conv_transpose(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    stride: IntOrInts = 1,
+    padding: Any = 0,
+    output_padding: IntOrInts = 0,
+    groups: int = 1,
+    dilation: IntOrInts = 1,
+    output_size: IntOrInts | None = None,
+    data_format: str = "channels_first",
+    activation: Any = None,
+    precision: str = HIGHEST,
+    deterministic: bool | None = None,
+    formulation: str = AUTO,
+    backend: str = AUTO,
+    out: Array | None = None,
+) -> Array:
+    """Transposed convolution over 1, 2 or 3 spatial axes: the adjoint of a strided cross-correlation.
+
+    Every input element multiplies the filter and adds it into the output at ``i*stride - padding``::
+
+        y[n, co, o] = bias[co] + sum over ci, i, k with o = i*stride - low + k*dilation of x[n, ci, i] * weight[ci, co', k]
+        out = (in - 1)*stride - low - high + dilation*(kernel - 1) + 1 + output_padding          (per axis)
+
+    where ``co'`` counts inside the group.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, Cin, *spatial) or (Cin, *spatial)
+        Input; with ``data_format="channels_last"`` the channels are the last axis. Any strides. One of the dtypes
+        float16, bfloat16 (of ml_dtypes), float32, float64, complex64, complex128, int32, int64.
+    weight : ndarray, shape (Cin, Cout // groups, *kernel)
+        Filters, in x's dtype. The number of spatial axes is ``weight.ndim - 2``.
+    bias : ndarray, shape (Cout,), optional
+        Added to every output element, in x's dtype.
+    stride, dilation : int or sequence of int
+        At least 1; one for all axes or one per axis.
+    padding : int, sequence of int, sequence of (int, int), "valid" or "same"
+        Elements cut from the ends of each axis of the result: both ends alike, or (low, high). ``"valid"`` cuts none;
+        ``"same"`` gives ``out = in*stride``, an odd surplus cut at the high end.
+    output_padding : int or sequence of int
+        Elements added at the high end, smaller than the larger of stride and dilation.
+    groups : int
+        Number of channel groups; divides Cin.
+    output_size : int or sequence of int, optional
+        Spatial output sizes, instead of `output_padding`.
+    data_format : {"channels_first", "channels_last"}
+        Layout of x and of the result.
+    activation : str or ("leaky_relu", float), optional
+        One of relu, leaky_relu (slope 0.01), tanh, sigmoid, silu, gelu (tanh form), applied to the sum. Integers
+        take relu; complex numbers tanh, sigmoid and silu.
+    precision : {"highest", "tf32"}
+        Whether tensor cores may round float32 operands to TF32. float16 and bfloat16 always accumulate in float32
+        and round once.
+    deterministic : bool, optional
+        True asks for bitwise repeatable results. All CPU kernels are, for any number of threads.
+    formulation : {"auto", "gather", "scatter"}
+        Whether each output collects its contributions, or each input stamps its filter into the output.
+    backend : {"auto", "cpu", "numba-cuda", "cupy", "reference"}
+        Where to run; a backend asked for by name runs or raises.
+    out : ndarray, optional
+        Array of the result's shape and dtype to fill; it may overlap the inputs.
+
+    Returns
+    -------
+    ndarray
+        The result, without a batch axis where x has none; `out` where it is given.
+
+    Raises
+    ------
+    ValueError
+        If a shape or a geometry argument is invalid.
+    TypeError
+        If dtypes differ or are not supported, or an argument is no array.
+    BackendUnavailableError
+        If the backend asked for cannot run here.
+    MemoryError
+        If the result is larger than the machine's memory.
+
+    References
+    ----------
+    V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285 (2016), section 4.
+
+    Examples
+    --------
+    One activation stamps the filter; two stamps overlap and add.
+
+    >>> import numpy as np, gpu_transconv as gtc
+    >>> stamp = np.array([[[1., 2., 3., 4.]]])
+    >>> gtc.conv_transpose(np.array([[[0., 1., 0.]]]), stamp, stride=2)
+    array([[[0., 0., 1., 2., 3., 4., 0., 0.]]])
+    >>> gtc.conv_transpose(np.array([[[1., 1., 0.]]]), stamp, stride=2)
+    array([[[1., 2., 4., 6., 3., 4., 0., 0.]]])
+    """
+    ndim = infer_ndim(weight)
+    return _run(
+        ndim, x, weight, bias, out, resolve(backend, formulation, deterministic, precision),
+        stride=stride, padding=padding, output_padding=output_padding, output_size=output_size, dilation=dilation,
+        groups=groups, data_format=data_format, activation=activation,
+    )  # fmt: skip
+
+
+def infer_ndim(weight: Any) -> int:
+    """Count the spatial axes of `weight`, which must be 1, 2 or 3."""
+    shape = getattr(weight, "shape", None)
+    if shape is None:
+        raise TypeError(f"weight must be an array, got {type(weight).__name__}")
+    if not 3 <= len(shape) <= 5:
+        raise ValueError(f"weight must have 3, 4 or 5 axes (Cin, Cout // groups, *kernel), got shape {tuple(shape)}")
+    return len(shape) - 2

@@ -1,0 +1,1 @@
+"""The definition as a backend, so that it can be asked for by name."""

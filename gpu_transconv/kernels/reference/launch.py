@@ -1,0 +1,41 @@
+"""Launch the definition from a plan."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from ...arrays import Array
+from ...plan import Axis, Plan
+from ...reference import conv_transpose
+
+
+def _launch(formulation: str, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array) -> None:
+    axes = plan.axes[3 - plan.ndim :]
+    cuts = [_cut(axis) for axis in axes]
+    result = conv_transpose(
+        x[None] if plan.unbatched else x,
+        weight,
+        bias,
+        stride=[axis.stride for axis in axes],
+        dilation=[axis.dilation for axis in axes],
+        padding=[(axis.pad_low, high) for axis, (high, _) in zip(axes, cuts, strict=True)],
+        output_padding=[extra for _, extra in cuts],
+        groups=plan.groups,
+        channels_last=plan.channels_last,
+        activation=plan.activation,
+        slope=plan.slope,
+        formulation=formulation,
+    )
+    np.copyto(out, result.reshape(plan.output_shape))
+
+
+def _cut(axis: Axis) -> tuple[int, int]:
+    """What to cut from the high end, and what to add to it, to arrive at the planned output size."""
+    surplus = (axis.size - 1) * axis.stride + axis.dilation * (axis.kernel - 1) + 1 - axis.pad_low - axis.output_size
+    return max(surplus, 0), max(-surplus, 0)
+
+
+launch_gather = partial(_launch, "gather")
+launch_scatter = partial(_launch, "scatter")
