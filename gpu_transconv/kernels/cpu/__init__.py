@@ -1,0 +1,1 @@
+"""The CPU backend: Numba kernels, parallel, bitwise repeatable for any number of threads."""

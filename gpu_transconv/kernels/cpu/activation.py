@@ -1,0 +1,61 @@
+"""The fused activations, typed by the element: real numbers take all, integers relu, complex the analytic ones."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+from ...params import ACTIVATIONS
+
+#: Activation name -> the number by which kernels know it.
+CODES: dict[str | None, int] = {None: 0, **{name: code for code, name in enumerate(ACTIVATIONS, 1)}}
+_RELU, _LEAKY_RELU, _TANH, _SIGMOID, _SILU, _GELU = range(1, 7)
+
+
+def activate(v: Any, code: Any, slope: Any) -> Any:
+    """Apply activation `code` to one element; only for use inside kernels."""
+    raise NotImplementedError
+
+
+@overload(activate, inline="never")
+def _activate(v: Any, code: Any, slope: Any) -> Any:  # noqa: ARG001
+    if isinstance(v, types.Integer):
+        return _integer
+    return _complex if isinstance(v, types.Complex) else _real
+
+
+def _integer(v: Any, code: Any, slope: Any) -> Any:  # noqa: ARG001
+    return type(v)(0) if code and v < 0 else v
+
+
+def _real(v: Any, code: Any, slope: Any) -> Any:
+    if code == 0:
+        return v
+    if code == _RELU:
+        return type(v)(0) if v < 0 else v
+    if code == _LEAKY_RELU:
+        return type(v)(v * slope) if v < 0 else v
+    wide = float(v)
+    if code == _TANH:
+        wide = math.tanh(wide)
+    elif code == _SIGMOID:
+        wide = 0.5 + 0.5 * math.tanh(0.5 * wide)
+    elif code == _SILU:
+        wide *= 0.5 + 0.5 * math.tanh(0.5 * wide)
+    elif code == _GELU:
+        wide *= 0.5 + 0.5 * math.tanh(0.7978845608028654 * (wide + 0.044715 * wide * wide * wide))
+    return type(v)(wide)
+
+
+def _complex(v: Any, code: Any, slope: Any) -> Any:  # noqa: ARG001
+    if code == _TANH:
+        return type(v)(np.tanh(v))
+    if code == _SIGMOID:
+        return type(v)(0.5 + 0.5 * np.tanh(0.5 * v))
+    if code == _SILU:
+        return type(v)(v * (0.5 + 0.5 * np.tanh(0.5 * v)))
+    return v

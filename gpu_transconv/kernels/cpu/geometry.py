@@ -1,0 +1,86 @@
+"""A plan as numbers and small tables: what the compiled kernels read, so that a new shape compiles nothing."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...plan import Axis, Plan
+from .activation import CODES
+
+Table = NDArray[np.int64]
+
+
+class Geometry(NamedTuple):
+    """Sizes, and per axis (d, h, w) the tables of `gpu_transconv.plan` by tap. Strides count elements of flat arrays."""
+
+    batch: int
+    cin: int  # per group
+    cout: int  # per group
+    groups: int
+    in_d: int
+    in_h: int
+    in_w: int
+    out_d: int
+    out_h: int
+    out_w: int
+    kernel_d: int
+    kernel_h: int
+    kernel_w: int
+    stride_d: int
+    stride_h: int
+    stride_w: int
+    x_batch: int
+    x_channel: int
+    x_pixel: int
+    y_batch: int
+    y_channel: int
+    y_pixel: int
+    activation: int
+    slope: float
+    phase_d: Table  # by tap: phase it belongs to
+    phase_h: Table
+    phase_w: Table
+    shift_d: Table  # by tap: input index minus output block
+    shift_h: Table
+    shift_w: Table
+    offsets_w: Table  # the phases that have taps, in order
+    rank_w: Table  # by tap: position of its phase in offsets_w
+
+
+@lru_cache(maxsize=256)
+def make_geometry(plan: Plan) -> Geometry:
+    """Lay the plan out for the kernels; cached, like the plan."""
+    inputs, outputs = int(np.prod(plan.in_spatial)), int(np.prod(plan.out_spatial))
+    cin, cout = plan.in_channels, plan.out_channels
+    phases, shifts = zip(*(_tap_tables(axis) for axis in plan.axes), strict=True)
+    offsets_w, rank_w = np.unique(phases[2], return_inverse=True)
+    return Geometry(
+        plan.batch,
+        cin // plan.groups,
+        cout // plan.groups,
+        plan.groups,
+        *plan.in_spatial,
+        *plan.out_spatial,
+        *plan.kernel,
+        *(axis.stride for axis in plan.axes),
+        cin * inputs,
+        *((1, cin) if plan.channels_last else (inputs, 1)),
+        cout * outputs,
+        *((1, cout) if plan.channels_last else (outputs, 1)),
+        CODES[plan.activation],
+        plan.slope,
+        *phases,
+        *shifts,
+        offsets_w,
+        rank_w.reshape(-1),
+    )
+
+
+def _tap_tables(axis: Axis) -> tuple[Any, Any]:
+    """`Axis.phase_of` and `Axis.shift_of` for all taps at once."""
+    blocks, phase = np.divmod(np.arange(axis.kernel, dtype=np.int64) * axis.dilation - axis.pad_low, axis.stride)
+    return phase, -blocks
