@@ -100,7 +100,7 @@ def conv_transpose(
         starts = [k * d - low for k, d, low in zip(taps, dilation, lows, strict=True)]
         add(total, inputs, filters[(..., *taps)], starts, stride)
 
-    result = total.reshape(n, -1, *kept)
+    result = total.reshape(n, groups * weight.shape[1], *kept)
     if bias is not None:
         result = result + bias.astype(wide).reshape(-1, *[1] * len(kept))
     result = _activations(slope)[activation](result).astype(x.dtype)
