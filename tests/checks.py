@@ -1,0 +1,142 @@
+"""Arrays and exact results of the cases, the tolerance, and the implementations as test parameters."""
+
+from __future__ import annotations
+
+import math
+import os
+import zlib
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+import pytest
+from cases import COMPLEX, FLOATS, INTEGERS, Case
+
+from gpu_transconv import reference
+from gpu_transconv.dispatch import IMPLEMENTATIONS, backends
+
+#: What each backend takes, by the contract.
+DTYPES = {
+    "cpu": FLOATS + COMPLEX + INTEGERS,
+    "reference": FLOATS + COMPLEX + INTEGERS,
+    "cupy": FLOATS + COMPLEX,
+    "numba-cuda": ("float16", "float32", "float64"),
+}
+_REAL_PART = {"complex64": "float32", "complex128": "float64"}
+_WIDER = {
+    **dict.fromkeys(FLOATS, "float64"),
+    **dict.fromkeys(COMPLEX, "complex128"),
+    **dict.fromkeys(INTEGERS, "int64"),
+}
+#: dtype -> (its spacing at 1, the error allowed for a sum of any length)
+_PRECISION = {
+    "float16": (2**-10, 2e-3),
+    "bfloat16": (2**-7, 1.6e-2),
+    "float32": (2**-23, 2e-6),
+    "float64": (2**-52, 1e-13),
+}
+
+
+class Arrays(NamedTuple):
+    """Inputs of one problem."""
+
+    x: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray | None
+
+
+def make_arrays(case: Case, dtype: str, data_format: str = "channels_first") -> Arrays:
+    """Random inputs, the same on every run; the weights are scaled so that results stay near 1."""
+    rng = np.random.default_rng(zlib.crc32(case.name.encode()))
+
+    def draw(shape: tuple[int, ...], scale: float) -> np.ndarray:
+        if dtype in INTEGERS:
+            return rng.integers(-9, 10, shape).astype(dtype)
+        values = rng.standard_normal(shape)
+        if dtype in COMPLEX:
+            values = values + 1j * rng.standard_normal(shape)
+        return (values * scale).astype(numpy_dtype(dtype))
+
+    x = draw(case.x, 1.0)
+    weight = draw(case.weight, 1 / math.sqrt(case.reduction))
+    bias = draw((case.out_channels,), 1.0) if case.bias else None
+    return Arrays(as_format(x, case, data_format), weight, bias)
+
+
+def numpy_dtype(name: str) -> np.dtype:
+    """The NumPy dtype of a name, bfloat16 included."""
+    return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
+
+
+def as_format(array: np.ndarray, case: Case, data_format: str) -> np.ndarray:
+    """A channels-first array in `data_format`, contiguous."""
+    last = data_format == "channels_last"
+    return np.ascontiguousarray(np.moveaxis(array, -1 - case.ndim, -1)) if last else array
+
+
+def expected(case: Case, arrays: Arrays, data_format: str = "channels_first") -> np.ndarray:
+    """The result by the definition, from inputs promoted to a wider type, in that type."""
+    x, weight, bias = (None if a is None else a.astype(_WIDER[a.dtype.name]) for a in arrays)
+    if case.unbatched:
+        x = x[None]
+    with np.errstate(invalid="ignore"):  # infinities of both signs meet in some cases
+        last = data_format == "channels_last"
+        result = reference.conv_transpose(x, weight, bias, channels_last=last, **case.geometry)
+    return result[0] if case.unbatched else result
+
+
+def poisoned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """An output in which no element can be taken for a result."""
+    poison = np.iinfo(dtype).min if dtype in INTEGERS else np.nan
+    return np.full(shape, poison, numpy_dtype(dtype))
+
+
+def tolerance(dtype: str, reduction: int) -> float:
+    """Error allowed, relative to the largest result.
+
+    Two roundings of the result, and those of the sum, which is in float32 or wider: they grow as its root.
+    """
+    real = _REAL_PART.get(dtype, dtype)
+    if real in INTEGERS:
+        return 0.0
+    spacing, bound = _PRECISION[real]
+    return min(bound, 2 * spacing + min(spacing, 2**-23) * (4 + math.sqrt(reduction)))
+
+
+def assert_close(got: np.ndarray, want: np.ndarray, dtype: str, reduction: int) -> None:
+    """Hold a result against the exact one; NaN and infinities must be in the same places."""
+    assert got.shape == want.shape
+    assert got.dtype == numpy_dtype(dtype)
+    if dtype in INTEGERS:
+        np.testing.assert_array_equal(got, want.astype(dtype))
+        return
+    got = got.astype(want.dtype)
+    assert_same_specials(got, want)
+    finite = np.isfinite(want)
+    largest = np.max(np.abs(want[finite]), initial=0.0)
+    error = np.max(np.abs(got[finite] - want[finite]), initial=0.0)
+    assert error <= tolerance(dtype, reduction) * largest, f"error {error:.3g}, largest result {largest:.3g}"
+
+
+def assert_same_specials(got: np.ndarray, want: np.ndarray) -> None:
+    """NaN, and in real arrays the infinities of each sign, are in the same places."""
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+    if want.dtype.kind != "c":
+        np.testing.assert_array_equal(np.isposinf(got), np.isposinf(want))
+        np.testing.assert_array_equal(np.isneginf(got), np.isneginf(want))
+
+
+def implementations(*backend_names: str) -> list[Any]:
+    """The dispatcher's rows as test parameters, of all backends or of those named.
+
+    A backend that cannot run here is skipped, unless GPU_TRANSCONV_TEST_BACKENDS (comma-separated) names it.
+    """
+    required = os.environ.get("GPU_TRANSCONV_TEST_BACKENDS", "cpu,reference").split(",")
+    rows = []
+    for row in IMPLEMENTATIONS:
+        status = backends()[row.backend]
+        skipped = not status and row.backend not in required
+        marks = [pytest.mark.skip(reason=f"{row.backend}: {status.reason}")] if skipped else []
+        if not backend_names or row.backend in backend_names:
+            rows.append(pytest.param(row, id=row.name, marks=marks))
+    return rows

@@ -1,0 +1,41 @@
+"""Fixtures that several test files use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+
+from gpu_transconv.dispatch import Implementation
+
+hypothesis.settings.register_profile("default", deadline=None, max_examples=40)
+hypothesis.settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True, database=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller's own settings must not decide what is tested."""
+    for name in ("BACKEND", "FORMULATION", "DETERMINISTIC"):
+        monkeypatch.delenv(f"GPU_TRANSCONV_{name}", raising=False)
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Names of the implementations that were launched, in order."""
+    names: list[str] = []
+    original = Implementation.launch.fget
+
+    def launch(row: Implementation):
+        run = original(row)
+
+        def recorded(*arguments: object) -> None:
+            names.append(row.name)
+            run(*arguments)
+
+        return recorded
+
+    monkeypatch.setattr(Implementation, "launch", property(launch))
+    return names
