@@ -182,7 +182,7 @@ CASES = (
     _case("2d-one-pixel-left", (1, 3, 2, 2), (3, 4, 2, 2), "bias", stride=2, padding=[(1, 2), (2, 1)]),
     _case("2d-one-output-channel", (1, 11, 6, 7), (11, 1, 4, 4), "bias", "core", stride=2, padding=1),
     _case("2d-one-input-channel", (1, 1, 6, 7), (1, 9, 3, 3), stride=2),
-    _case("2d-rgb", (1, 8, 9, 10), (8, 3, 6, 6), "bias", stride=3, padding=2, activation="tanh"),
+    _case("2d-rgb", (1, 8, 9, 10), (8, 3, 6, 6), "bias", "core", stride=3, padding=2, activation="tanh"),
     _case("2d-unbatched", (3, 5, 6), (3, 4, 3, 3), "core", stride=2, padding=1),
     _case("2d-batch-3", (3, 4, 5, 5), (4, 5, 4, 4), stride=2, padding=1),
     _case("2d-wide-row", (1, 3, 2, 70), (3, 2, 4, 4), "bias", stride=2, padding=1),
@@ -207,7 +207,9 @@ CASES = (
     _case(
         "2d-leaky-relu-slope", (1, 3, 4, 5), (3, 4, 2, 2), "bias", stride=3, activation=("leaky_relu", 0.2)
     ),
-    _case("2d-sigmoid", (1, 3, 4, 5), (3, 4, 4, 4), "bias", stride=2, padding=1, activation="sigmoid"),
+    _case(
+        "2d-sigmoid", (1, 3, 4, 5), (3, 4, 4, 4), "bias", "core", stride=2, padding=1, activation="sigmoid"
+    ),
     _case("2d-silu-no-tap-phases", (1, 3, 4, 5), (3, 4, 2, 2), "bias", "core", stride=3, activation="silu"),
     _case("2d-gelu", (1, 3, 4, 5), (3, 4, 3, 3), "bias", stride=2, groups=1, activation="gelu"),
     _case("3d-plain", (1, 2, 3, 2, 4), (2, 3, 2, 3, 2)),

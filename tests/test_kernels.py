@@ -125,9 +125,7 @@ def test_non_finite_values_propagate_as_in_the_definition(row, case, value, wher
     bias = np.zeros(case.out_channels, np.float32)
     for corner in corners(clean.x, case) if where != "bias" else [(-1,)]:
         arrays = Arrays(clean.x.copy(), clean.weight.copy(), bias.copy())
-        arrays.x[(0, -1) if not case.unbatched else -1][..., 0] = (
-            0  # a zero of the input times an infinite weight is NaN
-        )
+        arrays.x[0, -1, ..., 0] = 0  # times an infinite weight is NaN
         position = corner if where != "weight" else (corner[0], 0, *corner[-case.ndim :])
         getattr(arrays, where)[position] = value
         arrays = arrays._replace(x=as_format(arrays.x, case, data_format))
