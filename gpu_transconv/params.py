@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 DATA_FORMATS = ("channels_first", "channels_last")
@@ -57,7 +58,7 @@ def make_params(
     """Check and normalise the geometry arguments of an operator with `ndim` spatial axes."""
     if output_size is not None:
         output_size = _as_ints("output_size", output_size, ndim, least=1)
-    if data_format not in DATA_FORMATS:
+    if not isinstance(data_format, str) or data_format not in DATA_FORMATS:
         raise ValueError(f"data_format must be one of {_listed(DATA_FORMATS)}, got {data_format!r}")
     if _as_int(groups) is None or groups < 1:
         raise ValueError(f"groups must be an int >= 1, got {groups!r}")
@@ -147,15 +148,17 @@ def _as_padding(value: Any, ndim: int) -> tuple[tuple[int, int], ...] | None:
 def _as_activation(value: Any) -> tuple[str | None, float]:
     if value is None:
         return None, 0.0
-    name, slope = value, None
     if isinstance(value, tuple | list) and len(value) == 2 and value[0] == "leaky_relu":
-        name, slope = value
-    if not isinstance(name, str) or name not in ACTIVATIONS:
+        return "leaky_relu", _as_slope(value[1])
+    if not isinstance(value, str) or value not in ACTIVATIONS:
         raise ValueError(f"activation must be None, one of {_listed(ACTIVATIONS)} or ('leaky_relu', slope), got {value!r}")
-    try:
-        return name, ACTIVATIONS[name] if slope is None else float(slope)
-    except (TypeError, ValueError):
-        raise ValueError(f"activation's slope must be a number, got {slope!r}") from None
+    return value, ACTIVATIONS[value]
+
+
+def _as_slope(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ValueError(f"activation's slope must be a number, got {value!r}")
+    return float(value)
 
 
 def _check_output_padding(params: Params) -> None:
@@ -173,7 +176,9 @@ def _check_output_padding(params: Params) -> None:
 
 
 def _is_sequence(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes) or type(value).__name__ == "ndarray"
+    if type(value).__name__ == "ndarray":
+        return bool(value.ndim)
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
 def _listed(names: Any) -> str:
