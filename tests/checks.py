@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -142,3 +144,14 @@ def implementations(*backend_names: str) -> list[Any]:
         if not backend_names or row.backend in backend_names:
             rows.append(pytest.param(row, id=row.name, marks=marks))
     return rows
+
+
+@contextmanager
+def refused(error: type[Exception], argument: str, *words: str) -> Iterator[None]:
+    """The block raises `error`, whose message starts with the argument's name and has all `words`."""
+    with pytest.raises(error) as caught:
+        yield
+    assert caught.type is error
+    message = str(caught.value)
+    assert message.startswith(argument)
+    assert [word for word in words if word not in message] == [], message
