@@ -50,7 +50,7 @@ def _check(settings: Settings, prefix: str = "") -> Settings:
     _check_choice(prefix + "backend", settings.backend, ("auto", *BACKENDS))
     _check_choice(prefix + "formulation", settings.formulation, ("auto", *FORMULATIONS))
     _check_choice(prefix + "precision", settings.precision, PRECISIONS)
-    if settings.deterministic not in (None, True, False):
+    if not isinstance(settings.deterministic, bool | None):
         raise ValueError(f"{prefix}deterministic must be None, True or False, got {settings.deterministic!r}")
     return settings
 
