@@ -1,0 +1,208 @@
+"""Which backend, formulation, determinism and precision a call gets, and from where."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from checks import refused
+
+import gpu_transconv as gtc
+from gpu_transconv.settings import Settings, resolve
+
+X, WEIGHT = np.ones((1, 5, 3)), np.ones((5, 5, 2))
+
+
+def test_defaults():
+    assert resolve() == Settings("auto", "auto", None, "highest")
+
+
+def test_argument_beats_context_beats_environment(monkeypatch, launched):
+    gtc.conv_transpose(X, WEIGHT)
+    monkeypatch.setenv("GPU_TRANSCONV_BACKEND", "reference")
+    monkeypatch.setenv("GPU_TRANSCONV_FORMULATION", "scatter")
+    gtc.conv_transpose(X, WEIGHT)
+    with gtc.use(formulation="gather"):
+        gtc.conv_transpose(X, WEIGHT)
+        gtc.conv_transpose(X, WEIGHT, backend="cpu")
+        gtc.conv_transpose(X, WEIGHT, formulation="scatter")
+        with gtc.use(backend="cpu"):
+            gtc.conv_transpose(X, WEIGHT)
+            gtc.conv_transpose(X, WEIGHT, backend="reference", formulation="scatter")
+        gtc.conv_transpose(X, WEIGHT)
+    gtc.conv_transpose(X, WEIGHT)
+    assert launched == [
+        "cpu/gather",
+        "reference/scatter",
+        "reference/gather",
+        "cpu/gather",
+        "reference/scatter",
+        "cpu/gather",
+        "reference/scatter",
+        "reference/gather",
+        "reference/scatter",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "outer", "inner", "default"),
+    [
+        ("backend", "reference", "cpu", "auto"),
+        ("formulation", "scatter", "gather", "auto"),
+        ("precision", "tf32", "highest", "highest"),
+        ("deterministic", True, False, None),
+    ],
+)
+def test_blocks_nest(name, outer, inner, default):
+    with gtc.use(**{name: outer}):
+        with gtc.use(**{name: inner}):
+            assert getattr(resolve(), name) == inner
+            assert getattr(resolve(**{name: outer}), name) == outer
+        assert getattr(resolve(), name) == outer
+        if default is not None:
+            assert (
+                getattr(resolve(**{name: str(default)}), name) == default
+            )  # written out, the default is a choice
+    assert getattr(resolve(), name) == default
+
+
+def test_a_block_ends_with_an_error():
+    with pytest.raises(ZeroDivisionError), gtc.use(backend="reference"):
+        raise ZeroDivisionError
+    assert resolve() == Settings()
+
+
+def test_blocks_combine():
+    with (
+        gtc.use(backend="reference"),
+        gtc.use(deterministic=True),
+        gtc.use(formulation="scatter", precision="tf32"),
+    ):
+        assert resolve() == Settings("reference", "scatter", True, "tf32")
+
+
+@pytest.mark.parametrize("word", ["1", "true", "Yes", " ON "])
+def test_deterministic_environment(monkeypatch, word):
+    monkeypatch.setenv("GPU_TRANSCONV_DETERMINISTIC", word)
+    assert resolve().deterministic is True
+    assert resolve(deterministic=False).deterministic is False
+    with gtc.use(deterministic=False):
+        assert resolve().deterministic is False
+
+
+@pytest.mark.parametrize("word", ["0", "false", "No", "off"])
+def test_not_deterministic_environment(monkeypatch, word):
+    monkeypatch.setenv("GPU_TRANSCONV_DETERMINISTIC", word)
+    assert resolve().deterministic is False
+
+
+@pytest.mark.parametrize("name", ["BACKEND", "FORMULATION", "DETERMINISTIC"])
+def test_an_empty_environment_variable_says_nothing(monkeypatch, name):
+    monkeypatch.setenv(f"GPU_TRANSCONV_{name}", "")
+    assert resolve() == Settings()
+
+
+BACKENDS = ("'auto'", "'cpu'", "'numba-cuda'", "'cupy'", "'reference'")
+FORMULATIONS = ("'auto'", "'gather'", "'scatter'")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "choices"),
+    [
+        ("BACKEND", "gpu", BACKENDS),
+        ("FORMULATION", "both", FORMULATIONS),
+        ("DETERMINISTIC", "maybe", ("1", "true", "0")),
+    ],
+)
+def test_environment_with_an_invalid_value(monkeypatch, name, value, choices):
+    monkeypatch.setenv(f"GPU_TRANSCONV_{name}", value)
+    with refused(ValueError, f"GPU_TRANSCONV_{name} must be one of", *choices, f"got {value!r}"):
+        gtc.conv_transpose(X, WEIGHT)
+
+
+@pytest.mark.parametrize("through", ["argument", "block"])
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("backend", "gpu", BACKENDS),
+        ("backend", None, BACKENDS),
+        ("backend", "CPU", BACKENDS),
+        ("backend", 1, BACKENDS),
+        ("formulation", "implicit", FORMULATIONS),
+        ("formulation", None, FORMULATIONS),
+        ("precision", "high", ("'highest'", "'tf32'")),
+        ("precision", None, ("'highest'", "'tf32'")),
+        ("deterministic", "yes", ("None, True or False",)),
+        ("deterministic", 1, ("None, True or False",)),
+        ("deterministic", 0.0, ("None, True or False",)),
+        ("deterministic", np.array([True, False]), ("None, True or False",)),
+    ],
+    ids=str,
+)
+def test_invalid_values(name, value, expected, through):
+    with refused(ValueError, f"{name} must be", *expected, f"got {value!r}"):
+        if through == "argument":
+            gtc.conv_transpose(X, WEIGHT, **{name: value})
+        else:
+            with gtc.use(**{name: value}):
+                pass
+    assert resolve() == Settings()
+
+
+def test_a_block_holds_in_its_own_thread_only():
+    inside, checked = threading.Event(), threading.Event()
+    seen = {}
+
+    def other():
+        inside.wait()
+        seen["before"] = resolve()
+        with gtc.use(formulation="scatter"):
+            seen["own"] = resolve()
+            checked.set()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with gtc.use(backend="reference"):
+        inside.set()
+        checked.wait()
+        seen["here"] = resolve()
+    thread.join()
+    assert seen == {
+        "before": Settings(),
+        "own": Settings(formulation="scatter"),
+        "here": Settings(backend="reference"),
+    }
+
+
+def test_use_takes_keywords_only():
+    with pytest.raises(TypeError, match="positional"):
+        gtc.use("cpu")
+
+
+def test_backends():
+    status = gtc.backends()
+    assert list(status) == ["cpu", "numba-cuda", "cupy", "reference"]
+    for name, (available, reason) in status.items():
+        assert available is bool(status[name])
+        assert (reason is None) == available
+    assert status["cpu"] == (True, None)
+    assert status["reference"] == (True, None)
+
+
+@pytest.mark.parametrize("through", ["argument", "block", "environment"])
+@pytest.mark.parametrize("name", ["numba-cuda", "cupy"])
+def test_a_backend_that_cannot_run_here(monkeypatch, name, through):
+    status = gtc.backends()[name]
+    if status:
+        pytest.skip(f"{name} can run here")
+    with refused(gtc.BackendUnavailableError, f"backend {name!r} is not available", status.reason, "install"):
+        if through == "argument":
+            gtc.conv_transpose(X, WEIGHT, backend=name)
+        elif through == "block":
+            with gtc.use(backend=name):
+                gtc.conv_transpose(X, WEIGHT)
+        else:
+            monkeypatch.setenv("GPU_TRANSCONV_BACKEND", name)
+            gtc.conv_transpose(X, WEIGHT)
+    assert issubclass(gtc.BackendUnavailableError, RuntimeError)
