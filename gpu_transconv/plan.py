@@ -30,6 +30,8 @@ DTYPES = {
     "int32": (4, "int32"),
     "int64": (8, "int64"),
 }
+#: Bound of every position on an axis, cut off or not: half of what the kernels' 64-bit integers hold.
+_POSITIONS = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,5 +228,10 @@ def _make_axis(params: Params, i: int, size: int, kernel: int) -> Axis:
             f"padding leaves no output on spatial axis {i}: (in - 1)*stride - low - high + dilation*(kernel - 1) + 1 + "
             f"output_padding = {out} with in={size}, stride={s}, padding={params.padding[i] if params.padding else 'same'}, "
             f"dilation={d}, kernel={kernel}, output_padding={extra}; expected at least 1"
+        )
+    if size * s + kernel * d + low >= _POSITIONS > out:  # an output that large is refused for its memory
+        raise ValueError(
+            f"stride, dilation and padding reach beyond 64-bit positions on spatial axis {i}, got stride={s}, "
+            f"dilation={d} and padding={params.padding[i] if params.padding else 'same'}; expected less than {_POSITIONS}"
         )
     return Axis(size, kernel, s, d, low, out)
