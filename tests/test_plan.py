@@ -196,3 +196,27 @@ def test_enormous_sizes_are_plain_arithmetic():
     assert plan.output_bytes == 16 * (99 * 10**9 + 3) ** 2
     assert plan.phase_count == 10**18
     assert [len(axis.phases) for axis in plan.axes] == [1, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "keywords"),
+    [
+        (1, {"stride": 2**62}),
+        (1, {"dilation": 2**70}),
+        (3, {"dilation": 2**61, "padding": [(2**62, 0)]}),
+        (3, {"dilation": 2**61, "padding": [(0, 2**62)]}),
+    ],
+)
+def test_positions_beyond_64_bits(kernel, keywords):
+    words = ("spatial axis 1", *(f"{name}={value}" for name, value in keywords.items() if name != "padding"))
+    with refused(ValueError, "stride, dilation and padding", *words, "less than"):
+        plan_of(
+            (1, 1, 1, 1),
+            (1, 1, 1, kernel),
+            **{k: (1, v) if k != "padding" else [(0, 0), *v] for k, v in keywords.items()},
+        )
+
+
+def test_positions_within_64_bits():
+    assert plan_of((1, 1, 1), (1, 1, 3), stride=2**61).output_shape == (1, 1, 3)
+    assert plan_of((1, 1, 1), (1, 1, 2), dilation=2**60, padding=[(2**60, 0)]).output_shape == (1, 1, 1)
