@@ -18,8 +18,8 @@ Array: TypeAlias = NDArray[Any]
 def check_arrays(x: Any, weight: Any, bias: Any) -> str:
     """Return the name of the common dtype, or raise `TypeError`."""
     name = _dtype_name("x", x)
-    for other, value in (("weight", weight), ("bias", bias)):
-        if value is not None and _dtype_name(other, value) != name:
+    for other, value in (("weight", weight), ("bias", x if bias is None else bias)):
+        if _dtype_name(other, value) != name:
             raise TypeError(f"{other} must have x's dtype {name}, got {value.dtype}")
     return name
 
