@@ -38,7 +38,7 @@ def test_eight_threads_at_once(row):
                 *arrays, **case.keywords, backend=row.backend, formulation=row.formulation
             )
             assert_close(got, want, "float32", case.reduction)
-            return number
+        return number
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(work, range(8))) == list(range(8))
