@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
-
 import numpy as np
 from numba import types
 from numba.extending import overload
@@ -16,23 +14,23 @@ CODES: dict[str | None, int] = {None: 0, **{name: code for code, name in enumera
 _RELU, _LEAKY_RELU, _TANH, _SIGMOID, _SILU, _GELU = range(1, 7)
 
 
-def activate(v: Any, code: Any, slope: Any) -> Any:
+def activate(v, code, slope):
     """Apply activation `code` to one element; only for use inside kernels."""
     raise NotImplementedError
 
 
-@overload(activate, inline="never")
-def _activate(v: Any, code: Any, slope: Any) -> Any:  # noqa: ARG001
+@overload(activate)
+def _activate(v, code, slope):  # noqa: ARG001
     if isinstance(v, types.Integer):
         return _integer
     return _complex if isinstance(v, types.Complex) else _real
 
 
-def _integer(v: Any, code: Any, slope: Any) -> Any:  # noqa: ARG001
+def _integer(v, code, slope):  # noqa: ARG001
     return type(v)(0) if code and v < 0 else v
 
 
-def _real(v: Any, code: Any, slope: Any) -> Any:
+def _real(v, code, slope):
     if code == 0:
         return v
     if code == _RELU:
@@ -51,7 +49,7 @@ def _real(v: Any, code: Any, slope: Any) -> Any:
     return type(v)(wide)
 
 
-def _complex(v: Any, code: Any, slope: Any) -> Any:  # noqa: ARG001
+def _complex(v, code, slope):  # noqa: ARG001
     if code == _TANH:
         return type(v)(np.tanh(v))
     if code == _SIGMOID:

@@ -1,63 +1,99 @@
-"""Gather: every output element collects its contributions.
+"""Gather: every output element collects its contributions, as an implicit matrix product.
 
-A task owns whole output rows. Along a row each phase is an ordinary correlation with stride 1 over the input, summed in a
-buffer of its own; then the phases are interleaved. No element has two writers, and the order of its sum is fixed.
+Blocks of output positions are flattened over batch and space, so that small maps still fill the vectors. For one run of
+blocks, the input at every slot is copied into a panel once; then every set of rows is a product of packed weights with that
+panel, started with the bias, and every finished chunk of rows is interleaved into the output. Channels first, the tile's rows are
+weights and its columns blocks; channels last the other way round, so that both read and write memory in order.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 from numba import njit, prange
 
-from .activation import activate
+from .microkernel import ADD, PER_COLUMN, PER_ROW, address, tile, tile_shapes
+from .packing import TILE_ROWS, VECTOR_BYTES, pack_input, tile_count, tile_range
+from .store import store_chunk
+
+_ROWS_OF_4, _ROWS_OF_8 = tile_shapes().get(4, 0), tile_shapes().get(8, 0)
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def gather(x: Any, weight: Any, bias: Any, out: Any, g: Any, chunks: int) -> None:
-    """Fill the flat array `out` from flat `x`, `weight` and `bias` (one value per output channel)."""
-    rows = g.batch * g.groups * g.cout * g.out_d * g.out_h
-    blocks = (g.out_w + g.stride_w - 1) // g.stride_w
-    for chunk in prange(chunks):
-        sums = np.empty((g.offsets_w.size, blocks), x.dtype)
-        for row in range(chunk * rows // chunks, (chunk + 1) * rows // chunks):
-            o_h, rest = row % g.out_h, row // g.out_h
-            o_d, rest = rest % g.out_d, rest // g.out_d
-            channel, n = rest % (g.groups * g.cout), rest // (g.groups * g.cout)
-            sums[:] = bias[channel]
-            _sum_row(sums, x, weight, g, n, channel, o_d, o_h)
-            start = n * g.y_batch + channel * g.y_channel + (o_d * g.out_h + o_h) * g.out_w * g.y_pixel
-            _store_row(out, start, sums, bias[channel], g)
+def gather(x, weight, bias, out, g, lay, b, work):
+    """Fill the flat `out`; a task is a run of blocks of one group, times a part of the chunks."""
+    tasks = b.runs * g.groups * b.splits
+    for thread in prange(b.threads):
+        for task in range(thread * tasks // b.threads, (thread + 1) * tasks // b.threads):
+            run, rest = task % b.runs, task // b.runs
+            _gather_run(x, weight, bias, out, g, lay, b, work[thread], run, rest % b.splits, rest // b.splits)
 
 
 @njit(nogil=True, error_model="numpy")
-def _sum_row(sums: Any, x: Any, weight: Any, g: Any, n: int, channel: int, o_d: int, o_h: int) -> None:
-    group, co = channel // g.cout, channel % g.cout
-    for k_d in range(g.kernel_d):
-        i_d = o_d // g.stride_d + g.shift_d[k_d]
-        if g.phase_d[k_d] != o_d % g.stride_d or not 0 <= i_d < g.in_d:
-            continue
-        for k_h in range(g.kernel_h):
-            i_h = o_h // g.stride_h + g.shift_h[k_h]
-            if g.phase_h[k_h] != o_h % g.stride_h or not 0 <= i_h < g.in_h:
-                continue
-            for ci in range(group * g.cin, (group + 1) * g.cin):
-                source = n * g.x_batch + ci * g.x_channel + (i_d * g.in_h + i_h) * g.in_w * g.x_pixel
-                taps = (((ci * g.cout + co) * g.kernel_d + k_d) * g.kernel_h + k_h) * g.kernel_w
-                for k_w in range(g.kernel_w):
-                    shift, w = g.shift_w[k_w], weight[taps + k_w]
-                    row = sums[g.rank_w[k_w]]
-                    for b in range(max(0, -shift), min(row.size, g.in_w - shift)):
-                        row[b] += w * x[source + (b + shift) * g.x_pixel]
+def _gather_run(x, weight, bias, out, g, lay, b, work, run, split, group):
+    first = run * b.pixels
+    count = min(b.pixels, g.batch * b.blocks_d * b.blocks_h * b.blocks_w - first)
+    panel, sums = work[: b.panel], work[b.panel :]
+    chunk0, chunk1 = split * lay.chunks.shape[0] // b.splits, (split + 1) * lay.chunks.shape[0] // b.splits
+    for k0 in range(0, g.cin, b.depth):
+        depth = min(b.depth, g.cin - k0)
+        pack_input(x, panel, g, lay.slots, b, group, k0, depth, first, count)
+        for c in range(chunk0, chunk1):
+            chunk = lay.chunks[c]
+            # With the channels in parts, all chunks keep their sums; else one place serves them in turn.
+            base = (chunk[6] - lay.chunks[chunk0, 6]) * b.pixels if b.depth < g.cin else 0
+            width = lay.row_channels.size if c + 1 == lay.chunks.shape[0] else lay.chunks[c + 1, 6]
+            width -= chunk[6]
+            for s in range(chunk[4], chunk[5]):
+                start = group * lay.row_channels.size + chunk[6]
+                if g.last:
+                    _multiply_last(sums[base:], panel, weight, bias, g, lay, b, group, s, start, width, k0, depth, count)
+                else:
+                    _multiply_first(sums[base:], panel, weight, bias, g, lay, b, group, s, start, k0, depth, count)
+            if k0 + depth == g.cin:
+                store_chunk(out, sums[base:], g, lay, b, group, chunk, width, first, count)
 
 
 @njit(nogil=True, error_model="numpy")
-def _store_row(out: Any, start: int, sums: Any, bias: Any, g: Any) -> None:
-    if g.offsets_w.size < g.stride_w or g.out_w < g.stride_w:  # a phase without taps holds the bias
-        for o in range(g.out_w):
-            out[start + o * g.y_pixel] = activate(bias, g.activation, g.slope)
-    for rank in range(g.offsets_w.size):
-        for b in range((g.out_w - g.offsets_w[rank] + g.stride_w - 1) // g.stride_w):
-            o = b * g.stride_w + g.offsets_w[rank]
-            out[start + o * g.y_pixel] = activate(sums[rank, b], g.activation, g.slope)
+def _multiply_first(c, panel, weight, bias, g, lay, b, group, s, start, k0, depth, count):
+    row0, rows, tap0, taps, first, _ = lay.sets[s]
+    lane = VECTOR_BYTES // c.itemsize
+    vectors = (count + lane - 1) // lane
+    for t in range(tile_count(rows, 1)):
+        low, high = tile_range(rows, 1, t)
+        m = high - low
+        a = address(weight, (group * lay.weights + first + low * taps) * g.cin + k0 * m)
+        v = 0
+        while v < vectors:
+            step = min(2, vectors - v)
+            if m <= _ROWS_OF_4 and vectors - v >= 4:
+                step = 4
+            if m <= _ROWS_OF_8 and vectors - v >= 8:
+                step = 8
+            if step == 3:
+                step = 2
+            tile(
+                b.tile,
+                address(c, (row0 + low) * b.pixels + v * lane), address(b.iota, 0), b.pixels,
+                a, 1, m, address(b.iota, 0), g.cin * m,
+                address(panel, v * lane), b.pixels, address(lay.tap_slots, tap0), b.depth * b.pixels,
+                address(bias, start + row0 + low), PER_ROW if k0 == 0 else ADD, taps, depth, m, step,
+            )  # fmt: skip
+            v += step
+
+
+@njit(nogil=True, error_model="numpy")
+def _multiply_last(c, panel, weight, bias, g, lay, b, group, s, start, width, k0, depth, count):
+    row0, rows, tap0, taps, first, _ = lay.sets[s]
+    for t in range(tile_count(rows, lay.lane)):
+        low, high = tile_range(rows, lay.lane, t)
+        vectors = (high - low) // lay.lane
+        columns = address(weight, (group * lay.weights + first + low * taps) * g.cin + k0 * (high - low))
+        parts = (count + TILE_ROWS - 1) // TILE_ROWS
+        for part in range(parts):
+            p, q = part * count // parts, (part + 1) * count // parts
+            tile(
+                b.tile,
+                address(c, p * width + row0 + low), address(b.iota, 0), width,
+                address(panel, p * b.depth), b.depth, 1, address(lay.tap_slots, tap0), b.pixels * b.depth,
+                columns, high - low, address(b.iota, 0), g.cin * (high - low),
+                address(bias, start + row0 + low), PER_COLUMN if k0 == 0 else ADD, taps, depth, q - p, vectors,
+            )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from ...plan import Axis, Plan
 from .activation import CODES
+from .halves import CODES as HALVES
 
 Table = NDArray[np.int64]
 
@@ -30,6 +32,7 @@ class Geometry(NamedTuple):
     kernel_d: int
     kernel_h: int
     kernel_w: int
+    volume: int  # of the kernel
     stride_d: int
     stride_h: int
     stride_w: int
@@ -39,8 +42,10 @@ class Geometry(NamedTuple):
     y_batch: int
     y_channel: int
     y_pixel: int
+    last: bool  # channels are the last axis
     activation: int
     slope: float
+    half: int  # see halves.CODES
     phase_d: Table  # by tap: phase it belongs to
     phase_h: Table
     phase_w: Table
@@ -66,13 +71,16 @@ def make_geometry(plan: Plan) -> Geometry:
         *plan.in_spatial,
         *plan.out_spatial,
         *plan.kernel,
+        math.prod(plan.kernel),
         *(axis.stride for axis in plan.axes),
         cin * inputs,
         *((1, cin) if plan.channels_last else (inputs, 1)),
         cout * outputs,
         *((1, cout) if plan.channels_last else (outputs, 1)),
+        plan.channels_last,
         CODES[plan.activation],
         plan.slope,
+        HALVES.get(plan.dtype, 0),
         *phases,
         *shifts,
         offsets_w,

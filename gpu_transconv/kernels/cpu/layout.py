@@ -1,0 +1,109 @@
+"""How the filters are laid out for the tiles: which rows share which taps, and where each weight goes.
+
+A *row* is one (phase, output channel) of the gather formulation. Phases along the innermost axis that read the input at the
+same shifts form a *set*: one matrix product. The sets that fill whole output rows of some channels form a *chunk*, after
+which these rows can be interleaved and stored. A *slot* is one of the distinct shifts of the input that some tap reads.
+None of this depends on the size of the input.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from itertools import groupby, product
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...plan import Axis
+
+Table = NDArray[np.int64]
+#: Rows of a chunk at most, unless one channel alone has more phases.
+_CHUNK_ROWS = 256
+
+
+class Layout(NamedTuple):
+    """The tables of one channel group."""
+
+    chunks: Table  # phase_d, phase_h, first channel, channels, first set, end of sets, first row
+    sets: Table  # first row in chunk, rows, first tap, taps, weights before, first source
+    slots: Table  # shift_d, shift_h, shift_w
+    tap_slots: Table  # by tap of a set: slot
+    sources: Table  # by tap of a set, then phase: index into the flat kernel
+    row_channels: Table  # by row: output channel
+    weights: int  # per input channel, padding included
+    lane: int  # rows of every set are padded to a multiple of this
+
+
+@lru_cache(maxsize=256)
+def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int) -> Layout:
+    """Lay out the filters of a group with `cout` output channels; `axes` matter only by kernel, stride and padding."""
+    shifts = [sorted({axis.shift_of(k) for k in range(axis.kernel)}) for axis in axes]
+    phases_d, phases_h, phases_w = (_taps_by_phase(axis, s) for axis, s in zip(axes, shifts, strict=True))
+    runs = [list(run) for _, run in groupby(range(len(phases_w)), key=lambda r: [slot for _, slot in phases_w[r]])]
+    tables = _Tables()
+    for d, h in product(range(len(phases_d)), range(len(phases_h))):
+        outer = [
+            ((k_d * axes[1].kernel + k_h) * axes[2].kernel, (s_d * len(shifts[1]) + s_h) * len(shifts[2]))
+            for (k_d, s_d), (k_h, s_h) in product(phases_d[d], phases_h[h])
+        ]
+        taps = [tables.add_taps(outer, [phases_w[r] for r in run]) for run in runs]
+        most = max(1, _CHUNK_ROWS // len(phases_w))
+        pieces = math.ceil(cout / most)
+        for piece in range(pieces):
+            first, end = piece * cout // pieces, (piece + 1) * cout // pieces
+            tables.add_chunk(d, h, first, end - first, list(zip(runs, taps, strict=True)), lane)
+    return tables.as_layout(list(product(*shifts)), lane)
+
+
+class _Tables:
+    """The tables while they grow."""
+
+    def __init__(self) -> None:
+        self.chunks: list[tuple[int, ...]] = []
+        self.sets: list[tuple[int, ...]] = []
+        self.tap_slots: list[int] = []
+        self.sources: list[int] = []
+        self.row_channels: list[Table] = []
+        self.rows = self.weights = 0
+
+    def add_taps(self, outer: list[tuple[int, int]], phases: list[list[tuple[int, int]]]) -> tuple[int, int, int]:
+        """Add the taps of one run of phases; return (first tap, taps, first source)."""
+        first = len(self.tap_slots), len(self.sources)
+        for base, slot in outer:
+            for t, (_, inner) in enumerate(phases[0]):
+                self.tap_slots.append(slot + inner)
+                self.sources.extend(base + taps[t][0] for taps in phases)
+        return first[0], len(self.tap_slots) - first[0], first[1]
+
+    def add_chunk(self, d: int, h: int, first: int, count: int, runs: list[tuple[list[int], tuple[int, int, int]]], lane: int) -> None:
+        self.chunks.append((d, h, first, count, len(self.sets), len(self.sets) + len(runs), self.rows))
+        base = self.rows
+        for run, (tap, taps, source) in runs:
+            rows = len(run) * count
+            padded = -(-rows // lane) * lane
+            self.sets.append((self.rows - base, rows, tap, taps, self.weights, source))
+            channels = np.zeros(padded, np.int64)
+            channels[:rows] = np.tile(np.arange(first, first + count), len(run))
+            self.row_channels.append(channels)
+            self.rows += padded
+            self.weights += padded * taps
+
+    def as_layout(self, slots: list[tuple[int, ...]], lane: int) -> Layout:
+        def table(values: list[int] | list[tuple[int, ...]]) -> Table:
+            return np.array(values, np.int64)
+
+        # A kernel whose taps are all cut away still needs tables with an address.
+        tap_slots, sources = table([*self.tap_slots, 0]), table([*self.sources, 0])
+        rows = np.concatenate(self.row_channels)
+        return Layout(table(self.chunks), table(self.sets), table(slots), tap_slots, sources, rows, self.weights, lane)
+
+
+def _taps_by_phase(axis: Axis, shifts: list[int]) -> list[list[tuple[int, int]]]:
+    """Per phase, its taps and the position of each tap's shift in `shifts`."""
+    position = {shift: i for i, shift in enumerate(shifts)}
+    found: list[list[tuple[int, int]]] = [[] for _ in range(axis.stride)]
+    for k in range(axis.kernel):
+        found[axis.phase_of(k)].append((k, position[axis.shift_of(k)]))
+    return found

@@ -1,0 +1,117 @@
+"""Bringing weights and input into the order in which the tiles read them."""
+
+from __future__ import annotations
+
+from numba import njit, prange
+
+from .halves import widen
+from .microkernel import registers, tile_shapes
+
+VECTOR_BYTES = registers()[0]
+#: Most rows of a tile that is two vectors wide, the common shape.
+TILE_ROWS = tile_shapes()[2]
+
+
+@njit(nogil=True, error_model="numpy")
+def tile_count(rows, lane):
+    """Number of tiles that cover the rows of a set."""
+    step = TILE_ROWS if lane == 1 else 2 * lane
+    return (rows + step - 1) // step
+
+
+@njit(nogil=True, error_model="numpy")
+def tile_range(rows, lane, t):
+    """Rows of tile `t`: even parts where rows are rows of a tile, pairs of vectors where they are its columns."""
+    if lane == 1:
+        tiles = tile_count(rows, lane)
+        return t * rows // tiles, (t + 1) * rows // tiles
+    padded = (rows + lane - 1) // lane * lane
+    return t * 2 * lane, min((t + 1) * 2 * lane, padded)
+
+
+@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+def pack_weight(weight, packed, g, lay, threads):
+    """Fill `packed` in the order group, set, tile, tap, input channel, row; return whether all weights are finite."""
+    chunks = lay.chunks.shape[0]
+    wrong = 0
+    for thread in prange(threads):
+        for task in range(thread * g.groups * chunks // threads, (thread + 1) * g.groups * chunks // threads):
+            wrong += _pack_chunk(weight, packed, g, lay, task // chunks, lay.chunks[task % chunks])
+    return wrong == 0
+
+
+@njit(nogil=True, error_model="numpy")
+def _pack_chunk(weight, packed, g, lay, group, chunk):
+    wrong = 0
+    co0, count = chunk[2], chunk[3]
+    for s in range(chunk[4], chunk[5]):
+        _, rows, _, taps, first, source = lay.sets[s]
+        phases = rows // count
+        for t in range(tile_count(rows, lay.lane)):
+            low, high = tile_range(rows, lay.lane, t)
+            width = high - low
+            start = (group * lay.weights + first + low * taps) * g.cin
+            for row in range(low, high):
+                target = start + row - low
+                if row >= rows:
+                    for i in range(taps * g.cin):
+                        packed[target + i * width] = 0
+                    continue
+                co = co0 + row % count
+                for tap in range(taps):
+                    k = lay.sources[source + tap * phases + row // count]
+                    base = (group * g.cin * g.cout + co) * g.volume + k
+                    for ci in range(g.cin):
+                        value = widen(weight[base + ci * g.cout * g.volume], g.half)
+                        packed[target + (tap * g.cin + ci) * width] = value
+                        wrong += value - value != 0
+    return wrong
+
+
+@njit(nogil=True, error_model="numpy")
+def pack_input(x, panel, g, slots, b, group, k0, depth, first, count):
+    """Copy the input pixels that the blocks ``first ... first + count`` read, zero outside the input.
+
+    The panel is ordered slot, channel, block; with channels last slot, block, channel.
+    """
+    q = 0
+    while q < count:
+        p = first + q
+        b_w, rest = p % b.blocks_w, p // b.blocks_w
+        b_h, rest = rest % b.blocks_h, rest // b.blocks_h
+        b_d, n = rest % b.blocks_d, rest // b.blocks_d
+        length = min(b.blocks_w - b_w, count - q)
+        for slot in range(slots.shape[0]):
+            i_d, i_h, i_w = b_d + slots[slot, 0], b_h + slots[slot, 1], b_w + slots[slot, 2]
+            inside = 0 <= i_d < g.in_d and 0 <= i_h < g.in_h
+            low = min(max(0, -i_w), length) if inside else length
+            high = max(low, min(length, g.in_w - i_w)) if inside else length
+            source = n * g.x_batch + (group * g.cin + k0) * g.x_channel + ((i_d * g.in_h + i_h) * g.in_w + i_w) * g.x_pixel
+            if g.last:
+                target = (slot * b.pixels + q) * b.depth
+                _copy_channels(x, source, panel, target, g, b.depth, depth, low, high, length)
+            else:
+                for k in range(depth):
+                    _copy_row(x, source + k * g.x_channel, panel, (slot * b.depth + k) * b.pixels + q, g.half, low, high, length)
+        q += length
+
+
+@njit(nogil=True, error_model="numpy")
+def _copy_row(x, source, panel, target, half, low, high, length):
+    for j in range(low):
+        panel[target + j] = 0
+    for j in range(low, high):
+        panel[target + j] = widen(x[source + j], half)
+    for j in range(high, length):
+        panel[target + j] = 0
+
+
+@njit(nogil=True, error_model="numpy")
+def _copy_channels(x, source, panel, target, g, step, depth, low, high, length):
+    for j in range(length):
+        if low <= j < high:
+            for k in range(depth):
+                panel[target + j * step + k] = widen(x[source + j * g.x_pixel + k], g.half)
+        else:
+            for k in range(depth):
+                panel[target + j * step + k] = 0

@@ -1,0 +1,128 @@
+"""Both formulations element by element, straight from the plan's tables.
+
+Exact where the tiles are not: they skip what lies outside the input instead of multiplying it by zero, so infinite weights
+do not turn into NaN at the borders. They also serve the dtypes and the very large strides for which there are no tiles.
+
+In `plain_gather` a task owns whole output rows. Along a row each phase is an ordinary correlation with stride 1 over the
+input, summed in a buffer of its own; then the phases are interleaved. In `plain_scatter` a task owns a tile of the output,
+a range of one axis of one channel, and adds every stamp that reaches it. No element has two writers, and the order of
+its sum is fixed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+
+from .activation import activate
+
+
+@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+def plain_gather(x, weight, bias, out, g, chunks):
+    """Fill the flat array `out` from flat `x`, `weight` and `bias` (one value per output channel)."""
+    rows = g.batch * g.groups * g.cout * g.out_d * g.out_h
+    blocks = (g.out_w + g.stride_w - 1) // g.stride_w
+    for chunk in prange(chunks):
+        sums = np.empty((g.offsets_w.size, blocks), x.dtype)
+        for row in range(chunk * rows // chunks, (chunk + 1) * rows // chunks):
+            o_h, rest = row % g.out_h, row // g.out_h
+            o_d, rest = rest % g.out_d, rest // g.out_d
+            channel, n = rest % (g.groups * g.cout), rest // (g.groups * g.cout)
+            sums[:] = bias[channel]
+            _sum_row(sums, x, weight, g, n, channel, o_d, o_h)
+            start = n * g.y_batch + channel * g.y_channel + (o_d * g.out_h + o_h) * g.out_w * g.y_pixel
+            _store_row(out, start, sums, bias[channel], g)
+
+
+@njit(nogil=True, error_model="numpy")
+def _sum_row(sums, x, weight, g, n, channel, o_d, o_h):
+    group, co = channel // g.cout, channel % g.cout
+    for k_d in range(g.kernel_d):
+        i_d = o_d // g.stride_d + g.shift_d[k_d]
+        if g.phase_d[k_d] != o_d % g.stride_d or not 0 <= i_d < g.in_d:
+            continue
+        for k_h in range(g.kernel_h):
+            i_h = o_h // g.stride_h + g.shift_h[k_h]
+            if g.phase_h[k_h] != o_h % g.stride_h or not 0 <= i_h < g.in_h:
+                continue
+            for ci in range(group * g.cin, (group + 1) * g.cin):
+                source = n * g.x_batch + ci * g.x_channel + (i_d * g.in_h + i_h) * g.in_w * g.x_pixel
+                taps = (((ci * g.cout + co) * g.kernel_d + k_d) * g.kernel_h + k_h) * g.kernel_w
+                for k_w in range(g.kernel_w):
+                    shift, w = g.shift_w[k_w], weight[taps + k_w]
+                    row = sums[g.rank_w[k_w]]
+                    for b in range(max(0, -shift), min(row.size, g.in_w - shift)):
+                        row[b] += w * x[source + (b + shift) * g.x_pixel]
+
+
+@njit(nogil=True, error_model="numpy")
+def _store_row(out, start, sums, bias, g):
+    if g.offsets_w.size < g.stride_w or g.out_w < g.stride_w:  # a phase without taps holds the bias
+        for o in range(g.out_w):
+            out[start + o * g.y_pixel] = activate(bias, g.activation, g.slope)
+    for rank in range(g.offsets_w.size):
+        for b in range((g.out_w - g.offsets_w[rank] + g.stride_w - 1) // g.stride_w):
+            o = b * g.stride_w + g.offsets_w[rank]
+            out[start + o * g.y_pixel] = activate(sums[rank, b], g.activation, g.slope)
+
+
+@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+def plain_scatter(x, weight, bias, out, g, pieces):
+    """Fill the flat array `out`; `pieces` is the number of tiles per channel, along the longest output axis."""
+    channels = g.groups * g.cout
+    longest = max(g.out_d, g.out_h, g.out_w)
+    axis = 2 if g.out_w == longest else 1 if g.out_h == longest else 0
+    for task in prange(g.batch * channels * pieces):
+        piece, rest = task % pieces, task // pieces
+        low, high = piece * longest // pieces, (piece + 1) * longest // pieces
+        d = (low, high) if axis == 0 else (0, g.out_d)
+        h = (low, high) if axis == 1 else (0, g.out_h)
+        w = (low, high) if axis == 2 else (0, g.out_w)
+        _own_tile(x, weight, bias, out, g, rest // channels, rest % channels, d, h, w)
+
+
+@njit(nogil=True, error_model="numpy")
+def _own_tile(x, weight, bias, out, g, n, channel, d, h, w):
+    group, co = channel // g.cout, channel % g.cout
+    start = n * g.y_batch + channel * g.y_channel
+    for o_d in range(*d):
+        for o_h in range(*h):
+            row = start + (o_d * g.out_h + o_h) * g.out_w * g.y_pixel
+            for o_w in range(*w):
+                out[row + o_w * g.y_pixel] = bias[channel]
+    for ci in range(group * g.cin, (group + 1) * g.cin):
+        image = n * g.x_batch + ci * g.x_channel
+        stamp = (ci * g.cout + co) * g.kernel_d * g.kernel_h * g.kernel_w
+        _add_stamps(x, image, weight, stamp, out, start, g, d, h, w)
+    if g.activation:
+        for o_d in range(*d):
+            for o_h in range(*h):
+                row = start + (o_d * g.out_h + o_h) * g.out_w * g.y_pixel
+                for o_w in range(*w):
+                    out[row + o_w * g.y_pixel] = activate(out[row + o_w * g.y_pixel], g.activation, g.slope)
+
+
+@njit(nogil=True, error_model="numpy")
+def _add_stamps(x, image, weight, stamp, out, start, g, d, h, w):
+    for k_d in range(g.kernel_d):
+        for i_d in range(*_inputs(d, g.in_d, g.stride_d, g.phase_d[k_d], g.shift_d[k_d])):
+            o_d = (i_d - g.shift_d[k_d]) * g.stride_d + g.phase_d[k_d]
+            for k_h in range(g.kernel_h):
+                for i_h in range(*_inputs(h, g.in_h, g.stride_h, g.phase_h[k_h], g.shift_h[k_h])):
+                    o_h = (i_h - g.shift_h[k_h]) * g.stride_h + g.phase_h[k_h]
+                    source = image + (i_d * g.in_h + i_h) * g.in_w * g.x_pixel
+                    target = start + (o_d * g.out_h + o_h) * g.out_w * g.y_pixel
+                    for k_w in range(g.kernel_w):
+                        value = weight[stamp + (k_d * g.kernel_h + k_h) * g.kernel_w + k_w]
+                        offset = g.phase_w[k_w] - g.shift_w[k_w] * g.stride_w
+                        for i_w in range(*_inputs(w, g.in_w, g.stride_w, g.phase_w[k_w], g.shift_w[k_w])):
+                            out[target + (i_w * g.stride_w + offset) * g.y_pixel] += value * x[source + i_w * g.x_pixel]
+
+
+@njit(nogil=True, error_model="numpy")
+def _inputs(outputs, size, stride, phase, shift):
+    """Range of the inputs whose stamp, through one tap, lands in the range `outputs`."""
+    low, high = (outputs[0] - phase + stride - 1) // stride + shift, (outputs[1] - 1 - phase) // stride + shift + 1
+    return max(0, low), min(size, high)
