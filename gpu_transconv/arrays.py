@@ -47,6 +47,8 @@ def check_out(out: Any, plan: Plan) -> None:
 
 def as_contiguous(array: Array) -> Array:
     """C-contiguous, native byte order, aligned; the array itself where it already is."""
+    if array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative:
+        return array
     return np.require(array, array.dtype.newbyteorder("="), ("C", "A"))
 
 
