@@ -49,7 +49,7 @@ def test_keywords_that_change_nothing_on_a_cpu(row, keywords):
 @pytest.mark.parametrize(("dtype", "odd"), [("float16", 2049), ("bfloat16", 257)])
 @pytest.mark.parametrize("row", ROWS)
 def test_half_types_round_once(row, dtype, odd):
-    # `odd` is the first whole number that the type does not have; odd + 1 it has, unless the sum is rounded on the way.
+    # `odd` is the first whole number that the type lacks; odd + 1 it has, and a sum rounded on the way misses it.
     ones = np.ones((odd, 1, 1), numpy_dtype(dtype))
     bias = np.ones(1, ones.dtype)
     assert gtc.conv_transpose(ones[None, :, 0], ones, bias, **by_name(row)).item() == odd + 1
