@@ -1,0 +1,97 @@
+"""Pictures of a comparison: every layer under the roofline, and the ratios to the best peer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .adapters import OURS
+from .libraries import PEERS
+
+_COLOURS = ("#0b6e4f", "#b0b7bf", "#c8553d")
+
+
+def draw(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], dtype: str, path: Path) -> None:
+    """Write a PNG with both pictures; without peers the second shows the fraction of the roofline."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(15, max(6, 0.22 * len(rows) + 2)), layout="constrained")
+    roofline, bars = figure.subplots(1, 2, width_ratios=(3, 2))
+    _draw_roofline(roofline, rows, machine, dtype)
+    _draw_bars(bars, rows)
+    threads = f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}"
+    figure.suptitle(f"Transposed convolution, {dtype}, {threads}, {machine['cpu']}")
+    figure.savefig(path, dpi=130)
+
+
+def _speed(row: Mapping[str, Any], name: str | None) -> float | None:
+    return row["contenders"].get(name, {}).get("gflops")
+
+
+def _ours(row: Mapping[str, Any]) -> str | None:
+    return next((name for name in (*OURS, "auto") if _speed(row, name)), None)
+
+
+def _draw_roofline(
+    axes: Any, rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], dtype: str
+) -> None:
+    peak, copy = machine["peak_gflops"][dtype], machine["copy_gb_per_s"]
+    intensity = [row["flops"] / row["bytes"] for row in rows]
+    span = np.geomspace(min([*intensity, 1.0]) / 2, max([*intensity, 2 * peak / copy]) * 2, 200)
+    axes.plot(span, np.minimum(peak, copy * span), color="black", linewidth=1.2)
+    axes.annotate(f"{peak:.0f} GFLOP/s", (span[-1], peak), ha="right", va="bottom")
+    axes.annotate(
+        f"{copy:.0f} GB/s",
+        (span[4], copy * span[4]),
+        ha="left",
+        va="top",
+        xytext=(6, -2),
+        textcoords="offset points",
+    )
+    series = {"best peer": [_speed(row, row["best_peer"]) for row in rows]}
+    series |= {"this package": [_speed(row, _ours(row)) for row in rows]}
+    for (label, speeds), colour, marker in zip(series.items(), (_COLOURS[2], _COLOURS[0]), "xo", strict=True):
+        points = [(i, speed) for i, speed in zip(intensity, speeds, strict=True) if speed]
+        if points:
+            axes.scatter(*zip(*points, strict=True), s=26, c=colour, marker=marker, label=label, zorder=3)
+    axes.set(xscale="log", yscale="log", xlabel="operations per compulsory byte", ylabel="GFLOP/s")
+    axes.set_title("Every layer under the roofline")
+    axes.grid(alpha=0.25, which="both", linewidth=0.5)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower right")
+
+
+def _draw_bars(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    compared = any(row["ratios"] for row in rows)
+    values: dict[str, float] = {}
+    for row in rows:
+        name = _ours(row)
+        if name is not None and (row["ratios"] or not compared):
+            fraction = row["contenders"][name]["roofline_fraction"]
+            values[row["layer"]["name"]] = row["ratios"][name] if compared else fraction
+    names = sorted(values, key=values.__getitem__)
+    heights = [values[name] for name in names]
+    colours = [_COLOURS[0] if height >= 1 or not compared else _COLOURS[2] for height in heights]
+    left = 1 if compared else 0  # as fast as the best peer is in the middle
+    axes.barh(range(len(names)), [height - left for height in heights], left=left, color=colours)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.axvline(1, color="black", linewidth=1)
+    if compared:
+        axes.set_xscale("log")
+        ticks = [
+            t
+            for t in (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
+            if min([*heights, 1]) / 1.5 < t < max([*heights, 1]) * 1.5
+        ]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        peers = sorted({row["best_peer"] for row in rows if row["best_peer"]}, key=list(PEERS).index)
+        axes.set_title(f"Times as fast as the best of {', '.join(peers)}", fontsize=10)
+    else:
+        axes.set_title("Fraction of the roofline", fontsize=10)
+    axes.grid(axis="x", alpha=0.25)
+    axes.set_axisbelow(True)

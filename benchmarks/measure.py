@@ -1,0 +1,113 @@
+"""Check every contender on a layer, then time those that are right, in turns."""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .adapters import Build, Contender, UnsupportedError
+from .layers import Problem
+from .libraries import PEERS
+
+ROUNDS = 5
+_MOST_CALLS = 200
+_PAUSE_SECONDS = 0.002
+
+
+def measure_layer(
+    problem: Problem, builds: Mapping[str, Build], threads: int, seconds: float
+) -> dict[str, dict[str, Any]]:
+    """Time `builds` on `problem` in about `seconds`.
+
+    Returns
+    -------
+    dict of dict
+        Per contender ``status`` and ``note``: ``"ok"`` with ``min_ms``, ``median_ms`` and ``calls``;
+        ``"left out"`` where it cannot take the problem; ``"failed"`` where one of ours raised; ``"wrong"``
+        where a result, before or after the timing, was beyond the tolerance. Only ``"ok"`` carries times.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    ready: dict[str, Contender] = {}
+    for name, build in builds.items():
+        try:
+            contender = build(problem, threads)
+            found[name] = _check(problem, contender)
+        except Exception as error:
+            out = isinstance(error, UnsupportedError | ImportError) or name in PEERS
+            found[name] = {"status": "left out" if out else "failed", "note": _first_line(error)}
+            continue
+        if found[name]["status"] == "ok":
+            ready[name] = contender
+    times = take_turns({name: contender.run for name, contender in ready.items()}, seconds)
+    for name, contender in ready.items():
+        after = _check(problem, contender)
+        if after["status"] == "ok":
+            after |= {
+                "min_ms": min(times[name]) * 1e3,
+                "median_ms": statistics.median(times[name]) * 1e3,
+                "calls": len(times[name]),
+            }
+        found[name] = after
+    return found
+
+
+def take_turns(runs: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, list[float]]:
+    """Call every function in bursts, in rounds that each start at another function, for about `seconds`.
+
+    The first call of a burst is not counted, unless calls are long: it pays for caches, and for threads of
+    the function before that still spin.
+    """
+    names = list(runs)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    if not names:
+        return times
+    share = seconds / (ROUNDS * len(names))
+    lengths = {name: _seconds(run) for name, run in runs.items()}
+    gc.disable()
+    try:
+        start = time.perf_counter()
+        for turn in range(ROUNDS):
+            shift = turn % len(names)
+            for name in names[shift:] + names[:shift]:
+                time.sleep(_PAUSE_SECONDS)
+                if lengths[name] < share:
+                    runs[name]()
+                calls = min(_MOST_CALLS, max(1, int(share / max(lengths[name], 1e-7))))
+                times[name].extend(_seconds(runs[name]) for _ in range(calls))
+            if turn >= 2 and time.perf_counter() - start > 2 * seconds:
+                break
+    finally:
+        gc.enable()
+    return times
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def _check(problem: Problem, contender: Contender) -> dict[str, Any]:
+    contender.poison()
+    error = problem.error(contender.as_array(contender.run()))
+    right = error <= problem.tolerance
+    note = (
+        contender.note
+        if right
+        else f"error {error:.2g} of the largest value, allowed {problem.tolerance:.2g}"
+    )
+    return {
+        "status": "ok" if right else "wrong",
+        "note": note,
+        "error": error if math.isfinite(error) else None,
+    }
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    kind = "" if isinstance(error, UnsupportedError) else f"{type(error).__name__}: "
+    return f"{kind}{lines[0]}"[:200]

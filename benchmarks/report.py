@@ -1,0 +1,185 @@
+"""Rows, ratios and summaries of a comparison, and the table that shows them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from .adapters import KERNELS, OURS
+from .layers import Problem
+from .libraries import PEERS
+from .machine import roofline_seconds
+
+Row = dict[str, Any]
+
+
+def make_row(
+    problem: Problem, found: Mapping[str, dict[str, Any]], machine: Mapping[str, Any], statistic: str
+) -> Row:
+    """Put a layer's times beside its roofline; `statistic` ("min" or "median") is the one that ratios use."""
+    plan = problem.plan
+    seconds, bound = roofline_seconds(plan, dict(machine))
+    contenders = {name: dict(entry) for name, entry in found.items()}
+    for entry in contenders.values():
+        if entry["status"] == "ok":
+            entry["gflops"] = plan.flops / entry[f"{statistic}_ms"] / 1e6
+            entry["roofline_fraction"] = seconds * 1e3 / entry[f"{statistic}_ms"]
+    times = {n: entry[f"{statistic}_ms"] for n, entry in contenders.items() if entry["status"] == "ok"}
+    peers = {name: time for name, time in times.items() if name in PEERS}
+    best = min(peers, key=peers.__getitem__, default=None)
+    ratios = {name: peers[best] / times[name] for name in OURS if best is not None and name in times}
+    return {
+        "layer": problem.layer.as_dict(),
+        "flops": plan.flops,
+        "bytes": plan.bytes,
+        "roofline_ms": seconds * 1e3,
+        "bound": bound,
+        "contenders": contenders,
+        "best_peer": best,
+        "ratios": ratios,
+        "auto_loss": _auto_loss(times),
+    }
+
+
+def _auto_loss(times: Mapping[str, float]) -> float | None:
+    """How much longer "auto" takes than the better formulation: 0.1 is 10 % longer."""
+    named = [times[name] for name in KERNELS if name != "auto" and name in times]
+    return times["auto"] / min(named) - 1 if "auto" in times and named else None
+
+
+def summarise(rows: Sequence[Row]) -> dict[str, Any]:
+    """Condense all layers: per way to call the package its geometric means, losses and worst layer."""
+    summary: dict[str, Any] = {"layers": len(rows), "wrong": _with_status(rows, "wrong", "failed")}
+    for name in OURS:
+        ratios = {row["layer"]["name"]: row["ratios"][name] for row in rows if name in row["ratios"]}
+        done = [row["contenders"] for row in rows if row["contenders"].get(name, {}).get("status") == "ok"]
+        if not done:
+            continue
+        fractions = [found[name]["roofline_fraction"] for found in done]
+        with_torch = [found for found in done if found.get("torch", {}).get("status") == "ok"]
+        summary[name] = {
+            "geomean_roofline_fraction": geometric_mean(fractions),
+            "geomean_vs_best_peer": geometric_mean(list(ratios.values())),
+            "geomean_vs_torch": geometric_mean(
+                [found[name]["gflops"] / found["torch"]["gflops"] for found in with_torch]
+            ),
+            "slower_than_best_peer": sum(ratio < 1 for ratio in ratios.values()),
+            "compared": len(ratios),
+            "worst_layer": min(ratios, key=ratios.__getitem__, default=None),
+            "worst_ratio": min(ratios.values(), default=None),
+        }
+    losses = {row["layer"]["name"]: row["auto_loss"] for row in rows if row["auto_loss"] is not None}
+    if losses:
+        mean = geometric_mean([1 + loss for loss in losses.values()])
+        worst = max(losses, key=losses.__getitem__)
+        summary["auto"] = {
+            "geomean_loss": mean - 1 if mean is not None else None,
+            "worst_layer": worst,
+            "worst_loss": losses[worst],
+            "more_than_10_percent": sum(loss > 0.1 for loss in losses.values()),
+        }
+    return summary
+
+
+def geometric_mean(values: Sequence[float]) -> float | None:
+    """Geometric mean, or None of nothing."""
+    return math.exp(sum(map(math.log, values)) / len(values)) if values else None
+
+
+def _with_status(rows: Sequence[Row], *statuses: str) -> list[str]:
+    return [
+        f"{row['layer']['name']}: {name}: {entry['status']}: {entry['note']}"
+        for row in rows
+        for name, entry in row["contenders"].items()
+        if entry["status"] in statuses
+    ]
+
+
+def make_table(rows: Sequence[Row], names: Sequence[str], statistic: str) -> Table:
+    """One line per layer: time and GFLOP/s of every contender, and how the package compares."""
+    own = "auto" in names
+    table = Table(title=f"{statistic} time in ms (GFLOP/s)", header_style="bold")
+    table.add_column("layer", no_wrap=True)
+    table.add_column("roofline", justify="right", no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    titles = (
+        ["auto's loss"]
+        if own
+        else ["of roofline", *(f"best peer /\n{name}" for name in OURS if name in names)]
+    )
+    for title in titles:
+        table.add_column(title, justify="right")
+    for row in rows:
+        found = row["contenders"]
+        cells = [_cell(found[name], name == row["best_peer"], statistic) for name in names]
+        if own:
+            rest = [_percent(row["auto_loss"])]
+        else:
+            first: dict[str, Any] = next(
+                (found[n] for n in OURS if found.get(n, {}).get("status") == "ok"), {}
+            )
+            rest = [_percent(first.get("roofline_fraction"))]
+            rest += [_ratio(row["ratios"].get(name)) for name in OURS if name in names]
+        table.add_row(row["layer"]["name"], f"{row['roofline_ms']:.3g} {row['bound'][:3]}", *cells, *rest)
+    return table
+
+
+def _cell(entry: Mapping[str, Any], best: bool, statistic: str) -> str:
+    if entry["status"] != "ok":
+        return (
+            f"[bold red]{entry['status'].upper()}[/]" if entry["status"] != "left out" else "[dim]left out[/]"
+        )
+    text = f"{entry[f'{statistic}_ms']:.3g} ({entry['gflops']:.3g})"
+    return f"[bold]{text}[/]" if best else text
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
+
+
+def _ratio(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"[{'green' if value >= 1 else 'red'}]{value:.2f}[/]"
+
+
+def describe(summary: Mapping[str, Any]) -> list[str]:
+    """Tell the summary in lines of text."""
+    lines = []
+    for name in OURS:
+        if name not in summary:
+            continue
+        found = summary[name]
+        line = f"{name}: {_percent(found['geomean_roofline_fraction'])} of the roofline (geometric mean)"
+        if found["compared"]:
+            line += (
+                f", {found['geomean_vs_best_peer']:.2f} times as fast as the best peer; "
+                f"slower on {found['slower_than_best_peer']} of {found['compared']} layers, "
+                f"worst {found['worst_layer']} ({found['worst_ratio']:.2f})"
+            )
+        if found["geomean_vs_torch"] is not None:
+            line += f"; {found['geomean_vs_torch']:.2f} times as fast as torch"
+        lines.append(line)
+    if "auto" in summary:
+        found = summary["auto"]
+        lines.append(
+            f"auto: {found['geomean_loss']:.1%} slower than the better formulation (geometric mean), "
+            f"worst {found['worst_layer']} ({found['worst_loss']:.0%}), "
+            f"beyond 10 % on {found['more_than_10_percent']} layers"
+        )
+    return lines + [f"[bold red]not timed[/] {line}" for line in summary["wrong"]]
+
+
+def left_out(rows: Sequence[Row]) -> list[str]:
+    """One line per reason for which contenders were left out, with the number of layers."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        for name, entry in row["contenders"].items():
+            if entry["status"] == "left out":
+                line = f"{name} left out: {entry['note']}"
+                counts[line] = counts.get(line, 0) + 1
+    return [f"{line} ({count} of {len(rows)} layers)" for line, count in counts.items()]
