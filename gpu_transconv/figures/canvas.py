@@ -1,0 +1,159 @@
+"""A page measured in pixels, with the few things the figures are made of: panels, arrows, boxes and words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, Rectangle
+from numpy.typing import NDArray
+from PIL import Image
+
+Picture = NDArray[Any]
+Point = tuple[float, float]
+
+INK, PALE = "#1f2328", "#8b949e"
+DETECT, GENERATE = "#9a4d00", "#00636b"
+#: Red above zero, white at zero, blue below.
+SIGNED = LinearSegmentedColormap.from_list(
+    "signed", ["#0b3c8c", "#4d8fd1", "#ffffff", "#e0705a", "#8c1010"], N=257
+)
+
+
+@contextmanager
+def plain_style() -> Iterator[None]:
+    """Matplotlib's own defaults, whatever the reader's settings are."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        yield
+
+
+class Canvas:
+    """A white page of `width` x `height` pixels; all positions count from its upper left corner."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+        self.figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor="white")
+        self.agg: Any = FigureCanvasAgg(self.figure)
+        self.page = self.figure.add_axes((0, 0, 1, 1), zorder=5)
+        self.page.set(xlim=(0, width), ylim=(height, 0))
+        self.page.axis("off")
+
+    def panel(
+        self, at: Point, size: Point, values: Picture, limit: float | None = None, *, edge: str = PALE
+    ) -> Panel:
+        """Show `values` in a frame; signed data from -limit to limit, without a limit as grey from 0 to 1."""
+        return Panel(self, at, size, values, limit, edge)
+
+    def text(self, at: Point, words: str, size: float = 11, **style: Any) -> None:
+        """Write; by default the position is the middle of the base line."""
+        self.page.text(*at, words, fontsize=size, **{"ha": "center", "color": INK, **style})
+
+    def arrow(self, start: Point, end: Point, color: str = INK, width: float = 2, **style: Any) -> None:
+        """Draw an arrow."""
+        options = {"arrowstyle": "-|>", "mutation_scale": 9 + 4 * width, "shrinkA": 0, "shrinkB": 0, **style}
+        self.page.add_patch(FancyArrowPatch(start, end, color=color, linewidth=width, **options))
+
+    def line(self, start: Point, end: Point, color: str, width: float = 1.2) -> None:
+        """Draw a straight line."""
+        self.page.plot(*zip(start, end, strict=True), color=color, linewidth=width)
+
+    def legend(self, at: Point) -> None:
+        """Draw the scale of the signed colours."""
+        x, y = at
+        Panel(self, (x, y), (90, 12), np.linspace(-1, 1, 91)[None], 1.0, PALE)
+        for offset, words in ((-12, "\N{MINUS SIGN}"), (45, "0"), (102, "+")):
+            down = 27 if words == "0" else 11
+            self.text((x + offset, y + down), words, 10)
+
+    def save(self, path: Path) -> None:
+        """Write the page as a PNG file."""
+        self.agg.draw()
+        Image.fromarray(np.asarray(self.agg.buffer_rgba())).convert("RGB").save(path, optimize=True)
+
+
+class Panel:
+    """Values on a page, and where each of them is."""
+
+    def __init__(
+        self, canvas: Canvas, at: Point, size: Point, values: Picture, limit: float | None, edge: str
+    ) -> None:
+        self.canvas, self.values, self.limit = canvas, np.asarray(values, float), limit
+        (self.x, self.y), (self.w, self.h) = at, size
+        box = (
+            self.x / canvas.width,
+            1 - (self.y + self.h) / canvas.height,
+            self.w / canvas.width,
+            self.h / canvas.height,
+        )
+        axes = canvas.figure.add_axes(box)
+        if limit is None:
+            axes.imshow(self.values, aspect="auto", cmap="gray", vmin=0, vmax=1)
+        else:
+            axes.imshow(self.values, aspect="auto", cmap=SIGNED, vmin=-limit, vmax=limit)
+        axes.set(xticks=[], yticks=[])
+        for spine in axes.spines.values():
+            spine.set(color=edge, linewidth=1)
+
+    @property
+    def step(self) -> Point:
+        """Width and height of one value, in pixels."""
+        return self.w / self.values.shape[1], self.h / self.values.shape[0]
+
+    def centre(self, row: float, column: float) -> Point:
+        """Middle of a value on the page."""
+        return self.x + (column + 0.5) * self.step[0], self.y + (row + 0.5) * self.step[1]
+
+    def title(self, words: str, note: str = "") -> None:
+        """Write above the panel, the note below it."""
+        middle = self.x + self.w / 2
+        self.canvas.text((middle, self.y - 9), words)
+        self.canvas.text((middle, self.y + self.h + 19), note, 10, color=INK)
+
+    def grid(self, numbers: bool = True, size: float = 11) -> Panel:
+        """Rule lines between the values, and print those that are not 0."""
+        rows, columns = self.values.shape
+        for row in range(1, rows):
+            y = self.y + row * self.step[1]
+            self.canvas.line((self.x, y), (self.x + self.w, y), "#d0d7de", 0.8)
+        for column in range(1, columns):
+            x = self.x + column * self.step[0]
+            self.canvas.line((x, self.y), (x, self.y + self.h), "#d0d7de", 0.8)
+        for row, column in np.argwhere(self.values) if numbers else ():
+            value = f"{self.values[row, column]:.3g}".replace("-", "\N{MINUS SIGN}")
+            dark = abs(self.values[row, column]) > 0.6 * (self.limit or 1)
+            color = "white" if dark else INK
+            self.canvas.text(self.centre(row, column), value, size, va="center_baseline", color=color)
+        return self
+
+    def box(
+        self,
+        row: float,
+        column: float,
+        rows: float,
+        columns: float,
+        color: str,
+        width: float = 2.5,
+        inset: float = 0,
+    ) -> None:
+        """Frame a block of values."""
+        dx, dy = self.step
+        corner = (self.x + column * dx + inset, self.y + row * dy + inset)
+        extent = (columns * dx - 2 * inset, rows * dy - 2 * inset)
+        self.canvas.page.add_patch(
+            Rectangle(corner, *extent, fill=False, edgecolor=color, linewidth=width, zorder=3)
+        )
+
+
+def fit(shape: tuple[int, ...], width: float, height: float) -> Point:
+    """Size in pixels at which a picture fits a box, whole pixels per value where it can be."""
+    scale = min(width / shape[1], height / shape[0])
+    scale = float(int(scale)) if scale >= 1 else scale
+    return max(shape[1] * scale, 4), max(shape[0] * scale, 4)

@@ -1,0 +1,145 @@
+"""The demonstration from the command line."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_checks import assert_refused, run_json
+from PIL import Image
+
+import gpu_transconv as gtc
+from gpu_transconv.cli import main
+from gpu_transconv.dispatch import Implementation
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """A file of 40 x 30 pixels with bright strokes in both diagonal directions."""
+    pixels = np.full((30, 40), 60, np.uint8)
+    for i in range(16):
+        pixels[4 + i, 4 + i] = pixels[24 - i, 20 + i] = 230
+    path = tmp_path / "strokes.png"
+    Image.fromarray(pixels).save(path)
+    return str(path)
+
+
+def assert_figures(paths):
+    assert [path.name for path in paths] == [
+        "overview.png",
+        "stamps.png",
+        "gather_scatter.png",
+        "stride2.png",
+    ]
+    for path in paths:
+        with Image.open(path) as image:
+            assert image.format == "PNG"
+            assert image.width == 1200
+            pixels = np.asarray(image.convert("L"))
+        assert np.unique(pixels).size > 20
+        assert 0.02 < (pixels < 250).mean() < 0.9
+
+
+def test_demo_without_arguments(capsys):
+    assert main(["demo"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "512 x 600 pixels, scaled down to 137 x 160" in printed.out
+    assert "FAILED" not in printed.out
+    assert_figures([Path(line) for line in printed.out.splitlines() if line.endswith(".png")])
+    assert {path.name for path in Path("demo_figures").iterdir()} >= {"overview.png", "stride2.png"}
+
+
+def test_demo_of_a_picture(capsys, picture):
+    facts = run_json(capsys, "demo", picture, "-o", "made/here")
+    assert facts["passed"]
+    assert facts["size"] == facts["image_size"] == [40, 30]
+    assert [(check["stride"], check["passed"]) for check in facts["checks"]] == [(1, True)] * 6 + [
+        (2, True)
+    ] * 6
+    assert all(check["difference"] <= check["allowed"] < 1e-4 for check in facts["checks"])
+    assert_figures([Path(path) for path in facts["figures"]])
+
+
+def test_demo_says_when_nothing_is_kept(capsys, picture):
+    assert main(["demo", picture, "--threshold", "100", "--size", "20"]) == 0
+    out = capsys.readouterr().out
+    assert "scaled down to 20 x 15" in out
+    assert "lower --threshold" in out
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (3, 3), (90, 2)])
+def test_demo_of_a_tiny_picture(size, tmp_path):
+    Image.effect_noise(size, 50).save(tmp_path / "tiny.png")
+    assert main(["demo", str(tmp_path / "tiny.png")]) == 0
+
+
+@pytest.mark.parametrize("formulation", ["gather", "scatter"])
+@pytest.mark.parametrize("error", [1e-3, float("nan")])
+def test_demo_finds_a_wrong_kernel(capsys, monkeypatch, picture, formulation, error):
+    launch = Implementation.launch.fget
+
+    def wrong(self):
+        def fill(plan, x, weight, bias, out):
+            launch(self)(plan, x, weight, bias, out)
+            out[..., -1, -1] += error if self.formulation == formulation else 0
+
+        return fill
+
+    monkeypatch.setattr(Implementation, "launch", property(wrong))
+    assert main(["demo", picture, "--json"]) == 1
+    facts = json.loads(capsys.readouterr().out)
+    assert not facts["passed"]
+    failed = {check["check"] for check in facts["checks"] if not check["passed"]}
+    stamp = f"one stamp = filter ({formulation})"
+    assert failed == {"gather = scatter", f"{formulation} = M.T f", stamp}
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + bytes(40)])
+def test_demo_of_no_image(capsys, tmp_path, content):
+    (tmp_path / "broken.png").write_bytes(content)
+    assert_refused(capsys, ["demo", "broken.png"], "broken.png")
+
+
+def test_demo_of_a_truncated_image(capsys, picture, tmp_path):
+    content = Path(picture).read_bytes()
+    (tmp_path / "cut.png").write_bytes(content[: len(content) * 2 // 3])
+    assert_refused(capsys, ["demo", "cut.png"], "cut.png", "damaged")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["missing.jpg"], "missing.jpg: No such file"),
+        (["."], "cannot read ."),
+        (["--size", "0"], "--size must be at least 1"),
+        (["--threshold", "nan"], "--threshold must be"),
+        (["--threshold", "-1"], "--threshold must be"),
+        (["-o", "strokes.png/here"], "cannot write to strokes.png/here"),
+        (["-o", "strokes.png"], "cannot write to strokes.png"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+@pytest.mark.usefixtures("picture")
+def test_demo_refuses(capsys, options, words):
+    assert_refused(capsys, ["demo", *options], words)
+
+
+@pytest.mark.parametrize("name", ["matplotlib", "PIL", "scipy"])
+def test_demo_without_what_it_needs(capsys, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    assert_refused(capsys, ["demo"], name, 'pip install "gpu_transconv[demo]"')
+
+
+def test_demo_on_a_missing_backend(capsys, monkeypatch, picture):
+    missing = next(name for name, status in gtc.backends().items() if not status)
+    monkeypatch.setenv("GPU_TRANSCONV_BACKEND", missing)
+    assert_refused(capsys, ["demo", picture], missing)
+    monkeypatch.setenv("GPU_TRANSCONV_BACKEND", "abacus")
+    assert_refused(capsys, ["demo", picture], "abacus")
