@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...plan import Plan
-from .layout import Layout, Table
+from .layout import Layout, Stamps, Table
 from .microkernel import tile_function
 
 #: A panel of input should stay in the second-level cache, next to the sums and a tile of weights.
@@ -59,3 +59,87 @@ def make_blocking(plan: Plan, layout: Layout, threads: int) -> Blocking:
     taps = int(layout.sets[:, 3].max())
     iota = np.arange(max(taps, 64), dtype=np.int64)
     return Blocking(*blocks, pixels, runs, depth, splits, threads, panel, work, iota, tile_function(plan.accumulate))
+
+
+class Boxes(NamedTuple):
+    """The boxes of the scatter formulation: sizes count blocks, offsets and distances elements."""
+
+    blocks_d: int
+    blocks_h: int
+    blocks_w: int
+    box_d: int
+    box_h: int
+    box_w: int
+    boxes_d: int
+    boxes_h: int
+    boxes_w: int
+    low_d: int  # smallest shift
+    low_h: int
+    low_w: int
+    span_d: int  # largest shift minus smallest
+    span_h: int
+    span_w: int
+    pitch: int  # of a row, in panel and planes
+    margin: int  # before the first row of a plane
+    slack: int  # after the last row
+    plane_d: int  # distance of two depths in a plane
+    plane: int  # distance of two planes
+    panel_plane: int  # distance of two depths in the panel
+    panel_step: int  # distance of two channels
+    depth: int  # input channels of one panel
+    count: int  # channels of a full chunk
+    threads: int
+    panel: int  # elements
+    work: int  # elements of panel and sums, per thread
+    rows: Table  # by row of a set: its distance from the first plane of the set
+    last_rows: Table  # the same for chunks with one channel less
+    iota: Table
+    tile: int
+
+
+def make_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) -> Boxes:
+    """Cut the output into boxes whose sums and panel fit the second-level cache."""
+    cin = plan.in_channels // plan.groups
+    count = int(layout.chunks[:, 3].max())
+    planes = count * math.prod(axis.stride for axis in plan.axes)
+    blocks = [axis.blocks for axis in plan.axes]
+    shifts = [[axis.shift_of(k) for k in range(axis.kernel)] for axis in plan.axes]
+    low = [min(s) for s in shifts]
+    span = [max(s) - min(s) for s in shifts]
+    item = 4 if plan.accumulate == "float32" else 8
+
+    # Elements of a plane: the sums of all planes and a deep enough panel fit together.
+    room = max(64, min(_PANEL_BYTES // item // 2 // planes, _PANEL_BYTES // item // min(cin, 64)))
+    box_w = _even(blocks[2], max(64, room // min(8, blocks[1] * blocks[0]) - span[2]))
+    pitch = box_w + span[2]
+    box_h = _even(blocks[1], max(1, room // pitch - span[1]))
+    box_d = _even(blocks[0], max(1, room // (pitch * (box_h + span[1])) - span[0]))
+    while box_h > 1 and plan.batch * plan.groups * len(layout.chunks) * _count(blocks, (box_d, box_h, box_w)) < 2 * threads:
+        box_h = _even(blocks[1], box_h - 1)
+    slack = 64 + span[2]
+    margin = span[2]
+    plane_d = box_h * pitch + slack
+    plane = margin + box_d * plane_d
+    panel_plane = (box_h + span[1]) * pitch + slack
+    panel_step = (box_d + span[0]) * panel_plane
+    depth = max(1, min(cin, _PANEL_BYTES // item // panel_step))
+    boxes = [-(-n // box) for n, box in zip(blocks, (box_d, box_h, box_w), strict=True)]
+    tables = [
+        (stamps.phases[:, None] * channels + np.arange(channels)) * plane - (stamps.shifts[:, None] - low[2])
+        for channels in (count, max(1, count - 1))
+    ]
+    panel = depth * panel_step + slack
+    return Boxes(
+        *blocks, box_d, box_h, box_w, *boxes, *low, *span, pitch, margin, slack, plane_d, plane, panel_plane, panel_step,
+        depth, count, threads, panel, panel + planes * plane + slack, *(t.reshape(-1) for t in tables),
+        np.zeros(16, np.int64), tile_function(plan.accumulate),
+    )  # fmt: skip
+
+
+def _even(size: int, most: int) -> int:
+    """Largest part when `size` is cut into equal parts of at most `most`."""
+    return math.ceil(size / math.ceil(size / max(most, 1)))
+
+
+def _count(sizes: list[int], boxes: tuple[int, ...]) -> int:
+    return math.prod(math.ceil(size / box) for size, box in zip(sizes, boxes, strict=True))

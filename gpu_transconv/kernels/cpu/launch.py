@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -11,12 +12,13 @@ import numpy as np
 
 from ...arrays import Array
 from ...plan import Plan
-from .blocking import make_blocking
+from .blocking import Blocking, Boxes, make_blocking, make_boxes
 from .gather import gather
-from .geometry import Geometry, make_geometry
-from .layout import Layout, make_layout
+from .geometry import make_geometry
+from .layout import Layout, Stamps, make_layout, make_stamps
 from .packing import VECTOR_BYTES, pack_weight
 from .plain import plain_gather, plain_scatter
+from .scatter import scatter
 from .threads import parallel_region
 
 #: Pieces of work per thread, so that a slow piece does not leave the other threads idle.
@@ -38,36 +40,64 @@ class Packed(NamedTuple):
 
 def pack_gather(plan: Plan, weight: Array, bias: Array | None) -> Packed | None:
     """Pack weights for any input size, or None where the plain kernel is the right one."""
-    if plan.dtype not in _TILED or np.prod([axis.stride for axis in plan.axes]) > _MOST_PHASES:
+    layout = _gather_layout(plan) if _has_tiles(plan) else None
+    packed = None if layout is None else _pack(plan, layout, weight)
+    if layout is None or packed is None:
         return None
-    geometry, layout = make_geometry(plan), _layout(plan)
-    packed = np.empty(plan.groups * layout.weights * geometry.cin, plan.accumulate)
-    with parallel_region():
-        finite = pack_weight(_stored(weight), packed, geometry, layout, numba.get_num_threads())
-    if not finite:
-        return None
-    values = np.zeros(plan.out_channels, plan.accumulate) if bias is None else bias.astype(plan.accumulate)
-    rows = values.reshape(plan.groups, -1)[:, layout.row_channels]
+    rows = _values(plan, bias).reshape(plan.groups, -1)[:, layout.row_channels]
     return Packed(layout, packed, np.append(rows, np.zeros(VECTOR_BYTES, rows.dtype)))
 
 
 def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed | None = None) -> None:
     """Fill `out` by the gather formulation; the contract is in `gpu_transconv.kernels`."""
+    threads = numba.get_num_threads()
     packed = packed or pack_gather(plan, weight, bias)
     if packed is None:
-        _launch_plain(plain_gather, plan, x, weight, bias, out, _PIECES * numba.get_num_threads())
+        _launch_plain(plain_gather, plan, x, weight, bias, out, _PIECES * threads)
     elif plan.batch:
-        geometry, blocking = make_geometry(plan), _blocking(plan, numba.get_num_threads())
-        work = _workspace((blocking.threads, blocking.work), packed.weight.dtype)
+        blocking = _blocking(plan, threads)
+        work = _workspace((threads, blocking.work), packed.weight.dtype)
         with parallel_region():
-            gather(_stored(x), packed.weight, packed.bias, _stored(out), geometry, packed.layout, blocking, work)
+            gather(_stored(x), packed.weight, packed.bias, _stored(out), make_geometry(plan), packed.layout, blocking, work)
 
 
-def launch_scatter(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array) -> None:
+def pack_scatter(plan: Plan, weight: Array, bias: Array | None) -> Packed | None:
+    """Pack weights for any input size, or None where the plain kernel is the right one."""
+    layout = _stamps(plan)[0] if _has_tiles(plan) and not plan.channels_last else None
+    packed = None if layout is None else _pack(plan, layout, weight)
+    return None if layout is None or packed is None else Packed(layout, packed, _values(plan, bias))
+
+
+def launch_scatter(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed | None = None) -> None:
     """Fill `out` by the scatter formulation; the contract is in `gpu_transconv.kernels`."""
-    if plan.batch:
-        pieces = -(-_PIECES * numba.get_num_threads() // (plan.batch * plan.out_channels))
+    threads = numba.get_num_threads()
+    packed = packed or pack_scatter(plan, weight, bias)
+    if packed is None and plan.batch:
+        pieces = -(-_PIECES * threads // (plan.batch * plan.out_channels))
         _launch_plain(plain_scatter, plan, x, weight, bias, out, max(1, min(pieces, max(plan.out_spatial) // 64)))
+    elif packed is not None and plan.batch:
+        boxes = _boxes(plan, threads)
+        work = _workspace((threads, boxes.work), packed.weight.dtype)
+        stamps = _stamps(plan)[1]
+        with parallel_region():
+            scatter(_stored(x), packed.weight, packed.bias, _stored(out), make_geometry(plan), packed.layout, stamps, boxes, work)
+
+
+def _has_tiles(plan: Plan) -> bool:
+    return plan.dtype in _TILED and math.prod(axis.stride for axis in plan.axes) <= _MOST_PHASES
+
+
+def _pack(plan: Plan, layout: Layout, weight: Array) -> Array | None:
+    """Weights in the order of `layout`, or None if some are not finite: times a zero outside the input they make NaN."""
+    geometry = make_geometry(plan)
+    packed = np.empty(plan.groups * layout.weights * geometry.cin, plan.accumulate)
+    with parallel_region():
+        finite = pack_weight(_stored(weight), packed, geometry, layout, numba.get_num_threads())
+    return packed if finite else None
+
+
+def _values(plan: Plan, bias: Array | None) -> Array:
+    return np.zeros(plan.out_channels, plan.accumulate) if bias is None else bias.astype(plan.accumulate)
 
 
 def _launch_plain(kernel: Any, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, pieces: int) -> None:
@@ -90,14 +120,23 @@ def _stored(array: Array) -> Array:
     return flat.view(np.uint16) if flat.itemsize == 2 else flat
 
 
-def _layout(plan: Plan) -> Layout:
+def _gather_layout(plan: Plan) -> Layout:
     lane = VECTOR_BYTES // np.dtype(plan.accumulate).itemsize if plan.channels_last else 1
     return make_layout(plan.axes, plan.out_channels // plan.groups, lane)
 
 
 @lru_cache(maxsize=256)
-def _blocking(plan: Plan, threads: int) -> Any:
-    return make_blocking(plan, _layout(plan), threads)
+def _blocking(plan: Plan, threads: int) -> Blocking:
+    return make_blocking(plan, _gather_layout(plan), threads)
+
+
+def _stamps(plan: Plan) -> tuple[Layout, Stamps]:
+    return make_stamps(plan.axes, plan.out_channels // plan.groups)
+
+
+@lru_cache(maxsize=256)
+def _boxes(plan: Plan, threads: int) -> Boxes:
+    return make_boxes(plan, *_stamps(plan), threads)
 
 
 def _workspace(shape: tuple[int, int], dtype: Any) -> Array:
@@ -109,5 +148,3 @@ def _workspace(shape: tuple[int, int], dtype: Any) -> Array:
     found: Array = _local.bytes[start : start + needed].view(dtype).reshape(shape)
     return found
 
-
-__all__ = ["Geometry", "Packed", "launch_gather", "launch_scatter", "pack_gather"]

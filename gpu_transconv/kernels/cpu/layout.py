@@ -21,6 +21,8 @@ from ...plan import Axis
 Table = NDArray[np.int64]
 #: Rows of a chunk at most, unless one channel alone has more phases.
 _CHUNK_ROWS = 256
+#: Planes of sums that scatter keeps at most, unless one channel alone has more phases.
+_PLANES = 128
 
 
 class Layout(NamedTuple):
@@ -55,6 +57,41 @@ def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int) -> Layout:
             first, end = piece * cout // pieces, (piece + 1) * cout // pieces
             tables.add_chunk(d, h, first, end - first, list(zip(runs, taps, strict=True)), lane)
     return tables.as_layout(list(product(*shifts)), lane)
+
+
+class Stamps(NamedTuple):
+    """What scatter needs besides a layout whose sets are the taps of the outer axes, and whose rows are (tap_w, channel)."""
+
+    sets: Table  # by set: planes before its phases, shift_d, shift_h
+    phases: Table  # by tap_w: phase
+    shifts: Table  # by tap_w: shift
+
+
+@lru_cache(maxsize=256)
+def make_stamps(axes: tuple[Axis, Axis, Axis], cout: int) -> tuple[Layout, Stamps]:
+    """Lay out the filters of a group for the scatter formulation."""
+    d, h, w = axes
+    most = max(1, _PLANES // (d.stride * h.stride * w.stride))
+    pieces = math.ceil(cout / most)
+    chunks, sets, stamps, weights = [], [], [], 0
+    taps = list(product(range(d.kernel), range(h.kernel)))
+    for piece in range(pieces):
+        first, end = piece * cout // pieces, (piece + 1) * cout // pieces
+        chunks.append((0, 0, first, end - first, len(sets), len(sets) + len(taps), 0))
+        for k_d, k_h in taps:
+            rows = (end - first) * w.kernel
+            sets.append((0, rows, 0, 1, weights, (k_d * h.kernel + k_h) * w.kernel))
+            stamps.append(((d.phase_of(k_d) * h.stride + h.phase_of(k_h)) * w.stride, d.shift_of(k_d), h.shift_of(k_h)))
+            weights += rows
+    phases, shifts = zip(*((w.phase_of(k), w.shift_of(k)) for k in range(w.kernel)), strict=True)
+
+    def table(values: object) -> Table:
+        return np.array(values, np.int64)
+
+    sources = np.arange(d.kernel * h.kernel * w.kernel, dtype=np.int64)
+    nothing = table([0])
+    layout = Layout(table(chunks), table(sets), table([(0, 0, 0)]), nothing, sources, nothing, weights, 1)
+    return layout, Stamps(table(stamps), table(phases), table(shifts))
 
 
 class _Tables:

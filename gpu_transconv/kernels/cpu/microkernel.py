@@ -87,6 +87,8 @@ def tile(
     init, mode : start values; mode ADD ignores them and adds to C, PER_ROW and PER_COLUMN say what they belong to
     taps, depth : numbers of taps and channels
     rows, vectors : shape of the tile; one of `tile_shapes`
+
+    In mode ADD the rows of C may overlap.
     """
     kinds = {"element": c, "table": c_rows, "number": types.int64}
     arguments = [kinds[kind] for kind in _ARGUMENTS]
@@ -180,10 +182,9 @@ def _tile_function(module: ir.Module, element: ir.Type, width: int, signature: A
         switch.add_case(_I64(value), function.append_basic_block())
         builder.position_at_end(function.blocks[-1])
         for m in range(rows):
-            row = broadcast(builder.load(builder.gep(init, [_I64(m)]))) if value == PER_ROW else None
+            row = broadcast(builder.load(builder.gep(init, [_I64(m)]))) if value == PER_ROW else ir.Constant(vector, None)
             for v in range(vectors):
-                start = row or load(init if value == PER_COLUMN else targets[m], column(v))
-                builder.store(start, sums[m][v])
+                builder.store(load(init, column(v)) if value == PER_COLUMN else row, sums[m][v])
         builder.branch(done)
     builder.position_at_end(done)
     with cgutils.for_range(builder, taps) as tap:
@@ -198,10 +199,17 @@ def _tile_function(module: ir.Module, element: ir.Type, width: int, signature: A
                 factor = broadcast(builder.load(builder.gep(a_column, [row_offsets[m]])))
                 for v in range(vectors):
                     builder.store(builder.call(fma, [factor, columns[v], builder.load(sums[m][v])]), sums[m][v])
-    for m in range(rows):
-        for v in range(vectors):
-            target = builder.bitcast(builder.gep(targets[m], [column(v)]), vector.as_pointer())
-            builder.store(builder.load(sums[m][v]), target, align=align)
+    # Rows may overlap in C, so an addition is finished before the next one is read.
+    with builder.if_else(builder.icmp_signed("==", mode, _I64(ADD))) as (add, replace):
+        for block, adds in ((add, True), (replace, False)):
+            with block:
+                for m in range(rows):
+                    for v in range(vectors):
+                        total = builder.load(sums[m][v])
+                        target = builder.bitcast(builder.gep(targets[m], [column(v)]), vector.as_pointer())
+                        if adds:
+                            total = builder.fadd(builder.load(target, align=align), total)
+                        builder.store(total, target, align=align)
     builder.ret_void()
     return function
 

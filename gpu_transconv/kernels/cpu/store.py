@@ -32,24 +32,24 @@ def store_chunk(out, c, g, lay, b, group, chunk, width, first, count):
                 _copy_blocks(out, target, c, q * width, g, lay, chunk, width, outputs)
             else:
                 for k in range(chunk[3]):
-                    _interleave(out, target + k * g.y_channel, c, k * b.pixels + q, chunk[3] * b.pixels, g, outputs)
+                    interleave(out, target + k * g.y_channel, c, k * b.pixels + q, chunk[3] * b.pixels, g, outputs)
         q += length
 
 
 @njit(nogil=True, error_model="numpy")
-def _interleave(out, target, c, source, step, g, outputs):
+def interleave(out, target, c, source, step, g, outputs):
     """Write ``out[j*stride + phase] = c[phase][j]``; the common strides in a form that becomes shuffles."""
-    stride, half = g.stride_w, g.half
-    if stride == 1:
+    stride, half, pixel = g.stride_w, g.half, g.y_pixel
+    if pixel == 1 and stride == 1:
         for j in range(outputs):
             out[target + j] = narrow(c[source + j], out, half)
-    elif stride == 2:
+    elif pixel == 1 and stride == 2:
         for j in range(outputs // 2):
             out[target + 2 * j] = narrow(c[source + j], out, half)
             out[target + 2 * j + 1] = narrow(c[source + step + j], out, half)
         if outputs % 2:
             out[target + outputs - 1] = narrow(c[source + outputs // 2], out, half)
-    elif stride == 4:
+    elif pixel == 1 and stride == 4:
         for j in range(outputs // 4):
             out[target + 4 * j] = narrow(c[source + j], out, half)
             out[target + 4 * j + 1] = narrow(c[source + step + j], out, half)
@@ -60,7 +60,7 @@ def _interleave(out, target, c, source, step, g, outputs):
     else:
         for r in range(min(stride, outputs)):
             for j in range((outputs - r + stride - 1) // stride):
-                out[target + j * stride + r] = narrow(c[source + r * step + j], out, half)
+                out[target + (j * stride + r) * pixel] = narrow(c[source + r * step + j], out, half)
 
 
 @njit(nogil=True, error_model="numpy")

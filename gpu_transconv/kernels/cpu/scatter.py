@@ -1,0 +1,139 @@
+"""Scatter: every input element stamps its filter into the output, as a matrix product whose rows are stamps.
+
+The output is cut into boxes of blocks; one task owns a box and adds every stamp that reaches it into sums in cache, one plane
+per (phase, channel). The input of the box, with the margin that the filter needs, is copied into a panel of the same
+row length; then a tap is a fixed distance between panel and plane, and the tile adds straight into the planes. What a
+stamp leaves beyond the box lands in the margin and is dropped: the neighbour computes it for itself. So there are
+no atomics, no column buffer in memory, and the order of every sum is fixed.
+"""
+
+from __future__ import annotations
+
+from numba import njit, prange
+
+from .activation import activate
+from .halves import widen
+from .microkernel import ADD, address, tile, tile_shapes
+from .packing import VECTOR_BYTES, tile_count, tile_range
+from .store import interleave
+
+_ROWS_OF_4, _ROWS_OF_8 = tile_shapes().get(4, 0), tile_shapes().get(8, 0)
+
+
+@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+def scatter(x, weight, bias, out, g, lay, stamps, b, work):
+    """Fill the flat `out`; a task is a box of one image and one chunk of channels."""
+    boxes = b.boxes_d * b.boxes_h * b.boxes_w
+    chunks = g.groups * lay.chunks.shape[0]
+    tasks = g.batch * chunks * boxes
+    for thread in prange(b.threads):
+        for task in range(thread * tasks // b.threads, (thread + 1) * tasks // b.threads):
+            box, rest = task % boxes, task // boxes
+            _own_box(x, weight, bias, out, g, lay, stamps, b, work[thread], box, rest % chunks, rest // chunks)
+
+
+@njit(nogil=True, error_model="numpy")
+def _own_box(x, weight, bias, out, g, lay, stamps, b, work, box, chunk, n):
+    group, c = chunk // lay.chunks.shape[0], chunk % lay.chunks.shape[0]
+    channel = group * g.cout + lay.chunks[c, 2]
+    count, set0, set1 = lay.chunks[c, 3], lay.chunks[c, 4], lay.chunks[c, 5]
+    w0, rest = box % b.boxes_w * b.box_w, box // b.boxes_w
+    h0, d0 = rest % b.boxes_h * b.box_h, rest // b.boxes_h * b.box_d
+    depth_d, height, width = min(b.box_d, b.blocks_d - d0), min(b.box_h, b.blocks_h - h0), min(b.box_w, b.blocks_w - w0)
+    panel, sums = work[: b.panel], work[b.panel :]
+    planes = g.stride_d * g.stride_h * g.stride_w
+    for i in range(planes * count):
+        for j in range(i * b.plane, (i + 1) * b.plane):
+            sums[j] = bias[channel + i % count]
+    for k0 in range(0, g.cin, b.depth):
+        depth = min(b.depth, g.cin - k0)
+        _pack_box(x, panel, g, b, n, group, k0, depth, d0, h0, w0, depth_d, height, width)
+        for s in range(set0, set1):
+            # The rows of the box whose input, through this tap of the outer axes, exists.
+            shift_d, shift_h = stamps.sets[s, 1], stamps.sets[s, 2]
+            low_d, high_d = max(d0, -shift_d), min(d0 + depth_d, g.in_d - shift_d)
+            low_h, high_h = max(h0, -shift_h), min(h0 + height, g.in_h - shift_h)
+            if low_h >= high_h:
+                continue
+            for d in range(low_d, high_d):
+                source = (d + shift_d - d0 - b.low_d) * b.panel_plane + (low_h + shift_h - h0 - b.low_h) * b.pitch
+                target = stamps.sets[s, 0] * count * b.plane + b.margin + (d - d0) * b.plane_d + (low_h - h0) * b.pitch
+                lanes = (high_h - low_h) * b.pitch
+                _stamp(sums, target, panel, source, lanes, weight, g, lay, b, group, s, count, k0, depth)
+    _store_box(out, sums, g, b, n, channel, count, d0, h0, w0, depth_d, height, width)
+
+
+@njit(nogil=True, error_model="numpy")
+def _stamp(sums, target, panel, source, lanes, weight, g, lay, b, group, s, count, k0, depth):
+    rows, first = lay.sets[s, 1], lay.sets[s, 4]
+    lane = VECTOR_BYTES // sums.itemsize
+    vectors = (lanes + lane - 1) // lane
+    offsets = b.rows if count == b.count else b.last_rows
+    for t in range(tile_count(rows, 1)):
+        low, high = tile_range(rows, 1, t)
+        m = high - low
+        a = address(weight, (group * lay.weights + first + low) * g.cin + k0 * m)
+        v = 0
+        while v < vectors:
+            step = min(2, vectors - v)
+            if m <= _ROWS_OF_4 and vectors - v >= 4:
+                step = 4
+            if m <= _ROWS_OF_8 and vectors - v >= 8:
+                step = 8
+            tile(
+                b.tile,
+                address(sums, target + v * lane), address(offsets, low), 1,
+                a, 1, m, address(b.iota, 0), 0,
+                address(panel, source + v * lane), b.panel_step, address(b.iota, 0), 0,
+                a, ADD, 1, depth, m, step,
+            )  # fmt: skip
+            v += step
+
+
+@njit(nogil=True, error_model="numpy")
+def _pack_box(x, panel, g, b, n, group, k0, depth, d0, h0, w0, depth_d, height, width):
+    """Copy the input that the box reads, zero outside the image; ordered channel, d, h, w."""
+    start = w0 + b.low_w
+    low, high = max(0, -start), min(width + b.span_w, g.in_w - start)
+    for k in range(depth):
+        channel = n * g.x_batch + (group * g.cin + k0 + k) * g.x_channel
+        for d in range(depth_d + b.span_d):
+            i_d = d0 + b.low_d + d
+            for h in range(height + b.span_h):
+                i_h = h0 + b.low_h + h
+                target = k * b.panel_step + d * b.panel_plane + h * b.pitch
+                inside = 0 <= i_d < g.in_d and 0 <= i_h < g.in_h and low < high
+                source = channel + ((i_d * g.in_h + i_h) * g.in_w + start) * g.x_pixel
+                for j in range(low if inside else b.pitch):
+                    panel[target + j] = 0
+                if inside:
+                    if g.x_pixel == 1:
+                        for j in range(low, high):
+                            panel[target + j] = widen(x[source + j], g.half)
+                    else:
+                        for j in range(low, high):
+                            panel[target + j] = widen(x[source + j * g.x_pixel], g.half)
+                    for j in range(high, b.pitch):
+                        panel[target + j] = 0
+            # Whole vectors may read past the last row.
+            end = k * b.panel_step + d * b.panel_plane + (height + b.span_h) * b.pitch
+            for j in range(end, end + b.slack):
+                panel[j] = 0
+
+
+@njit(nogil=True, error_model="numpy")
+def _store_box(out, sums, g, b, n, channel, count, d0, h0, w0, depth_d, height, width):
+    outputs = min(width * g.stride_w, g.out_w - w0 * g.stride_w)
+    for k in range(count):
+        for o_d in range(d0 * g.stride_d, min((d0 + depth_d) * g.stride_d, g.out_d)):
+            for o_h in range(h0 * g.stride_h, min((h0 + height) * g.stride_h, g.out_h)):
+                phases = (o_d % g.stride_d * g.stride_h + o_h % g.stride_h) * g.stride_w
+                source = (phases * count + k) * b.plane + b.margin
+                source += (o_d // g.stride_d - d0) * b.plane_d + (o_h // g.stride_h - h0) * b.pitch
+                if g.activation:
+                    for r in range(g.stride_w):
+                        for j in range(source + r * count * b.plane, source + r * count * b.plane + width):
+                            sums[j] = activate(sums[j], g.activation, g.slope)
+                row = (o_d * g.out_h + o_h) * g.out_w + w0 * g.stride_w
+                target = n * g.y_batch + (channel + k) * g.y_channel + row * g.y_pixel
+                interleave(out, target, sums, source, count * b.plane, g, outputs)
