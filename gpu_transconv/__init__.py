@@ -13,12 +13,14 @@ The functions take and return arrays of the caller's own kind:
 from .api import conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from .dispatch import backends
 from .errors import BackendUnavailableError
+from .layer import ConvTranspose
 from .settings import use
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BackendUnavailableError",
+    "ConvTranspose",
     "__version__",
     "backends",
     "conv_transpose",

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, as_contiguous, check_activation, check_arrays, check_out, empty_output
-from .dispatch import select
+from .arrays import Array, as_contiguous, check_activation, check_arrays, check_out, empty_output, is_free
+from .dispatch import Implementation, select
 from .params import Params, check_shapes, make_params
 from .plan import Plan, make_plan
 from .settings import AUTO, HIGHEST, Settings, resolve
@@ -16,42 +16,35 @@ IntOrInts = Any
 
 
 def _run(
-    ndim: int,
-    x: Array,
-    weight: Array,
-    bias: Array | None,
-    out: Array | None,
-    settings: Settings,
-    **geometry: Any,
+    ndim: int, x: Array, weight: Array, bias: Array | None, out: Array | None, settings: Settings, **geometry: Any
 ) -> Array:
-    params = make_params(ndim, **geometry)
-    plan = plan_arrays(params, x, weight, bias)
-    choice = select(plan, settings)
-    return launch(choice.implementation.launch, plan, x, weight, bias, out)
+    plan = plan_arrays(make_params(ndim, **geometry), x, weight, bias)
+    if out is not None:
+        check_out(out, plan)
+    return run(select(plan, settings).implementation, plan, x, weight, bias, out)
 
 
 def plan_arrays(params: Params, x: Array, weight: Array, bias: Array | None) -> Plan:
     """Check the arrays against `params` and each other, and return the plan."""
-    dtype = check_arrays(x, weight, bias)
+    dtype = check_arrays(x=x, weight=weight, bias=bias)
     check_activation(params.activation, dtype)
     check_shapes(params, x.shape, weight.shape, None if bias is None else bias.shape)
     return make_plan(params, x.shape, weight.shape, dtype, bias is not None)
 
 
-def launch(run: Any, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array | None) -> Array:
-    """Run a kernel into `out`, or into a buffer first where `out` is not contiguous or overlaps an input."""
-    inputs = [None if array is None else as_contiguous(array) for array in (x, weight, bias)]
-    if out is not None:
-        check_out(out, plan)
-    direct = out is not None and as_contiguous(out) is out
-    if direct and not any(array is not None and np.may_share_memory(out, array) for array in inputs):
-        run(plan, *inputs, out)
-        return out  # type: ignore[return-value]
-    result = empty_output(plan)
-    run(plan, *inputs, result)
+def run(
+    row: Implementation, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array | None, *packed: Any
+) -> Array:
+    """Launch into `out`, or into a buffer first where `out` is not contiguous or overlaps an input."""
+    x, weight, bias = (None if array is None else as_contiguous(array) for array in (x, weight, bias))
+    target = out
+    if out is None or not is_free(out, x, weight, bias):
+        target = empty_output(plan)
+    row.launch(plan, x, weight, bias, target, *(packed or [row.pack(plan, weight, bias)]))
     if out is None:
-        return result
-    np.copyto(out, result)
+        return target
+    if target is not out:
+        np.copyto(out, target)
     return out
 
 

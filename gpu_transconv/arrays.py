@@ -11,17 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .plan import DTYPES, Plan
+from .pool import outputs
 
 Array: TypeAlias = NDArray[Any]
 
 
-def check_arrays(x: Any, weight: Any, bias: Any) -> str:
-    """Return the name of the common dtype, or raise `TypeError`."""
-    name = _dtype_name("x", x)
-    for other, value in (("weight", weight), ("bias", x if bias is None else bias)):
-        if _dtype_name(other, value) != name:
-            raise TypeError(f"{other} must have x's dtype {name}, got {value.dtype}")
-    return name
+def check_arrays(**arrays: Any) -> str:
+    """Return the name of the arrays' common dtype, or raise `TypeError`; only bias may be None."""
+    first, *others = (name for name, value in arrays.items() if name != "bias" or value is not None)
+    expected = _dtype_name(first, arrays[first])
+    for name in others:
+        if _dtype_name(name, arrays[name]) != expected:
+            raise TypeError(f"{name} must have {first}'s dtype {expected}, got {arrays[name].dtype}")
+    return expected
 
 
 def check_activation(activation: str | None, dtype: str) -> None:
@@ -52,6 +54,11 @@ def as_contiguous(array: Array) -> Array:
     return np.require(array, array.dtype.newbyteorder("="), ("C", "A"))
 
 
+def is_free(out: Array, *inputs: Array | None) -> bool:
+    """Whether a kernel may write straight into `out`: contiguous, and apart from all inputs."""
+    return as_contiguous(out) is out and not any(a is not None and np.may_share_memory(out, a) for a in inputs)
+
+
 def empty_output(plan: Plan) -> Array:
     """Allocate the result of `plan`, or raise `MemoryError` before trying what cannot be had."""
     limit = memory_bytes()
@@ -60,7 +67,7 @@ def empty_output(plan: Plan) -> Array:
             f"the output of shape {plan.output_shape} and dtype {plan.dtype} needs {plan.output_bytes:,} bytes; "
             f"this machine has {limit:,}"
         )
-    return np.empty(plan.output_shape, np.dtype(plan.dtype))
+    return outputs.empty(plan.output_shape, np.dtype(plan.dtype), plan.output_bytes)
 
 
 @lru_cache(maxsize=1)

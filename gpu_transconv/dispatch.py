@@ -8,15 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .arrays import Array
 from .errors import BackendUnavailableError
 from .plan import Plan
 from .settings import BACKENDS, Settings
-
-Launch = Callable[[Plan, Array, Array, "Array | None", Array], None]
-
 
 @dataclass(frozen=True, slots=True)
 class Implementation:
@@ -32,9 +29,15 @@ class Implementation:
         return f"{self.backend}/{self.formulation}"
 
     @property
-    def launch(self) -> Launch:
-        """Function that fills `out`: launch(plan, x, weight, bias, out)."""
-        found: Launch = getattr(import_module(self.module, __package__), f"launch_{self.formulation}")
+    def launch(self) -> Callable[..., None]:
+        """Function that fills `out`: launch(plan, x, weight, bias, out, packed)."""
+        found: Callable[..., None] = getattr(import_module(self.module, __package__), f"launch_{self.formulation}")
+        return found
+
+    @property
+    def pack(self) -> Callable[[Plan, Array, Array | None], Any]:
+        """Function that prepares the weights for `launch` and any input size: pack(plan, weight, bias)."""
+        found: Callable[..., Any] = getattr(import_module(self.module, __package__), f"pack_{self.formulation}")
         return found
 
 

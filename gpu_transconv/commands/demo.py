@@ -48,14 +48,9 @@ def run(args: argparse.Namespace) -> int:
     with _writable(args.output):
         args.output.mkdir(parents=True, exist_ok=True)
     seen = strokes(grey)
+    steps = (demonstrate(seen, args.threshold, stride) for stride in (1, 2))
     try:
-        results = tuple(
-            _watched(
-                "painting (compiles on first use)",
-                (demonstrate(seen, args.threshold, stride) for stride in (1, 2)),
-                2,
-            )
-        )
+        results = tuple(_watched("painting (compiles on first use)", steps, 2))
     except MemoryError:
         raise CommandError(f"not enough memory at --size {args.size}; choose a smaller one") from None
     draw = import_module("..figures", __package__).draw
@@ -110,7 +105,9 @@ def _writable(folder: Path) -> Iterator[None]:
 def _watched(label: str, steps: Iterable[T], total: int) -> list[T]:
     """Take the steps behind a progress bar, which only a terminal shows."""
     console = make_console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    if not console.is_terminal:
+        return list(steps)
+    with Progress(console=console, transient=True) as progress:
         return list(progress.track(steps, total=total, description=label))
 
 

@@ -1,8 +1,9 @@
 """The kernels: one package per backend, in each the same two formulations behind the same launch signature.
 
-``launch_gather(plan, x, weight, bias, out)`` and ``launch_scatter(plan, x, weight, bias, out)`` fill `out`. The arrays
-are contiguous, share ``plan.dtype`` and do not overlap `out`; the shapes are those of the plan (x and out without the
-batch axis where ``plan.unbatched``); the batch may be empty.
+``pack_gather(plan, weight, bias)`` prepares the weights once for all input sizes, and ``launch_gather(plan, x, weight,
+bias, out, packed)`` fills `out` with what it returned; the same for scatter. The arrays are contiguous, share
+``plan.dtype`` and do not overlap `out`; the shapes are those of the plan (x and out without the batch axis where
+``plan.unbatched``); the batch may be empty.
 
 Gather against scatter
 ----------------------

@@ -48,10 +48,9 @@ def pack_gather(plan: Plan, weight: Array, bias: Array | None) -> Packed | None:
     return Packed(layout, packed, np.append(rows, np.zeros(VECTOR_BYTES, rows.dtype)))
 
 
-def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed | None = None) -> None:
+def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed | None) -> None:
     """Fill `out` by the gather formulation; the contract is in `gpu_transconv.kernels`."""
     threads = numba.get_num_threads()
-    packed = packed or pack_gather(plan, weight, bias)
     if packed is None:
         _launch_plain(plain_gather, plan, x, weight, bias, out, _PIECES * threads)
     elif plan.batch:
@@ -68,10 +67,9 @@ def pack_scatter(plan: Plan, weight: Array, bias: Array | None) -> Packed | None
     return None if layout is None or packed is None else Packed(layout, packed, _values(plan, bias))
 
 
-def launch_scatter(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed | None = None) -> None:
+def launch_scatter(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed | None) -> None:
     """Fill `out` by the scatter formulation; the contract is in `gpu_transconv.kernels`."""
     threads = numba.get_num_threads()
-    packed = packed or pack_scatter(plan, weight, bias)
     if packed is None and plan.batch:
         pieces = -(-_PIECES * threads // (plan.batch * plan.out_channels))
         _launch_plain(plain_scatter, plan, x, weight, bias, out, max(1, min(pieces, max(plan.out_spatial) // 64)))

@@ -11,7 +11,9 @@ from ...plan import Axis, Plan
 from ...reference import conv_transpose
 
 
-def _launch(formulation: str, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array) -> None:
+def _launch(
+    formulation: str, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: None
+) -> None:
     axes = plan.axes[3 - plan.ndim :]
     cuts = [_cut(axis) for axis in axes]
     result = conv_transpose(
@@ -37,5 +39,10 @@ def _cut(axis: Axis) -> tuple[int, int]:
     return max(surplus, 0), max(-surplus, 0)
 
 
+def _pack(plan: Plan, weight: Array, bias: Array | None) -> None:
+    """The definition reads the weights as they are."""
+
+
+pack_gather = pack_scatter = _pack
 launch_gather = partial(_launch, "gather")
 launch_scatter = partial(_launch, "scatter")
