@@ -101,7 +101,9 @@ def test_demo_finds_a_wrong_kernel(capsys, monkeypatch, picture, formulation, er
     assert failed == {"gather = scatter", f"{formulation} = M.T f", stamp}
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + bytes(40)])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + bytes(40)], ids=["empty", "text", "no header"]
+)
 def test_demo_of_no_image(capsys, tmp_path, content):
     (tmp_path / "broken.png").write_bytes(content)
     assert_refused(capsys, ["demo", "broken.png"], "broken.png")
