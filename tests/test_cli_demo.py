@@ -86,8 +86,8 @@ def test_demo_finds_a_wrong_kernel(capsys, monkeypatch, picture, formulation, er
     launch = Implementation.launch.fget
 
     def wrong(self):
-        def fill(plan, x, weight, bias, out):
-            launch(self)(plan, x, weight, bias, out)
+        def fill(plan, x, weight, bias, out, *packed):
+            launch(self)(plan, x, weight, bias, out, *packed)
             out[..., -1, -1] += error if self.formulation == formulation else 0
 
         return fill
