@@ -82,11 +82,8 @@ def _draw_bars(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.axvline(1, color="black", linewidth=1)
     if compared:
         axes.set_xscale("log")
-        ticks = [
-            t
-            for t in (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
-            if min([*heights, 1]) / 1.5 < t < max([*heights, 1]) * 1.5
-        ]
+        low, high = min([*heights, 1]) / 1.5, max([*heights, 1]) * 1.5
+        ticks = [2.0**power for power in range(-6, 8) if low < 2.0**power < high]
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
         peers = sorted({row["best_peer"] for row in rows if row["best_peer"]}, key=list(PEERS).index)

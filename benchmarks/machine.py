@@ -27,10 +27,12 @@ def measure_machine(threads: int, copy_bytes: int = 2**28, tries: int = 7) -> di
     Returns
     -------
     dict
-        ``peak_gflops`` per dtype, how each was reached, and ``copy_gb_per_s``, bytes read plus bytes written.
+        ``peak_gflops`` per dtype, how each was reached, ``copy_gb_per_s``, bytes read plus bytes written, and
+        ``busy``, the share of the cores' time that other processes took just before.
         The half types have float32's peak, in which the package computes them; a machine with half-precision
         products of its own can pass it.
     """
+    busy = _busy_share()
     with ThreadPoolExecutor(threads) as pool:
         ways = {
             dtype: {
@@ -46,6 +48,7 @@ def measure_machine(threads: int, copy_bytes: int = 2**28, tries: int = 7) -> di
         "system": platform.platform(),
         "cores": usable_cores(),
         "threads": threads,
+        "busy": busy,
         "peak_gflops": peak | {"float16": peak["float32"], "bfloat16": peak["float32"]},
         "peak_by": ways,
         "copy_gb_per_s": copy,
@@ -83,6 +86,21 @@ def _cpu_name() -> str:
         lines = []
     named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return named[0] if named else platform.processor() or platform.machine()
+
+
+def _busy_share(seconds: float = 0.3) -> float | None:
+    def used_and_all() -> tuple[int, int]:
+        words = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:]
+        ticks = [int(word) for word in words[:8]]
+        return sum(ticks) - ticks[3] - ticks[4], sum(ticks)  # the fourth and fifth are idle time
+
+    try:
+        used, total = used_and_all()
+        time.sleep(seconds)
+        used_then, total_then = used_and_all()
+    except OSError:  # not Linux
+        return None
+    return (used_then - used) / max(1, total_then - total)
 
 
 def _best_seconds(run: Callable[[], Any], tries: int) -> float:

@@ -99,6 +99,10 @@ def run(options: argparse.Namespace) -> int:
         f"{machine['cpu']}, threads: {options.threads}, {options.dtype} peak: "
         f"{machine['peak_gflops'][options.dtype]:.0f} GFLOP/s, copies: {machine['copy_gb_per_s']:.1f} GB/s"
     )
+    if (machine["busy"] or 0) > 0.1:
+        console.print(
+            f"[red]other processes take {machine['busy']:.0%} of the cores: expect noise, not figures[/]"
+        )
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
     document = {"schema": 1, "machine": machine, "versions": versions(), "options": settings}
     rows: list[dict[str, Any]] = []

@@ -31,6 +31,7 @@ TINY = [
 MACHINE = {
     "cpu": "a machine",
     "threads": 1,
+    "busy": 0.0,
     "peak_gflops": dict.fromkeys(("float32", "float64", "float16", "bfloat16"), 100.0),
     "copy_gb_per_s": 10.0,
 }
@@ -202,6 +203,7 @@ def test_machine_figures() -> None:
     found = machine.measure_machine(1, copy_bytes=2**22, tries=1)
     assert found["peak_gflops"]["float32"] > found["peak_gflops"]["float64"] > 0.1
     assert found["copy_gb_per_s"] > 0.1
+    assert found["busy"] is None or 0 <= found["busy"] <= 1
 
 
 def test_as_a_script_with_threads(tmp_path: Path) -> None:
