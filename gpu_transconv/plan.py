@@ -30,8 +30,8 @@ DTYPES = {
     "int32": (4, "int32"),
     "int64": (8, "int64"),
 }
-#: Bound of every position on an axis, cut off or not: half of what the kernels' 64-bit integers hold.
-_POSITIONS = 2**62
+#: Bound of every position on an axis, cut off or not: more than memory has addresses, and room for index arithmetic.
+_POSITIONS = 2**48
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,7 @@ def _make_axis(params: Params, i: int, size: int, kernel: int) -> Axis:
         )
     if size * s + kernel * d + low >= _POSITIONS > out:  # an output that large is refused for its memory
         raise ValueError(
-            f"stride, dilation and padding reach beyond 64-bit positions on spatial axis {i}, got stride={s}, "
-            f"dilation={d} and padding={params.padding[i] if params.padding else 'same'}; expected less than {_POSITIONS}"
+            f"stride, dilation and padding reach too far on spatial axis {i}, got stride={s}, "
+            f"dilation={d} and padding={params.padding[i] if params.padding else 'same'}; expected a reach below {_POSITIONS}"
         )
     return Axis(size, kernel, s, d, low, out)
