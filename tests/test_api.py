@@ -49,7 +49,7 @@ def test_keywords_that_change_nothing_on_a_cpu(row, keywords):
 @pytest.mark.parametrize(("dtype", "odd"), [("float16", 2049), ("bfloat16", 257)])
 @pytest.mark.parametrize("row", ROWS)
 def test_half_types_round_once(row, dtype, odd):
-    # `odd` is the first whole number that the type lacks; odd + 1 it has, and a sum rounded on the way misses it.
+    # The type has no `odd`, but it has odd + 1, which a sum that is rounded on the way misses.
     ones = np.ones((odd, 1, 1), numpy_dtype(dtype))
     bias = np.ones(1, ones.dtype)
     assert gtc.conv_transpose(ones[None, :, 0], ones, bias, **by_name(row)).item() == odd + 1
@@ -101,7 +101,7 @@ def test_the_limit_is_the_memory_of_the_machine(monkeypatch):
         gtc.conv_transpose(x, weight, stride=2)
 
 
-@pytest.mark.parametrize("stride", [10**9, 2**61, (1, 10**9), (10**9, 3)], ids=str)
+@pytest.mark.parametrize("stride", [10**9, 2**47, (1, 10**9), (10**9, 3)], ids=str)
 @pytest.mark.parametrize("row", ROWS)
 def test_a_single_element_takes_any_stride(row, stride):
     weight = np.arange(12.0).reshape(1, 2, 2, 3)
