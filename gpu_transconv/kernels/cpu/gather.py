@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from numba import njit, prange
 
-from .microkernel import ADD, PER_COLUMN, PER_ROW, address, tile, tile_shapes
+from .microkernel import ADD, PER_COLUMN, PER_ROW, tile, tile_shapes
 from .packing import TILE_ROWS, VECTOR_BYTES, pack_input, tile_count, tile_range
 from .store import store_chunk
+from .vectors import address
 
 _ROWS_OF_4, _ROWS_OF_8 = tile_shapes().get(4, 0), tile_shapes().get(8, 0)
 

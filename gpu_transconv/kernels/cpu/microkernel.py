@@ -78,7 +78,7 @@ def tile(
     typingctx, function, c, c_rows, c_row, a, a_row, a_step, a_taps, a_tap, b, b_step, b_taps, b_tap,
     init, mode, taps, depth, rows, vectors,
 ):  # fmt: skip  # noqa: ARG001
-    """Run one tile; c, c_rows, a, a_taps, b, b_taps and init are addresses (see `address`), the rest integers.
+    """Run one tile; c, c_rows, a, a_taps, b, b_taps and init are addresses (see `vectors.address`), the rest integers.
 
     function : what `tile_function` returned
     c, c_rows, c_row : first column of C, table of rows and what to multiply it by
@@ -116,17 +116,6 @@ def _emit(
         return context.get_dummy_value()
 
     return types.void(*arguments), codegen
-
-
-@intrinsic
-def address(typingctx: Any, array: Any, offset: Any) -> Any:  # noqa: ARG001
-    """Address of an element of a contiguous array, for `tile`."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        return builder.gep(data, [args[1]])
-
-    return types.CPointer(array.dtype)(array, types.int64), codegen
 
 
 def _dispatcher(module: ir.Module, element: ir.Type, width: int) -> ir.Function:

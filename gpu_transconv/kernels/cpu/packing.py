@@ -6,6 +6,7 @@ from numba import njit, prange
 
 from .halves import widen
 from .microkernel import registers, tile_shapes
+from .vectors import address, copy_row
 
 VECTOR_BYTES = registers()[0]
 #: Most rows of a tile that is two vectors wide, the common shape.
@@ -84,34 +85,16 @@ def pack_input(x, panel, g, slots, b, group, k0, depth, first, count):
         for slot in range(slots.shape[0]):
             i_d, i_h, i_w = b_d + slots[slot, 0], b_h + slots[slot, 1], b_w + slots[slot, 2]
             inside = 0 <= i_d < g.in_d and 0 <= i_h < g.in_h
-            low = min(max(0, -i_w), length) if inside else length
-            high = max(low, min(length, g.in_w - i_w)) if inside else length
+            low = min(max(0, -i_w), length)
+            high = max(low, min(length, g.in_w - i_w)) if inside else low
             source = n * g.x_batch + (group * g.cin + k0) * g.x_channel + ((i_d * g.in_h + i_h) * g.in_w + i_w) * g.x_pixel
             if g.last:
-                target = (slot * b.pixels + q) * b.depth
-                _copy_channels(x, source, panel, target, g, b.depth, depth, low, high, length)
+                for j in range(length):
+                    target = address(panel, ((slot * b.pixels) + q + j) * b.depth)
+                    present = depth if low <= j < high else 0
+                    copy_row(target, address(x, source + j * g.x_pixel), 0, present, depth, g.half)
             else:
                 for k in range(depth):
-                    _copy_row(x, source + k * g.x_channel, panel, (slot * b.depth + k) * b.pixels + q, g.half, low, high, length)
+                    target = address(panel, (slot * b.depth + k) * b.pixels + q)
+                    copy_row(target, address(x, source + k * g.x_channel), low, high, length, g.half)
         q += length
-
-
-@njit(nogil=True, error_model="numpy")
-def _copy_row(x, source, panel, target, half, low, high, length):
-    for j in range(low):
-        panel[target + j] = 0
-    for j in range(low, high):
-        panel[target + j] = widen(x[source + j], half)
-    for j in range(high, length):
-        panel[target + j] = 0
-
-
-@njit(nogil=True, error_model="numpy")
-def _copy_channels(x, source, panel, target, g, step, depth, low, high, length):
-    for j in range(length):
-        if low <= j < high:
-            for k in range(depth):
-                panel[target + j * step + k] = widen(x[source + j * g.x_pixel + k], g.half)
-        else:
-            for k in range(depth):
-                panel[target + j * step + k] = 0

@@ -12,10 +12,10 @@ from __future__ import annotations
 from numba import njit, prange
 
 from .activation import activate
-from .halves import widen
-from .microkernel import ADD, address, tile, tile_shapes
+from .microkernel import ADD, tile, tile_shapes
 from .packing import VECTOR_BYTES, tile_count, tile_range
 from .store import interleave
+from .vectors import address, copy_row
 
 _ROWS_OF_4, _ROWS_OF_8 = tile_shapes().get(4, 0), tile_shapes().get(8, 0)
 
@@ -94,27 +94,18 @@ def _stamp(sums, target, panel, source, lanes, weight, g, lay, b, group, s, coun
 def _pack_box(x, panel, g, b, n, group, k0, depth, d0, h0, w0, depth_d, height, width):
     """Copy the input that the box reads, zero outside the image; ordered channel, d, h, w."""
     start = w0 + b.low_w
-    low, high = max(0, -start), min(width + b.span_w, g.in_w - start)
+    low = max(0, -start)
+    high = max(low, min(width + b.span_w, g.in_w - start))
     for k in range(depth):
         channel = n * g.x_batch + (group * g.cin + k0 + k) * g.x_channel
         for d in range(depth_d + b.span_d):
             i_d = d0 + b.low_d + d
             for h in range(height + b.span_h):
                 i_h = h0 + b.low_h + h
-                target = k * b.panel_step + d * b.panel_plane + h * b.pitch
-                inside = 0 <= i_d < g.in_d and 0 <= i_h < g.in_h and low < high
-                source = channel + ((i_d * g.in_h + i_h) * g.in_w + start) * g.x_pixel
-                for j in range(low if inside else b.pitch):
-                    panel[target + j] = 0
-                if inside:
-                    if g.x_pixel == 1:
-                        for j in range(low, high):
-                            panel[target + j] = widen(x[source + j], g.half)
-                    else:
-                        for j in range(low, high):
-                            panel[target + j] = widen(x[source + j * g.x_pixel], g.half)
-                    for j in range(high, b.pitch):
-                        panel[target + j] = 0
+                inside = 0 <= i_d < g.in_d and 0 <= i_h < g.in_h
+                source = address(x, channel + (i_d * g.in_h + i_h) * g.in_w + start)
+                target = address(panel, k * b.panel_step + d * b.panel_plane + h * b.pitch)
+                copy_row(target, source, low, high if inside else low, b.pitch, g.half)
             # Whole vectors may read past the last row.
             end = k * b.panel_step + d * b.panel_plane + (height + b.span_h) * b.pitch
             for j in range(end, end + b.slack):

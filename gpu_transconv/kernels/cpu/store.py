@@ -6,6 +6,7 @@ from numba import njit
 
 from .activation import activate
 from .halves import narrow
+from .vectors import SHUFFLED, address, interleave_rows
 
 
 @njit(nogil=True, error_model="numpy")
@@ -38,29 +39,14 @@ def store_chunk(out, c, g, lay, b, group, chunk, width, first, count):
 
 @njit(nogil=True, error_model="numpy")
 def interleave(out, target, c, source, step, g, outputs):
-    """Write ``out[j*stride + phase] = c[phase][j]``; the common strides in a form that becomes shuffles."""
-    stride, half, pixel = g.stride_w, g.half, g.y_pixel
-    if pixel == 1 and stride == 1:
-        for j in range(outputs):
-            out[target + j] = narrow(c[source + j], out, half)
-    elif pixel == 1 and stride == 2:
-        for j in range(outputs // 2):
-            out[target + 2 * j] = narrow(c[source + j], out, half)
-            out[target + 2 * j + 1] = narrow(c[source + step + j], out, half)
-        if outputs % 2:
-            out[target + outputs - 1] = narrow(c[source + outputs // 2], out, half)
-    elif pixel == 1 and stride == 4:
-        for j in range(outputs // 4):
-            out[target + 4 * j] = narrow(c[source + j], out, half)
-            out[target + 4 * j + 1] = narrow(c[source + step + j], out, half)
-            out[target + 4 * j + 2] = narrow(c[source + 2 * step + j], out, half)
-            out[target + 4 * j + 3] = narrow(c[source + 3 * step + j], out, half)
-        for r in range(outputs % 4):
-            out[target + outputs // 4 * 4 + r] = narrow(c[source + r * step + outputs // 4], out, half)
+    """Write ``out[j*stride + phase] = c[phase][j]``; the common strides by shuffles."""
+    stride = g.stride_w
+    if stride in SHUFFLED:
+        interleave_rows(address(out, target), address(c, source), step, stride, outputs, g.half)
     else:
         for r in range(min(stride, outputs)):
             for j in range((outputs - r + stride - 1) // stride):
-                out[target + (j * stride + r) * pixel] = narrow(c[source + r * step + j], out, half)
+                out[target + j * stride + r] = narrow(c[source + r * step + j], out, g.half)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -69,10 +55,15 @@ def _copy_blocks(out, target, c, source, g, lay, chunk, width, outputs):
     count = chunk[3]
     phase = 0
     for s in range(chunk[4], chunk[5]):
-        row0, rows = lay.sets[s, 0], lay.sets[s, 1]
-        for r in range(rows // count):
-            for j in range((outputs - phase + g.stride_w - 1) // g.stride_w):
-                to, at = target + (j * g.stride_w + phase) * g.y_pixel, source + j * width + row0 + r * count
-                for k in range(count):
-                    out[to + k] = narrow(c[at + k], out, g.half)
-            phase += 1
+        row0, phases = lay.sets[s, 0], lay.sets[s, 1] // count
+        for j in range((outputs - phase + g.stride_w - 1) // g.stride_w):
+            o = j * g.stride_w + phase
+            present = min(phases, outputs - o)
+            at = source + j * width + row0
+            if count == g.y_pixel:  # the phases of all channels are one run of memory
+                interleave_rows(address(out, target + o * count), address(c, at), 0, 1, present * count, g.half)
+            else:
+                for r in range(present):
+                    to = address(out, target + (o + r) * g.y_pixel)
+                    interleave_rows(to, address(c, at + r * count), 0, 1, count, g.half)
+        phase += phases

@@ -1,0 +1,232 @@
+"""Moving rows of numbers in whole vectors, emitted as LLVM IR: the copies on both sides of the tiles.
+
+The loop vectoriser needs long rows and proof that an index is not negative; maps of 4 to 64 pixels have neither. Ends of rows
+are masked, so nothing is read or written outside them. Half types are converted on the way.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .microkernel import registers
+
+_I1, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
+_FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
+_KIND = {types.float32: _FLOAT, types.float64: _DOUBLE, types.uint16: _I16}
+#: Strides whose phases are interleaved by shuffles.
+SHUFFLED = (1, 2, 3, 4, 5, 6, 7, 8, 10)
+FLOAT16, BFLOAT16 = 1, 2
+
+
+@intrinsic
+def address(typingctx, array, offset):  # noqa: ARG001
+    """Address of an element of a contiguous array."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.gep(data, [args[1]])
+
+    return types.CPointer(array.dtype)(array, types.int64), codegen
+
+
+@intrinsic
+def copy_row(typingctx, target, source, low, high, length, half):  # noqa: ARG001
+    """Copy ``target[j] = source[j]`` for low <= j < high and zero for the other j in 0 ... length, widening half types."""
+
+    def codegen(context, builder, _signature, args):
+        row = _Rows(builder.module, _KIND[target.dtype], _KIND[source.dtype])
+        _call_for_halves(builder, row, "copy", args[:-1], args[-1])
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    return types.void(target, source, i64, i64, i64, i64), codegen
+
+
+@intrinsic
+def interleave_rows(typingctx, target, source, step, stride, outputs, half):  # noqa: ARG001
+    """Write ``target[j*stride + r] = source[r*step + j]`` up to `outputs`, for the strides of `SHUFFLED`.
+
+    Whole vectors of `source` are read, past its end too.
+    """
+
+    def codegen(context, builder, _signature, args):
+        row = _Rows(builder.module, _KIND[source.dtype], _KIND[target.dtype])
+        target_, source_, step_, stride_, outputs_, half_ = args
+        end = builder.append_basic_block()
+        switch = builder.switch(stride_, end)
+        for value in SHUFFLED:
+            block = builder.append_basic_block()
+            switch.add_case(_I64(value), block)
+            with builder.goto_block(block):
+                _call_for_halves(builder, row, f"interleave{value}", [target_, source_, step_, outputs_], half_)
+                builder.branch(end)
+        builder.position_at_end(end)
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    return types.void(target, source, i64, i64, i64, i64), codegen
+
+
+def _call_for_halves(builder, rows, name, args, half):
+    if rows.stored != _I16:
+        builder.call(rows.function(name, 0), args)
+        return
+    with builder.if_else(builder.icmp_signed("==", half, _I64(FLOAT16))) as (is_float16, is_bfloat16):
+        with is_float16:
+            builder.call(rows.function(name, FLOAT16), args)
+        with is_bfloat16:
+            builder.call(rows.function(name, BFLOAT16), args)
+
+
+class _Rows:
+    """The functions of a module that move rows between sums of type `wide` and elements stored as `stored`."""
+
+    def __init__(self, module, wide, stored):
+        self.module, self.wide, self.stored = module, wide, stored
+        self.bytes = {_FLOAT: 4, _DOUBLE: 8}[wide]
+        self.lanes = registers()[0] // self.bytes
+
+    def function(self, name, half):
+        full = f"gtc_{name}_{self.wide}_{self.stored}_{half}"
+        if full in self.module.globals:
+            return self.module.globals[full]
+        wide, stored = self.wide.as_pointer(), self.stored.as_pointer()
+        kinds = [wide, stored, _I64, _I64, _I64] if name == "copy" else [stored, wide, _I64, _I64]
+        function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), kinds), full)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        builder = ir.IRBuilder(function.append_basic_block())
+        if name == "copy":
+            self._copy(builder, half, *function.args)
+        else:
+            self._interleave(builder, half, int(name.removeprefix("interleave")), *function.args)
+        builder.ret_void()
+        return function
+
+    def _copy(self, builder, half, target, source, low, high, length):
+        count = builder.sdiv(builder.add(length, _I64(self.lanes - 1)), _I64(self.lanes))
+        with cgutils.for_range(builder, count) as loop:
+            first = builder.mul(loop.index, _I64(self.lanes))
+            last = builder.add(first, _I64(self.lanes))
+            whole = builder.and_(builder.icmp_signed("<=", low, first), builder.icmp_signed("<=", last, high))
+            with builder.if_else(whole) as (inner, edge):
+                with inner:
+                    self._store(builder, self._widen(builder, self._load(builder, self.stored, source, first), half), target, first)
+                with edge:
+                    mask = builder.and_(self._below(builder, first, high), builder.not_(self._below(builder, first, low)))
+                    value = self._load(builder, self.stored, source, first, mask)
+                    self._store(builder, self._widen(builder, value, half), target, first, self._below(builder, first, length))
+
+    def _interleave(self, builder, half, stride, target, source, step, outputs):
+        block = stride * self.lanes
+        count = builder.sdiv(builder.add(outputs, _I64(block - 1)), _I64(block))
+        with cgutils.for_range(builder, count) as loop:
+            start = builder.mul(loop.index, _I64(self.lanes))
+            phases = []
+            for r in range(stride):
+                at = builder.add(start, builder.mul(step, _I64(r)))
+                phases.append(self._narrow(builder, self._load(builder, self.wide, source, at), half))
+            mixed = _interleaved(builder, phases, self.lanes)
+            first = builder.mul(loop.index, _I64(block))
+            whole = builder.icmp_signed("<=", builder.add(first, _I64(block)), outputs)
+            with builder.if_else(whole) as (inner, edge):
+                with inner:
+                    for v, value in enumerate(mixed):
+                        self._store(builder, value, target, builder.add(first, _I64(v * self.lanes)))
+                with edge:
+                    for v, value in enumerate(mixed):
+                        at = builder.add(first, _I64(v * self.lanes))
+                        self._store(builder, value, target, at, self._below(builder, at, outputs))
+
+    def _below(self, builder, first, limit):
+        """Mask of the lanes whose position, counted from `first`, is below `limit`."""
+        many = ir.VectorType(_I32, self.lanes)
+        room = builder.trunc(builder.sub(limit, first), _I32)
+        return builder.icmp_signed("<", ir.Constant(many, list(range(self.lanes))), _splat(builder, room, self.lanes))
+
+    def _load(self, builder, kind, pointer, index, mask=None):
+        vector = ir.VectorType(kind, self.lanes)
+        at = builder.bitcast(builder.gep(pointer, [index]), vector.as_pointer())
+        if mask is None:
+            return builder.load(at, align=_bytes(kind))
+        name = f"llvm.masked.load.{_suffix(kind, self.lanes)}.p0"
+        masked = self._external(name, vector, [vector.as_pointer(), _I32, ir.VectorType(_I1, self.lanes), vector])
+        return builder.call(masked, [at, _I32(_bytes(kind)), mask, ir.Constant(vector, None)])
+
+    def _store(self, builder, value, pointer, index, mask=None):
+        kind = value.type.element
+        at = builder.bitcast(builder.gep(pointer, [index]), value.type.as_pointer())
+        if mask is None:
+            builder.store(value, at, align=_bytes(kind))
+            return
+        name = f"llvm.masked.store.{_suffix(kind, self.lanes)}.p0"
+        kinds = [value.type, value.type.as_pointer(), _I32, ir.VectorType(_I1, self.lanes)]
+        builder.call(self._external(name, ir.VoidType(), kinds), [value, at, _I32(_bytes(kind)), mask])
+
+    def _external(self, name, result, kinds):
+        if name in self.module.globals:
+            return self.module.globals[name]
+        return ir.Function(self.module, ir.FunctionType(result, kinds), name)
+
+    def _widen(self, builder, value, half):
+        floats = ir.VectorType(_FLOAT, self.lanes)
+        if half == FLOAT16:
+            return builder.fpext(builder.bitcast(value, ir.VectorType(ir.HalfType(), self.lanes)), floats)
+        if half == BFLOAT16:
+            words = builder.zext(value, ir.VectorType(_I32, self.lanes))
+            return builder.bitcast(builder.shl(words, self._constant(16)), floats)
+        return value
+
+    def _narrow(self, builder, value, half):
+        words = ir.VectorType(_I16, self.lanes)
+        if half == FLOAT16:
+            return builder.bitcast(builder.fptrunc(value, ir.VectorType(ir.HalfType(), self.lanes)), words)
+        if half == BFLOAT16:
+            bits = builder.bitcast(value, ir.VectorType(_I32, self.lanes))
+            odd = builder.and_(builder.lshr(bits, self._constant(16)), self._constant(1))
+            rounded = builder.add(bits, builder.add(odd, self._constant(0x7FFF)))
+            nan = builder.fcmp_unordered("uno", value, value)
+            rounded = builder.select(nan, builder.or_(bits, self._constant(0x400000)), rounded)
+            return builder.trunc(builder.lshr(rounded, self._constant(16)), words)
+        return value
+
+    def _constant(self, value):
+        return ir.Constant(ir.VectorType(_I32, self.lanes), [value] * self.lanes)
+
+
+def _interleaved(builder, phases, lanes):
+    """Vectors of the sequence phase 0 lane 0, phase 1 lane 0, ..., phase 0 lane 1, ..."""
+    stride = len(phases)
+    if stride == 1:
+        return phases
+    mixed = []
+    for v in range(stride):
+        lane_and_phase = [divmod(v * lanes + i, stride) for i in range(lanes)]
+        value = phases[0]
+        indices = [lane if phase == 0 else 0 for lane, phase in lane_and_phase]
+        value = builder.shuffle_vector(value, value, _indices(indices))
+        for r in range(1, stride):
+            indices = [lanes + lane if phase == r else i for i, (lane, phase) in enumerate(lane_and_phase)]
+            value = builder.shuffle_vector(value, phases[r], _indices(indices))
+        mixed.append(value)
+    return mixed
+
+
+def _indices(values):
+    return ir.Constant(ir.VectorType(_I32, len(values)), values)
+
+
+def _splat(builder, value, lanes):
+    undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    return builder.shuffle_vector(builder.insert_element(undefined, value, _I32(0)), undefined, _indices([0] * lanes))
+
+
+def _bytes(kind):
+    return {_FLOAT: 4, _DOUBLE: 8, _I16: 2}[kind]
+
+
+def _suffix(kind, lanes):
+    return f"v{lanes}" + {_FLOAT: "f32", _DOUBLE: "f64", _I16: "i16"}[kind]
