@@ -115,16 +115,14 @@ def _pack_box(x, panel, g, b, n, group, k0, depth, d0, h0, w0, depth_d, height, 
 @njit(nogil=True, error_model="numpy")
 def _store_box(out, sums, g, b, n, channel, count, d0, h0, w0, depth_d, height, width):
     outputs = min(width * g.stride_w, g.out_w - w0 * g.stride_w)
-    for k in range(count):
-        for o_d in range(d0 * g.stride_d, min((d0 + depth_d) * g.stride_d, g.out_d)):
-            for o_h in range(h0 * g.stride_h, min((h0 + height) * g.stride_h, g.out_h)):
-                phases = (o_d % g.stride_d * g.stride_h + o_h % g.stride_h) * g.stride_w
-                source = (phases * count + k) * b.plane + b.margin
-                source += (o_d // g.stride_d - d0) * b.plane_d + (o_h // g.stride_h - h0) * b.pitch
-                if g.activation:
-                    for r in range(g.stride_w):
-                        for j in range(source + r * count * b.plane, source + r * count * b.plane + width):
-                            sums[j] = activate(sums[j], g.activation, g.slope)
-                row = (o_d * g.out_h + o_h) * g.out_w + w0 * g.stride_w
-                target = n * g.y_batch + (channel + k) * g.y_channel + row * g.y_pixel
-                interleave(out, target, sums, source, count * b.plane, g, outputs)
+    for o_d in range(d0 * g.stride_d, min((d0 + depth_d) * g.stride_d, g.out_d)):
+        for o_h in range(h0 * g.stride_h, min((h0 + height) * g.stride_h, g.out_h)):
+            phases = (o_d % g.stride_d * g.stride_h + o_h % g.stride_h) * g.stride_w
+            source = phases * count * b.plane + b.margin
+            source += (o_d // g.stride_d - d0) * b.plane_d + (o_h // g.stride_h - h0) * b.pitch
+            if g.activation:
+                for i in range(g.stride_w * count):
+                    for j in range(source + i * b.plane, source + i * b.plane + width):
+                        sums[j] = activate(sums[j], g.activation, g.slope)
+            target = n * g.y_batch + channel * g.y_channel + (o_d * g.out_h + o_h) * g.out_w + w0 * g.stride_w
+            interleave(out, target, g.y_channel, sums, source, b.plane, count, g.stride_w, outputs, g.half)

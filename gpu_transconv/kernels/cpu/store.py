@@ -30,40 +30,43 @@ def store_chunk(out, c, g, lay, b, group, chunk, width, first, count):
             target = n * g.y_batch + channel * g.y_channel + ((o_d * g.out_h + o_h) * g.out_w + o_w) * g.y_pixel
             outputs = min(length * g.stride_w, g.out_w - o_w)
             if g.last:
-                _copy_blocks(out, target, c, q * width, g, lay, chunk, width, outputs)
+                _copy_blocks(out, target, c, q * width, lay.sets, chunk, width, g.stride_w, g.y_pixel, outputs, g.half)
             else:
-                for k in range(chunk[3]):
-                    interleave(out, target + k * g.y_channel, c, k * b.pixels + q, chunk[3] * b.pixels, g, outputs)
+                interleave(out, target, g.y_channel, c, q, b.pixels, chunk[3], g.stride_w, outputs, g.half)
         q += length
 
 
 @njit(nogil=True, error_model="numpy")
-def interleave(out, target, c, source, step, g, outputs):
-    """Write ``out[j*stride + phase] = c[phase][j]``; the common strides by shuffles."""
-    stride = g.stride_w
+def interleave(out, target, channel, c, source, row, channels, stride, outputs, half):
+    """Write ``out[k*channel + j*stride + phase] = c[phase][k][j]`` for every channel k; the common strides by shuffles."""
+    step = channels * row
     if stride in SHUFFLED:
-        interleave_rows(address(out, target), address(c, source), step, stride, outputs, g.half)
-    else:
+        for k in range(channels):
+            to, at = address(out, target + k * channel), address(c, source + k * row)
+            interleave_rows(to, at, step, stride, outputs, half)
+        return
+    for k in range(channels):
         for r in range(min(stride, outputs)):
+            to, at = target + k * channel + r, source + k * row + r * step
             for j in range((outputs - r + stride - 1) // stride):
-                out[target + j * stride + r] = narrow(c[source + r * step + j], out, g.half)
+                out[to + j * stride] = narrow(c[at + j], out, half)
 
 
 @njit(nogil=True, error_model="numpy")
-def _copy_blocks(out, target, c, source, g, lay, chunk, width, outputs):
+def _copy_blocks(out, target, c, source, sets, chunk, width, stride, pixel, outputs, half):
     """Channels last: a block holds, per set, its phases of the chunk's channels in the order of memory."""
     count = chunk[3]
     phase = 0
     for s in range(chunk[4], chunk[5]):
-        row0, phases = lay.sets[s, 0], lay.sets[s, 1] // count
-        for j in range((outputs - phase + g.stride_w - 1) // g.stride_w):
-            o = j * g.stride_w + phase
+        row0, phases = sets[s, 0], sets[s, 1] // count
+        for j in range((outputs - phase + stride - 1) // stride):
+            o = j * stride + phase
             present = min(phases, outputs - o)
             at = source + j * width + row0
-            if count == g.y_pixel:  # the phases of all channels are one run of memory
-                interleave_rows(address(out, target + o * count), address(c, at), 0, 1, present * count, g.half)
+            if count == pixel:  # the phases of all channels are one run of memory
+                interleave_rows(address(out, target + o * count), address(c, at), 0, 1, present * count, half)
             else:
                 for r in range(present):
-                    to = address(out, target + (o + r) * g.y_pixel)
-                    interleave_rows(to, address(c, at + r * count), 0, 1, count, g.half)
+                    to = address(out, target + (o + r) * pixel)
+                    interleave_rows(to, address(c, at + r * count), 0, 1, count, half)
         phase += phases
