@@ -75,11 +75,17 @@ def test_inputs_of_any_layout(row, variant, which):
     assert got.dtype.isnative
 
 
+def handed_to_kernels(monkeypatch):
+    """List to which each launch adds x, weight, bias and out, instead of computing."""
+    handed = []
+    spy = property(lambda _: lambda _, *arguments: handed.extend(arguments[:4]))
+    monkeypatch.setattr(Implementation, "launch", spy)
+    return handed
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_kernels_get_plain_arrays(monkeypatch, variant):
-    handed = []
-    spy = property(lambda _: lambda _, *arrays: handed.extend(arrays))
-    monkeypatch.setattr(Implementation, "launch", spy)
+    handed = handed_to_kernels(monkeypatch)
     out = VARIANTS[variant](np.zeros(WANT.shape, "f4")) if variant != "read-only" else None
     given = [VARIANTS[variant](array) for array in (X, WEIGHT, BIAS)]
     gtc.conv_transpose(*given, out=out, **CASE.keywords)
@@ -93,9 +99,7 @@ def test_kernels_get_plain_arrays(monkeypatch, variant):
 
 @pytest.mark.parametrize("dtype", DTYPES["cpu"])
 def test_contiguous_arrays_are_not_copied(monkeypatch, dtype):
-    handed = []
-    spy = property(lambda _: lambda _, *arrays: handed.extend(arrays))
-    monkeypatch.setattr(Implementation, "launch", spy)
+    handed = handed_to_kernels(monkeypatch)
     given = [*make_arrays(CASE, dtype), poisoned(WANT.shape, dtype)]
     gtc.conv_transpose(*given[:3], out=given[3], **CASE.keywords)
     assert [a is b for a, b in zip(handed, given, strict=True)] == [True] * 4
