@@ -10,6 +10,7 @@ import numpy as np
 from ...plan import Plan
 from .layout import Layout, Stamps, Table
 from .microkernel import tile_function
+from .packing import VECTOR_BYTES
 
 #: A panel of input should stay in the second-level cache, next to the sums and a tile of weights.
 _PANEL_BYTES = 512 * 1024
@@ -133,6 +134,74 @@ def make_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) -> Boxe
         *blocks, box_d, box_h, box_w, *boxes, *low, *span, pitch, margin, slack, plane_d, plane, panel_plane, panel_step,
         depth, count, threads, panel, panel + planes * plane + slack, *(t.reshape(-1) for t in tables),
         np.zeros(16, np.int64), tile_function(plan.accumulate),
+    )  # fmt: skip
+
+
+#: Elements of one channel of a direct box that keep a depthwise panel in the first-level cache.
+_BOX = 2048
+
+
+class Direct(NamedTuple):
+    """The boxes of the direct gather: sizes count blocks, distances elements."""
+
+    blocks_d: int
+    blocks_h: int
+    blocks_w: int
+    box_d: int
+    box_h: int
+    box_w: int
+    boxes_d: int
+    boxes_h: int
+    boxes_w: int
+    low_d: int  # smallest shift
+    low_h: int
+    span_d: int  # largest shift minus smallest
+    span_h: int
+    pitch: int  # of a row, in panel and sums; whole vectors
+    plane: int  # of the sums of one row of the layout
+    channel: int  # distance of two channels in the panel
+    depth: int  # input channels of one panel
+    threads: int
+    panel: int  # elements
+    work: int  # elements of panel and sums, per thread
+    copies: Table  # shifts along the innermost axis
+    offsets: Table  # by tap of a set: where in the panel it reads
+    iota: Table
+    tile: int
+
+
+def make_direct(plan: Plan, layout: Layout, threads: int) -> Direct:
+    """Cut the output into boxes whose panel stays close to the core."""
+    cin = plan.in_channels // plan.groups
+    item = 4 if plan.accumulate == "float32" else 8
+    lane = VECTOR_BYTES // item
+    blocks = [axis.blocks for axis in plan.axes]
+    low = layout.slots.min(axis=0)
+    span = layout.slots.max(axis=0) - low
+    copies = np.unique(layout.slots[:, 2])
+    depth = min(cin, 64)
+    room = min(_BOX, _PANEL_BYTES // (item * len(copies) * depth))
+    box_w = _even(blocks[2], max(64, room // ((1 + int(span[0])) * (1 + int(span[1])))) if len(plan.axes) else 64)
+    if blocks[0] * blocks[1] > 1:
+        box_w = _even(blocks[2], 256)
+    pitch = -(-box_w // lane) * lane
+    rows = max(1, room // pitch)
+    box_d = _even(blocks[0], max(1, round(math.sqrt(rows)) - int(span[0])))
+    box_h = _even(blocks[1], max(1, rows // (box_d + int(span[0])) - int(span[1])))
+    boxes = [-(-n // box) for n, box in zip(blocks, (box_d, box_h, box_w), strict=True)]
+    height = box_h + int(span[1])
+    channel = (box_d + int(span[0])) * height * pitch
+    shifts = layout.slots - np.array([low[0], low[1], 0])
+    where = (np.searchsorted(copies, shifts[:, 2]) * depth * (channel // pitch) + shifts[:, 0] * height + shifts[:, 1]) * pitch
+    offsets = where[layout.tap_slots]
+    plane = box_d * box_h * pitch
+    bases = np.append(layout.chunks[:, 6], layout.row_channels.size)
+    sums = (layout.row_channels.size if depth < cin else int(np.diff(bases).max())) * plane
+    panel = len(copies) * depth * channel
+    iota = np.arange(max(int(layout.sets[:, 3].max()), 64), dtype=np.int64)
+    return Direct(
+        *blocks, box_d, box_h, box_w, *boxes, int(low[0]), int(low[1]), int(span[0]), int(span[1]), pitch, plane, channel,
+        depth, threads, panel, panel + sums, copies, offsets, iota, tile_function(plan.accumulate),
     )  # fmt: skip
 
 

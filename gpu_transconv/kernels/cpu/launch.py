@@ -12,7 +12,8 @@ import numpy as np
 
 from ...arrays import Array
 from ...plan import Plan
-from .blocking import Blocking, Boxes, make_blocking, make_boxes
+from .blocking import Blocking, Boxes, Direct, make_blocking, make_boxes, make_direct
+from .direct import gather_boxes
 from .gather import gather
 from .geometry import make_geometry
 from .layout import Layout, Stamps, make_layout, make_stamps
@@ -53,6 +54,11 @@ def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: 
     threads = numba.get_num_threads()
     if packed is None:
         _launch_plain(plain_gather, plan, x, weight, bias, out, _PIECES * threads)
+    elif plan.batch and _is_direct(plan):
+        boxes = _direct(plan, threads)
+        work = _workspace((threads, boxes.work), packed.weight.dtype)
+        with parallel_region():
+            gather_boxes(_stored(x), packed.weight, packed.bias, _stored(out), make_geometry(plan), packed.layout, boxes, work)
     elif plan.batch:
         blocking = _blocking(plan, threads)
         work = _workspace((threads, blocking.work), packed.weight.dtype)
@@ -126,6 +132,17 @@ def _gather_layout(plan: Plan) -> Layout:
 @lru_cache(maxsize=256)
 def _blocking(plan: Plan, threads: int) -> Blocking:
     return make_blocking(plan, _gather_layout(plan), threads)
+
+
+def _is_direct(plan: Plan) -> bool:
+    import os
+    if 'DIRECT' in os.environ: return os.environ['DIRECT']=='1' and not plan.channels_last
+    return not plan.channels_last and plan.out_channels // plan.groups <= 4
+
+
+@lru_cache(maxsize=256)
+def _direct(plan: Plan, threads: int) -> Direct:
+    return make_direct(plan, _gather_layout(plan), threads)
 
 
 def _stamps(plan: Plan) -> tuple[Layout, Stamps]:

@@ -1,0 +1,107 @@
+"""Gather for few output channels, depthwise layers above all: the panel is a box of the input with its margin.
+
+Where a channel meets few others, copying the input once per slot would cost more than the products. So a box is copied once
+per shift along the innermost axis only, which keeps every read of the tiles aligned; the shifts of the outer axes are
+distances between its rows.
+"""
+
+from __future__ import annotations
+
+from numba import njit, prange
+
+from .activation import activate
+from .microkernel import ADD, PER_ROW, tile, tile_shapes
+from .packing import VECTOR_BYTES, tile_count, tile_range
+from .store import interleave
+from .vectors import address, copy_row
+
+_ROWS_OF_4, _ROWS_OF_8 = tile_shapes().get(4, 0), tile_shapes().get(8, 0)
+
+
+@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+def gather_boxes(x, weight, bias, out, g, lay, b, work):
+    """Fill the flat `out`, channels first; a task is a box of one image and group."""
+    boxes = b.boxes_d * b.boxes_h * b.boxes_w
+    tasks = g.batch * g.groups * boxes
+    for thread in prange(b.threads):
+        for task in range(thread * tasks // b.threads, (thread + 1) * tasks // b.threads):
+            box, rest = task % boxes, task // boxes
+            _gather_box(x, weight, bias, out, g, lay, b, work[thread], box, rest % g.groups, rest // g.groups)
+
+
+@njit(nogil=True, error_model="numpy")
+def _gather_box(x, weight, bias, out, g, lay, b, work, box, group, n):
+    w0, rest = box % b.boxes_w * b.box_w, box // b.boxes_w
+    h0, d0 = rest % b.boxes_h * b.box_h, rest // b.boxes_h * b.box_d
+    depth_d, height, width = min(b.box_d, b.blocks_d - d0), min(b.box_h, b.blocks_h - h0), min(b.box_w, b.blocks_w - w0)
+    panel, sums = work[: b.panel], work[b.panel :]
+    for k0 in range(0, g.cin, b.depth):
+        depth = min(b.depth, g.cin - k0)
+        channel = n * g.x_batch + (group * g.cin + k0) * g.x_channel
+        for copy in range(b.copies.size):
+            start = w0 + b.copies[copy]
+            low = max(0, -start)
+            high = max(low, min(width, g.in_w - start))
+            for k in range(depth):
+                for d in range(depth_d + b.span_d):
+                    i_d = d0 + b.low_d + d
+                    for h in range(height + b.span_h):
+                        i_h = h0 + b.low_h + h
+                        inside = 0 <= i_d < g.in_d and 0 <= i_h < g.in_h
+                        source = address(x, channel + k * g.x_channel + (i_d * g.in_h + i_h) * g.in_w + start)
+                        row = ((copy * b.depth + k) * (b.box_d + b.span_d) + d) * (b.box_h + b.span_h) + h
+                        copy_row(address(panel, row * b.pitch), source, low, high if inside else low, b.pitch, g.half)
+        for c in range(lay.chunks.shape[0]):
+            chunk = lay.chunks[c]
+            base = chunk[6] * b.plane if b.depth < g.cin else 0
+            for s in range(chunk[4], chunk[5]):
+                _multiply(sums, base, panel, weight, bias, g, lay, b, group, s, chunk[6], k0, depth, depth_d, height)
+            if k0 + depth == g.cin:
+                _store(out, sums, base, g, b, chunk, n, group, d0, h0, w0, depth_d, height, width)
+
+
+@njit(nogil=True, error_model="numpy")
+def _multiply(sums, base, panel, weight, bias, g, lay, b, group, s, row_base, k0, depth, depth_d, height):
+    row0, rows, tap0, taps, first, _ = lay.sets[s]
+    lane = VECTOR_BYTES // sums.itemsize
+    vectors = height * b.pitch // lane
+    for t in range(tile_count(rows, 1)):
+        low, high = tile_range(rows, 1, t)
+        m = high - low
+        a = address(weight, (group * lay.weights + first + low * taps) * g.cin + k0 * m)
+        start = address(bias, group * lay.row_channels.size + row_base + row0 + low)
+        for d in range(depth_d):
+            target = base + (row0 + low) * b.plane + d * b.box_h * b.pitch
+            source = d * (b.box_h + b.span_h) * b.pitch
+            v = 0
+            while v < vectors:
+                step = min(2, vectors - v)
+                if m <= _ROWS_OF_4 and vectors - v >= 4:
+                    step = 4
+                if m <= _ROWS_OF_8 and vectors - v >= 8:
+                    step = 8
+                tile(
+                    b.tile,
+                    address(sums, target + v * lane), address(b.iota, 0), b.plane,
+                    a, 1, m, address(b.iota, 0), g.cin * m,
+                    address(panel, source + v * lane), b.channel, address(b.offsets, tap0), 1,
+                    start, PER_ROW if k0 == 0 else ADD, taps, depth, m, step,
+                )  # fmt: skip
+                v += step
+
+
+@njit(nogil=True, error_model="numpy")
+def _store(out, sums, base, g, b, chunk, n, group, d0, h0, w0, depth_d, height, width):
+    outputs = min(width * g.stride_w, g.out_w - w0 * g.stride_w)
+    if g.activation:
+        for j in range(base, base + chunk[3] * g.stride_w * b.plane):
+            sums[j] = activate(sums[j], g.activation, g.slope)
+    for d in range(depth_d):
+        o_d = (d0 + d) * g.stride_d + chunk[0]
+        for h in range(height):
+            o_h = (h0 + h) * g.stride_h + chunk[1]
+            if o_d < g.out_d and o_h < g.out_h:
+                target = n * g.y_batch + (group * g.cout + chunk[2]) * g.y_channel
+                target += (o_d * g.out_h + o_h) * g.out_w + w0 * g.stride_w
+                source = base + (d * b.box_h + h) * b.pitch
+                interleave(out, target, g.y_channel, sums, source, b.plane, chunk[3], g.stride_w, outputs, g.half)
