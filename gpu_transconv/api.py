@@ -16,7 +16,13 @@ IntOrInts = Any
 
 
 def _run(
-    ndim: int, x: Array, weight: Array, bias: Array | None, out: Array | None, settings: Settings, **geometry: Any
+    ndim: int,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    out: Array | None,
+    settings: Settings,
+    **geometry: Any,
 ) -> Array:
     plan = plan_arrays(make_params(ndim, **geometry), x, weight, bias)
     if out is not None:
@@ -33,7 +39,13 @@ def plan_arrays(params: Params, x: Array, weight: Array, bias: Array | None) -> 
 
 
 def run(
-    row: Implementation, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array | None, *packed: Any
+    row: Implementation,
+    plan: Plan,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    out: Array | None,
+    *packed: Any,
 ) -> Array:
     """Launch into `out`, or into a buffer first where `out` is not contiguous or overlaps an input."""
     x, weight, bias = (None if array is None else as_contiguous(array) for array in (x, weight, bias))
@@ -267,5 +279,7 @@ def infer_ndim(weight: Any) -> int:
     if shape is None:
         raise TypeError(f"weight must be an array, got {type(weight).__name__}")
     if not 3 <= len(shape) <= 5:
-        raise ValueError(f"weight must have 3, 4 or 5 axes (Cin, Cout // groups, *kernel), got shape {tuple(shape)}")
+        raise ValueError(
+            f"weight must have 3, 4 or 5 axes (Cin, Cout // groups, *kernel), got shape {tuple(shape)}"
+        )
     return len(shape) - 2

@@ -15,6 +15,7 @@ from .errors import BackendUnavailableError
 from .plan import Plan
 from .settings import BACKENDS, Settings
 
+
 @dataclass(frozen=True, slots=True)
 class Implementation:
     """One cell of backend x formulation; `module` is imported when first launched."""
@@ -31,13 +32,17 @@ class Implementation:
     @property
     def launch(self) -> Callable[..., None]:
         """Function that fills `out`: launch(plan, x, weight, bias, out, packed)."""
-        found: Callable[..., None] = getattr(import_module(self.module, __package__), f"launch_{self.formulation}")
+        found: Callable[..., None] = getattr(
+            import_module(self.module, __package__), f"launch_{self.formulation}"
+        )
         return found
 
     @property
     def pack(self) -> Callable[[Plan, Array, Array | None], Any]:
         """Function that prepares the weights for `launch` and any input size: pack(plan, weight, bias)."""
-        found: Callable[..., Any] = getattr(import_module(self.module, __package__), f"pack_{self.formulation}")
+        found: Callable[..., Any] = getattr(
+            import_module(self.module, __package__), f"pack_{self.formulation}"
+        )
         return found
 
 
@@ -114,4 +119,6 @@ def select(plan: Plan, settings: Settings) -> Choice:
 def _prefer(plan: Plan) -> str:
     """Stamping writes each output once where stamps cannot overlap; elsewhere collecting does."""
     apart = all(axis.dilation * (axis.kernel - 1) < axis.stride for axis in plan.axes)
-    return "scatter" if apart and not plan.channels_last and plan.out_channels // plan.groups < 4 else "gather"
+    return (
+        "scatter" if apart and not plan.channels_last and plan.out_channels // plan.groups < 4 else "gather"
+    )

@@ -109,4 +109,3 @@ class ConvTranspose:
         if row not in self._packed:
             self._packed[row] = row.pack(plan, self._weight, self._bias)
         return plan, row, self._packed[row]
-

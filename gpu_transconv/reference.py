@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_WIDER = {"float64": "longdouble", "complex64": "complex128", "complex128": "clongdouble", "int32": "int64", "int64": "int64"}
+_WIDER = {
+    "float64": "longdouble",
+    "complex64": "complex128",
+    "complex128": "clongdouble",
+    "int32": "int64",
+    "int64": "int64",
+}
 
 _SQRT_2_OVER_PI = 0.7978845608028653558798921198687637369517
 
@@ -89,7 +95,9 @@ def conv_transpose(
     n, cin, *size = values.shape
     kernel = weight.shape[2:]
     full = [(i - 1) * s + d * (k - 1) + 1 for i, s, d, k in zip(size, stride, dilation, kernel, strict=True)]
-    kept = [f - low - high + extra for f, (low, high), extra in zip(full, padding, output_padding, strict=True)]
+    kept = [
+        f - low - high + extra for f, (low, high), extra in zip(full, padding, output_padding, strict=True)
+    ]
 
     inputs = values.astype(wide).reshape(n, groups, cin // groups, *size)
     filters = weight.astype(wide).reshape(groups, cin // groups, *weight.shape[1:])
@@ -107,7 +115,9 @@ def conv_transpose(
     return np.ascontiguousarray(np.moveaxis(result, 1, -1) if channels_last else result)
 
 
-def _gather(total: NDArray[Any], x: NDArray[Any], tap: NDArray[Any], starts: list[int], stride: Sequence[int]) -> None:
+def _gather(
+    total: NDArray[Any], x: NDArray[Any], tap: NDArray[Any], starts: list[int], stride: Sequence[int]
+) -> None:
     """Every output looks back: does some input reach it through this tap?"""
     outputs, inputs = [], []
     for o, i, start, s in zip(total.shape[3:], x.shape[3:], starts, stride, strict=True):
@@ -121,14 +131,22 @@ def _gather(total: NDArray[Any], x: NDArray[Any], tap: NDArray[Any], starts: lis
     total[(slice(None),) * 3 + np.ix_(*outputs)] += collected
 
 
-def _scatter(total: NDArray[Any], x: NDArray[Any], tap: NDArray[Any], starts: list[int], stride: Sequence[int]) -> None:
+def _scatter(
+    total: NDArray[Any], x: NDArray[Any], tap: NDArray[Any], starts: list[int], stride: Sequence[int]
+) -> None:
     """Every input looks ahead: it stamps this tap at ``i*stride + start``, unless that is cut off."""
     outputs, inputs = [], []
     for o, i, start, s in zip(total.shape[3:], x.shape[3:], starts, stride, strict=True):
         first = max(0, -(start // s))
         stop = max(first, min(i, -((start - o) // s)))
         inputs.append(slice(first, stop))
-        outputs.append(slice(first * s + start, max(0, (stop - 1) * s + start + 1) if stop > first else first * s + start, s))
+        outputs.append(
+            slice(
+                first * s + start,
+                max(0, (stop - 1) * s + start + 1) if stop > first else first * s + start,
+                s,
+            )
+        )
     stamped = _contract(x[(..., *inputs)], tap)
     total[(..., *outputs)] += stamped
 

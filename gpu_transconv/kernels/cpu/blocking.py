@@ -48,7 +48,9 @@ def make_blocking(plan: Plan, layout: Layout, threads: int) -> Blocking:
     blocks = tuple(axis.blocks for axis in plan.axes)
     total = plan.batch * math.prod(blocks)
 
-    pixels = min(_PANEL_BYTES // (itemsize * slots * depth), _WORK_BYTES // (itemsize * (rows + slots * depth)), 256)
+    pixels = min(
+        _PANEL_BYTES // (itemsize * slots * depth), _WORK_BYTES // (itemsize * (rows + slots * depth)), 256
+    )
     pixels = max(_LANES, pixels // _LANES * _LANES)
     while pixels > _LANES and math.ceil(total / pixels) * plan.groups < 4 * threads:
         pixels -= _LANES
@@ -59,7 +61,9 @@ def make_blocking(plan: Plan, layout: Layout, threads: int) -> Blocking:
     work = panel + rows * pixels + 256
     taps = int(layout.sets[:, 3].max())
     iota = np.arange(max(taps, 64), dtype=np.int64)
-    return Blocking(*blocks, pixels, runs, depth, splits, threads, panel, work, iota, tile_function(plan.accumulate))
+    return Blocking(
+        *blocks, pixels, runs, depth, splits, threads, panel, work, iota, tile_function(plan.accumulate)
+    )
 
 
 class Boxes(NamedTuple):
@@ -115,7 +119,11 @@ def make_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) -> Boxe
     pitch = box_w + span[2]
     box_h = _even(blocks[1], max(1, room // pitch - span[1]))
     box_d = _even(blocks[0], max(1, room // (pitch * (box_h + span[1])) - span[0]))
-    while box_h > 1 and plan.batch * plan.groups * len(layout.chunks) * _count(blocks, (box_d, box_h, box_w)) < 2 * threads:
+    while (
+        box_h > 1
+        and plan.batch * plan.groups * len(layout.chunks) * _count(blocks, (box_d, box_h, box_w))
+        < 2 * threads
+    ):
         box_h = _even(blocks[1], box_h - 1)
     slack = 64 + span[2]
     margin = span[2]
@@ -181,7 +189,9 @@ def make_direct(plan: Plan, layout: Layout, threads: int) -> Direct:
     copies = np.unique(layout.slots[:, 2])
     depth = min(cin, 64)
     room = min(_BOX, _PANEL_BYTES // (item * len(copies) * depth))
-    box_w = _even(blocks[2], max(64, room // ((1 + int(span[0])) * (1 + int(span[1])))) if len(plan.axes) else 64)
+    box_w = _even(
+        blocks[2], max(64, room // ((1 + int(span[0])) * (1 + int(span[1])))) if len(plan.axes) else 64
+    )
     if blocks[0] * blocks[1] > 1:
         box_w = _even(blocks[2], 256)
     pitch = -(-box_w // lane) * lane
@@ -192,7 +202,11 @@ def make_direct(plan: Plan, layout: Layout, threads: int) -> Direct:
     height = box_h + int(span[1])
     channel = (box_d + int(span[0])) * height * pitch
     shifts = layout.slots - np.array([low[0], low[1], 0])
-    where = (np.searchsorted(copies, shifts[:, 2]) * depth * (channel // pitch) + shifts[:, 0] * height + shifts[:, 1]) * pitch
+    where = (
+        np.searchsorted(copies, shifts[:, 2]) * depth * (channel // pitch)
+        + shifts[:, 0] * height
+        + shifts[:, 1]
+    ) * pitch
     offsets = where[layout.tap_slots]
     plane = box_d * box_h * pitch
     bases = np.append(layout.chunks[:, 6], layout.row_channels.size)

@@ -33,7 +33,11 @@ def gather_boxes(x, weight, bias, out, g, lay, b, work):
 def _gather_box(x, weight, bias, out, g, lay, b, work, box, group, n):
     w0, rest = box % b.boxes_w * b.box_w, box // b.boxes_w
     h0, d0 = rest % b.boxes_h * b.box_h, rest // b.boxes_h * b.box_d
-    depth_d, height, width = min(b.box_d, b.blocks_d - d0), min(b.box_h, b.blocks_h - h0), min(b.box_w, b.blocks_w - w0)
+    depth_d, height, width = (
+        min(b.box_d, b.blocks_d - d0),
+        min(b.box_h, b.blocks_h - h0),
+        min(b.box_w, b.blocks_w - w0),
+    )
     panel, sums = work[: b.panel], work[b.panel :]
     for k0 in range(0, g.cin, b.depth):
         depth = min(b.depth, g.cin - k0)
@@ -50,12 +54,21 @@ def _gather_box(x, weight, bias, out, g, lay, b, work, box, group, n):
                         inside = 0 <= i_d < g.in_d and 0 <= i_h < g.in_h
                         source = address(x, channel + k * g.x_channel + (i_d * g.in_h + i_h) * g.in_w + start)
                         row = ((copy * b.depth + k) * (b.box_d + b.span_d) + d) * (b.box_h + b.span_h) + h
-                        copy_row(address(panel, row * b.pitch), source, low, high if inside else low, b.pitch, g.half)
+                        copy_row(
+                            address(panel, row * b.pitch),
+                            source,
+                            low,
+                            high if inside else low,
+                            b.pitch,
+                            g.half,
+                        )
         for c in range(lay.chunks.shape[0]):
             chunk = lay.chunks[c]
             base = chunk[6] * b.plane if b.depth < g.cin else 0
             for s in range(chunk[4], chunk[5]):
-                _multiply(sums, base, panel, weight, bias, g, lay, b, group, s, chunk[6], k0, depth, depth_d, height)
+                _multiply(
+                    sums, base, panel, weight, bias, g, lay, b, group, s, chunk[6], k0, depth, depth_d, height
+                )
             if k0 + depth == g.cin:
                 _store(out, sums, base, g, b, chunk, n, group, d0, h0, w0, depth_d, height, width)
 
@@ -104,4 +117,6 @@ def _store(out, sums, base, g, b, chunk, n, group, d0, h0, w0, depth_d, height, 
                 target = n * g.y_batch + (group * g.cout + chunk[2]) * g.y_channel
                 target += (o_d * g.out_h + o_h) * g.out_w + w0 * g.stride_w
                 source = base + (d * b.box_h + h) * b.pitch
-                interleave(out, target, g.y_channel, sums, source, b.plane, chunk[3], g.stride_w, outputs, g.half)
+                interleave(
+                    out, target, g.y_channel, sums, source, b.plane, chunk[3], g.stride_w, outputs, g.half
+                )

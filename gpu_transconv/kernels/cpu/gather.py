@@ -46,9 +46,13 @@ def _gather_run(x, weight, bias, out, g, lay, b, work, run, split, group):
             for s in range(chunk[4], chunk[5]):
                 start = group * lay.row_channels.size + chunk[6]
                 if g.last:
-                    _multiply_last(sums[base:], panel, weight, bias, g, lay, b, group, s, start, width, k0, depth, count)
+                    _multiply_last(
+                        sums[base:], panel, weight, bias, g, lay, b, group, s, start, width, k0, depth, count
+                    )
                 else:
-                    _multiply_first(sums[base:], panel, weight, bias, g, lay, b, group, s, start, k0, depth, count)
+                    _multiply_first(
+                        sums[base:], panel, weight, bias, g, lay, b, group, s, start, k0, depth, count
+                    )
             if k0 + depth == g.cin:
                 store_chunk(out, sums[base:], g, lay, b, group, chunk, width, first, count)
 

@@ -90,5 +90,7 @@ def make_geometry(plan: Plan) -> Geometry:
 
 def _tap_tables(axis: Axis) -> tuple[Any, Any]:
     """`Axis.phase_of` and `Axis.shift_of` for all taps at once."""
-    blocks, phase = np.divmod(np.arange(axis.kernel, dtype=np.int64) * axis.dilation - axis.pad_low, axis.stride)
+    blocks, phase = np.divmod(
+        np.arange(axis.kernel, dtype=np.int64) * axis.dilation - axis.pad_low, axis.stride
+    )
     return phase, -blocks

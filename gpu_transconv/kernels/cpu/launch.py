@@ -49,7 +49,9 @@ def pack_gather(plan: Plan, weight: Array, bias: Array | None) -> Packed | None:
     return Packed(layout, packed, np.append(rows, np.zeros(VECTOR_BYTES, rows.dtype)))
 
 
-def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed | None) -> None:
+def launch_gather(
+    plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed | None
+) -> None:
     """Fill `out` by the gather formulation; the contract is in `gpu_transconv.kernels`."""
     threads = numba.get_num_threads()
     if packed is None:
@@ -58,12 +60,30 @@ def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: 
         boxes = _direct(plan, threads)
         work = _workspace((threads, boxes.work), packed.weight.dtype)
         with parallel_region():
-            gather_boxes(_stored(x), packed.weight, packed.bias, _stored(out), make_geometry(plan), packed.layout, boxes, work)
+            gather_boxes(
+                _stored(x),
+                packed.weight,
+                packed.bias,
+                _stored(out),
+                make_geometry(plan),
+                packed.layout,
+                boxes,
+                work,
+            )
     elif plan.batch:
         blocking = _blocking(plan, threads)
         work = _workspace((threads, blocking.work), packed.weight.dtype)
         with parallel_region():
-            gather(_stored(x), packed.weight, packed.bias, _stored(out), make_geometry(plan), packed.layout, blocking, work)
+            gather(
+                _stored(x),
+                packed.weight,
+                packed.bias,
+                _stored(out),
+                make_geometry(plan),
+                packed.layout,
+                blocking,
+                work,
+            )
 
 
 def pack_scatter(plan: Plan, weight: Array, bias: Array | None) -> Packed | None:
@@ -73,18 +93,32 @@ def pack_scatter(plan: Plan, weight: Array, bias: Array | None) -> Packed | None
     return None if layout is None or packed is None else Packed(layout, packed, _values(plan, bias))
 
 
-def launch_scatter(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed | None) -> None:
+def launch_scatter(
+    plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed | None
+) -> None:
     """Fill `out` by the scatter formulation; the contract is in `gpu_transconv.kernels`."""
     threads = numba.get_num_threads()
     if packed is None and plan.batch:
         pieces = -(-_PIECES * threads // (plan.batch * plan.out_channels))
-        _launch_plain(plain_scatter, plan, x, weight, bias, out, max(1, min(pieces, max(plan.out_spatial) // 64)))
+        _launch_plain(
+            plain_scatter, plan, x, weight, bias, out, max(1, min(pieces, max(plan.out_spatial) // 64))
+        )
     elif packed is not None and plan.batch:
         boxes = _boxes(plan, threads)
         work = _workspace((threads, boxes.work), packed.weight.dtype)
         stamps = _stamps(plan)[1]
         with parallel_region():
-            scatter(_stored(x), packed.weight, packed.bias, _stored(out), make_geometry(plan), packed.layout, stamps, boxes, work)
+            scatter(
+                _stored(x),
+                packed.weight,
+                packed.bias,
+                _stored(out),
+                make_geometry(plan),
+                packed.layout,
+                stamps,
+                boxes,
+                work,
+            )
 
 
 def _has_tiles(plan: Plan) -> bool:
@@ -104,7 +138,9 @@ def _values(plan: Plan, bias: Array | None) -> Array:
     return np.zeros(plan.out_channels, plan.accumulate) if bias is None else bias.astype(plan.accumulate)
 
 
-def _launch_plain(kernel: Any, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, pieces: int) -> None:
+def _launch_plain(
+    kernel: Any, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, pieces: int
+) -> None:
     if plan.batch == 0:
         return
     sums = out if plan.dtype == plan.accumulate else np.empty(out.shape, plan.accumulate)
@@ -114,7 +150,9 @@ def _launch_plain(kernel: Any, plan: Plan, x: Array, weight: Array, bias: Array 
     with parallel_region():
         kernel(x.reshape(-1), weight.reshape(-1), bias, sums.reshape(-1), make_geometry(plan), pieces)
     if sums is not out:
-        with np.errstate(over="ignore"):  # a sum beyond the half type's range is infinite, as in the definition
+        with np.errstate(
+            over="ignore"
+        ):  # a sum beyond the half type's range is infinite, as in the definition
             out[...] = sums
 
 
@@ -136,7 +174,9 @@ def _blocking(plan: Plan, threads: int) -> Blocking:
 
 def _is_direct(plan: Plan) -> bool:
     import os
-    if 'DIRECT' in os.environ: return os.environ['DIRECT']=='1' and not plan.channels_last
+
+    if "DIRECT" in os.environ:
+        return os.environ["DIRECT"] == "1" and not plan.channels_last
     return not plan.channels_last and plan.out_channels // plan.groups <= 4
 
 
@@ -162,4 +202,3 @@ def _workspace(shape: tuple[int, int], dtype: Any) -> Array:
     start = -_local.bytes.ctypes.data % 64
     found: Array = _local.bytes[start : start + needed].view(dtype).reshape(shape)
     return found
-

@@ -43,7 +43,9 @@ def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int) -> Layout:
     """Lay out the filters of a group with `cout` output channels; `axes` matter only by kernel, stride and padding."""
     shifts = [sorted({axis.shift_of(k) for k in range(axis.kernel)}) for axis in axes]
     phases_d, phases_h, phases_w = (_taps_by_phase(axis, s) for axis, s in zip(axes, shifts, strict=True))
-    runs = [list(run) for _, run in groupby(range(len(phases_w)), key=lambda r: [slot for _, slot in phases_w[r]])]
+    runs = [
+        list(run) for _, run in groupby(range(len(phases_w)), key=lambda r: [slot for _, slot in phases_w[r]])
+    ]
     tables = _Tables()
     for d, h in product(range(len(phases_d)), range(len(phases_h))):
         outer = [
@@ -81,7 +83,9 @@ def make_stamps(axes: tuple[Axis, Axis, Axis], cout: int) -> tuple[Layout, Stamp
         for k_d, k_h in taps:
             rows = (end - first) * w.kernel
             sets.append((0, rows, 0, 1, weights, (k_d * h.kernel + k_h) * w.kernel))
-            stamps.append(((d.phase_of(k_d) * h.stride + h.phase_of(k_h)) * w.stride, d.shift_of(k_d), h.shift_of(k_h)))
+            stamps.append(
+                ((d.phase_of(k_d) * h.stride + h.phase_of(k_h)) * w.stride, d.shift_of(k_d), h.shift_of(k_h))
+            )
             weights += rows
     phases, shifts = zip(*((w.phase_of(k), w.shift_of(k)) for k in range(w.kernel)), strict=True)
 
@@ -105,7 +109,9 @@ class _Tables:
         self.row_channels: list[Table] = []
         self.rows = self.weights = 0
 
-    def add_taps(self, outer: list[tuple[int, int]], phases: list[list[tuple[int, int]]]) -> tuple[int, int, int]:
+    def add_taps(
+        self, outer: list[tuple[int, int]], phases: list[list[tuple[int, int]]]
+    ) -> tuple[int, int, int]:
         """Add the taps of one run of phases; return (first tap, taps, first source)."""
         first = len(self.tap_slots), len(self.sources)
         for base, slot in outer:
@@ -114,7 +120,15 @@ class _Tables:
                 self.sources.extend(base + taps[t][0] for taps in phases)
         return first[0], len(self.tap_slots) - first[0], first[1]
 
-    def add_chunk(self, d: int, h: int, first: int, count: int, runs: list[tuple[list[int], tuple[int, int, int]]], lane: int) -> None:
+    def add_chunk(
+        self,
+        d: int,
+        h: int,
+        first: int,
+        count: int,
+        runs: list[tuple[list[int], tuple[int, int, int]]],
+        lane: int,
+    ) -> None:
         self.chunks.append((d, h, first, count, len(self.sets), len(self.sets) + len(runs), self.rows))
         base = self.rows
         for run, (tap, taps, source) in runs:
@@ -134,7 +148,9 @@ class _Tables:
         # A kernel whose taps are all cut away still needs tables with an address.
         tap_slots, sources = table([*self.tap_slots, 0]), table([*self.sources, 0])
         rows = np.concatenate(self.row_channels)
-        return Layout(table(self.chunks), table(self.sets), table(slots), tap_slots, sources, rows, self.weights, lane)
+        return Layout(
+            table(self.chunks), table(self.sets), table(slots), tap_slots, sources, rows, self.weights, lane
+        )
 
 
 def _taps_by_phase(axis: Axis, shifts: list[int]) -> list[list[tuple[int, int]]]:

@@ -18,10 +18,7 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 _I64 = ir.IntType(64)
-_ARGUMENTS = (
-    "element table number element number number table number element number table number element "
-    "number number number number number"
-).split()
+_ARGUMENTS = ["element", "table", "number", "element", "number", "number", "table", "number", "element", "number", "table", "number", "element", "number", "number", "number", "number", "number"]
 #: How the sums of a tile start.
 ADD, PER_ROW, PER_COLUMN = range(3)
 _ELEMENT = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
@@ -52,7 +49,9 @@ def lanes(itemsize: int) -> int:
 def tile_shapes() -> dict[int, int]:
     """Vectors of columns -> most rows: the sums, a row of columns and one factor fit the registers."""
     count = registers()[1]
-    return {vectors: min(14, (count - 1) // vectors - 1) for vectors in (1, 2, 4, 8) if (count - 1) // vectors > 1}
+    return {
+        vectors: min(14, (count - 1) // vectors - 1) for vectors in (1, 2, 4, 8) if (count - 1) // vectors > 1
+    }
 
 
 @lru_cache(maxsize=2)
@@ -70,14 +69,33 @@ def tile_function(dtype: str) -> int:
 def _tile(
     c, c_rows, c_row, a, a_row, a_step, a_taps, a_tap, b, b_step, b_taps, b_tap, init, mode, taps, depth, rows, vectors
 ):  # fmt: skip
-    _emit(c, c_rows, c_row, a, a_row, a_step, a_taps, a_tap, b, b_step, b_taps, b_tap, init, mode, taps, depth, rows, vectors)
+    _emit(
+        c,
+        c_rows,
+        c_row,
+        a,
+        a_row,
+        a_step,
+        a_taps,
+        a_tap,
+        b,
+        b_step,
+        b_taps,
+        b_tap,
+        init,
+        mode,
+        taps,
+        depth,
+        rows,
+        vectors,
+    )
 
 
 @intrinsic
 def tile(
     typingctx, function, c, c_rows, c_row, a, a_row, a_step, a_taps, a_tap, b, b_step, b_taps, b_tap,
     init, mode, taps, depth, rows, vectors,
-):  # fmt: skip  # noqa: ARG001
+):  # fmt: skip
     """Run one tile; c, c_rows, a, a_taps, b, b_taps and init are addresses (see `vectors.address`), the rest integers.
 
     function : what `tile_function` returned
@@ -104,7 +122,7 @@ def tile(
 @intrinsic
 def _emit(
     typingctx, c, c_rows, c_row, a, a_row, a_step, a_taps, a_tap, b, b_step, b_taps, b_tap, init, mode, taps, depth, rows, vectors
-):  # fmt: skip  # noqa: ARG001
+):  # fmt: skip
     """Emit the code of all tile shapes and the jump to the right one."""
     element = c.dtype
     arguments = [c, c_rows, c_row, a, a_row, a_step, a_taps, a_tap, b, b_step, b_taps, b_tap]
@@ -124,7 +142,24 @@ def _dispatcher(module: ir.Module, element: ir.Type, width: int) -> ir.Function:
     if name in module.globals:
         return module.globals[name]
     pointer, table = element.as_pointer(), _I64.as_pointer()
-    signature = [pointer, table, _I64, pointer, _I64, _I64, table, _I64, pointer, _I64, table, _I64, pointer, _I64, _I64, _I64]
+    signature = [
+        pointer,
+        table,
+        _I64,
+        pointer,
+        _I64,
+        _I64,
+        table,
+        _I64,
+        pointer,
+        _I64,
+        table,
+        _I64,
+        pointer,
+        _I64,
+        _I64,
+        _I64,
+    ]
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*signature, _I64, _I64]), name)
     function.linkage = "internal"
     builder = ir.IRBuilder(function.append_basic_block())
@@ -143,11 +178,32 @@ def _dispatcher(module: ir.Module, element: ir.Type, width: int) -> ir.Function:
     return function
 
 
-def _tile_function(module: ir.Module, element: ir.Type, width: int, signature: Any, rows: int, vectors: int) -> ir.Function:
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), signature), f"gtc_tile_{element}_{rows}x{vectors * width}")
+def _tile_function(
+    module: ir.Module, element: ir.Type, width: int, signature: Any, rows: int, vectors: int
+) -> ir.Function:
+    function = ir.Function(
+        module, ir.FunctionType(ir.VoidType(), signature), f"gtc_tile_{element}_{rows}x{vectors * width}"
+    )
     function.linkage = "internal"
     function.attributes.add("noinline")
-    c, c_rows, c_row, a, a_row, a_step, a_taps, a_scale, b, b_step, b_taps, b_scale, init, mode, taps, depth = function.args
+    (
+        c,
+        c_rows,
+        c_row,
+        a,
+        a_row,
+        a_step,
+        a_taps,
+        a_scale,
+        b,
+        b_step,
+        b_taps,
+        b_scale,
+        init,
+        mode,
+        taps,
+        depth,
+    ) = function.args
     vector = ir.VectorType(element, width)
     fma = _intrinsic(module, f"llvm.fma.v{width}f{32 if element == ir.FloatType() else 64}", vector)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
@@ -158,12 +214,19 @@ def _tile_function(module: ir.Module, element: ir.Type, width: int, signature: A
 
     def broadcast(value: Any) -> Any:
         one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.IntType(32)(0))
-        return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width))
+        return builder.shuffle_vector(
+            one,
+            ir.Constant(vector, ir.Undefined),
+            ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width),
+        )
 
     def column(v: int) -> Any:
         return _I64(v * width)
 
-    targets = [builder.gep(c, [builder.mul(builder.load(builder.gep(c_rows, [_I64(m)])), c_row)]) for m in range(rows)]
+    targets = [
+        builder.gep(c, [builder.mul(builder.load(builder.gep(c_rows, [_I64(m)])), c_row)])
+        for m in range(rows)
+    ]
     sums = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(rows)]
     done = function.append_basic_block("started")
     switch = builder.switch(mode, done)
@@ -171,7 +234,11 @@ def _tile_function(module: ir.Module, element: ir.Type, width: int, signature: A
         switch.add_case(_I64(value), function.append_basic_block())
         builder.position_at_end(function.blocks[-1])
         for m in range(rows):
-            row = broadcast(builder.load(builder.gep(init, [_I64(m)]))) if value == PER_ROW else ir.Constant(vector, None)
+            row = (
+                broadcast(builder.load(builder.gep(init, [_I64(m)])))
+                if value == PER_ROW
+                else ir.Constant(vector, None)
+            )
             for v in range(vectors):
                 builder.store(load(init, column(v)) if value == PER_COLUMN else row, sums[m][v])
         builder.branch(done)
@@ -187,7 +254,9 @@ def _tile_function(module: ir.Module, element: ir.Type, width: int, signature: A
             for m in range(rows):
                 factor = broadcast(builder.load(builder.gep(a_column, [row_offsets[m]])))
                 for v in range(vectors):
-                    builder.store(builder.call(fma, [factor, columns[v], builder.load(sums[m][v])]), sums[m][v])
+                    builder.store(
+                        builder.call(fma, [factor, columns[v], builder.load(sums[m][v])]), sums[m][v]
+                    )
     # Rows may overlap in C, so an addition is finished before the next one is read.
     with builder.if_else(builder.icmp_signed("==", mode, _I64(ADD))) as (add, replace):
         for block, adds in ((add, True), (replace, False)):

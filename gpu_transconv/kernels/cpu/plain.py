@@ -11,8 +11,6 @@ its sum is fixed.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit, prange
 
@@ -118,11 +116,16 @@ def _add_stamps(x, image, weight, stamp, out, start, g, d, h, w):
                         value = weight[stamp + (k_d * g.kernel_h + k_h) * g.kernel_w + k_w]
                         offset = g.phase_w[k_w] - g.shift_w[k_w] * g.stride_w
                         for i_w in range(*_inputs(w, g.in_w, g.stride_w, g.phase_w[k_w], g.shift_w[k_w])):
-                            out[target + (i_w * g.stride_w + offset) * g.y_pixel] += value * x[source + i_w * g.x_pixel]
+                            out[target + (i_w * g.stride_w + offset) * g.y_pixel] += (
+                                value * x[source + i_w * g.x_pixel]
+                            )
 
 
 @njit(nogil=True, error_model="numpy")
 def _inputs(outputs, size, stride, phase, shift):
     """Range of the inputs whose stamp, through one tap, lands in the range `outputs`."""
-    low, high = (outputs[0] - phase + stride - 1) // stride + shift, (outputs[1] - 1 - phase) // stride + shift + 1
+    low, high = (
+        (outputs[0] - phase + stride - 1) // stride + shift,
+        (outputs[1] - 1 - phase) // stride + shift + 1,
+    )
     return max(0, low), min(size, high)

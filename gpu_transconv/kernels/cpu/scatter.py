@@ -29,7 +29,9 @@ def scatter(x, weight, bias, out, g, lay, stamps, b, work):
     for thread in prange(b.threads):
         for task in range(thread * tasks // b.threads, (thread + 1) * tasks // b.threads):
             box, rest = task % boxes, task // boxes
-            _own_box(x, weight, bias, out, g, lay, stamps, b, work[thread], box, rest % chunks, rest // chunks)
+            _own_box(
+                x, weight, bias, out, g, lay, stamps, b, work[thread], box, rest % chunks, rest // chunks
+            )
 
 
 @njit(nogil=True, error_model="numpy")
@@ -39,7 +41,11 @@ def _own_box(x, weight, bias, out, g, lay, stamps, b, work, box, chunk, n):
     count, set0, set1 = lay.chunks[c, 3], lay.chunks[c, 4], lay.chunks[c, 5]
     w0, rest = box % b.boxes_w * b.box_w, box // b.boxes_w
     h0, d0 = rest % b.boxes_h * b.box_h, rest // b.boxes_h * b.box_d
-    depth_d, height, width = min(b.box_d, b.blocks_d - d0), min(b.box_h, b.blocks_h - h0), min(b.box_w, b.blocks_w - w0)
+    depth_d, height, width = (
+        min(b.box_d, b.blocks_d - d0),
+        min(b.box_h, b.blocks_h - h0),
+        min(b.box_w, b.blocks_w - w0),
+    )
     panel, sums = work[: b.panel], work[b.panel :]
     planes = g.stride_d * g.stride_h * g.stride_w
     for i in range(planes * count):
@@ -56,8 +62,15 @@ def _own_box(x, weight, bias, out, g, lay, stamps, b, work, box, chunk, n):
             if low_h >= high_h:
                 continue
             for d in range(low_d, high_d):
-                source = (d + shift_d - d0 - b.low_d) * b.panel_plane + (low_h + shift_h - h0 - b.low_h) * b.pitch
-                target = stamps.sets[s, 0] * count * b.plane + b.margin + (d - d0) * b.plane_d + (low_h - h0) * b.pitch
+                source = (d + shift_d - d0 - b.low_d) * b.panel_plane + (
+                    low_h + shift_h - h0 - b.low_h
+                ) * b.pitch
+                target = (
+                    stamps.sets[s, 0] * count * b.plane
+                    + b.margin
+                    + (d - d0) * b.plane_d
+                    + (low_h - h0) * b.pitch
+                )
                 lanes = (high_h - low_h) * b.pitch
                 _stamp(sums, target, panel, source, lanes, weight, g, lay, b, group, s, count, k0, depth)
     _store_box(out, sums, g, b, n, channel, count, d0, h0, w0, depth_d, height, width)

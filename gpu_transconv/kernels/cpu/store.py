@@ -27,10 +27,14 @@ def store_chunk(out, c, g, lay, b, group, chunk, width, first, count):
         o_d, o_h, o_w = b_d * g.stride_d + chunk[0], b_h * g.stride_h + chunk[1], b_w * g.stride_w
         if o_d < g.out_d and o_h < g.out_h:
             channel = group * g.cout + chunk[2]
-            target = n * g.y_batch + channel * g.y_channel + ((o_d * g.out_h + o_h) * g.out_w + o_w) * g.y_pixel
+            target = (
+                n * g.y_batch + channel * g.y_channel + ((o_d * g.out_h + o_h) * g.out_w + o_w) * g.y_pixel
+            )
             outputs = min(length * g.stride_w, g.out_w - o_w)
             if g.last:
-                _copy_blocks(out, target, c, q * width, lay.sets, chunk, width, g.stride_w, g.y_pixel, outputs, g.half)
+                _copy_blocks(
+                    out, target, c, q * width, lay.sets, chunk, width, g.stride_w, g.y_pixel, outputs, g.half
+                )
             else:
                 interleave(out, target, g.y_channel, c, q, b.pixels, chunk[3], g.stride_w, outputs, g.half)
         q += length

@@ -41,4 +41,8 @@ def choose_layer() -> str:
 
 def parallel_region() -> AbstractContextManager[Any]:
     """Context in which a parallel kernel may be entered."""
-    return nullcontext() if choose_layer() in ("tbb", "safe", "threadsafe", "omp", "forksafe") else _one_at_a_time
+    return (
+        nullcontext()
+        if choose_layer() in ("tbb", "safe", "threadsafe", "omp", "forksafe")
+        else _one_at_a_time
+    )

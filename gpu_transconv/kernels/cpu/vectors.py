@@ -61,7 +61,9 @@ def interleave_rows(typingctx, target, source, step, stride, outputs, half):  # 
             block = builder.append_basic_block()
             switch.add_case(_I64(value), block)
             with builder.goto_block(block):
-                _call_for_halves(builder, row, f"interleave{value}", [target_, source_, step_, outputs_], half_)
+                _call_for_halves(
+                    builder, row, f"interleave{value}", [target_, source_, step_, outputs_], half_
+                )
                 builder.branch(end)
         builder.position_at_end(end)
         return context.get_dummy_value()
@@ -114,11 +116,24 @@ class _Rows:
             whole = builder.and_(builder.icmp_signed("<=", low, first), builder.icmp_signed("<=", last, high))
             with builder.if_else(whole) as (inner, edge):
                 with inner:
-                    self._store(builder, self._widen(builder, self._load(builder, self.stored, source, first), half), target, first)
+                    self._store(
+                        builder,
+                        self._widen(builder, self._load(builder, self.stored, source, first), half),
+                        target,
+                        first,
+                    )
                 with edge:
-                    mask = builder.and_(self._below(builder, first, high), builder.not_(self._below(builder, first, low)))
+                    mask = builder.and_(
+                        self._below(builder, first, high), builder.not_(self._below(builder, first, low))
+                    )
                     value = self._load(builder, self.stored, source, first, mask)
-                    self._store(builder, self._widen(builder, value, half), target, first, self._below(builder, first, length))
+                    self._store(
+                        builder,
+                        self._widen(builder, value, half),
+                        target,
+                        first,
+                        self._below(builder, first, length),
+                    )
 
     def _interleave(self, builder, half, stride, target, source, step, outputs):
         block = stride * self.lanes
@@ -145,7 +160,9 @@ class _Rows:
         """Mask of the lanes whose position, counted from `first`, is below `limit`."""
         many = ir.VectorType(_I32, self.lanes)
         room = builder.trunc(builder.sub(limit, first), _I32)
-        return builder.icmp_signed("<", ir.Constant(many, list(range(self.lanes))), _splat(builder, room, self.lanes))
+        return builder.icmp_signed(
+            "<", ir.Constant(many, list(range(self.lanes))), _splat(builder, room, self.lanes)
+        )
 
     def _load(self, builder, kind, pointer, index, mask=None):
         vector = ir.VectorType(kind, self.lanes)
@@ -153,7 +170,9 @@ class _Rows:
         if mask is None:
             return builder.load(at, align=_bytes(kind))
         name = f"llvm.masked.load.{_suffix(kind, self.lanes)}.p0"
-        masked = self._external(name, vector, [vector.as_pointer(), _I32, ir.VectorType(_I1, self.lanes), vector])
+        masked = self._external(
+            name, vector, [vector.as_pointer(), _I32, ir.VectorType(_I1, self.lanes), vector]
+        )
         return builder.call(masked, [at, _I32(_bytes(kind)), mask, ir.Constant(vector, None)])
 
     def _store(self, builder, value, pointer, index, mask=None):
@@ -221,7 +240,9 @@ def _indices(values):
 
 def _splat(builder, value, lanes):
     undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
-    return builder.shuffle_vector(builder.insert_element(undefined, value, _I32(0)), undefined, _indices([0] * lanes))
+    return builder.shuffle_vector(
+        builder.insert_element(undefined, value, _I32(0)), undefined, _indices([0] * lanes)
+    )
 
 
 def _bytes(kind):
