@@ -48,15 +48,12 @@ def run(
     *packed: Any,
 ) -> Array:
     """Launch into `out`, or into a buffer first where `out` is not contiguous or overlaps an input."""
-    x, weight, bias = (None if array is None else as_contiguous(array) for array in (x, weight, bias))
-    target = out
-    if out is None or not is_free(out, x, weight, bias):
-        target = empty_output(plan)
+    x, weight, bias = as_contiguous(x), as_contiguous(weight), None if bias is None else as_contiguous(bias)
+    target = out if out is not None and is_free(out, x, weight, bias) else empty_output(plan)
     row.launch(plan, x, weight, bias, target, *(packed or [row.pack(plan, weight, bias)]))
-    if out is None:
+    if out is None or target is out:
         return target
-    if target is not out:
-        np.copyto(out, target)
+    np.copyto(out, target)
     return out
 
 
@@ -91,8 +88,8 @@ def conv_transpose1d(
     """
     return _run(
         1, x, weight, bias, out, resolve(backend, formulation, deterministic, precision),
-        stride=stride, padding=padding, output_padding=output_padding, output_size=output_size, dilation=dilation,
-        groups=groups, data_format=data_format, activation=activation,
+        stride=stride, padding=padding, output_padding=output_padding, output_size=output_size,
+        dilation=dilation, groups=groups, data_format=data_format, activation=activation,
     )  # fmt: skip
 
 
@@ -128,8 +125,8 @@ def conv_transpose2d(
     """
     return _run(
         2, x, weight, bias, out, resolve(backend, formulation, deterministic, precision),
-        stride=stride, padding=padding, output_padding=output_padding, output_size=output_size, dilation=dilation,
-        groups=groups, data_format=data_format, activation=activation,
+        stride=stride, padding=padding, output_padding=output_padding, output_size=output_size,
+        dilation=dilation, groups=groups, data_format=data_format, activation=activation,
     )  # fmt: skip
 
 
@@ -164,8 +161,8 @@ def conv_transpose3d(
     """
     return _run(
         3, x, weight, bias, out, resolve(backend, formulation, deterministic, precision),
-        stride=stride, padding=padding, output_padding=output_padding, output_size=output_size, dilation=dilation,
-        groups=groups, data_format=data_format, activation=activation,
+        stride=stride, padding=padding, output_padding=output_padding, output_size=output_size,
+        dilation=dilation, groups=groups, data_format=data_format, activation=activation,
     )  # fmt: skip
 
 
@@ -192,7 +189,8 @@ def conv_transpose(
 
     Every input element multiplies the filter and adds it into the output at ``i*stride - padding``::
 
-        y[n, co, o] = bias[co] + sum over ci, i, k with o = i*stride - low + k*dilation of x[n, ci, i] * weight[ci, co', k]
+        y[n, co, o] = bias[co] + sum of x[n, ci, i] * weight[ci, co', k]
+                      over ci and all i, k with o = i*stride - low + k*dilation
         out = (in - 1)*stride - low - high + dilation*(kernel - 1) + 1 + output_padding          (per axis)
 
     where ``co'`` counts inside the group.
@@ -200,8 +198,8 @@ def conv_transpose(
     Parameters
     ----------
     x : ndarray, shape (N, Cin, *spatial) or (Cin, *spatial)
-        Input; with ``data_format="channels_last"`` the channels are the last axis. Any strides. One of the dtypes
-        float16, bfloat16 (of ml_dtypes), float32, float64, complex64, complex128, int32, int64.
+        Input; with ``data_format="channels_last"`` the channels are the last axis. Any strides. One of the
+        dtypes float16, bfloat16 (of ml_dtypes), float32, float64, complex64, complex128, int32, int64.
     weight : ndarray, shape (Cin, Cout // groups, *kernel)
         Filters, in x's dtype. The number of spatial axes is ``weight.ndim - 2``.
     bias : ndarray, shape (Cout,), optional
@@ -209,8 +207,8 @@ def conv_transpose(
     stride, dilation : int or sequence of int
         At least 1; one for all axes or one per axis.
     padding : int, sequence of int, sequence of (int, int), "valid" or "same"
-        Elements cut from the ends of each axis of the result: both ends alike, or (low, high). ``"valid"`` cuts none;
-        ``"same"`` gives ``out = in*stride``, an odd surplus cut at the high end.
+        Elements cut from the ends of each axis of the result: both ends alike, or (low, high). ``"valid"``
+        cuts none; ``"same"`` gives ``out = in*stride``, an odd surplus cut at the high end.
     output_padding : int or sequence of int
         Elements added at the high end, smaller than the larger of stride and dilation.
     groups : int
@@ -220,11 +218,11 @@ def conv_transpose(
     data_format : {"channels_first", "channels_last"}
         Layout of x and of the result.
     activation : str or ("leaky_relu", float), optional
-        One of relu, leaky_relu (slope 0.01), tanh, sigmoid, silu, gelu (tanh form), applied to the sum. Integers
-        take relu; complex numbers tanh, sigmoid and silu.
+        One of relu, leaky_relu (slope 0.01), tanh, sigmoid, silu, gelu (tanh form), applied to the sum.
+        Integers take relu; complex numbers tanh, sigmoid and silu.
     precision : {"highest", "tf32"}
-        Whether tensor cores may round float32 operands to TF32. float16 and bfloat16 always accumulate in float32
-        and round once.
+        Whether tensor cores may round float32 operands to TF32. float16 and bfloat16 always accumulate in
+        float32 and round once.
     deterministic : bool, optional
         True asks for bitwise repeatable results. All CPU kernels are, for any number of threads.
     formulation : {"auto", "gather", "scatter"}
@@ -252,7 +250,8 @@ def conv_transpose(
 
     References
     ----------
-    V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285 (2016), section 4.
+    V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285 (2016),
+    section 4.
 
     Examples
     --------
@@ -268,8 +267,8 @@ def conv_transpose(
     ndim = infer_ndim(weight)
     return _run(
         ndim, x, weight, bias, out, resolve(backend, formulation, deterministic, precision),
-        stride=stride, padding=padding, output_padding=output_padding, output_size=output_size, dilation=dilation,
-        groups=groups, data_format=data_format, activation=activation,
+        stride=stride, padding=padding, output_padding=output_padding, output_size=output_size,
+        dilation=dilation, groups=groups, data_format=data_format, activation=activation,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What the package needs to know about arrays: which library, which dtype, contiguous views, fresh outputs."""
+"""What the package needs to know about arrays: library, dtype, contiguous views, fresh outputs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def check_activation(activation: str | None, dtype: str) -> None:
     valid = ("relu",) if dtype.startswith("int") else ("tanh", "sigmoid", "silu")
     if activation not in valid:
         raise TypeError(
-            f"activation {activation!r} is not defined for {dtype}; expected None or one of {', '.join(valid)}"
+            f"activation {activation!r} is not defined for {dtype}; "
+            f"expected None or one of {', '.join(valid)}"
         )
 
 
@@ -68,8 +69,8 @@ def empty_output(plan: Plan) -> Array:
     limit = memory_bytes()
     if plan.output_bytes > limit:
         raise MemoryError(
-            f"the output of shape {plan.output_shape} and dtype {plan.dtype} needs {plan.output_bytes:,} bytes; "
-            f"this machine has {limit:,}"
+            f"the output of shape {plan.output_shape} and dtype {plan.dtype} needs "
+            f"{plan.output_bytes:,} bytes; this machine has {limit:,}"
         )
     return outputs.empty(plan.output_shape, np.dtype(plan.dtype), plan.output_bytes)
 

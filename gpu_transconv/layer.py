@@ -15,8 +15,8 @@ from .settings import AUTO, HIGHEST, Settings, resolve
 class ConvTranspose:
     """A transposed convolution with fixed weights, to be called many times.
 
-    The weights are copied and brought into the kernels' order once; a call with an input shape seen before goes
-    straight to the kernel. Safe to call from several threads.
+    The weights are copied and brought into the kernels' order once; a call with an input shape seen before
+    goes straight to the kernel. Safe to call from several threads.
 
     Parameters
     ----------
@@ -63,8 +63,9 @@ class ConvTranspose:
         backend: str = AUTO,
     ) -> None:
         self._params = make_params(
-            infer_ndim(weight), stride=stride, padding=padding, output_padding=output_padding, output_size=output_size,
-            dilation=dilation, groups=groups, data_format=data_format, activation=activation,
+            infer_ndim(weight), stride=stride, padding=padding, output_padding=output_padding,
+            output_size=output_size, dilation=dilation, groups=groups, data_format=data_format,
+            activation=activation,
         )  # fmt: skip
         self._options = (backend, formulation, deterministic, precision)
         resolve(*self._options)

@@ -1,7 +1,7 @@
 """What a caller wrote, made uniform: every geometry argument becomes a tuple with one entry per spatial axis.
 
-Every `ValueError` about an argument on its own, or about the shapes of the arrays, is raised here. Errors about the
-output size, which need the equation, are raised in `gpu_transconv.plan`.
+Every `ValueError` about an argument on its own, or about the shapes of the arrays, is raised here. Errors
+about the output size, which need the equation, are raised in `gpu_transconv.plan`.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ def make_params(
         raise ValueError(f"data_format must be one of {_listed(DATA_FORMATS)}, got {data_format!r}")
     if _as_int(groups) is None or groups < 1:
         raise ValueError(f"groups must be an int >= 1, got {groups!r}")
+    name, slope = _as_activation(activation)
     params = Params(
         stride=_as_ints("stride", stride, ndim, least=1),
         padding=_as_padding(padding, ndim),
@@ -70,7 +71,8 @@ def make_params(
         dilation=_as_ints("dilation", dilation, ndim, least=1),
         groups=int(groups),
         data_format=data_format,
-        **dict(zip(("activation", "slope"), _as_activation(activation), strict=True)),
+        activation=name,
+        slope=slope,
     )
     _check_output_padding(params)
     return params
@@ -140,7 +142,7 @@ def _as_padding(value: Any, ndim: int) -> tuple[tuple[int, int], ...] | None:
         f"'valid' or 'same', got {value!r}"
     )
     one = _as_int(value)
-    entries = (one,) * ndim if one is not None else tuple(value) if _is_sequence(value) else ()
+    entries: tuple[Any, ...] = (one,) * ndim if one is not None else tuple(value) if _is_sequence(value) else ()
     pairs = tuple((v, v) if _as_int(v) is not None else tuple(v) if _is_sequence(v) else () for v in entries)
     if len(pairs) != ndim or any(
         len(p) != 2 or _as_int(p[0]) is None or _as_int(p[1]) is None for p in pairs
@@ -180,8 +182,8 @@ def _check_output_padding(params: Params) -> None:
     ):
         if extra >= max(s, d):
             raise ValueError(
-                f"output_padding must be smaller than the larger of stride and dilation ({max(s, d)} on spatial "
-                f"axis {axis}), got {extra}"
+                f"output_padding must be smaller than the larger of stride and dilation ({max(s, d)} "
+                f"on spatial axis {axis}), got {extra}"
             )
 
 

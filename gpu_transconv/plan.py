@@ -1,14 +1,15 @@
 """The one plan that every backend and both formulations read.
 
-A transposed convolution with stride ``s`` is ``s`` interleaved ordinary correlations per axis. Input ``i`` and tap ``k``
-meet at output ``o = i*s + k*d - pad_low``. Write ``o = s*b + phase`` with ``0 <= phase < s``: output *block* ``b``,
-*phase* within it. Then tap ``k`` belongs to exactly one phase and reads the input at a fixed *shift* from the block:
+A transposed convolution with stride ``s`` is ``s`` interleaved ordinary correlations per axis. Input ``i``
+and tap ``k`` meet at output ``o = i*s + k*d - pad_low``. Write ``o = s*b + phase`` with ``0 <= phase < s``:
+output *block* ``b``, *phase* within it. Then tap ``k`` belongs to exactly one phase and reads the input at a
+fixed *shift* from the block:
 
     phase = (k*d - pad_low) mod s          shift = -floor((k*d - pad_low) / s)          i = b + shift
 
-Read by output (for each phase, its taps) this is the gather formulation; read by input (for each tap, its phase) it is
-the scatter formulation. A phase without taps, which exists where the kernel is shorter than the stride or where stride
-and dilation share a factor, holds the bias alone.
+Read by output (for each phase, its taps) this is the gather formulation; read by input (for each tap, its
+phase) it is the scatter formulation. A phase without taps, which exists where the kernel is shorter than the
+stride or where stride and dilation share a factor, holds the bias alone.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ DTYPES = {
     "int32": (4, "int32"),
     "int64": (8, "int64"),
 }
-#: Bound of every position on an axis, cut off or not: more than memory has addresses, and room for index arithmetic.
+#: Bound of every position on an axis, cut off or not: more than any memory, with room for index arithmetic.
 _POSITIONS = 2**48
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """The outputs ``offset, offset + stride, ...`` of one axis, and the (tap, shift) pairs that reach them."""
+    """The outputs ``offset, offset + stride, ...`` of one axis, and the (tap, shift) that reach them."""
 
     offset: int
     count: int
@@ -143,7 +144,7 @@ class Plan:
 
     @cached_property
     def flops(self) -> int:
-        """Useful operations: a multiplication and an addition per input element, tap and output channel of its group."""
+        """Useful operations: two per input element, tap and output channel of its group."""
         per_input = 2 * (self.out_channels // self.groups) * math.prod(self.kernel)
         return per_input * self.batch * self.in_channels * math.prod(self.in_spatial)
 
@@ -164,8 +165,9 @@ class Plan:
 def output_range(size: int, kernel: int, stride: int, pads: int, dilation: int) -> tuple[int, int]:
     """Smallest and largest output size that some output_padding reaches on one axis.
 
-    The smallest is ``(size - 1)*stride - pads + dilation*(kernel - 1) + 1`` (``pads`` is both sides together), Relationship
-    14 of Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016), extended by dilation.
+    The smallest is ``(size - 1)*stride - pads + dilation*(kernel - 1) + 1`` (``pads`` is both sides
+    together), Relationship 14 of Dumoulin and Visin, "A guide to convolution arithmetic for deep learning"
+    (2016), extended by dilation.
     """
     least = (size - 1) * stride - pads + dilation * (kernel - 1) + 1
     return least, least + max(stride, dilation) - 1
@@ -220,20 +222,21 @@ def _make_axis(params: Params, i: int, size: int, kernel: int) -> Axis:
         out = params.output_size[i]
         if not least <= out <= most:
             raise ValueError(
-                f"output_size on spatial axis {i} must lie between {max(least, 1)} and {most} for this input, "
-                f"kernel, stride, padding and dilation, got {out}"
+                f"output_size on spatial axis {i} must lie between {max(least, 1)} and {most} "
+                f"for this input, kernel, stride, padding and dilation, got {out}"
                 if most >= 1
                 else f"output_size cannot be reached: padding leaves no output on spatial axis {i}, got {out}"
             )
+    padding = params.padding[i] if params.padding else "same"
     if out < 1:
         raise ValueError(
-            f"padding leaves no output on spatial axis {i}: (in - 1)*stride - low - high + dilation*(kernel - 1) + 1 + "
-            f"output_padding = {out} with in={size}, stride={s}, padding={params.padding[i] if params.padding else 'same'}, "
-            f"dilation={d}, kernel={kernel}, output_padding={extra}; expected at least 1"
+            f"padding leaves no output on spatial axis {i}: (in - 1)*stride - low - high + "
+            f"dilation*(kernel - 1) + 1 + output_padding = {out} with in={size}, stride={s}, "
+            f"padding={padding}, dilation={d}, kernel={kernel}, output_padding={extra}; expected at least 1"
         )
     if size * s + kernel * d + low >= _POSITIONS > out:  # an output that large is refused for its memory
         raise ValueError(
             f"stride, dilation and padding reach too far on spatial axis {i}, got stride={s}, "
-            f"dilation={d} and padding={params.padding[i] if params.padding else 'same'}; expected a reach below {_POSITIONS}"
+            f"dilation={d} and padding={padding}; expected a reach below {_POSITIONS}"
         )
     return Axis(size, kernel, s, d, low, out)

@@ -1,8 +1,8 @@
 """Recycled memory for large results.
 
 The first write to fresh memory costs a page fault per page, for a large result as much time as a whole
-bandwidth-bound kernel. So the memory of a result, once the result and every view of it are gone, is kept for the next one
-of about its size. What is kept is bounded; ``GPU_TRANSCONV_POOL_BYTES=0`` keeps nothing.
+bandwidth-bound kernel. So the memory of a result, once the result and every view of it are gone, is kept for
+the next one of about its size. What is kept is bounded; ``GPU_TRANSCONV_POOL_BYTES=0`` keeps nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Pool:
             return np.empty(shape, dtype)
         memory = self._take(nbytes)
         # An array on a memoryview stays the base of every view of it, so it lives as long as any of them.
-        owner = np.frombuffer(memoryview(memory), np.uint8)
+        owner = np.frombuffer(memory.data, np.uint8)
         key = id(owner)
         self._alive[key] = weakref.ref(owner, lambda _: self._give_back(key, memory))
         return owner[:nbytes].view(dtype).reshape(shape)

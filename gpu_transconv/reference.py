@@ -1,7 +1,7 @@
 """The definition of the transposed convolution in plain NumPy: slow, short, and independent of the package.
 
-It carries its own shape formula and sums in a wider type than it returns, so that the fast kernels can be held
-against it. Nothing here imports from the package, by design.
+It carries its own shape formula and sums in a wider type than it returns, so that the fast kernels can be
+held against it. Nothing here imports from the package, by design.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ def conv_transpose(
     lows = [low for low, _ in padding]
     for taps in itertools.product(*map(range, kernel)):
         starts = [k * d - low for k, d, low in zip(taps, dilation, lows, strict=True)]
-        add(total, inputs, filters[(..., *taps)], starts, stride)
+        tap: tuple[Any, ...] = (..., *taps)
+        add(total, inputs, filters[tap], starts, stride)
 
     result = total.reshape(n, groups * weight.shape[1], *kept)
     if bias is not None:
@@ -118,7 +119,7 @@ def conv_transpose(
 def _gather(
     total: NDArray[Any], x: NDArray[Any], tap: NDArray[Any], starts: list[int], stride: Sequence[int]
 ) -> None:
-    """Every output looks back: does some input reach it through this tap?"""
+    """Every output looks back for an input that reaches it through this tap."""
     outputs, inputs = [], []
     for o, i, start, s in zip(total.shape[3:], x.shape[3:], starts, stride, strict=True):
         positions = np.arange(o)
@@ -135,7 +136,8 @@ def _scatter(
     total: NDArray[Any], x: NDArray[Any], tap: NDArray[Any], starts: list[int], stride: Sequence[int]
 ) -> None:
     """Every input looks ahead: it stamps this tap at ``i*stride + start``, unless that is cut off."""
-    outputs, inputs = [], []
+    outputs: list[Any] = [...]
+    inputs: list[Any] = [...]
     for o, i, start, s in zip(total.shape[3:], x.shape[3:], starts, stride, strict=True):
         first = max(0, -(start // s))
         stop = max(first, min(i, -((start - o) // s)))
@@ -147,15 +149,16 @@ def _scatter(
                 s,
             )
         )
-    stamped = _contract(x[(..., *inputs)], tap)
-    total[(..., *outputs)] += stamped
+    stamped = _contract(x[tuple(inputs)], tap)
+    total[tuple(outputs)] += stamped
 
 
 def _contract(x: NDArray[Any], tap: NDArray[Any]) -> NDArray[Any]:
     """Sum over the input channels of each group: (N, G, C, ...) with (G, C, O) gives (N, G, O, ...)."""
     if np.iscomplexobj(x):  # in parts: einsum of clongdouble writes out of bounds (seen in NumPy 2.4.6)
         real = _contract(x.real, tap.real) - _contract(x.imag, tap.imag)
-        result = real.astype(x.dtype)
+        result: NDArray[Any] = real.astype(x.dtype)
         result.imag = _contract(x.real, tap.imag) + _contract(x.imag, tap.real)
         return result
-    return np.einsum("ngc...,gco->ngo...", x, tap)
+    summed: NDArray[Any] = np.einsum("ngc...,gco->ngo...", x, tap)
+    return summed

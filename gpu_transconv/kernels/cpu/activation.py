@@ -1,4 +1,4 @@
-"""The fused activations, typed by the element: real numbers take all, integers relu, complex the analytic ones."""
+"""The fused activations, typed by the element: real numbers take all, integers relu, complex analytic ones."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def activate(v, code, slope):
 
 
 @overload(activate)
-def _activate(v, code, slope):  # noqa: ARG001
+def _activate(v, code, slope):
     if isinstance(v, types.Integer):
         return _integer
     return _complex if isinstance(v, types.Complex) else _real
 
 
-def _integer(v, code, slope):  # noqa: ARG001
+def _integer(v, code, slope):
     return type(v)(0) if code and v < 0 else v
 
 
@@ -50,7 +50,7 @@ def _real(v, code, slope):
     return type(v)(wide)
 
 
-def _complex(v, code, slope):  # noqa: ARG001
+def _complex(v, code, slope):
     if code == _TANH:
         return type(v)(np.tanh(v))
     if code == _SIGMOID:

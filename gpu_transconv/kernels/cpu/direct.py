@@ -13,7 +13,7 @@ from .activation import activate
 from .microkernel import ADD, PER_ROW, tile, tile_shapes
 from .packing import VECTOR_BYTES, tile_count, tile_range
 from .store import interleave
-from .vectors import address, copy_row
+from .vectors import address, copy_row, fence
 
 _ROWS_OF_4, _ROWS_OF_8 = tile_shapes().get(4, 0), tile_shapes().get(8, 0)
 
@@ -27,6 +27,7 @@ def gather_boxes(x, weight, bias, out, g, lay, b, work):
         for task in range(thread * tasks // b.threads, (thread + 1) * tasks // b.threads):
             box, rest = task % boxes, task // boxes
             _gather_box(x, weight, bias, out, g, lay, b, work[thread], box, rest % g.groups, rest // g.groups)
+        fence()
 
 
 @njit(nogil=True, error_model="numpy")
@@ -118,5 +119,15 @@ def _store(out, sums, base, g, b, chunk, n, group, d0, h0, w0, depth_d, height, 
                 target += (o_d * g.out_h + o_h) * g.out_w + w0 * g.stride_w
                 source = base + (d * b.box_h + h) * b.pitch
                 interleave(
-                    out, target, g.y_channel, sums, source, b.plane, chunk[3], g.stride_w, outputs, g.half
+                    out,
+                    target,
+                    g.y_channel,
+                    sums,
+                    source,
+                    b.plane,
+                    chunk[3],
+                    g.stride_w,
+                    outputs,
+                    g.half,
+                    g.stream,
                 )

@@ -13,7 +13,7 @@ from numba import njit, prange
 from .microkernel import ADD, PER_COLUMN, PER_ROW, tile, tile_shapes
 from .packing import TILE_ROWS, VECTOR_BYTES, pack_input, tile_count, tile_range
 from .store import store_chunk
-from .vectors import address
+from .vectors import address, fence
 
 _ROWS_OF_4, _ROWS_OF_8 = tile_shapes().get(4, 0), tile_shapes().get(8, 0)
 
@@ -26,6 +26,7 @@ def gather(x, weight, bias, out, g, lay, b, work):
         for task in range(thread * tasks // b.threads, (thread + 1) * tasks // b.threads):
             run, rest = task % b.runs, task // b.runs
             _gather_run(x, weight, bias, out, g, lay, b, work[thread], run, rest % b.splits, rest // b.splits)
+        fence()
 
 
 @njit(nogil=True, error_model="numpy")

@@ -16,6 +16,10 @@ from .halves import CODES as HALVES
 Table = NDArray[np.int64]
 
 
+#: Results above this many bytes are written past the caches, which saves reading the lines first.
+_STREAMED = 16 << 20
+
+
 class Geometry(NamedTuple):
     """Sizes, and per axis (d, h, w) the tables of `gpu_transconv.plan` by tap. Strides count elements of flat arrays."""
 
@@ -46,6 +50,7 @@ class Geometry(NamedTuple):
     activation: int
     slope: float
     half: int  # see halves.CODES
+    stream: int  # whether the output is too large for the caches
     phase_d: Table  # by tap: phase it belongs to
     phase_h: Table
     phase_w: Table
@@ -81,6 +86,7 @@ def make_geometry(plan: Plan) -> Geometry:
         CODES[plan.activation],
         plan.slope,
         HALVES.get(plan.dtype, 0),
+        int(plan.output_bytes > _STREAMED),
         *phases,
         *shifts,
         offsets_w,

@@ -1,4 +1,4 @@
-"""float16 and bfloat16 in CPU kernels: stored as 16-bit words, widened to float32 when read, rounded once when written."""
+"""float16 and bfloat16 in CPU kernels: 16-bit words, widened to float32 when read, rounded once when written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CODES = {"float16": 1, "bfloat16": 2}
 
 
 @intrinsic
-def _convert(typingctx: Any, value: Any) -> Any:  # noqa: ARG001
+def _convert(typingctx: Any, value: Any) -> Any:
     """float16 bits (uint16) to float32, or float32 to float16 bits rounded to nearest even."""
     up = value == types.uint16
 
@@ -28,7 +28,7 @@ def _convert(typingctx: Any, value: Any) -> Any:  # noqa: ARG001
 
 
 @intrinsic
-def _bits(typingctx: Any, value: Any) -> Any:  # noqa: ARG001
+def _bits(typingctx: Any, value: Any) -> Any:
     """Reinterpret float32 as uint32, or uint32 as float32."""
     target, kind = (
         (types.uint32, ir.IntType(32)) if value == types.float32 else (types.float32, ir.FloatType())
@@ -55,14 +55,14 @@ def narrow(value, like, half):
 
 
 @overload(widen)
-def _widen(value, half):  # noqa: ARG001
+def _widen(value, half):
     if value != types.uint16:
         return lambda value, half: value  # noqa: ARG005
     return lambda value, half: _convert(value) if half == 1 else _bits(np.uint32(value << 16))
 
 
 @overload(narrow)
-def _narrow(value, like, half):  # noqa: ARG001
+def _narrow(value, like, half):
     if like.dtype != types.uint16:
         return lambda value, like, half: value  # noqa: ARG005
     return lambda value, like, half: _convert(value) if half == 1 else _bfloat16_bits(value)  # noqa: ARG005

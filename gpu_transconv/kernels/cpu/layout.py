@@ -1,9 +1,9 @@
 """How the filters are laid out for the tiles: which rows share which taps, and where each weight goes.
 
-A *row* is one (phase, output channel) of the gather formulation. Phases along the innermost axis that read the input at the
-same shifts form a *set*: one matrix product. The sets that fill whole output rows of some channels form a *chunk*, after
-which these rows can be interleaved and stored. A *slot* is one of the distinct shifts of the input that some tap reads.
-None of this depends on the size of the input.
+A *row* is one (phase, output channel) of the gather formulation. Phases along the innermost axis that read
+the input at the same shifts form a *set*: one matrix product. The sets that fill whole output rows of some
+channels form a *chunk*, after which these rows can be interleaved and stored. A *slot* is one of the distinct
+shifts of the input that some tap reads. None of this depends on the size of the input.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Layout(NamedTuple):
 
 @lru_cache(maxsize=256)
 def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int) -> Layout:
-    """Lay out the filters of a group with `cout` output channels; `axes` matter only by kernel, stride and padding."""
+    """Lay out the filters of a group with `cout` output channels; of `axes` the input sizes do not matter."""
     shifts = [sorted({axis.shift_of(k) for k in range(axis.kernel)}) for axis in axes]
     phases_d, phases_h, phases_w = (_taps_by_phase(axis, s) for axis, s in zip(axes, shifts, strict=True))
     runs = [
@@ -62,7 +62,7 @@ def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int) -> Layout:
 
 
 class Stamps(NamedTuple):
-    """What scatter needs besides a layout whose sets are the taps of the outer axes, and whose rows are (tap_w, channel)."""
+    """What scatter needs besides a layout: its sets are the taps of the outer axes, its rows (tap_w, channel)."""
 
     sets: Table  # by set: planes before its phases, shift_d, shift_h
     phases: Table  # by tap_w: phase
@@ -75,7 +75,9 @@ def make_stamps(axes: tuple[Axis, Axis, Axis], cout: int) -> tuple[Layout, Stamp
     d, h, w = axes
     most = max(1, _PLANES // (d.stride * h.stride * w.stride))
     pieces = math.ceil(cout / most)
-    chunks, sets, stamps, weights = [], [], [], 0
+    chunks: list[tuple[int, ...]] = []
+    sets: list[tuple[int, ...]] = []
+    stamps, weights = [], 0
     taps = list(product(range(d.kernel), range(h.kernel)))
     for piece in range(pieces):
         first, end = piece * cout // pieces, (piece + 1) * cout // pieces

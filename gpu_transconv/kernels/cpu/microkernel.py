@@ -1,9 +1,9 @@
 """The inner tile of every dense CPU kernel: a small matrix product held in vector registers, emitted as LLVM IR.
 
-``C[m, n] (+)= sum over taps t and channels k of A[m, t, k] * B[t, k, n]`` for up to `MAX_ROWS` rows m, each broadcast from
-memory, and a few vectors of columns n. All sums stay in registers until the end. One LLVM function exists per tile
-shape, so that a remainder of rows costs what it is and no more; columns come in whole vectors, and the callers'
-scratch buffers are padded to them.
+``C[m, n] (+)= sum over taps t and channels k of A[m, t, k] * B[t, k, n]`` for up to `MAX_ROWS` rows m, each
+broadcast from memory, and a few vectors of columns n. All sums stay in registers until the end. One LLVM
+function exists per tile shape, so that a remainder of rows costs what it is and no more; columns come in
+whole vectors, and the callers' scratch buffers are padded to them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,26 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 _I64 = ir.IntType(64)
-_ARGUMENTS = ["element", "table", "number", "element", "number", "number", "table", "number", "element", "number", "table", "number", "element", "number", "number", "number", "number", "number"]
+_ARGUMENTS = [
+    "element",
+    "table",
+    "number",
+    "element",
+    "number",
+    "number",
+    "table",
+    "number",
+    "element",
+    "number",
+    "table",
+    "number",
+    "element",
+    "number",
+    "number",
+    "number",
+    "number",
+    "number",
+]
 #: How the sums of a tile start.
 ADD, PER_ROW, PER_COLUMN = range(3)
 _ELEMENT = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
@@ -58,7 +77,8 @@ def tile_shapes() -> dict[int, int]:
 def tile_function(dtype: str) -> int:
     """Address of the compiled function behind `tile`, for sums of type `dtype`.
 
-    The kernels call it through this address, so that its many shapes are compiled once and not again with every kernel.
+    The kernels call it through this address, so that its many shapes are compiled once and not again with
+    every kernel.
     """
     pointer, table = types.CPointer(getattr(types, dtype)), types.CPointer(types.int64)
     kinds = {"element": pointer, "table": table, "number": types.int64}

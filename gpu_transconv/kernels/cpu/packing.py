@@ -22,7 +22,7 @@ def tile_count(rows, lane):
 
 @njit(nogil=True, error_model="numpy")
 def tile_range(rows, lane, t):
-    """Rows of tile `t`: even parts where rows are rows of a tile, pairs of vectors where they are its columns."""
+    """Rows of tile `t`: even parts where they are rows of a tile, pairs of vectors where they are its columns."""
     if lane == 1:
         tiles = tile_count(rows, lane)
         return t * rows // tiles, (t + 1) * rows // tiles
@@ -32,7 +32,7 @@ def tile_range(rows, lane, t):
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
 def pack_weight(weight, packed, g, lay, threads):
-    """Fill `packed` in the order group, set, tile, tap, input channel, row; return whether all weights are finite."""
+    """Fill `packed` in the order group, set, tile, tap, input channel, row; return whether all are finite."""
     chunks = lay.chunks.shape[0]
     wrong = 0
     for thread in prange(threads):

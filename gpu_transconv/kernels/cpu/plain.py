@@ -1,12 +1,13 @@
 """Both formulations element by element, straight from the plan's tables.
 
-Exact where the tiles are not: they skip what lies outside the input instead of multiplying it by zero, so infinite weights
-do not turn into NaN at the borders. They also serve the dtypes and the very large strides for which there are no tiles.
+Exact where the tiles are not: they skip what lies outside the input instead of multiplying it by zero, so
+infinite weights do not turn into NaN at the borders. They also serve the dtypes and the very large strides
+for which there are no tiles.
 
-In `plain_gather` a task owns whole output rows. Along a row each phase is an ordinary correlation with stride 1 over the
-input, summed in a buffer of its own; then the phases are interleaved. In `plain_scatter` a task owns a tile of the output,
-a range of one axis of one channel, and adds every stamp that reaches it. No element has two writers, and the order of
-its sum is fixed.
+In `plain_gather` a task owns whole output rows. Along a row each phase is an ordinary correlation with stride
+1 over the input, summed in a buffer of its own; then the phases are interleaved. In `plain_scatter` a task
+owns a tile of the output, a range of one axis of one channel, and adds every stamp that reaches it. No
+element has two writers, and the order of its sum is fixed.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def _store_row(out, start, sums, bias, g):
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
 def plain_scatter(x, weight, bias, out, g, pieces):
-    """Fill the flat array `out`; `pieces` is the number of tiles per channel, along the longest output axis."""
+    """Fill the flat array `out`, each channel in `pieces` tiles along the longest output axis."""
     channels = g.groups * g.cout
     longest = max(g.out_d, g.out_h, g.out_w)
     axis = 2 if g.out_w == longest else 1 if g.out_h == longest else 0

@@ -15,7 +15,7 @@ from .activation import activate
 from .microkernel import ADD, tile, tile_shapes
 from .packing import VECTOR_BYTES, tile_count, tile_range
 from .store import interleave
-from .vectors import address, copy_row
+from .vectors import address, copy_row, fence
 
 _ROWS_OF_4, _ROWS_OF_8 = tile_shapes().get(4, 0), tile_shapes().get(8, 0)
 
@@ -32,6 +32,7 @@ def scatter(x, weight, bias, out, g, lay, stamps, b, work):
             _own_box(
                 x, weight, bias, out, g, lay, stamps, b, work[thread], box, rest % chunks, rest // chunks
             )
+        fence()
 
 
 @njit(nogil=True, error_model="numpy")
@@ -138,4 +139,6 @@ def _store_box(out, sums, g, b, n, channel, count, d0, h0, w0, depth_d, height, 
                     for j in range(source + i * b.plane, source + i * b.plane + width):
                         sums[j] = activate(sums[j], g.activation, g.slope)
             target = n * g.y_batch + channel * g.y_channel + (o_d * g.out_h + o_h) * g.out_w + w0 * g.stride_w
-            interleave(out, target, g.y_channel, sums, source, b.plane, count, g.stride_w, outputs, g.half)
+            interleave(
+                out, target, g.y_channel, sums, source, b.plane, count, g.stride_w, outputs, g.half, g.stream
+            )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from numba import njit
 
 from .activation import activate
-from .halves import narrow
-from .vectors import SHUFFLED, address, interleave_rows
+from .vectors import address, interleave_rows
 
 
 @njit(nogil=True, error_model="numpy")
@@ -33,31 +32,36 @@ def store_chunk(out, c, g, lay, b, group, chunk, width, first, count):
             outputs = min(length * g.stride_w, g.out_w - o_w)
             if g.last:
                 _copy_blocks(
-                    out, target, c, q * width, lay.sets, chunk, width, g.stride_w, g.y_pixel, outputs, g.half
+                    out,
+                    target,
+                    c,
+                    q * width,
+                    lay.sets,
+                    chunk,
+                    width,
+                    g.stride_w,
+                    g.y_pixel,
+                    outputs,
+                    g.half,
+                    g.stream,
                 )
             else:
-                interleave(out, target, g.y_channel, c, q, b.pixels, chunk[3], g.stride_w, outputs, g.half)
+                interleave(
+                    out, target, g.y_channel, c, q, b.pixels, chunk[3], g.stride_w, outputs, g.half, g.stream
+                )
         q += length
 
 
 @njit(nogil=True, error_model="numpy")
-def interleave(out, target, channel, c, source, row, channels, stride, outputs, half):
-    """Write ``out[k*channel + j*stride + phase] = c[phase][k][j]`` for every channel k; the common strides by shuffles."""
-    step = channels * row
-    if stride in SHUFFLED:
-        for k in range(channels):
-            to, at = address(out, target + k * channel), address(c, source + k * row)
-            interleave_rows(to, at, step, stride, outputs, half)
-        return
+def interleave(out, target, channel, c, source, row, channels, stride, outputs, half, stream):
+    """Write ``out[k*channel + j*stride + phase] = c[phase][k][j]`` for every channel k."""
     for k in range(channels):
-        for r in range(min(stride, outputs)):
-            to, at = target + k * channel + r, source + k * row + r * step
-            for j in range((outputs - r + stride - 1) // stride):
-                out[to + j * stride] = narrow(c[at + j], out, half)
+        to, at = address(out, target + k * channel), address(c, source + k * row)
+        interleave_rows(to, at, channels * row, stride, outputs, half, stream)
 
 
 @njit(nogil=True, error_model="numpy")
-def _copy_blocks(out, target, c, source, sets, chunk, width, stride, pixel, outputs, half):
+def _copy_blocks(out, target, c, source, sets, chunk, width, stride, pixel, outputs, half, stream):
     """Channels last: a block holds, per set, its phases of the chunk's channels in the order of memory."""
     count = chunk[3]
     phase = 0
@@ -68,9 +72,11 @@ def _copy_blocks(out, target, c, source, sets, chunk, width, stride, pixel, outp
             present = min(phases, outputs - o)
             at = source + j * width + row0
             if count == pixel:  # the phases of all channels are one run of memory
-                interleave_rows(address(out, target + o * count), address(c, at), 0, 1, present * count, half)
+                interleave_rows(
+                    address(out, target + o * count), address(c, at), 0, 1, present * count, half, stream
+                )
             else:
                 for r in range(present):
                     to = address(out, target + (o + r) * pixel)
-                    interleave_rows(to, address(c, at + r * count), 0, 1, count, half)
+                    interleave_rows(to, address(c, at + r * count), 0, 1, count, half, stream)
         phase += phases

@@ -16,8 +16,8 @@ from .microkernel import registers
 _I1, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
 _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
 _KIND = {types.float32: _FLOAT, types.float64: _DOUBLE, types.uint16: _I16}
-#: Strides whose phases are interleaved by shuffles.
-SHUFFLED = (1, 2, 3, 4, 5, 6, 7, 8, 10)
+#: Strides that have a function of their own.
+_SHUFFLED = (1, 2, 3, 4, 5, 6, 7, 8, 10)
 FLOAT16, BFLOAT16 = 1, 2
 
 
@@ -46,30 +46,44 @@ def copy_row(typingctx, target, source, low, high, length, half):  # noqa: ARG00
 
 
 @intrinsic
-def interleave_rows(typingctx, target, source, step, stride, outputs, half):  # noqa: ARG001
-    """Write ``target[j*stride + r] = source[r*step + j]`` up to `outputs`, for the strides of `SHUFFLED`.
+def interleave_rows(typingctx, target, source, step, stride, outputs, half, stream):  # noqa: ARG001
+    """Write ``target[j*stride + r] = source[r*step + j]`` up to `outputs`.
 
-    Whole vectors of `source` are read, past its end too.
+    Whole vectors of `source` are read, past its end too. With `stream` whole aligned vectors bypass the caches; see `fence`.
     """
 
     def codegen(context, builder, _signature, args):
         row = _Rows(builder.module, _KIND[source.dtype], _KIND[target.dtype])
-        target_, source_, step_, stride_, outputs_, half_ = args
-        end = builder.append_basic_block()
-        switch = builder.switch(stride_, end)
-        for value in SHUFFLED:
+        target_, source_, step_, stride_, outputs_, half_, stream_ = args
+        end, other = builder.append_basic_block(), builder.append_basic_block()
+        switch = builder.switch(stride_, other)
+        with builder.goto_block(other):
+            _call_for_halves(builder, row, "transpose", [target_, source_, step_, stride_, outputs_], half_)
+            builder.branch(end)
+        for value in _SHUFFLED:
             block = builder.append_basic_block()
             switch.add_case(_I64(value), block)
             with builder.goto_block(block):
                 _call_for_halves(
-                    builder, row, f"interleave{value}", [target_, source_, step_, outputs_], half_
+                    builder, row, f"interleave{value}", [target_, source_, step_, outputs_, stream_], half_
                 )
                 builder.branch(end)
         builder.position_at_end(end)
         return context.get_dummy_value()
 
     i64 = types.int64
-    return types.void(target, source, i64, i64, i64, i64), codegen
+    return types.void(target, source, i64, i64, i64, i64, i64), codegen
+
+
+@intrinsic
+def fence(typingctx):  # noqa: ARG001
+    """Make streamed stores visible to other threads before anything that follows."""
+
+    def codegen(context, builder, _signature, _args):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
 
 
 def _call_for_halves(builder, rows, name, args, half):
@@ -96,13 +110,16 @@ class _Rows:
         if full in self.module.globals:
             return self.module.globals[full]
         wide, stored = self.wide.as_pointer(), self.stored.as_pointer()
-        kinds = [wide, stored, _I64, _I64, _I64] if name == "copy" else [stored, wide, _I64, _I64]
+        pointers = [wide, stored] if name == "copy" else [stored, wide]
+        kinds = [*pointers, _I64, _I64, _I64]
         function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), kinds), full)
         function.linkage = "internal"
         function.attributes.add("noinline")
         builder = ir.IRBuilder(function.append_basic_block())
         if name == "copy":
             self._copy(builder, half, *function.args)
+        elif name == "transpose":
+            self._transpose(builder, half, *function.args)
         else:
             self._interleave(builder, half, int(name.removeprefix("interleave")), *function.args)
         builder.ret_void()
@@ -135,9 +152,14 @@ class _Rows:
                         self._below(builder, first, length),
                     )
 
-    def _interleave(self, builder, half, stride, target, source, step, outputs):
+    def _interleave(self, builder, half, stride, target, source, step, outputs, stream):
         block = stride * self.lanes
         count = builder.sdiv(builder.add(outputs, _I64(block - 1)), _I64(block))
+        size = self.lanes * _bytes(self.stored)
+        aligned = builder.icmp_unsigned(
+            "==", builder.and_(builder.ptrtoint(target, _I64), _I64(size - 1)), _I64(0)
+        )
+        streams = builder.select(aligned, stream, _I64(0))
         with cgutils.for_range(builder, count) as loop:
             start = builder.mul(loop.index, _I64(self.lanes))
             phases = []
@@ -148,13 +170,42 @@ class _Rows:
             first = builder.mul(loop.index, _I64(block))
             whole = builder.icmp_signed("<=", builder.add(first, _I64(block)), outputs)
             with builder.if_else(whole) as (inner, edge):
-                with inner:
-                    for v, value in enumerate(mixed):
-                        self._store(builder, value, target, builder.add(first, _I64(v * self.lanes)))
+                with inner, builder.if_else(builder.icmp_signed("!=", streams, _I64(0))) as (bypass, normal):
+                    for path, bypasses in ((bypass, True), (normal, False)):
+                        with path:
+                            for v, value in enumerate(mixed):
+                                at = builder.add(first, _I64(v * self.lanes))
+                                self._store(builder, value, target, at, bypasses=bypasses)
                 with edge:
                     for v, value in enumerate(mixed):
                         at = builder.add(first, _I64(v * self.lanes))
                         self._store(builder, value, target, at, self._below(builder, at, outputs))
+
+    def _transpose(self, builder, half, target, source, step, stride, outputs):
+        """Squares of a vector of phases by a vector of blocks, for the strides without a function of their own."""
+        lanes = _I64(self.lanes)
+
+        def parts(total):
+            return builder.sdiv(builder.add(total, _I64(self.lanes - 1)), lanes)
+
+        blocks = builder.sdiv(builder.add(outputs, builder.sub(stride, _I64(1))), stride)
+        with (
+            cgutils.for_range(builder, parts(stride)) as phase_loop,
+            cgutils.for_range(builder, parts(blocks)) as block_loop,
+        ):
+            r0, j0 = builder.mul(phase_loop.index, lanes), builder.mul(block_loop.index, lanes)
+            rows = []
+            for i in range(self.lanes):
+                r = builder.add(r0, _I64(i))
+                last = builder.sub(stride, _I64(1))
+                r = builder.select(builder.icmp_signed("<", r, last), r, last)
+                value = self._load(builder, self.wide, source, builder.add(builder.mul(r, step), j0))
+                rows.append(self._narrow(builder, value, half))
+            for i, value in enumerate(_interleaved(builder, rows, self.lanes)):
+                at = builder.add(builder.mul(builder.add(j0, _I64(i)), stride), r0)
+                room, left = builder.sub(stride, r0), builder.sub(outputs, at)
+                limit = builder.add(at, builder.select(builder.icmp_signed("<", room, left), room, left))
+                self._store(builder, value, target, at, self._below(builder, at, limit))
 
     def _below(self, builder, first, limit):
         """Mask of the lanes whose position, counted from `first`, is below `limit`."""
@@ -175,11 +226,13 @@ class _Rows:
         )
         return builder.call(masked, [at, _I32(_bytes(kind)), mask, ir.Constant(vector, None)])
 
-    def _store(self, builder, value, pointer, index, mask=None):
+    def _store(self, builder, value, pointer, index, mask=None, bypasses=False):
         kind = value.type.element
         at = builder.bitcast(builder.gep(pointer, [index]), value.type.as_pointer())
         if mask is None:
-            builder.store(value, at, align=_bytes(kind))
+            stored = builder.store(value, at, align=self.lanes * _bytes(kind) if bypasses else _bytes(kind))
+            if bypasses:
+                stored.set_metadata("nontemporal", self.module.add_metadata([_I32(1)]))
             return
         name = f"llvm.masked.store.{_suffix(kind, self.lanes)}.p0"
         kinds = [value.type, value.type.as_pointer(), _I32, ir.VectorType(_I1, self.lanes)]
@@ -221,6 +274,13 @@ def _interleaved(builder, phases, lanes):
     stride = len(phases)
     if stride == 1:
         return phases
+    if stride % 2 == 0:  # the even and the odd phases alternate
+        pairs = zip(
+            _interleaved(builder, phases[::2], lanes), _interleaved(builder, phases[1::2], lanes), strict=True
+        )
+        order = [lane // 2 + lane % 2 * lanes for lane in range(2 * lanes)]
+        halves = order[:lanes], order[lanes:]
+        return [builder.shuffle_vector(even, odd, _indices(half)) for even, odd in pairs for half in halves]
     mixed = []
     for v in range(stride):
         lane_and_phase = [divmod(v * lanes + i, stride) for i in range(lanes)]

@@ -12,7 +12,7 @@ from ...reference import conv_transpose
 
 
 def _launch(
-    formulation: str, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: None
+    formulation: str, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, _packed: None
 ) -> None:
     axes = plan.axes[3 - plan.ndim :]
     cuts = [_cut(axis) for axis in axes]
