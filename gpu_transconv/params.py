@@ -142,7 +142,8 @@ def _as_padding(value: Any, ndim: int) -> tuple[tuple[int, int], ...] | None:
         f"'valid' or 'same', got {value!r}"
     )
     one = _as_int(value)
-    entries: tuple[Any, ...] = (one,) * ndim if one is not None else tuple(value) if _is_sequence(value) else ()
+    sequence = tuple(value) if _is_sequence(value) else ()
+    entries: tuple[Any, ...] = sequence if one is None else (one,) * ndim
     pairs = tuple((v, v) if _as_int(v) is not None else tuple(v) if _is_sequence(v) else () for v in entries)
     if len(pairs) != ndim or any(
         len(p) != 2 or _as_int(p[0]) is None or _as_int(p[1]) is None for p in pairs

@@ -1,4 +1,4 @@
-"""The fused activations, typed by the element: real numbers take all, integers relu, complex analytic ones."""
+"""The fused activations, typed by the element: real numbers take all, integers relu, complex three."""
 
 from __future__ import annotations
 

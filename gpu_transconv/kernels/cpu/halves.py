@@ -1,4 +1,4 @@
-"""float16 and bfloat16 in CPU kernels: 16-bit words, widened to float32 when read, rounded once when written."""
+"""float16 and bfloat16 in CPU kernels: 16-bit words, widened when read, rounded once when written."""
 
 from __future__ import annotations
 

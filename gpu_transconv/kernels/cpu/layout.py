@@ -62,7 +62,7 @@ def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int) -> Layout:
 
 
 class Stamps(NamedTuple):
-    """What scatter needs besides a layout: its sets are the taps of the outer axes, its rows (tap_w, channel)."""
+    """What scatter needs besides a layout, its sets are the outer taps, its rows (tap_w, channel)."""
 
     sets: Table  # by set: planes before its phases, shift_d, shift_h
     phases: Table  # by tap_w: phase

@@ -1,15 +1,14 @@
-"""The inner tile of every dense CPU kernel: a small matrix product held in vector registers, emitted as LLVM IR.
+"""The inner tile of every dense CPU kernel: a small matrix product held in vector registers, as LLVM IR.
 
-``C[m, n] (+)= sum over taps t and channels k of A[m, t, k] * B[t, k, n]`` for up to `MAX_ROWS` rows m, each
-broadcast from memory, and a few vectors of columns n. All sums stay in registers until the end. One LLVM
-function exists per tile shape, so that a remainder of rows costs what it is and no more; columns come in
-whole vectors, and the callers' scratch buffers are padded to them.
+``C[m, n] (+)= sum over taps t and channels k of A[m, t, k] * B[t, k, n]`` for a few rows m, each broadcast
+from memory, and a few vectors of columns n. All sums stay in registers until the end. One LLVM function
+exists per tile shape, so that a remainder of rows costs what it is and no more; columns come in whole
+vectors, and the callers' scratch buffers are padded to them.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 from llvmlite import ir
 from numba import cfunc, types
@@ -17,52 +16,27 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-_I64 = ir.IntType(64)
-_ARGUMENTS = [
-    "element",
-    "table",
-    "number",
-    "element",
-    "number",
-    "number",
-    "table",
-    "number",
-    "element",
-    "number",
-    "table",
-    "number",
-    "element",
-    "number",
-    "number",
-    "number",
-    "number",
-    "number",
-]
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+_ELEMENT = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
+#: Arguments of the compiled tiles, named in `tile`: addresses of Elements and Tables, and Numbers.
+_ARGUMENTS = "".join(("ETN", "ENNTN", "ENTN", "ENNNNN"))
 #: How the sums of a tile start.
 ADD, PER_ROW, PER_COLUMN = range(3)
-_ELEMENT = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
-
-
-@lru_cache(maxsize=1)
-def _features() -> str:
-    """CPU features that Numba compiles for: the host's, or those of NUMBA_CPU_NAME and NUMBA_CPU_FEATURES."""
-    return str(cpu_target.target_context.codegen().magic_tuple())
 
 
 @lru_cache(maxsize=1)
 def registers() -> tuple[int, int]:
-    """Bytes of a vector register, and how many there are."""
-    features = _features()
-    if "+avx512f" in features:
+    """Bytes of a vector register, and how many there are, on the CPU that Numba compiles for.
+
+    That is the host, or what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say.
+    """
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    if triple.startswith(("aarch64", "arm64")):
+        return 16, 32
+    names = features.split(",")
+    if "+avx512f" in names:
         return 64, 32
-    if "+avx2" in features or "+avx," in features:
-        return 32, 16
-    return 16, 32 if "+neon" in features else 16
-
-
-def lanes(itemsize: int) -> int:
-    """Elements in a vector."""
-    return registers()[0] // itemsize
+    return 32 if "+avx" in names or "+avx2" in names else 16, 16
 
 
 def tile_shapes() -> dict[int, int]:
@@ -80,55 +54,38 @@ def tile_function(dtype: str) -> int:
     The kernels call it through this address, so that its many shapes are compiled once and not again with
     every kernel.
     """
-    pointer, table = types.CPointer(getattr(types, dtype)), types.CPointer(types.int64)
-    kinds = {"element": pointer, "table": table, "number": types.int64}
-    compiled = cfunc(types.void(*[kinds[kind] for kind in _ARGUMENTS]), cache=True)(_tile)
-    return int(compiled.address)
+    kinds = {"E": types.CPointer(getattr(types, dtype)), "T": types.CPointer(types.int64), "N": types.int64}
+    return int(cfunc(types.void(*[kinds[kind] for kind in _ARGUMENTS]), cache=True)(_tile).address)
 
 
 def _tile(
-    c, c_rows, c_row, a, a_row, a_step, a_taps, a_tap, b, b_step, b_taps, b_tap, init, mode, taps, depth, rows, vectors
+    c, c_rows, c_row, a, a_row, a_step, a_taps, a_tap, b, b_step, b_taps, b_tap, init, mode, taps, depth,
+    rows, vectors,
 ):  # fmt: skip
     _emit(
-        c,
-        c_rows,
-        c_row,
-        a,
-        a_row,
-        a_step,
-        a_taps,
-        a_tap,
-        b,
-        b_step,
-        b_taps,
-        b_tap,
-        init,
-        mode,
-        taps,
-        depth,
-        rows,
-        vectors,
-    )
+        c, c_rows, c_row, a, a_row, a_step, a_taps, a_tap, b, b_step, b_taps, b_tap, init, mode, taps, depth,
+        rows, vectors,
+    )  # fmt: skip
 
 
 @intrinsic
 def tile(
-    typingctx, function, c, c_rows, c_row, a, a_row, a_step, a_taps, a_tap, b, b_step, b_taps, b_tap,
-    init, mode, taps, depth, rows, vectors,
+    typingctx, function, c, c_rows, c_row, a, a_row, a_step, a_taps, a_tap, b, b_step, b_taps, b_tap, init,
+    mode, taps, depth, rows, vectors,
 ):  # fmt: skip
-    """Run one tile; c, c_rows, a, a_taps, b, b_taps and init are addresses (see `vectors.address`), the rest integers.
+    """Run one tile; c, c_rows, a, a_taps, b, b_taps and init are addresses of `vectors.address`.
 
     function : what `tile_function` returned
     c, c_rows, c_row : first column of C, table of rows and what to multiply it by
     a, a_row, a_step, a_taps, a_tap : A, its row and channel strides, table of taps and what to multiply it by
     b, b_step, b_taps, b_tap : B, its channel stride, table of taps and what to multiply it by
-    init, mode : start values; mode ADD ignores them and adds to C, PER_ROW and PER_COLUMN say what they belong to
+    init, mode : start values; mode ADD ignores them and adds to C, PER_ROW and PER_COLUMN say whose they are
     taps, depth : numbers of taps and channels
     rows, vectors : shape of the tile; one of `tile_shapes`
 
     In mode ADD the rows of C may overlap.
     """
-    kinds = {"element": c, "table": c_rows, "number": types.int64}
+    kinds = {"E": c, "T": c_rows, "N": types.int64}
     arguments = [kinds[kind] for kind in _ARGUMENTS]
 
     def codegen(context, builder, _signature, args):
@@ -141,158 +98,102 @@ def tile(
 
 @intrinsic
 def _emit(
-    typingctx, c, c_rows, c_row, a, a_row, a_step, a_taps, a_tap, b, b_step, b_taps, b_tap, init, mode, taps, depth, rows, vectors
+    typingctx, c, c_rows, c_row, a, a_row, a_step, a_taps, a_tap, b, b_step, b_taps, b_tap, init, mode, taps,
+    depth, rows, vectors,
 ):  # fmt: skip
     """Emit the code of all tile shapes and the jump to the right one."""
-    element = c.dtype
-    arguments = [c, c_rows, c_row, a, a_row, a_step, a_taps, a_tap, b, b_step, b_taps, b_tap]
-    arguments += [init, mode, taps, depth, rows, vectors]
+    kinds = {"E": c, "T": c_rows, "N": types.int64}
 
     def codegen(context, builder, _signature, args):
-        width = registers()[0] // (element.bitwidth // 8)
-        builder.call(_dispatcher(builder.module, _ELEMENT[element], width), args)
+        builder.call(emit_tiles(builder.module, _ELEMENT[c.dtype]), args)
         return context.get_dummy_value()
 
-    return types.void(*arguments), codegen
+    return types.void(*[kinds[kind] for kind in _ARGUMENTS]), codegen
 
 
-def _dispatcher(module: ir.Module, element: ir.Type, width: int) -> ir.Function:
-    """Function that jumps to the tile of the shape given by its last two arguments."""
-    name = f"gtc_tile_{element}x{width}"
-    if name in module.globals:
-        return module.globals[name]
-    pointer, table = element.as_pointer(), _I64.as_pointer()
-    signature = [
-        pointer,
-        table,
-        _I64,
-        pointer,
-        _I64,
-        _I64,
-        table,
-        _I64,
-        pointer,
-        _I64,
-        table,
-        _I64,
-        pointer,
-        _I64,
-        _I64,
-        _I64,
-    ]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*signature, _I64, _I64]), name)
+def emit_tiles(module: ir.Module, element: ir.Type) -> ir.Function:
+    """Add the tiles of all shapes, and a function that jumps to the one that its last two arguments name."""
+    kinds = {"E": element.as_pointer(), "T": _I64.as_pointer(), "N": _I64}
+    kind = ir.FunctionType(ir.VoidType(), [kinds[kind] for kind in _ARGUMENTS])
+    function = ir.Function(module, kind, f"gtc_tile_{element}")
     function.linkage = "internal"
     builder = ir.IRBuilder(function.append_basic_block())
     end = function.append_basic_block("end")
-    key = builder.add(builder.mul(function.args[-2], _I64(16)), function.args[-1])
-    switch = builder.switch(key, end)
-    for vectors, most in tile_shapes().items():
-        for rows in range(1, most + 1):
-            block = function.append_basic_block()
-            switch.add_case(_I64(rows * 16 + vectors), block)
-            builder.position_at_end(block)
-            builder.call(_tile_function(module, element, width, signature, rows, vectors), function.args[:-2])
-            builder.branch(end)
+    *arguments, rows, vectors = function.args
+    switch = builder.switch(builder.add(builder.mul(rows, _I64(16)), vectors), end)
+    for width, most in tile_shapes().items():
+        for height in range(1, most + 1):
+            with builder.goto_block(function.append_basic_block()):
+                switch.add_case(_I64(height * 16 + width), builder.block)
+                builder.call(_emit_tile(module, element, height, width), arguments)
+                builder.branch(end)
     builder.position_at_end(end)
     builder.ret_void()
     return function
 
 
-def _tile_function(
-    module: ir.Module, element: ir.Type, width: int, signature: Any, rows: int, vectors: int
-) -> ir.Function:
-    function = ir.Function(
-        module, ir.FunctionType(ir.VoidType(), signature), f"gtc_tile_{element}_{rows}x{vectors * width}"
-    )
+def _emit_tile(module: ir.Module, element: ir.Type, rows: int, vectors: int) -> ir.Function:
+    bits = 32 if element == ir.FloatType() else 64
+    align, width = bits // 8, registers()[0] * 8 // bits
+    kinds = {"E": element.as_pointer(), "T": _I64.as_pointer(), "N": _I64}
+    kind = ir.FunctionType(ir.VoidType(), [kinds[kind] for kind in _ARGUMENTS[:-2]])
+    function = ir.Function(module, kind, f"gtc_tile_{element}_{rows}x{vectors}")
     function.linkage = "internal"
     function.attributes.add("noinline")
-    (
-        c,
-        c_rows,
-        c_row,
-        a,
-        a_row,
-        a_step,
-        a_taps,
-        a_scale,
-        b,
-        b_step,
-        b_taps,
-        b_scale,
-        init,
-        mode,
-        taps,
-        depth,
-    ) = function.args
-    vector = ir.VectorType(element, width)
-    fma = _intrinsic(module, f"llvm.fma.v{width}f{32 if element == ir.FloatType() else 64}", vector)
+    c, c_rows, c_row, a, a_row, a_step, a_taps, a_scale, b, b_step, b_taps, b_scale, *_ = function.args
+    init, mode, taps, depth = function.args[-4:]
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    align = 4 if element == ir.FloatType() else 8
+    vector = ir.VectorType(element, width)
+    zero, undefined = ir.Constant(vector, None), ir.Constant(vector, ir.Undefined)
+    # Fused where the CPU can do that, and not a call of a library where it cannot.
+    name = f"llvm.fmuladd.v{width}f{bits}"
+    fma = cgutils.get_or_insert_function(module, ir.FunctionType(vector, [vector] * 3), name)
 
-    def load(base: Any, index: Any) -> Any:
-        return builder.load(builder.bitcast(builder.gep(base, [index]), vector.as_pointer()), align=align)
+    def vector_at(base, v):
+        return builder.bitcast(builder.gep(base, [_I64(v * width)]), vector.as_pointer())
 
-    def broadcast(value: Any) -> Any:
-        one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.IntType(32)(0))
-        return builder.shuffle_vector(
-            one,
-            ir.Constant(vector, ir.Undefined),
-            ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width),
-        )
+    def load(base, v):
+        return builder.load(vector_at(base, v), align=align)
 
-    def column(v: int) -> Any:
-        return _I64(v * width)
+    def broadcast(base, index):
+        one = builder.insert_element(undefined, builder.load(builder.gep(base, [index])), _I32(0))
+        return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_I32, width), [0] * width))
 
-    targets = [
-        builder.gep(c, [builder.mul(builder.load(builder.gep(c_rows, [_I64(m)])), c_row)])
-        for m in range(rows)
-    ]
+    def look_up(base, table, index, scale):
+        return builder.gep(base, [builder.mul(builder.load(builder.gep(table, [index])), scale)])
+
+    targets = [look_up(c, c_rows, _I64(m), c_row) for m in range(rows)]
     sums = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(rows)]
-    done = function.append_basic_block("started")
-    switch = builder.switch(mode, done)
+    started = function.append_basic_block("started")
+    switch = builder.switch(mode, started)
     for value in (ADD, PER_ROW, PER_COLUMN):
-        switch.add_case(_I64(value), function.append_basic_block())
-        builder.position_at_end(function.blocks[-1])
-        for m in range(rows):
-            row = (
-                broadcast(builder.load(builder.gep(init, [_I64(m)])))
-                if value == PER_ROW
-                else ir.Constant(vector, None)
-            )
-            for v in range(vectors):
-                builder.store(load(init, column(v)) if value == PER_COLUMN else row, sums[m][v])
-        builder.branch(done)
-    builder.position_at_end(done)
-    with cgutils.for_range(builder, taps) as tap:
-        a_tap = builder.gep(a, [builder.mul(builder.load(builder.gep(a_taps, [tap.index])), a_scale)])
-        b_tap = builder.gep(b, [builder.mul(builder.load(builder.gep(b_taps, [tap.index])), b_scale)])
-        row_offsets = [builder.mul(a_row, _I64(m)) for m in range(rows)]
-        with cgutils.for_range(builder, depth) as loop:
-            b_row = builder.gep(b_tap, [builder.mul(loop.index, b_step)])
-            columns = [load(b_row, column(v)) for v in range(vectors)]
-            a_column = builder.gep(a_tap, [builder.mul(loop.index, a_step)])
+        with builder.goto_block(function.append_basic_block()):
+            switch.add_case(_I64(value), builder.block)
             for m in range(rows):
-                factor = broadcast(builder.load(builder.gep(a_column, [row_offsets[m]])))
+                start = broadcast(init, _I64(m)) if value == PER_ROW else zero
                 for v in range(vectors):
-                    builder.store(
-                        builder.call(fma, [factor, columns[v], builder.load(sums[m][v])]), sums[m][v]
-                    )
+                    builder.store(load(init, v) if value == PER_COLUMN else start, sums[m][v])
+            builder.branch(started)
+    builder.position_at_end(started)
+    with cgutils.for_range(builder, taps) as tap:
+        a_tap, b_tap = look_up(a, a_taps, tap.index, a_scale), look_up(b, b_taps, tap.index, b_scale)
+        offsets = [builder.mul(a_row, _I64(m)) for m in range(rows)]
+        with cgutils.for_range(builder, depth) as channel:
+            b_row = builder.gep(b_tap, [builder.mul(channel.index, b_step)])
+            columns = [load(b_row, v) for v in range(vectors)]
+            a_column = builder.gep(a_tap, [builder.mul(channel.index, a_step)])
+            for m in range(rows):
+                factor = broadcast(a_column, offsets[m])
+                for column, total in zip(columns, sums[m], strict=True):
+                    builder.store(builder.call(fma, [factor, column, builder.load(total)]), total)
     # Rows may overlap in C, so an addition is finished before the next one is read.
-    with builder.if_else(builder.icmp_signed("==", mode, _I64(ADD))) as (add, replace):
-        for block, adds in ((add, True), (replace, False)):
-            with block:
-                for m in range(rows):
-                    for v in range(vectors):
-                        total = builder.load(sums[m][v])
-                        target = builder.bitcast(builder.gep(targets[m], [column(v)]), vector.as_pointer())
-                        if adds:
-                            total = builder.fadd(builder.load(target, align=align), total)
-                        builder.store(total, target, align=align)
+    with builder.if_else(builder.icmp_signed("==", mode, _I64(ADD))) as branches:
+        for adds, branch in zip((True, False), branches, strict=True):
+            with branch:
+                for target, row in zip(targets, sums, strict=True):
+                    for v, total in enumerate(row):
+                        value = builder.load(total)
+                        value = builder.fadd(load(target, v), value) if adds else value
+                        builder.store(value, vector_at(target, v), align=align)
     builder.ret_void()
     return function
-
-
-def _intrinsic(module: ir.Module, name: str, vector: ir.Type) -> ir.Function:
-    if name in module.globals:
-        return module.globals[name]
-    return ir.Function(module, ir.FunctionType(vector, [vector] * 3), name)

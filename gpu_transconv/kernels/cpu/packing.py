@@ -22,7 +22,7 @@ def tile_count(rows, lane):
 
 @njit(nogil=True, error_model="numpy")
 def tile_range(rows, lane, t):
-    """Rows of tile `t`: even parts where they are rows of a tile, pairs of vectors where they are its columns."""
+    """Rows of tile `t`: even parts where they are its rows, pairs of vectors where they are its columns."""
     if lane == 1:
         tiles = tile_count(rows, lane)
         return t * rows // tiles, (t + 1) * rows // tiles
