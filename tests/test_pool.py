@@ -105,6 +105,13 @@ def test_small_and_enormous_results_are_not_kept():
         assert pool.kept == 0
 
 
+def test_an_enormous_result_does_not_drive_out_what_is_kept():
+    pool = Pool(2 * SMALLEST)
+    for size in (2, 3):
+        take(pool, size * SMALLEST)
+    assert pool.kept == 2 * SMALLEST
+
+
 def test_threads():
     pool = Pool(8 * SMALLEST)
 
