@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from cases import COMPLEX, FLOATS, INTEGERS, Case
 
+import gpu_transconv as gtc
 from gpu_transconv import reference
-from gpu_transconv.dispatch import IMPLEMENTATIONS, backends
+from gpu_transconv.dispatch import IMPLEMENTATIONS, Implementation, backends
 
 #: What each backend takes, by the contract.
 DTYPES = {
@@ -93,6 +94,17 @@ def poisoned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     """An output in which no element can be taken for a result."""
     poison = np.iinfo(dtype).min if dtype in INTEGERS else np.nan
     return np.full(shape, poison, numpy_dtype(dtype))
+
+
+def run(
+    row: Implementation, case: Case, arrays: Arrays, data_format: str, dtype: str, shape: tuple[int, ...]
+) -> np.ndarray:
+    """One call by name, into an output that holds no result yet."""
+    out = poisoned(shape, dtype)
+    keywords = dict(case.keywords, backend=row.backend, formulation=row.formulation, data_format=data_format)
+    with np.errstate(all="ignore"):
+        assert gtc.conv_transpose(*arrays, out=out, **keywords) is out
+    return out
 
 
 def tolerance(dtype: str, reduction: int) -> float:

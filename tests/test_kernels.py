@@ -17,6 +17,7 @@ from checks import (
     implementations,
     make_arrays,
     poisoned,
+    run,
     tolerance,
 )
 
@@ -32,15 +33,6 @@ CORE_IN_REST = [
 
 def by_name(cases):
     return [pytest.param(case, id=case.name) for case in cases]
-
-
-def run(row, case, arrays, data_format, dtype, shape):
-    """One call by name, into an output that holds no result yet."""
-    out = poisoned(shape, dtype)
-    keywords = dict(case.keywords, backend=row.backend, formulation=row.formulation, data_format=data_format)
-    with np.errstate(all="ignore"):
-        assert gtc.conv_transpose(*arrays, out=out, **keywords) is out
-    return out
 
 
 def check(row, case, dtype, data_format, launched):
