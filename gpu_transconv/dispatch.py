@@ -45,6 +45,12 @@ class Implementation:
         )
         return found
 
+    @property
+    def prefer(self) -> Callable[[Plan], str]:
+        """Function that names the backend's cheaper formulation for a plan."""
+        found: Callable[[Plan], str] = import_module(self.module, __package__).prefer
+        return found
+
 
 class Choice(NamedTuple):
     """The implementation that will run, and why."""
@@ -107,18 +113,11 @@ def select(plan: Plan, settings: Settings) -> Choice:
     status = backends()[backend]
     if not status:
         raise BackendUnavailableError(f"backend {backend!r} is not available: {status.reason}")
+    rows = [row for row in IMPLEMENTATIONS if row.backend == backend]
     if formulation == "auto":
-        formulation = _prefer(plan)
+        formulation = rows[0].prefer(plan)
         reasons.append(f"{formulation} costs less here")
     else:
         reasons.append(f"formulation {formulation!r} was asked for")
-    rows = [row for row in IMPLEMENTATIONS if (row.backend, row.formulation) == (backend, formulation)]
-    return Choice(rows[0], "; ".join(reasons))
-
-
-def _prefer(plan: Plan) -> str:
-    """Stamping writes each output once where stamps cannot overlap; elsewhere collecting does."""
-    apart = all(axis.dilation * (axis.kernel - 1) < axis.stride for axis in plan.axes)
-    return (
-        "scatter" if apart and not plan.channels_last and plan.out_channels // plan.groups < 4 else "gather"
-    )
+    row = next(row for row in rows if row.formulation == formulation)
+    return Choice(row, "; ".join(reasons))

@@ -77,7 +77,7 @@ class ConvTranspose:
         self._weight = as_contiguous(weight.copy())
         self._bias = None if bias is None else as_contiguous(bias.copy())
         self._choices: dict[tuple[Any, ...], tuple[Plan, Implementation, Any]] = {}
-        self._packed: dict[Implementation, Any] = {}
+        self._packed: dict[tuple[Implementation, tuple[bool, ...]], Any] = {}
 
     def __call__(self, x: Array, out: Array | None = None) -> Array:
         """Apply the operator to `x`.
@@ -107,6 +107,7 @@ class ConvTranspose:
     def _choose(self, x: Array, settings: Settings) -> tuple[Plan, Implementation, Any]:
         plan = plan_arrays(self._params, x, self._weight, self._bias)
         row = select(plan, settings).implementation
-        if row not in self._packed:
-            self._packed[row] = row.pack(plan, self._weight, self._bias)
-        return plan, row, self._packed[row]
+        key = row, plan.single
+        if key not in self._packed:
+            self._packed[key] = row.pack(plan, self._weight, self._bias)
+        return plan, row, self._packed[key]

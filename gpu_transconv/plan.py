@@ -149,6 +149,11 @@ class Plan:
         return per_input * self.batch * self.in_channels * math.prod(self.in_spatial)
 
     @property
+    def single(self) -> tuple[bool, ...]:
+        """Which axes have one input only; what is prepared for an input of one kind may not fit the other."""
+        return tuple(axis.size == 1 for axis in self.axes)
+
+    @property
     def phase_count(self) -> int:
         """Number of interleaved correlations, those without taps included."""
         return math.prod(axis.phase_count for axis in self.axes)

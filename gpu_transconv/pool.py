@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 #: Smaller results come from the allocator, which recycles them itself.
 SMALLEST = 1 << 20
 _DEFAULT_LIMIT = 1 << 30
+#: Large results start at a cache line, so that their rows can be written past the caches.
+_ALIGNMENT = 64
 
 
 class Pool:
@@ -50,7 +52,9 @@ class Pool:
         for key, memory in list(self._free.items()):
             if nbytes <= memory.nbytes <= 2 * nbytes and self._free.pop(key, None) is not None:
                 return memory
-        return np.empty(nbytes, np.uint8)
+        memory = np.empty(nbytes + _ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % _ALIGNMENT
+        return memory[start : start + nbytes]
 
     def _give_back(self, key: int, memory: NDArray[np.uint8]) -> None:
         self._alive.pop(key, None)

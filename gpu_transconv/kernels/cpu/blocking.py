@@ -8,17 +8,25 @@ from typing import NamedTuple
 import numpy as np
 
 from ...plan import Plan
+from .geometry import kernel_axes
 from .layout import Layout, Stamps, Table
 from .microkernel import tile_function
 from .packing import VECTOR_BYTES
+from .store import LINE
 
 #: A panel of input should stay in the second-level cache, next to the sums and a tile of weights.
 _PANEL_BYTES = 512 * 1024
 #: Products added before a partial sum is put down: bounds both the panel and the error of a long float32 sum.
 _DEPTH = 2048
-_LANES = 32
+#: Blocks of a run at most.
+_PIXELS = 256
+#: Tasks per thread, so that a slow one does not leave the other threads idle.
+_TASKS = 4
 #: Workspace of one thread.
 _WORK_BYTES = 4 * 1024 * 1024
+
+
+_LINE = LINE + 64
 
 
 class Blocking(NamedTuple):
@@ -32,8 +40,9 @@ class Blocking(NamedTuple):
     depth: int  # input channels of one panel
     splits: int  # parts of the chunks that run as tasks of their own
     threads: int
-    panel: int  # elements
-    work: int  # elements of panel and sums, per thread
+    line: int  # elements for a row that is put together
+    panel: int  # elements of the input
+    work: int  # elements of all scratch memory, per thread
     iota: Table
     tile: int  # address of the compiled tiles
 
@@ -45,24 +54,33 @@ def make_blocking(plan: Plan, layout: Layout, threads: int) -> Blocking:
     depth = cin if slots * cin <= _DEPTH else max(1, _DEPTH // slots)
     bases = np.append(layout.chunks[:, 6], layout.row_channels.size)
     rows = layout.row_channels.size if depth < cin else int(np.diff(bases).max())
-    blocks = tuple(axis.blocks for axis in plan.axes)
+    blocks = [axis.blocks for axis in kernel_axes(plan)]
     total = plan.batch * math.prod(blocks)
 
-    pixels = min(
-        _PANEL_BYTES // (itemsize * slots * depth), _WORK_BYTES // (itemsize * (rows + slots * depth)), 256
-    )
-    pixels = max(_LANES, pixels // _LANES * _LANES)
-    while pixels > _LANES and math.ceil(total / pixels) * plan.groups < 4 * threads:
-        pixels -= _LANES
+    lane = VECTOR_BYTES // itemsize
+    room = min(_PANEL_BYTES // (slots * depth), _WORK_BYTES // (rows + slots * depth)) // itemsize
+    tasks = math.ceil(_TASKS * threads / plan.groups)
+    runs = max(math.ceil(total / max(2 * lane, min(room, _PIXELS))), math.ceil(tasks / len(layout.chunks)))
+    pixels = max(2 * lane, math.ceil(math.ceil(total / runs) / lane) * lane)
     runs = math.ceil(total / pixels)
-    splits = min(len(layout.chunks), math.ceil(2 * threads / (runs * plan.groups)))
+    splits = min(len(layout.chunks), math.ceil(tasks / runs))
     panel = slots * depth * pixels
     # A tile may read and write whole vectors past the last block.
-    work = panel + rows * pixels + 256
+    work = _LINE + panel + rows * pixels + 256
     taps = int(layout.sets[:, 3].max())
     iota = np.arange(max(taps, 64), dtype=np.int64)
     return Blocking(
-        *blocks, pixels, runs, depth, splits, threads, panel, work, iota, tile_function(plan.accumulate)
+        *blocks,
+        pixels,
+        runs,
+        depth,
+        splits,
+        threads,
+        _LINE,
+        panel,
+        work,
+        iota,
+        tile_function(plan.accumulate),
     )
 
 
@@ -94,8 +112,9 @@ class Boxes(NamedTuple):
     depth: int  # input channels of one panel
     count: int  # channels of a full chunk
     threads: int
-    panel: int  # elements
-    work: int  # elements of panel and sums, per thread
+    line: int  # elements for a row that is put together
+    panel: int  # elements of the input
+    work: int  # elements of all scratch memory, per thread
     rows: Table  # by row of a set: its distance from the first plane of the set
     last_rows: Table  # the same for chunks with one channel less
     iota: Table
@@ -106,9 +125,9 @@ def make_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) -> Boxe
     """Cut the output into boxes whose sums and panel fit the second-level cache."""
     cin = plan.in_channels // plan.groups
     count = int(layout.chunks[:, 3].max())
-    planes = count * math.prod(axis.stride for axis in plan.axes)
-    blocks = [axis.blocks for axis in plan.axes]
-    shifts = [[axis.shift_of(k) for k in range(axis.kernel)] for axis in plan.axes]
+    planes = count * math.prod(axis.stride for axis in kernel_axes(plan))
+    blocks = [axis.blocks for axis in kernel_axes(plan)]
+    shifts = [[axis.shift_of(k) for k in range(axis.kernel)] for axis in kernel_axes(plan)]
     low = [min(s) for s in shifts]
     span = [max(s) - min(s) for s in shifts]
     item = 4 if plan.accumulate == "float32" else 8
@@ -140,7 +159,7 @@ def make_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) -> Boxe
     panel = depth * panel_step + slack
     return Boxes(
         *blocks, box_d, box_h, box_w, *boxes, *low, *span, pitch, margin, slack, plane_d, plane, panel_plane, panel_step,
-        depth, count, threads, panel, panel + planes * plane + slack, *(t.reshape(-1) for t in tables),
+        depth, count, threads, _LINE, panel, _LINE + panel + planes * plane + slack, *(t.reshape(-1) for t in tables),
         np.zeros(16, np.int64), tile_function(plan.accumulate),
     )  # fmt: skip
 
@@ -170,8 +189,9 @@ class Direct(NamedTuple):
     channel: int  # distance of two channels in the panel
     depth: int  # input channels of one panel
     threads: int
-    panel: int  # elements
-    work: int  # elements of panel and sums, per thread
+    line: int  # elements for a row that is put together
+    panel: int  # elements of the input
+    work: int  # elements of all scratch memory, per thread
     copies: Table  # shifts along the innermost axis
     offsets: Table  # by tap of a set: where in the panel it reads
     iota: Table
@@ -183,17 +203,13 @@ def make_direct(plan: Plan, layout: Layout, threads: int) -> Direct:
     cin = plan.in_channels // plan.groups
     item = 4 if plan.accumulate == "float32" else 8
     lane = VECTOR_BYTES // item
-    blocks = [axis.blocks for axis in plan.axes]
+    blocks = [axis.blocks for axis in kernel_axes(plan)]
     low = layout.slots.min(axis=0)
     span = layout.slots.max(axis=0) - low
     copies = np.unique(layout.slots[:, 2])
     depth = min(cin, 64)
     room = min(_BOX, _PANEL_BYTES // (item * len(copies) * depth))
-    box_w = _even(
-        blocks[2], max(64, room // ((1 + int(span[0])) * (1 + int(span[1])))) if len(plan.axes) else 64
-    )
-    if blocks[0] * blocks[1] > 1:
-        box_w = _even(blocks[2], 256)
+    box_w = _even(blocks[2], 256 if blocks[0] * blocks[1] > 1 else room)
     pitch = -(-box_w // lane) * lane
     rows = max(1, room // pitch)
     box_d = _even(blocks[0], max(1, round(math.sqrt(rows)) - int(span[0])))
@@ -215,7 +231,7 @@ def make_direct(plan: Plan, layout: Layout, threads: int) -> Direct:
     iota = np.arange(max(int(layout.sets[:, 3].max()), 64), dtype=np.int64)
     return Direct(
         *blocks, box_d, box_h, box_w, *boxes, int(low[0]), int(low[1]), int(span[0]), int(span[1]), pitch, plane, channel,
-        depth, threads, panel, panel + sums, copies, offsets, iota, tile_function(plan.accumulate),
+        depth, threads, _LINE, panel, _LINE + panel + sums, copies, offsets, iota, tile_function(plan.accumulate),
     )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ def _gather_box(x, weight, bias, out, g, lay, b, work, box, group, n):
         min(b.box_h, b.blocks_h - h0),
         min(b.box_w, b.blocks_w - w0),
     )
-    panel, sums = work[: b.panel], work[b.panel :]
+    line, panel, sums = work[: b.line], work[b.line : b.line + b.panel], work[b.line + b.panel :]
     for k0 in range(0, g.cin, b.depth):
         depth = min(b.depth, g.cin - k0)
         channel = n * g.x_batch + (group * g.cin + k0) * g.x_channel
@@ -71,7 +71,7 @@ def _gather_box(x, weight, bias, out, g, lay, b, work, box, group, n):
                     sums, base, panel, weight, bias, g, lay, b, group, s, chunk[6], k0, depth, depth_d, height
                 )
             if k0 + depth == g.cin:
-                _store(out, sums, base, g, b, chunk, n, group, d0, h0, w0, depth_d, height, width)
+                _store(out, sums, line, base, g, b, chunk, n, group, d0, h0, w0, depth_d, height, width)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -105,7 +105,7 @@ def _multiply(sums, base, panel, weight, bias, g, lay, b, group, s, row_base, k0
 
 
 @njit(nogil=True, error_model="numpy")
-def _store(out, sums, base, g, b, chunk, n, group, d0, h0, w0, depth_d, height, width):
+def _store(out, sums, line, base, g, b, chunk, n, group, d0, h0, w0, depth_d, height, width):
     outputs = min(width * g.stride_w, g.out_w - w0 * g.stride_w)
     if g.activation:
         for j in range(base, base + chunk[3] * g.stride_w * b.plane):
@@ -130,4 +130,5 @@ def _store(out, sums, base, g, b, chunk, n, group, d0, h0, w0, depth_d, height, 
                     outputs,
                     g.half,
                     g.stream,
+                    line,
                 )

@@ -33,7 +33,7 @@ def gather(x, weight, bias, out, g, lay, b, work):
 def _gather_run(x, weight, bias, out, g, lay, b, work, run, split, group):
     first = run * b.pixels
     count = min(b.pixels, g.batch * b.blocks_d * b.blocks_h * b.blocks_w - first)
-    panel, sums = work[: b.panel], work[b.panel :]
+    line, panel, sums = work[: b.line], work[b.line : b.line + b.panel], work[b.line + b.panel :]
     chunk0, chunk1 = split * lay.chunks.shape[0] // b.splits, (split + 1) * lay.chunks.shape[0] // b.splits
     for k0 in range(0, g.cin, b.depth):
         depth = min(b.depth, g.cin - k0)
@@ -55,7 +55,7 @@ def _gather_run(x, weight, bias, out, g, lay, b, work, run, split, group):
                         sums[base:], panel, weight, bias, g, lay, b, group, s, start, k0, depth, count
                     )
             if k0 + depth == g.cin:
-                store_chunk(out, sums[base:], g, lay, b, group, chunk, width, first, count)
+                store_chunk(out, sums[base:], line, g, lay, b, group, chunk, width, first, count)
 
 
 @njit(nogil=True, error_model="numpy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -18,6 +19,10 @@ Table = NDArray[np.int64]
 
 #: Results above this many bytes are written past the caches, which saves reading the lines first.
 _STREAMED = 16 << 20
+
+
+#: With more phases than this the tables cost more than they save.
+MOST_PHASES = 4096
 
 
 class Geometry(NamedTuple):
@@ -62,11 +67,28 @@ class Geometry(NamedTuple):
 
 
 @lru_cache(maxsize=256)
+def kernel_axes(plan: Plan) -> tuple[Axis, Axis, Axis]:
+    """The axes as the kernels see them.
+
+    With a single input on an axis the stride means nothing, so it is made so long that every output is a phase of
+    its own: then no tap is multiplied by the zeros around that input, and the batch fills the vectors.
+    """
+    single = [
+        replace(axis, stride=max(axis.stride, axis.output_size))
+        if axis.size == 1 and axis.kernel > 1
+        else axis
+        for axis in plan.axes
+    ]
+    axes = single if math.prod(axis.stride for axis in single) <= MOST_PHASES else plan.axes
+    return axes[0], axes[1], axes[2]
+
+
+@lru_cache(maxsize=256)
 def make_geometry(plan: Plan) -> Geometry:
     """Lay the plan out for the kernels; cached, like the plan."""
     inputs, outputs = int(np.prod(plan.in_spatial)), int(np.prod(plan.out_spatial))
     cin, cout = plan.in_channels, plan.out_channels
-    phases, shifts = zip(*(_tap_tables(axis) for axis in plan.axes), strict=True)
+    phases, shifts = zip(*(_tap_tables(axis) for axis in kernel_axes(plan)), strict=True)
     offsets_w, rank_w = np.unique(phases[2], return_inverse=True)
     return Geometry(
         plan.batch,
@@ -77,7 +99,7 @@ def make_geometry(plan: Plan) -> Geometry:
         *plan.out_spatial,
         *plan.kernel,
         math.prod(plan.kernel),
-        *(axis.stride for axis in plan.axes),
+        *(axis.stride for axis in kernel_axes(plan)),
         cin * inputs,
         *((1, cin) if plan.channels_last else (inputs, 1)),
         cout * outputs,

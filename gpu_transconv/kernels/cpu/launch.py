@@ -13,9 +13,10 @@ import numpy as np
 from ...arrays import Array
 from ...plan import Plan
 from .blocking import Blocking, Boxes, Direct, make_blocking, make_boxes, make_direct
+from .cost import predict
 from .direct import gather_boxes
 from .gather import gather
-from .geometry import make_geometry
+from .geometry import MOST_PHASES, kernel_axes, make_geometry
 from .layout import Layout, Stamps, make_layout, make_stamps
 from .packing import VECTOR_BYTES, pack_weight
 from .plain import plain_gather, plain_scatter
@@ -24,9 +25,6 @@ from .threads import parallel_region
 
 #: Pieces of work per thread, so that a slow piece does not leave the other threads idle.
 _PIECES = 4
-#: With more phases than this the tables cost more than they save.
-_MOST_PHASES = 4096
-
 _TILED = ("float16", "bfloat16", "float32", "float64")
 _local = threading.local()
 
@@ -122,7 +120,7 @@ def launch_scatter(
 
 
 def _has_tiles(plan: Plan) -> bool:
-    return plan.dtype in _TILED and math.prod(axis.stride for axis in plan.axes) <= _MOST_PHASES
+    return plan.dtype in _TILED and math.prod(axis.stride for axis in kernel_axes(plan)) <= MOST_PHASES
 
 
 def _pack(plan: Plan, layout: Layout, weight: Array) -> Array | None:
@@ -164,7 +162,7 @@ def _stored(array: Array) -> Array:
 
 def _gather_layout(plan: Plan) -> Layout:
     lane = VECTOR_BYTES // np.dtype(plan.accumulate).itemsize if plan.channels_last else 1
-    return make_layout(plan.axes, plan.out_channels // plan.groups, lane)
+    return make_layout(kernel_axes(plan), plan.out_channels // plan.groups, lane)
 
 
 @lru_cache(maxsize=256)
@@ -172,12 +170,15 @@ def _blocking(plan: Plan, threads: int) -> Blocking:
     return make_blocking(plan, _gather_layout(plan), threads)
 
 
-def _is_direct(plan: Plan) -> bool:
-    import os
+def prefer(plan: Plan) -> str:
+    """Return the formulation that should cost less."""
+    costs = predict(plan) if _has_tiles(plan) else {"gather": 0.0}
+    return "scatter" if min(costs, key=lambda kernel: costs[kernel]) == "scatter" else "gather"
 
-    if "DIRECT" in os.environ:
-        return os.environ["DIRECT"] == "1" and not plan.channels_last
-    return not plan.channels_last and plan.out_channels // plan.groups <= 4
+
+def _is_direct(plan: Plan) -> bool:
+    costs = predict(plan)
+    return costs.get("direct", math.inf) < costs["gather"]
 
 
 @lru_cache(maxsize=256)
@@ -186,7 +187,7 @@ def _direct(plan: Plan, threads: int) -> Direct:
 
 
 def _stamps(plan: Plan) -> tuple[Layout, Stamps]:
-    return make_stamps(plan.axes, plan.out_channels // plan.groups)
+    return make_stamps(kernel_axes(plan), plan.out_channels // plan.groups)
 
 
 @lru_cache(maxsize=256)

@@ -47,7 +47,7 @@ def _own_box(x, weight, bias, out, g, lay, stamps, b, work, box, chunk, n):
         min(b.box_h, b.blocks_h - h0),
         min(b.box_w, b.blocks_w - w0),
     )
-    panel, sums = work[: b.panel], work[b.panel :]
+    line, panel, sums = work[: b.line], work[b.line : b.line + b.panel], work[b.line + b.panel :]
     planes = g.stride_d * g.stride_h * g.stride_w
     for i in range(planes * count):
         for j in range(i * b.plane, (i + 1) * b.plane):
@@ -74,7 +74,7 @@ def _own_box(x, weight, bias, out, g, lay, stamps, b, work, box, chunk, n):
                 )
                 lanes = (high_h - low_h) * b.pitch
                 _stamp(sums, target, panel, source, lanes, weight, g, lay, b, group, s, count, k0, depth)
-    _store_box(out, sums, g, b, n, channel, count, d0, h0, w0, depth_d, height, width)
+    _store_box(out, sums, line, g, b, n, channel, count, d0, h0, w0, depth_d, height, width)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -127,7 +127,7 @@ def _pack_box(x, panel, g, b, n, group, k0, depth, d0, h0, w0, depth_d, height, 
 
 
 @njit(nogil=True, error_model="numpy")
-def _store_box(out, sums, g, b, n, channel, count, d0, h0, w0, depth_d, height, width):
+def _store_box(out, sums, line, g, b, n, channel, count, d0, h0, w0, depth_d, height, width):
     outputs = min(width * g.stride_w, g.out_w - w0 * g.stride_w)
     for o_d in range(d0 * g.stride_d, min((d0 + depth_d) * g.stride_d, g.out_d)):
         for o_h in range(h0 * g.stride_h, min((h0 + height) * g.stride_h, g.out_h)):
@@ -140,5 +140,16 @@ def _store_box(out, sums, g, b, n, channel, count, d0, h0, w0, depth_d, height, 
                         sums[j] = activate(sums[j], g.activation, g.slope)
             target = n * g.y_batch + channel * g.y_channel + (o_d * g.out_h + o_h) * g.out_w + w0 * g.stride_w
             interleave(
-                out, target, g.y_channel, sums, source, b.plane, count, g.stride_w, outputs, g.half, g.stream
+                out,
+                target,
+                g.y_channel,
+                sums,
+                source,
+                b.plane,
+                count,
+                g.stride_w,
+                outputs,
+                g.half,
+                g.stream,
+                line,
             )

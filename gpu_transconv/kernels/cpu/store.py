@@ -5,17 +5,24 @@ from __future__ import annotations
 from numba import njit
 
 from .activation import activate
-from .vectors import address, interleave_rows
+from .geometry import MOST_PHASES
+from .packing import VECTOR_BYTES
+from .vectors import address, interleave_rows, lanes_past
+
+#: Elements of a row that is put together before it is stored.
+LINE = MOST_PHASES
+#: Outputs from which a misaligned row is worth that.
+_LONG = 1024
 
 
 @njit(nogil=True, error_model="numpy")
-def store_chunk(out, c, g, lay, b, group, chunk, width, first, count):
+def store_chunk(out, c, line, g, lay, b, group, chunk, width, first, count):
     """Store the rows of one chunk for the blocks ``first ... first + count``; `c` holds rows, or blocks if channels are last."""
     if g.activation:
         for i in range(count if g.last else chunk[3] * g.stride_w):
-            line = i * (width if g.last else b.pixels)
+            row = i * (width if g.last else b.pixels)
             for j in range(width if g.last else count):
-                c[line + j] = activate(c[line + j], g.activation, g.slope)
+                c[row + j] = activate(c[row + j], g.activation, g.slope)
     q = 0
     while q < count:
         p = first + q
@@ -47,17 +54,47 @@ def store_chunk(out, c, g, lay, b, group, chunk, width, first, count):
                 )
             else:
                 interleave(
-                    out, target, g.y_channel, c, q, b.pixels, chunk[3], g.stride_w, outputs, g.half, g.stream
+                    out,
+                    target,
+                    g.y_channel,
+                    c,
+                    q,
+                    b.pixels,
+                    chunk[3],
+                    g.stride_w,
+                    outputs,
+                    g.half,
+                    g.stream,
+                    line,
                 )
         q += length
 
 
 @njit(nogil=True, error_model="numpy")
-def interleave(out, target, channel, c, source, row, channels, stride, outputs, half, stream):
-    """Write ``out[k*channel + j*stride + phase] = c[phase][k][j]`` for every channel k."""
+def interleave(out, target, channel, c, source, row, channels, stride, outputs, half, stream, line):
+    """Write ``out[k*channel + j*stride + phase] = c[phase][k][j]`` for every channel k.
+
+    Stores that bypass the caches must be whole aligned vectors. Where a long row starts between two, it is put together
+    in `line` first, with the same misalignment; a short one, which would be mostly ends, takes the way through the caches.
+    """
+    lanes = VECTOR_BYTES // c.itemsize
     for k in range(channels):
-        to, at = address(out, target + k * channel), address(c, source + k * row)
-        interleave_rows(to, at, channels * row, stride, outputs, half, stream)
+        to, at = target + k * channel, source + k * row
+        past = lanes_past(out, to)
+        if not stream or half or past == 0 or outputs < _LONG:
+            interleave_rows(address(out, to), address(c, at), channels * row, stride, outputs, half, stream)
+            continue
+        done, part = 0, max(1, LINE // stride) * stride
+        while done < outputs:
+            count = min(part, outputs - done)
+            head = min(lanes - past, count)
+            blocks = address(c, at + done // stride)
+            interleave_rows(address(line, past), blocks, channels * row, stride, count, half, 0)
+            interleave_rows(address(out, to + done), address(line, past), 0, 1, head, half, 0)
+            rest = address(out, to + done + head)
+            interleave_rows(rest, address(line, past + head), 0, 1, count - head, half, 1)
+            done += count
+            past = (past + count) % lanes
 
 
 @njit(nogil=True, error_model="numpy")

@@ -22,7 +22,7 @@ FLOAT16, BFLOAT16 = 1, 2
 
 
 @intrinsic
-def address(typingctx, array, offset):  # noqa: ARG001
+def address(typingctx, array, offset):
     """Address of an element of a contiguous array."""
 
     def codegen(context, builder, signature, args):
@@ -33,7 +33,20 @@ def address(typingctx, array, offset):  # noqa: ARG001
 
 
 @intrinsic
-def copy_row(typingctx, target, source, low, high, length, half):  # noqa: ARG001
+def lanes_past(typingctx, array, offset):
+    """Number of elements between an element of an array and the vector boundary before it."""
+    size = _bytes(_KIND[array.dtype])
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        past = builder.and_(builder.ptrtoint(builder.gep(data, [args[1]]), _I64), _I64(registers()[0] - 1))
+        return builder.udiv(past, _I64(size))
+
+    return types.int64(array, types.int64), codegen
+
+
+@intrinsic
+def copy_row(typingctx, target, source, low, high, length, half):
     """Copy ``target[j] = source[j]`` for low <= j < high and zero for the other j in 0 ... length, widening half types."""
 
     def codegen(context, builder, _signature, args):
@@ -46,7 +59,7 @@ def copy_row(typingctx, target, source, low, high, length, half):  # noqa: ARG00
 
 
 @intrinsic
-def interleave_rows(typingctx, target, source, step, stride, outputs, half, stream):  # noqa: ARG001
+def interleave_rows(typingctx, target, source, step, stride, outputs, half, stream):
     """Write ``target[j*stride + r] = source[r*step + j]`` up to `outputs`.
 
     Whole vectors of `source` are read, past its end too. With `stream` whole aligned vectors bypass the caches; see `fence`.
@@ -76,7 +89,7 @@ def interleave_rows(typingctx, target, source, step, stride, outputs, half, stre
 
 
 @intrinsic
-def fence(typingctx):  # noqa: ARG001
+def fence(typingctx):
     """Make streamed stores visible to other threads before anything that follows."""
 
     def codegen(context, builder, _signature, _args):

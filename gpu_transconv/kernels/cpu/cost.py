@@ -1,0 +1,55 @@
+"""What a kernel should cost, counted in vector operations per output block, with no measuring.
+
+The constants were read off one machine once (see docs/performance.md); only ratios between kernels matter.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from itertools import groupby
+
+from ...plan import Axis, Plan
+from .geometry import kernel_axes
+from .packing import VECTOR_BYTES
+
+#: A vector copied into a panel: a read, a write, and its share of the row's ends.
+_COPY = 3.0
+#: A vector of a tile added to sums in cache instead of being stored once.
+_ADD = 5.0
+#: Boxes keep less of the weights close than runs of blocks do.
+_BOX = 1.1
+#: A tile with fewer rows than this waits for its columns.
+_ROWS = 2.0
+
+
+@lru_cache(maxsize=1024)
+def predict(plan: Plan) -> dict[str, float]:
+    """Cost of the kernels that take `plan`: gather (in runs of blocks), direct (gather in boxes) and scatter."""
+    d, h, w = kernel_axes(plan)
+    cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
+    products = cin * cout * math.prod(plan.kernel)
+    shifts = [len({axis.shift_of(k) for k in range(axis.kernel)}) for axis in (d, h, w)]
+    gather = products * _waiting(cout * w.stride / _runs(w))
+    costs = {"gather": gather + _COPY * math.prod(shifts) * cin}
+    if not plan.channels_last:
+        lane = VECTOR_BYTES // (8 if plan.accumulate == "float64" else 4)
+        padded = math.ceil(w.blocks / lane) * lane / w.blocks
+        margin = math.prod(1 + min(1.0, (n - 1) / 8) for n in shifts[:2])
+        costs["direct"] = _BOX * (gather * padded + _COPY * shifts[2] * margin * cin)
+        widened = (w.blocks + shifts[2] - 1) / w.blocks
+        sums = _ADD * cout * math.prod(plan.kernel) * math.ceil(cin / 64)
+        costs["scatter"] = widened * (products * _waiting(cout * w.kernel) + sums) + _COPY * margin * cin
+    return costs
+
+
+def _waiting(rows: float) -> float:
+    return max(rows, _ROWS) / rows
+
+
+def _runs(axis: Axis) -> int:
+    """Number of runs of neighbouring phases that read the input at the same shifts."""
+    shifts: list[list[int]] = [[] for _ in range(axis.stride)]
+    for k in range(axis.kernel):
+        shifts[axis.phase_of(k)].append(axis.shift_of(k))
+    return sum(1 for _ in groupby(shifts))
