@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -36,6 +37,20 @@ def test_same_bits_as_the_function(row, case, data_format):
         inputs += [as_format(other_size(case, grow), case, data_format) for grow in (1, 6)]
     for given in (*inputs, x):
         np.testing.assert_array_equal(layer(given), gtc.conv_transpose(given, weight, bias, **keywords))
+
+
+@pytest.mark.parametrize("data_format", DATA_FORMATS)
+@pytest.mark.parametrize("case", [CASE, named("3d-kernel-is-stride")], ids=lambda case: case.name)
+@pytest.mark.parametrize("row", ROWS)
+def test_one_input_along_some_axes_after_many(row, case, data_format):
+    """Kernels may lay the weights out in another way for an axis with a single input."""
+    _, weight, bias = make_arrays(case, "float32")
+    name = {"backend": row.backend, "formulation": row.formulation, "data_format": data_format}
+    layer = gtc.ConvTranspose(weight, bias, **case.keywords, **name)
+    for sizes in itertools.product((7, 1), repeat=case.ndim):
+        x = np.random.default_rng(sizes).standard_normal((2, case.x[1], *sizes)).astype(np.float32)
+        x = as_format(x, case, data_format)
+        np.testing.assert_array_equal(layer(x), gtc.conv_transpose(x, weight, bias, **case.keywords, **name))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64", "complex64", "int64"])
@@ -110,13 +125,16 @@ def test_settings_are_looked_up_at_the_call(launched):
     assert launched == ["cpu/gather", "reference/scatter", "cpu/gather", "cpu/gather"]
 
 
-def test_eight_threads_share_one_operator():
-    layer = gtc.ConvTranspose(WEIGHT, BIAS, **CASE.keywords)
-    inputs = [other_size(CASE, grow) for grow in range(8)]
-    wanted = [gtc.conv_transpose(x, WEIGHT, BIAS, **CASE.keywords) for x in inputs]
+@pytest.mark.parametrize("data_format", DATA_FORMATS)
+@pytest.mark.parametrize("formulation", ["gather", "scatter"])
+def test_eight_threads_share_one_operator(formulation, data_format):
+    keywords = {**CASE.keywords, "formulation": formulation, "data_format": data_format}
+    layer = gtc.ConvTranspose(WEIGHT, BIAS, **keywords)
+    inputs = [as_format(other_size(CASE, grow), CASE, data_format) for grow in range(8)]
+    wanted = [gtc.conv_transpose(x, WEIGHT, BIAS, **keywords) for x in inputs]
 
     def work(number):
-        for turn in range(40):
+        for turn in range(16):
             which = (number * 3 + turn) % 8
             np.testing.assert_array_equal(layer(inputs[which]), wanted[which])
         return number

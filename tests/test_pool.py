@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import gpu_transconv as gtc
+from gpu_transconv import arrays
 from gpu_transconv.pool import SMALLEST, Pool
 
 FLOAT = np.dtype(np.float32)
@@ -35,31 +36,40 @@ def test_memory_of_a_dead_result_is_used_again():
     assert pool.kept == 0
 
 
-@pytest.mark.parametrize(
-    "view",
-    [
-        lambda a: a,
-        lambda a: a[5:7],
-        lambda a: a.reshape(2, -1).T[::3],
-        lambda a: a.view(np.uint8)[:1],
-        memoryview,
-        lambda a: np.frombuffer(a, np.int16),
-        lambda a: np.asarray(memoryview(a)[3:4]),
-        lambda a: [a[1:]],
-        lambda a: a.base,
-    ],
-    ids=[
-        "itself",
-        "slice",
-        "transposed",
-        "bytes",
-        "memoryview",
-        "frombuffer",
-        "through-memoryview",
-        "in-a-list",
-        "base",
-    ],
-)
+class Tagged(np.ndarray):
+    """A subclass, of which NumPy keeps other bases than of plain arrays."""
+
+
+def through_torch(array):
+    torch = pytest.importorskip("torch", reason="a view that PyTorch holds")
+    return torch.from_numpy(array)[3:]
+
+
+VIEWS = {
+    "itself": lambda a: a,
+    "slice": lambda a: a[5:7],
+    "one-element": lambda a: a[3, ...],
+    "reshaped": lambda a: a.reshape(2, -1),
+    "transposed": lambda a: a.reshape(2, -1).T[::3],
+    "bytes": lambda a: a.view(np.uint8)[:1],
+    "subclass": lambda a: a.view(Tagged)[2:],
+    "broadcast": lambda a: np.broadcast_to(a, (3, a.size)),
+    "strided": lambda a: np.lib.stride_tricks.as_strided(a, (2, 2), (4, 4)),
+    "asarray": lambda a: np.asarray(a[1:]),
+    "memoryview": memoryview,
+    "through-memoryview": lambda a: np.asarray(memoryview(a)[3:4]),
+    "frombuffer": lambda a: np.frombuffer(a, np.int16),
+    "dlpack": np.from_dlpack,
+    "ctypes": lambda a: np.ctypeslib.as_ctypes(a),
+    "flat": lambda a: a.flat,
+    "iterator": iter,
+    "in-a-list": lambda a: [a[1:]],
+    "base": lambda a: a.base,
+    "torch": through_torch,
+}
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 def test_memory_is_not_used_again_while_a_view_lives(view):
     pool = Pool(16 * SMALLEST)
     first = take(pool, SMALLEST)
@@ -125,6 +135,64 @@ def test_threads():
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(work, range(4))) == list(range(4))
     assert pool.kept <= 8 * SMALLEST
+
+
+def test_results_that_the_garbage_collector_frees_in_any_thread():
+    pool = Pool(6 * SMALLEST)
+
+    def work(number):
+        for turn in range(60):
+            mine = take(pool, SMALLEST)
+            mine[:] = number * 1000 + turn
+            ring = [mine[::4096], memoryview(mine)]
+            ring.append(ring)
+            assert (ring[0] == number * 1000 + turn).all()
+            if turn % 7 == 0:
+                gc.collect()
+            assert mine.min() == mine.max() == number * 1000 + turn
+        return number
+
+    limits = gc.get_threshold()
+    gc.set_threshold(5)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            assert list(threads.map(work, range(4))) == list(range(4))
+    finally:
+        gc.set_threshold(*limits)
+    gc.collect()
+    assert SMALLEST <= pool.kept <= 6 * SMALLEST
+    assert pool._alive == {}
+
+
+def test_a_view_that_dies_in_another_thread():
+    pool = Pool(4 * SMALLEST)
+    first = take(pool, SMALLEST)
+    views = [first[1:]]
+    del first
+    with ThreadPoolExecutor(1) as thread:
+        assert pool.kept == 0
+        thread.submit(views.clear).result()
+    assert pool.kept == SMALLEST
+
+
+def test_small_results_of_the_operator_are_not_kept(monkeypatch):
+    pool = Pool(8 * SMALLEST)
+    monkeypatch.setattr(arrays, "outputs", pool)
+    weight = np.ones((1, 1, 2, 2), np.float32)
+    for size, kept in ((100, 0), (256, SMALLEST)):
+        result = gtc.conv_transpose(np.ones((1, 1, size, size), np.float32), weight, stride=2)
+        del result
+        assert pool.kept == kept
+
+
+def test_out_is_never_recycled(monkeypatch):
+    pool = Pool(8 * SMALLEST)
+    monkeypatch.setattr(arrays, "outputs", pool)
+    x, weight = np.ones((1, 1, 256, 256), np.float32), np.ones((1, 1, 2, 2), np.float32)
+    out = np.empty((1, 1, 512, 512), np.float32)
+    assert gtc.conv_transpose(x, weight, stride=2, out=out) is out
+    assert pool.kept == 0
+    assert pool._alive == {}
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
