@@ -35,9 +35,7 @@ def _ours(row: Mapping[str, Any]) -> str | None:
     return next((name for name in (*OURS, "auto") if _speed(row, name)), None)
 
 
-def _draw_roofline(
-    axes: Any, rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], dtype: str
-) -> None:
+def _draw_roofline(axes: Any, rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], dtype: str) -> None:
     peak, copy = machine["peak_gflops"][dtype], machine["copy_gb_per_s"]
     intensity = [row["flops"] / row["bytes"] for row in rows]
     span = np.geomspace(min([*intensity, 1.0]) / 2, max([*intensity, 2 * peak / copy]) * 2, 200)

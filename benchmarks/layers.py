@@ -95,9 +95,7 @@ def _layer_from(entry: Any, where: str) -> Layer:
         values = {key: value for key, value in (defaults | entry).items() if key in known}
         layer = Layer(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
         if layer.cin % layer.groups or layer.cout % layer.groups:
-            raise ValueError(
-                f"groups must divide the channels, got {layer.groups}, {layer.cin}, {layer.cout}"
-            )
+            raise ValueError(f"groups must divide the channels, got {layer.groups}, {layer.cin}, {layer.cout}")
         layer.plan()
     except (KeyError, TypeError, ValueError) as error:
         name = entry.get("name", "") if isinstance(entry, dict) else ""

@@ -25,9 +25,7 @@ class Torch(Contender):
         self._geometry = problem.layer.geometry
         self._mode = torch.inference_mode
         self._last = problem.data_format == "channels_last"
-        self._x, self._weight, self._bias = (
-            self._tensor(torch, a) for a in (problem.x, problem.weight, problem.bias)
-        )
+        self._x, self._weight, self._bias = (self._tensor(torch, a) for a in (problem.x, problem.weight, problem.bias))
         if self._last:
             self._x = self._x.movedim(-1, 1)
             memory_format = {2: torch.channels_last, 3: torch.channels_last_3d}.get(ndim)

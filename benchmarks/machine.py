@@ -66,9 +66,7 @@ def usable_cores() -> int:
 def versions() -> dict[str, str]:
     """Versions of Python and of the installed packages that take part."""
     found = {"python": platform.python_version()}
-    found |= {
-        package.name: package.version for package in metadata.distributions() if package.name in _PACKAGES
-    }
+    found |= {package.name: package.version for package in metadata.distributions() if package.name in _PACKAGES}
     return found
 
 
@@ -168,9 +166,7 @@ def _broadcast(builder: Any, value: Any, vector: Any) -> Any:
 def _fma_gflops(dtype: str, threads: int, pool: ThreadPoolExecutor, tries: int) -> float:
     lanes, accumulators = _vector_shape(dtype)
     chain, repeats = _make_fma_chain(dtype), 2_000_000
-    seconds = _best_seconds(
-        lambda: list(pool.map(lambda _: chain(repeats, 0.5, 0.25), range(threads))), tries
-    )
+    seconds = _best_seconds(lambda: list(pool.map(lambda _: chain(repeats, 0.5, 0.25), range(threads))), tries)
     return 2 * lanes * accumulators * repeats * threads / seconds / 1e9
 
 

@@ -95,11 +95,7 @@ def _check(problem: Problem, contender: Contender) -> dict[str, Any]:
     contender.poison()
     error = problem.error(contender.as_array(contender.run()))
     right = error <= problem.tolerance
-    note = (
-        contender.note
-        if right
-        else f"error {error:.2g} of the largest value, allowed {problem.tolerance:.2g}"
-    )
+    note = contender.note if right else f"error {error:.2g} of the largest value, allowed {problem.tolerance:.2g}"
     return {
         "status": "ok" if right else "wrong",
         "note": note,

@@ -49,21 +49,13 @@ def make_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__.split("\n", 1)[0])
     layers = parser.add_argument_group("layers")
-    layers.add_argument(
-        "--layers", type=Path, metavar="FILE", help="JSON list of layers (default: the real ones)"
-    )
-    layers.add_argument(
-        "--max-gmac", type=float, default=4.0, metavar="G", help="skip larger layers (default: 4)"
-    )
+    layers.add_argument("--layers", type=Path, metavar="FILE", help="JSON list of layers (default: the real ones)")
+    layers.add_argument("--max-gmac", type=float, default=4.0, metavar="G", help="skip larger layers (default: 4)")
     layers.add_argument("--only", type=_names, metavar="NAME[,NAME]", help="only these layers")
-    layers.add_argument(
-        "--random", type=int, metavar="N", help="N random layers around those in the file instead"
-    )
+    layers.add_argument("--random", type=int, metavar="N", help="N random layers around those in the file instead")
     layers.add_argument("--seed", type=int, default=0, help="of the random layers and of all contents")
     how = parser.add_argument_group("measurement")
-    how.add_argument(
-        "--threads", type=_positive, default=_cores(), help="of every library (default: all cores)"
-    )
+    how.add_argument("--threads", type=_positive, default=_cores(), help="of every library (default: all cores)")
     how.add_argument("--dtype", choices=DTYPES, default="float32")
     how.add_argument("--data-format", choices=("channels_first", "channels_last"), default="channels_first")
     how.add_argument("--seconds", type=float, default=3.0, help="time per layer (default: 3)")
@@ -71,9 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     who = parser.add_argument_group("contenders")
     who.add_argument("--contenders", type=_names, metavar="NAME[,NAME]", help="only these")
     who.add_argument("--no-peers", action="store_true", help="the package alone")
-    who.add_argument(
-        "--own", action="store_true", help="the formulations and what auto picks, instead of all others"
-    )
+    who.add_argument("--own", action="store_true", help="the formulations and what auto picks, instead of all others")
     who.add_argument("--backend", default="cpu", help="of the package (default: cpu)")
     results = parser.add_argument_group("results")
     results.add_argument("--json", type=Path, metavar="FILE", help="write machine, versions and rows")
@@ -100,9 +90,7 @@ def run(options: argparse.Namespace) -> int:
         f"{machine['peak_gflops'][options.dtype]:.0f} GFLOP/s, copies: {machine['copy_gb_per_s']:.1f} GB/s"
     )
     if (machine["busy"] or 0) > 0.1:
-        console.print(
-            f"[red]other processes take {machine['busy']:.0%} of the cores: expect noise, not figures[/]"
-        )
+        console.print(f"[red]other processes take {machine['busy']:.0%} of the cores: expect noise, not figures[/]")
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
     document = {"schema": 1, "machine": machine, "versions": versions(), "options": settings}
     rows: list[dict[str, Any]] = []

@@ -16,9 +16,7 @@ from .machine import roofline_seconds
 Row = dict[str, Any]
 
 
-def make_row(
-    problem: Problem, found: Mapping[str, dict[str, Any]], machine: Mapping[str, Any], statistic: str
-) -> Row:
+def make_row(problem: Problem, found: Mapping[str, dict[str, Any]], machine: Mapping[str, Any], statistic: str) -> Row:
     """Put a layer's times beside its roofline; `statistic` ("min" or "median") is the one that ratios use."""
     plan = problem.plan
     seconds, bound = roofline_seconds(plan, dict(machine))
@@ -106,11 +104,7 @@ def make_table(rows: Sequence[Row], names: Sequence[str], statistic: str) -> Tab
     table.add_column("roofline", justify="right", no_wrap=True)
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
-    titles = (
-        ["auto's loss"]
-        if own
-        else ["of roofline", *(f"best peer /\n{name}" for name in OURS if name in names)]
-    )
+    titles = ["auto's loss"] if own else ["of roofline", *(f"best peer /\n{name}" for name in OURS if name in names)]
     for title in titles:
         table.add_column(title, justify="right")
     for row in rows:
@@ -119,9 +113,7 @@ def make_table(rows: Sequence[Row], names: Sequence[str], statistic: str) -> Tab
         if own:
             rest = [_percent(row["auto_loss"])]
         else:
-            first: dict[str, Any] = next(
-                (found[n] for n in OURS if found.get(n, {}).get("status") == "ok"), {}
-            )
+            first: dict[str, Any] = next((found[n] for n in OURS if found.get(n, {}).get("status") == "ok"), {})
             rest = [_percent(first.get("roofline_fraction"))]
             rest += [_ratio(row["ratios"].get(name)) for name in OURS if name in names]
         table.add_row(row["layer"]["name"], f"{row['roofline_ms']:.3g} {row['bound'][:3]}", *cells, *rest)
@@ -130,9 +122,7 @@ def make_table(rows: Sequence[Row], names: Sequence[str], statistic: str) -> Tab
 
 def _cell(entry: Mapping[str, Any], best: bool, statistic: str) -> str:
     if entry["status"] != "ok":
-        return (
-            f"[bold red]{entry['status'].upper()}[/]" if entry["status"] != "left out" else "[dim]left out[/]"
-        )
+        return f"[bold red]{entry['status'].upper()}[/]" if entry["status"] != "left out" else "[dim]left out[/]"
     text = f"{entry[f'{statistic}_ms']:.3g} ({entry['gflops']:.3g})"
     return f"[bold]{text}[/]" if best else text
 

@@ -278,7 +278,5 @@ def infer_ndim(weight: Any) -> int:
     if shape is None:
         raise TypeError(f"weight must be an array, got {type(weight).__name__}")
     if not 3 <= len(shape) <= 5:
-        raise ValueError(
-            f"weight must have 3, 4 or 5 axes (Cin, Cout // groups, *kernel), got shape {tuple(shape)}"
-        )
+        raise ValueError(f"weight must have 3, 4 or 5 axes (Cin, Cout // groups, *kernel), got shape {tuple(shape)}")
     return len(shape) - 2

@@ -33,8 +33,7 @@ def check_activation(activation: str | None, dtype: str) -> None:
     valid = ("relu",) if dtype.startswith("int") else ("tanh", "sigmoid", "silu")
     if activation not in valid:
         raise TypeError(
-            f"activation {activation!r} is not defined for {dtype}; "
-            f"expected None or one of {', '.join(valid)}"
+            f"activation {activation!r} is not defined for {dtype}; expected None or one of {', '.join(valid)}"
         )
 
 
@@ -59,9 +58,7 @@ def as_contiguous(array: Array) -> Array:
 
 def is_free(out: Array, *inputs: Array | None) -> bool:
     """Whether a kernel may write straight into `out`: contiguous, and apart from all inputs."""
-    return as_contiguous(out) is out and not any(
-        a is not None and np.may_share_memory(out, a) for a in inputs
-    )
+    return as_contiguous(out) is out and not any(a is not None and np.may_share_memory(out, a) for a in inputs)
 
 
 def empty_output(plan: Plan) -> Array:

@@ -74,9 +74,7 @@ def detect(picture: Picture, kernel: Picture, stride: int = 1) -> Picture:
     padded = np.pad(picture, [(rows // 2, rows // 2), (columns // 2, columns // 2)])
     features = np.zeros([(size - 1) // stride + 1 for size in picture.shape], np.result_type(picture, kernel))
     for i, j in np.ndindex(kernel.shape):
-        features += (
-            kernel[i, j] * padded[i : i + picture.shape[0] : stride, j : j + picture.shape[1] : stride]
-        )
+        features += kernel[i, j] * padded[i : i + picture.shape[0] : stride, j : j + picture.shape[1] : stride]
     return features
 
 

@@ -1,6 +1,7 @@
 """The table of implementations, and the choice of one.
 
-A row is a backend and a formulation with what it takes to launch it. No other module asks which backend it is.
+A row is a backend and a formulation with what it takes to launch it. No other module asks which backend it
+is.
 """
 
 from __future__ import annotations
@@ -32,17 +33,13 @@ class Implementation:
     @property
     def launch(self) -> Callable[..., None]:
         """Function that fills `out`: launch(plan, x, weight, bias, out, packed)."""
-        found: Callable[..., None] = getattr(
-            import_module(self.module, __package__), f"launch_{self.formulation}"
-        )
+        found: Callable[..., None] = getattr(import_module(self.module, __package__), f"launch_{self.formulation}")
         return found
 
     @property
     def pack(self) -> Callable[[Plan, Array, Array | None], Any]:
         """Function that prepares the weights for `launch` and any input size: pack(plan, weight, bias)."""
-        found: Callable[..., Any] = getattr(
-            import_module(self.module, __package__), f"pack_{self.formulation}"
-        )
+        found: Callable[..., Any] = getattr(import_module(self.module, __package__), f"pack_{self.formulation}")
         return found
 
     @property
@@ -82,7 +79,7 @@ def backends() -> dict[str, BackendStatus]:
     Returns
     -------
     dict of str to BackendStatus
-        Per backend a pair ``(available, reason)``, true where the backend is available; the reason says what is missing.
+        Per backend a pair ``(available, reason)``, true where it is available; the reason says what is missing.
 
     Examples
     --------

@@ -11,6 +11,9 @@ from .params import check_shapes, make_params
 from .plan import Plan
 from .settings import AUTO, HIGHEST, Settings, resolve
 
+#: Input shapes whose plans are kept.
+_MOST_SHAPES = 256
+
 
 class ConvTranspose:
     """A transposed convolution with fixed weights, to be called many times.
@@ -98,6 +101,8 @@ class ConvTranspose:
         key = (getattr(x, "shape", None), getattr(x, "dtype", None), type(x), settings)
         found = self._choices.get(key)
         if found is None:
+            if len(self._choices) >= _MOST_SHAPES:
+                self._choices.clear()
             found = self._choices[key] = self._choose(x, settings)
         plan, row, packed = found
         if out is not None:

@@ -82,9 +82,7 @@ def check_shapes(params: Params, x: Shape, weight: Shape, bias: Shape | None) ->
     """Raise `ValueError` unless the arrays' shapes fit each other and `params`."""
     ndim = params.ndim
     if len(weight) != ndim + 2:
-        raise ValueError(
-            f"weight must have {ndim + 2} axes (Cin, Cout // groups, *kernel), got shape {weight}"
-        )
+        raise ValueError(f"weight must have {ndim + 2} axes (Cin, Cout // groups, *kernel), got shape {weight}")
     if len(x) not in (ndim + 1, ndim + 2):
         raise ValueError(
             f"x must have {ndim + 2} axes (batch, channels and {ndim} spatial, in the order of data_format) "
@@ -125,9 +123,7 @@ def _as_ints(name: str, value: Any, ndim: int, least: int) -> Ints:
     else:
         values = tuple(_as_int(v) for v in value)
     if len(values) != ndim or any(v is None or v < least for v in values):
-        raise ValueError(
-            f"{name} must be an int or {ndim} ints (one per spatial axis), each >= {least}, got {value!r}"
-        )
+        raise ValueError(f"{name} must be an int or {ndim} ints (one per spatial axis), each >= {least}, got {value!r}")
     return values  # type: ignore[return-value]
 
 
@@ -145,9 +141,7 @@ def _as_padding(value: Any, ndim: int) -> tuple[tuple[int, int], ...] | None:
     sequence = tuple(value) if _is_sequence(value) else ()
     entries: tuple[Any, ...] = sequence if one is None else (one,) * ndim
     pairs = tuple((v, v) if _as_int(v) is not None else tuple(v) if _is_sequence(v) else () for v in entries)
-    if len(pairs) != ndim or any(
-        len(p) != 2 or _as_int(p[0]) is None or _as_int(p[1]) is None for p in pairs
-    ):
+    if len(pairs) != ndim or any(len(p) != 2 or _as_int(p[0]) is None or _as_int(p[1]) is None for p in pairs):
         raise ValueError(expected)
     if any(v < 0 for p in pairs for v in p):
         raise ValueError(expected + "; negative padding is not supported, pad the result instead")
@@ -178,9 +172,7 @@ def _check_output_padding(params: Params) -> None:
             f"output_size and output_padding exclude each other, got output_size={params.output_size} "
             f"and output_padding={params.output_padding}"
         )
-    for axis, (extra, s, d) in enumerate(
-        zip(params.output_padding, params.stride, params.dilation, strict=True)
-    ):
+    for axis, (extra, s, d) in enumerate(zip(params.output_padding, params.stride, params.dilation, strict=True)):
         if extra >= max(s, d):
             raise ValueError(
                 f"output_padding must be smaller than the larger of stride and dilation ({max(s, d)} "

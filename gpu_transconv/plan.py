@@ -192,9 +192,7 @@ def make_plan(params: Params, x: Shape, weight: Shape, dtype: str, has_bias: boo
     unbatched = len(x) == ndim + 1
     spatial = x[-1 - ndim : -1] if last else x[-ndim:]
     lift = 3 - ndim
-    axes = [Axis(1, 1, 1, 1, 0, 1)] * lift + [
-        _make_axis(params, i, spatial[i], weight[2 + i]) for i in range(ndim)
-    ]
+    axes = [Axis(1, 1, 1, 1, 0, 1)] * lift + [_make_axis(params, i, spatial[i], weight[2 + i]) for i in range(ndim)]
     return Plan(
         ndim=ndim,
         batch=1 if unbatched else x[0],

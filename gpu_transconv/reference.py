@@ -95,9 +95,7 @@ def conv_transpose(
     n, cin, *size = values.shape
     kernel = weight.shape[2:]
     full = [(i - 1) * s + d * (k - 1) + 1 for i, s, d, k in zip(size, stride, dilation, kernel, strict=True)]
-    kept = [
-        f - low - high + extra for f, (low, high), extra in zip(full, padding, output_padding, strict=True)
-    ]
+    kept = [f - low - high + extra for f, (low, high), extra in zip(full, padding, output_padding, strict=True)]
 
     inputs = values.astype(wide).reshape(n, groups, cin // groups, *size)
     filters = weight.astype(wide).reshape(groups, cin // groups, *weight.shape[1:])
@@ -116,9 +114,7 @@ def conv_transpose(
     return np.ascontiguousarray(np.moveaxis(result, 1, -1) if channels_last else result)
 
 
-def _gather(
-    total: NDArray[Any], x: NDArray[Any], tap: NDArray[Any], starts: list[int], stride: Sequence[int]
-) -> None:
+def _gather(total: NDArray[Any], x: NDArray[Any], tap: NDArray[Any], starts: list[int], stride: Sequence[int]) -> None:
     """Every output looks back for an input that reaches it through this tap."""
     outputs, inputs = [], []
     for o, i, start, s in zip(total.shape[3:], x.shape[3:], starts, stride, strict=True):
@@ -132,9 +128,7 @@ def _gather(
     total[(slice(None),) * 3 + np.ix_(*outputs)] += collected
 
 
-def _scatter(
-    total: NDArray[Any], x: NDArray[Any], tap: NDArray[Any], starts: list[int], stride: Sequence[int]
-) -> None:
+def _scatter(total: NDArray[Any], x: NDArray[Any], tap: NDArray[Any], starts: list[int], stride: Sequence[int]) -> None:
     """Every input looks ahead: it stamps this tap at ``i*stride + start``, unless that is cut off."""
     outputs: list[Any] = [...]
     inputs: list[Any] = [...]

@@ -67,9 +67,7 @@ def _from_environment() -> Settings:
         _check_choice(name, value, valid)
     word = read("DETERMINISTIC")
     if word and word not in _TRUE + _FALSE:
-        raise ValueError(
-            f"GPU_TRANSCONV_DETERMINISTIC must be one of {', '.join(_TRUE + _FALSE)}, got {word!r}"
-        )
+        raise ValueError(f"GPU_TRANSCONV_DETERMINISTIC must be one of {', '.join(_TRUE + _FALSE)}, got {word!r}")
     return replace(settings, deterministic=word in _TRUE) if word else settings
 
 

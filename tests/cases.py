@@ -42,9 +42,7 @@ class Case:
         given = dict(self.keywords)
         sizes, kernel = self.x[-self.ndim :], self.weight[2:]
         stride, dilation, extra = (_per_axis(given.pop(k, d), self.ndim) for k, d in _DEFAULTS.items())
-        full = [
-            (i - 1) * s + d * (k - 1) + 1 for i, s, d, k in zip(sizes, stride, dilation, kernel, strict=True)
-        ]
+        full = [(i - 1) * s + d * (k - 1) + 1 for i, s, d, k in zip(sizes, stride, dilation, kernel, strict=True)]
         padding = given.pop("padding", 0)
         if padding == "same":
             surplus = [f - i * s for f, i, s in zip(full, sizes, stride, strict=True)]
@@ -68,9 +66,7 @@ class Case:
         """The largest number of products that one output element sums."""
         taps = [
             math.ceil(k / (s // math.gcd(s, d)))
-            for k, s, d in zip(
-                self.weight[2:], self.geometry["stride"], self.geometry["dilation"], strict=True
-            )
+            for k, s, d in zip(self.weight[2:], self.geometry["stride"], self.geometry["dilation"], strict=True)
         ]
         return self.weight[0] // self.keywords.get("groups", 1) * math.prod(taps)
 
@@ -126,15 +122,9 @@ CASES = (
     _case("2d-kernel-no-multiple", (1, 3, 5, 4), (3, 4, 3, 3), "bias", stride=2, padding=1, output_padding=1),
     _case("2d-kernel-5-stride-3", (1, 2, 5, 6), (2, 3, 5, 5), stride=3, padding=2),
     _case("2d-stride-1", (1, 6, 9, 8), (6, 7, 3, 3), "bias", padding=1),
-    _case(
-        "2d-stride-per-axis", (1, 3, 5, 6), (3, 4, 3, 4), stride=(1, 3), padding=(0, 2), output_padding=(0, 1)
-    ),
-    _case(
-        "2d-not-square", (2, 3, 2, 11), (3, 4, 5, 2), "bias", stride=(3, 2), padding=(2, 0), dilation=(1, 2)
-    ),
-    _case(
-        "2d-dilated-co-prime", (1, 3, 5, 5), (3, 4, 3, 3), stride=3, dilation=2, padding=2, output_padding=2
-    ),
+    _case("2d-stride-per-axis", (1, 3, 5, 6), (3, 4, 3, 4), stride=(1, 3), padding=(0, 2), output_padding=(0, 1)),
+    _case("2d-not-square", (2, 3, 2, 11), (3, 4, 5, 2), "bias", stride=(3, 2), padding=(2, 0), dilation=(1, 2)),
+    _case("2d-dilated-co-prime", (1, 3, 5, 5), (3, 4, 3, 3), stride=3, dilation=2, padding=2, output_padding=2),
     _case(
         "2d-dilated-shared-factor",
         (1, 3, 5, 4),
@@ -204,12 +194,8 @@ CASES = (
     _case("2d-empty-batch", (0, 3, 4, 5), (3, 4, 3, 3), "bias", stride=2),
     _case("2d-relu", (1, 3, 4, 5), (3, 4, 4, 4), "core", stride=2, padding=1, activation="relu"),
     _case("2d-leaky-relu", (1, 3, 4, 5), (3, 4, 4, 4), "bias", stride=2, activation="leaky_relu"),
-    _case(
-        "2d-leaky-relu-slope", (1, 3, 4, 5), (3, 4, 2, 2), "bias", stride=3, activation=("leaky_relu", 0.2)
-    ),
-    _case(
-        "2d-sigmoid", (1, 3, 4, 5), (3, 4, 4, 4), "bias", "core", stride=2, padding=1, activation="sigmoid"
-    ),
+    _case("2d-leaky-relu-slope", (1, 3, 4, 5), (3, 4, 2, 2), "bias", stride=3, activation=("leaky_relu", 0.2)),
+    _case("2d-sigmoid", (1, 3, 4, 5), (3, 4, 4, 4), "bias", "core", stride=2, padding=1, activation="sigmoid"),
     _case("2d-silu-no-tap-phases", (1, 3, 4, 5), (3, 4, 2, 2), "bias", "core", stride=3, activation="silu"),
     _case("2d-gelu", (1, 3, 4, 5), (3, 4, 3, 3), "bias", stride=2, groups=1, activation="gelu"),
     _case("3d-plain", (1, 2, 3, 2, 4), (2, 3, 2, 3, 2)),

@@ -105,7 +105,5 @@ def test_the_limit_is_the_memory_of_the_machine(monkeypatch):
 @pytest.mark.parametrize("row", ROWS)
 def test_a_single_element_takes_any_stride(row, stride):
     weight = np.arange(12.0).reshape(1, 2, 2, 3)
-    got = gtc.conv_transpose(
-        np.full((1, 1, 1, 1), 2.0), weight, np.array([1.0, -1.0]), stride=stride, **by_name(row)
-    )
+    got = gtc.conv_transpose(np.full((1, 1, 1, 1), 2.0), weight, np.array([1.0, -1.0]), stride=stride, **by_name(row))
     np.testing.assert_array_equal(got, 2 * weight + np.array([1.0, -1.0]).reshape(1, 2, 1, 1))

@@ -25,9 +25,7 @@ def test_version(capsys):
 
 
 def test_version_as_a_module():
-    done = subprocess.run(
-        [sys.executable, "-m", "gpu_transconv", "--version"], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", "gpu_transconv", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"gpu-transconv {gtc.__version__}\n", "")
 
 

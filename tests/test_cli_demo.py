@@ -60,9 +60,7 @@ def test_demo_of_a_picture(capsys, picture):
     facts = run_json(capsys, "demo", picture, "-o", "made/here")
     assert facts["passed"]
     assert facts["size"] == facts["image_size"] == [40, 30]
-    assert [(check["stride"], check["passed"]) for check in facts["checks"]] == [(1, True)] * 6 + [
-        (2, True)
-    ] * 6
+    assert [(check["stride"], check["passed"]) for check in facts["checks"]] == [(1, True)] * 6 + [(2, True)] * 6
     assert all(check["difference"] <= check["allowed"] < 1e-4 for check in facts["checks"])
     assert_figures([Path(path) for path in facts["figures"]])
 

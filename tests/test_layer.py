@@ -84,9 +84,7 @@ def test_later_changes_of_the_weights_have_no_effect(row):
     weight, bias = WEIGHT.copy(), BIAS.copy()
     layer = gtc.ConvTranspose(weight, bias, **CASE.keywords, backend=row.backend, formulation=row.formulation)
     weight[...], bias[...] = np.nan, np.nan
-    want = gtc.conv_transpose(
-        X, WEIGHT, BIAS, **CASE.keywords, backend=row.backend, formulation=row.formulation
-    )
+    want = gtc.conv_transpose(X, WEIGHT, BIAS, **CASE.keywords, backend=row.backend, formulation=row.formulation)
     np.testing.assert_array_equal(layer(X), want)
 
 

@@ -36,9 +36,7 @@ def test_ints_of_any_kind(name, value):
     assert [type(v) for v in got] == [int, int]
 
 
-@pytest.mark.parametrize(
-    ("name", "least"), [("stride", 1), ("dilation", 1), ("output_padding", 0), ("output_size", 1)]
-)
+@pytest.mark.parametrize(("name", "least"), [("stride", 1), ("dilation", 1), ("output_padding", 0), ("output_size", 1)])
 @pytest.mark.parametrize(
     "value",
     [

@@ -118,9 +118,7 @@ def test_output_size_below_one_is_never_offered():
     assert plan_of((1, 1, 1), (1, 1, 1), stride=4, padding=1, output_size=2).output_shape == (1, 1, 2)
     with refused(ValueError, "output_size", "between 1 and 2", "got 3"):
         plan_of((1, 1, 1), (1, 1, 1), stride=4, padding=1, output_size=3)
-    with refused(
-        ValueError, "output_size", "cannot be reached", "padding leaves no output on spatial axis 0", "got 1"
-    ):
+    with refused(ValueError, "output_size", "cannot be reached", "padding leaves no output on spatial axis 0", "got 1"):
         plan_of((1, 1, 1), (1, 1, 1), stride=4, padding=9, output_size=1)
     with refused(ValueError, "output_size", "between 8 and 8", "got 9"):
         plan_of((1, 1, 4), (1, 1, 3), stride=2, padding="same", output_size=9)
@@ -143,16 +141,10 @@ def test_padding_that_leaves_nothing():
 
 
 def test_plan_is_a_cached_value():
-    first = plan_of(
-        (1, 2, 4, 5), (2, 3, 3, 3), stride=2, padding=[(1, 0), (0, 1)], activation=("leaky_relu", 0.3)
-    )
-    again = plan_of(
-        (1, 2, 4, 5), (2, 3, 3, 3), stride=(2, 2), padding=((1, 0), (0, 1)), activation=["leaky_relu", 0.3]
-    )
+    first = plan_of((1, 2, 4, 5), (2, 3, 3, 3), stride=2, padding=[(1, 0), (0, 1)], activation=("leaky_relu", 0.3))
+    again = plan_of((1, 2, 4, 5), (2, 3, 3, 3), stride=(2, 2), padding=((1, 0), (0, 1)), activation=["leaky_relu", 0.3])
     assert again is first
-    other = plan_of(
-        (1, 2, 4, 5), (2, 3, 3, 3), stride=2, padding=[(0, 1), (0, 1)], activation=("leaky_relu", 0.3)
-    )
+    other = plan_of((1, 2, 4, 5), (2, 3, 3, 3), stride=2, padding=[(0, 1), (0, 1)], activation=("leaky_relu", 0.3))
     assert len({first, again, other}) == 2
     with pytest.raises(dataclasses.FrozenInstanceError):
         first.batch = 2

@@ -56,9 +56,7 @@ def problems(draw, least_batch=1, real=False):
     bias = values(cout * groups) if draw(st.booleans()) else None
     keywords = {"stride": stride, "dilation": dilation, "groups": groups}
     keywords |= {"padding": padding, "output_padding": extra}
-    return Problem(
-        values(draw(st.integers(least_batch, 4)), cin, *size), values(cin, cout, *kernel), bias, keywords
-    )
+    return Problem(values(draw(st.integers(least_batch, 4)), cin, *size), values(cin, cout, *kernel), bias, keywords)
 
 
 def correlate(image, weight, shape, *, stride, padding, dilation, groups, **_):
@@ -71,12 +69,9 @@ def correlate(image, weight, shape, *, stride, padding, dilation, groups, **_):
     filters = np.split(weight, groups)
     result = 0
     for taps in itertools.product(*map(range, weight.shape[2:])):
-        seen = tuple(
-            slice(k * d, k * d + (i - 1) * s + 1, s) for k, (i, _, s, d, *_) in zip(taps, axes, strict=True)
-        )
+        seen = tuple(slice(k * d, k * d + (i - 1) * s + 1, s) for k, (i, _, s, d, *_) in zip(taps, axes, strict=True))
         parts = [
-            np.einsum("no...,co->nc...", b[(..., *seen)], w[(..., *taps)])
-            for b, w in zip(blocks, filters, strict=True)
+            np.einsum("no...,co->nc...", b[(..., *seen)], w[(..., *taps)]) for b, w in zip(blocks, filters, strict=True)
         ]
         result = result + np.concatenate(parts, axis=1)
     return result
@@ -119,9 +114,7 @@ def test_linear_in_the_input_and_in_the_weight(row, problem, factor, seed):
     rng = np.random.default_rng(seed)
     other = rng.integers(-8, 9, problem.x.shape).astype(float)
     whole = problem.run(row, x=problem.x + factor * other, bias=None)
-    np.testing.assert_array_equal(
-        whole, problem.run(row, bias=None) + factor * problem.run(row, x=other, bias=None)
-    )
+    np.testing.assert_array_equal(whole, problem.run(row, bias=None) + factor * problem.run(row, x=other, bias=None))
     other = rng.integers(-8, 9, problem.weight.shape).astype(float)
     whole = problem.run(row, weight=problem.weight + factor * other, bias=None)
     np.testing.assert_array_equal(
@@ -173,9 +166,7 @@ def test_groups_are_layers_of_their_own(row, problem):
 @pytest.mark.parametrize("row", ROWS)
 def test_channels_last_is_channels_first_moved(row, problem):
     first = problem.run(row)
-    last = problem.run(
-        row, x=np.ascontiguousarray(np.moveaxis(problem.x, 1, -1)), data_format="channels_last"
-    )
+    last = problem.run(row, x=np.ascontiguousarray(np.moveaxis(problem.x, 1, -1)), data_format="channels_last")
     reduction = problem.weight.shape[0] * math.prod(problem.weight.shape[2:])
     bound = 2**-52 * (4 + reduction) * max(1.0, np.max(np.abs(first)))
     assert np.max(np.abs(np.moveaxis(last, -1, 1) - first)) <= bound

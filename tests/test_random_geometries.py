@@ -108,9 +108,7 @@ def _padding(draw: random.Random, axes: list[tuple[int, int, int, int]]) -> dict
     pairs = [(0, 0)] * len(axes)
     if form in ("alike", "pairs"):
         room = [(i - 1) * s + d * (k - 1) + e for (i, s, d, k), e in zip(axes, extra, strict=True)]
-        reach = [
-            d * (k - 1) if draw.random() < 0.9 else r for (_, _, d, k), r in zip(axes, room, strict=True)
-        ]
+        reach = [d * (k - 1) if draw.random() < 0.9 else r for (_, _, d, k), r in zip(axes, room, strict=True)]
         low = [draw.randint(0, min(r, v)) for r, v in zip(reach, room, strict=True)]
         high = [draw.randint(0, min(r, v - p)) for r, v, p in zip(reach, room, low, strict=True)]
         if form == "alike":
@@ -179,9 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.console import Console
     from rich.progress import track
 
-    parser = argparse.ArgumentParser(
-        description="Random geometries, every implementation, against the definition."
-    )
+    parser = argparse.ArgumentParser(description="Random geometries, every implementation, against the definition.")
     parser.add_argument("count", type=int, nargs="?", default=2000, help="how many geometries (2000)")
     parser.add_argument("--seed", type=int, default=1, help="which sequence of geometries (1)")
     parser.add_argument("--first", type=int, default=0, help="number of the first one (0)")
@@ -199,9 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
                     check(row, options.seed, number)
                 except Exception as error:  # name it and go on
                     wrong[row.name] += 1
-                    console.print(
-                        f"{row.name}: {problem}: {str(error).strip()}", markup=False, soft_wrap=True
-                    )
+                    console.print(f"{row.name}: {problem}: {str(error).strip()}", markup=False, soft_wrap=True)
     parts = ", ".join(f"{name} {count - wrong[name]:,}/{count:,}" for name, count in runs.items())
     verdict = "all right" if not wrong else f"{wrong.total():,} WRONG"
     seconds = time.perf_counter() - started

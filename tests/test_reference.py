@@ -80,13 +80,9 @@ def by_loops(x, weight, bias, *, stride, padding, output_padding, dilation, grou
     y = np.zeros((n, per_group * groups, *shape), object)
     spots = itertools.product(*map(range, (n, cin, per_group)), np.ndindex(*size), np.ndindex(*kernel))
     for b, ci, co, i, k in spots:
-        o = [
-            p * s - low + q * d for p, s, (low, _), q, d in zip(i, stride, padding, k, dilation, strict=True)
-        ]
+        o = [p * s - low + q * d for p, s, (low, _), q, d in zip(i, stride, padding, k, dilation, strict=True)]
         if all(0 <= position < limit for position, limit in zip(o, shape, strict=True)):
-            y[(b, ci // (cin // groups) * per_group + co, *o)] += int(x[(b, ci, *i)]) * int(
-                weight[(ci, co, *k)]
-            )
+            y[(b, ci // (cin // groups) * per_group + co, *o)] += int(x[(b, ci, *i)]) * int(weight[(ci, co, *k)])
     return y + (0 if bias is None else bias.astype(object).reshape(-1, *[1] * len(size)))
 
 
@@ -113,8 +109,7 @@ def test_gather_equals_scatter(case, data_format):
     x = x[None] if case.unbatched else x
     last = {"channels_last": data_format == "channels_last"}
     gather, scatter = (
-        reference.conv_transpose(x, weight, bias, formulation=f, **last, **case.geometry)
-        for f in ("gather", "scatter")
+        reference.conv_transpose(x, weight, bias, formulation=f, **last, **case.geometry) for f in ("gather", "scatter")
     )
     np.testing.assert_array_equal(gather, scatter)
 

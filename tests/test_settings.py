@@ -61,9 +61,7 @@ def test_blocks_nest(name, outer, inner, default):
             assert getattr(resolve(**{name: outer}), name) == outer
         assert getattr(resolve(), name) == outer
         if default is not None:
-            assert (
-                getattr(resolve(**{name: str(default)}), name) == default
-            )  # written out, the default is a choice
+            assert getattr(resolve(**{name: str(default)}), name) == default  # written out, the default is a choice
     assert getattr(resolve(), name) == default
 
 

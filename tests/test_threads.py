@@ -34,9 +34,7 @@ def test_eight_threads_at_once(row):
         together.wait()
         for turn in range(40):
             case, arrays, want = problems[(number + turn) % 8]
-            got = gtc.conv_transpose(
-                *arrays, **case.keywords, backend=row.backend, formulation=row.formulation
-            )
+            got = gtc.conv_transpose(*arrays, **case.keywords, backend=row.backend, formulation=row.formulation)
             assert_close(got, want, "float32", case.reduction)
         return number
 

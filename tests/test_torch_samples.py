@@ -46,9 +46,7 @@ def widest(operator, tensors, keywords):
     import torch
 
     wide = {torch.float32: torch.float64, torch.complex64: torch.complex128}
-    return operator(
-        *(None if t is None else t.to(wide.get(t.dtype, t.dtype)) for t in tensors), **keywords
-    ).numpy()
+    return operator(*(None if t is None else t.to(wide.get(t.dtype, t.dtype)) for t in tensors), **keywords).numpy()
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])

@@ -29,14 +29,10 @@ def make_console(*, stderr: bool = False) -> Console:
     )
 
 
-def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = ()
-) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = ()) -> None:
     """Print rows under headings; the columns counted in `right` are numbers."""
     console = make_console()
-    table = Table(
-        box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, show_header=any(columns)
-    )
+    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, show_header=any(columns))
     for index, name in enumerate(columns):
         table.add_column(name, justify="right" if index in right else "left", overflow="fold")
     for row in rows:

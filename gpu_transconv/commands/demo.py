@@ -23,12 +23,8 @@ NEEDED = ("matplotlib", "PIL", "scipy")
 
 def add(parsers: Any) -> None:
     """Declare the sub-command."""
-    parser = parsers.add_parser(
-        "demo", help="detect a feature in a picture, generate it back, write the figures"
-    )
-    parser.add_argument(
-        "image", nargs="?", type=Path, metavar="IMAGE", help="any image file; default: a photograph"
-    )
+    parser = parsers.add_parser("demo", help="detect a feature in a picture, generate it back, write the figures")
+    parser.add_argument("image", nargs="?", type=Path, metavar="IMAGE", help="any image file; default: a photograph")
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("demo_figures"), metavar="DIR", help="default: %(default)s"
     )
@@ -69,9 +65,7 @@ def _check(args: argparse.Namespace) -> None:
         for name in NEEDED:
             import_module(name)
     except ImportError as error:
-        raise CommandError(
-            f'the demo needs {error.name or error}: pip install "gpu_transconv[demo]"'
-        ) from None
+        raise CommandError(f'the demo needs {error.name or error}: pip install "gpu_transconv[demo]"') from None
     if args.size < 1:
         raise CommandError(f"--size must be at least 1, got {args.size}")
     if not (math.isfinite(args.threshold) and args.threshold >= 0):

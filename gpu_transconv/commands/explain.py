@@ -19,18 +19,12 @@ LISTED = 32
 
 def add(parsers: Any) -> None:
     """Declare the sub-command."""
-    parser = parsers.add_parser(
-        "explain", help="print the plan of a problem, and which kernel runs it and why"
-    )
-    parser.add_argument(
-        "--x", required=True, metavar="SHAPE", help="shape of the input, like 1x64x32x32 or 1,64,32,32"
-    )
+    parser = parsers.add_parser("explain", help="print the plan of a problem, and which kernel runs it and why")
+    parser.add_argument("--x", required=True, metavar="SHAPE", help="shape of the input, like 1x64x32x32 or 1,64,32,32")
     parser.add_argument(
         "--weight", required=True, metavar="SHAPE", help="(Cin, Cout // groups, *kernel), like 64x32x4x4"
     )
-    parser.add_argument(
-        "--stride", default="1", metavar="INTS", help="one for all axes or one per axis, like 2 or 2,1"
-    )
+    parser.add_argument("--stride", default="1", metavar="INTS", help="one for all axes or one per axis, like 2 or 2,1")
     parser.add_argument(
         "--padding", default="0", metavar="PADS", help="1 or 1,2 or low:high pairs 0:1,2:3, same or valid"
     )
@@ -38,15 +32,9 @@ def add(parsers: Any) -> None:
     parser.add_argument("--dilation", default="1", metavar="INTS")
     parser.add_argument("--groups", default="1", metavar="INT")
     parser.add_argument("--dtype", default="float32", choices=tuple(DTYPES), metavar="NAME")
-    parser.add_argument(
-        "--data-format", default=DATA_FORMATS[0], metavar="NAME", help=" or ".join(DATA_FORMATS)
-    )
-    parser.add_argument(
-        "--backend", metavar="NAME", help="ask for one instead of leaving the choice to the library"
-    )
-    parser.add_argument(
-        "--formulation", metavar="NAME", help="gather or scatter, instead of leaving the choice"
-    )
+    parser.add_argument("--data-format", default=DATA_FORMATS[0], metavar="NAME", help=" or ".join(DATA_FORMATS))
+    parser.add_argument("--backend", metavar="NAME", help="ask for one instead of leaving the choice to the library")
+    parser.add_argument("--formulation", metavar="NAME", help="gather or scatter, instead of leaving the choice")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -101,9 +89,7 @@ def _facts(x: tuple[int, ...], weight: tuple[int, ...], plan: Plan, choice: Choi
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
-    phases = [
-        {"offset": p.offset, "count": p.count, "taps": [list(tap) for tap in p.taps]} for p in axis.phases
-    ]
+    phases = [{"offset": p.offset, "count": p.count, "taps": [list(tap) for tap in p.taps]} for p in axis.phases]
     return {
         "input": axis.size,
         "output": axis.output_size,

@@ -36,9 +36,7 @@ def run(args: argparse.Namespace) -> int:
     rows = [(name.replace("_", " "), value) for name, value in facts.items() if not isinstance(value, dict)]
     print_table(("", ""), rows)
     print()
-    print_table(
-        ("backend", ""), [(name, reason or "available") for name, reason in facts["backends"].items()]
-    )
+    print_table(("backend", ""), [(name, reason or "available") for name, reason in facts["backends"].items()])
     print()
     print_table(("setting", ""), facts["settings"].items())
     return 0

@@ -22,9 +22,7 @@ Point = tuple[float, float]
 INK, PALE = "#1f2328", "#8b949e"
 DETECT, GENERATE = "#9a4d00", "#00636b"
 #: Red above zero, white at zero, blue below.
-SIGNED = LinearSegmentedColormap.from_list(
-    "signed", ["#0b3c8c", "#4d8fd1", "#ffffff", "#e0705a", "#8c1010"], N=257
-)
+SIGNED = LinearSegmentedColormap.from_list("signed", ["#0b3c8c", "#4d8fd1", "#ffffff", "#e0705a", "#8c1010"], N=257)
 
 
 @contextmanager
@@ -46,9 +44,7 @@ class Canvas:
         self.page.set(xlim=(0, width), ylim=(height, 0))
         self.page.axis("off")
 
-    def panel(
-        self, at: Point, size: Point, values: Picture, limit: float | None = None, *, edge: str = PALE
-    ) -> Panel:
+    def panel(self, at: Point, size: Point, values: Picture, limit: float | None = None, *, edge: str = PALE) -> Panel:
         """Show `values` in a frame; signed data from -limit to limit, without a limit as grey from 0 to 1."""
         return Panel(self, at, size, values, limit, edge)
 
@@ -82,9 +78,7 @@ class Canvas:
 class Panel:
     """Values on a page, and where each of them is."""
 
-    def __init__(
-        self, canvas: Canvas, at: Point, size: Point, values: Picture, limit: float | None, edge: str
-    ) -> None:
+    def __init__(self, canvas: Canvas, at: Point, size: Point, values: Picture, limit: float | None, edge: str) -> None:
         self.canvas, self.values, self.limit = canvas, np.asarray(values, float), limit
         (self.x, self.y), (self.w, self.h) = at, size
         box = (
@@ -147,9 +141,7 @@ class Panel:
         dx, dy = self.step
         corner = (self.x + column * dx + inset, self.y + row * dy + inset)
         extent = (columns * dx - 2 * inset, rows * dy - 2 * inset)
-        self.canvas.page.add_patch(
-            Rectangle(corner, *extent, fill=False, edgecolor=color, linewidth=width, zorder=3)
-        )
+        self.canvas.page.add_patch(Rectangle(corner, *extent, fill=False, edgecolor=color, linewidth=width, zorder=3))
 
 
 def fit(shape: tuple[int, ...], width: float, height: float) -> Point:

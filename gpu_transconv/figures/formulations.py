@@ -44,9 +44,7 @@ def _grids(canvas: Canvas, x: float, formulation: str) -> tuple[Panel, Panel]:
 
 def _gather(canvas: Canvas, x: float) -> None:
     canvas.text((x, 34), "Gather", 15, ha="left", weight="bold", color=GATHER)
-    canvas.text(
-        (x + 94, 34), "each pixel collects from the features that reach it", 12, ha="left", color=GATHER
-    )
+    canvas.text((x + 94, 34), "each pixel collects from the features that reach it", 12, ha="left", color=GATHER)
     given, result = _grids(canvas, x, "gather")
     end = result.centre(*PIXEL)
     terms = []
@@ -54,9 +52,7 @@ def _gather(canvas: Canvas, x: float) -> None:
     for row, column in np.ndindex(2, 2):
         given.box(row, column, 1, 1, GATHER)
         bend = f"arc3,rad={(0.2, 0.1)[column] * (1 if row else -1)}"
-        canvas.arrow(
-            given.centre(row, column), end, GATHER, 1.8, shrinkA=13, shrinkB=17, connectionstyle=bend
-        )
+        canvas.arrow(given.centre(row, column), end, GATHER, 1.8, shrinkA=13, shrinkB=17, connectionstyle=bend)
         tap = "1" if DIAGONAL[2 - 2 * row, 2 - 2 * column] > 0 else "(-1)"
         terms.append(f"{FEATURES[row, column]:.0f}·{tap}")
     result.box(*PIXEL, 1, 1, GATHER, 3.5)
@@ -66,9 +62,7 @@ def _gather(canvas: Canvas, x: float) -> None:
 
 def _scatter(canvas: Canvas, x: float) -> None:
     canvas.text((x, 34), "Scatter", 15, ha="left", weight="bold", color=SCATTER)
-    canvas.text(
-        (x + 94, 34), "each feature adds its stamp to the pixels it reaches", 12, ha="left", color=SCATTER
-    )
+    canvas.text((x + 94, 34), "each feature adds its stamp to the pixels it reaches", 12, ha="left", color=SCATTER)
     given, result = _grids(canvas, x, "scatter")
     row, column = FEATURE
     given.box(row, column, 1, 1, SCATTER, 3.5)
@@ -77,12 +71,8 @@ def _scatter(canvas: Canvas, x: float) -> None:
     for end in np.ndindex(3, 3):
         pixel = result.centre(top + end[0], left + end[1])
         bend = f"arc3,rad={(end[0] - 1) * (0.04 + 0.08 * end[1])}"
-        canvas.arrow(
-            given.centre(row, column), pixel, SCATTER, 1.0, shrinkA=14, shrinkB=9, connectionstyle=bend
-        )
-    canvas.text(
-        (x + 290, 356), f"{FEATURES[FEATURE]:.0f} times the filter, into nine pixels", 12, color=SCATTER
-    )
+        canvas.arrow(given.centre(row, column), pixel, SCATTER, 1.0, shrinkA=14, shrinkB=9, connectionstyle=bend)
+    canvas.text((x + 290, 356), f"{FEATURES[FEATURE]:.0f} times the filter, into nine pixels", 12, color=SCATTER)
 
 
 def _product(

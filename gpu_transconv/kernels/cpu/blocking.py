@@ -1,9 +1,9 @@
-"""How the tiled kernels cut a problem: from the plan, the layout and the machine, with no measuring and no search."""
+"""How the tiled kernels cut a problem: from plan, layout and machine, with no measuring and no search."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,21 +67,10 @@ def make_blocking(plan: Plan, layout: Layout, threads: int) -> Blocking:
     panel = slots * depth * pixels
     # A tile may read and write whole vectors past the last block.
     work = _LINE + panel + rows * pixels + 256
-    taps = int(layout.sets[:, 3].max())
-    iota = np.arange(max(taps, 64), dtype=np.int64)
     return Blocking(
-        *blocks,
-        pixels,
-        runs,
-        depth,
-        splits,
-        threads,
-        _LINE,
-        panel,
-        work,
-        iota,
-        tile_function(plan.accumulate),
-    )
+        **_per_axis(blocks=blocks), pixels=pixels, runs=runs, depth=depth, splits=splits, threads=threads,
+        line=_LINE, panel=panel, work=work, iota=_iota(layout), tile=tile_function(plan.accumulate),
+    )  # fmt: skip
 
 
 class Boxes(NamedTuple):
@@ -110,7 +99,7 @@ class Boxes(NamedTuple):
     panel_plane: int  # distance of two depths in the panel
     panel_step: int  # distance of two channels
     depth: int  # input channels of one panel
-    count: int  # channels of a full chunk
+    channels: int  # of a full chunk
     threads: int
     line: int  # elements for a row that is put together
     panel: int  # elements of the input
@@ -124,8 +113,8 @@ class Boxes(NamedTuple):
 def make_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) -> Boxes:
     """Cut the output into boxes whose sums and panel fit the second-level cache."""
     cin = plan.in_channels // plan.groups
-    count = int(layout.chunks[:, 3].max())
-    planes = count * math.prod(axis.stride for axis in kernel_axes(plan))
+    channels = int(layout.chunks[:, 3].max())
+    planes = channels * math.prod(axis.stride for axis in kernel_axes(plan))
     blocks = [axis.blocks for axis in kernel_axes(plan)]
     shifts = [[axis.shift_of(k) for k in range(axis.kernel)] for axis in kernel_axes(plan)]
     low = [min(s) for s in shifts]
@@ -140,8 +129,7 @@ def make_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) -> Boxe
     box_d = _even(blocks[0], max(1, room // (pitch * (box_h + span[1])) - span[0]))
     while (
         box_h > 1
-        and plan.batch * plan.groups * len(layout.chunks) * _count(blocks, (box_d, box_h, box_w))
-        < 2 * threads
+        and plan.batch * plan.groups * len(layout.chunks) * _count(blocks, (box_d, box_h, box_w)) < 2 * threads
     ):
         box_h = _even(blocks[1], box_h - 1)
     slack = 64 + span[2]
@@ -153,14 +141,17 @@ def make_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) -> Boxe
     depth = max(1, min(cin, _PANEL_BYTES // item // panel_step))
     boxes = [-(-n // box) for n, box in zip(blocks, (box_d, box_h, box_w), strict=True)]
     tables = [
-        (stamps.phases[:, None] * channels + np.arange(channels)) * plane - (stamps.shifts[:, None] - low[2])
-        for channels in (count, max(1, count - 1))
+        (stamps.phases[:, None] * count + np.arange(count)) * plane - (stamps.shifts[:, None] - low[2])
+        for count in (channels, max(1, channels - 1))
     ]
     panel = depth * panel_step + slack
     return Boxes(
-        *blocks, box_d, box_h, box_w, *boxes, *low, *span, pitch, margin, slack, plane_d, plane, panel_plane, panel_step,
-        depth, count, threads, _LINE, panel, _LINE + panel + planes * plane + slack, *(t.reshape(-1) for t in tables),
-        np.zeros(16, np.int64), tile_function(plan.accumulate),
+        **_per_axis(blocks=blocks, box=(box_d, box_h, box_w), boxes=boxes, low=low, span=span),
+        pitch=pitch, margin=margin, slack=slack, plane_d=plane_d, plane=plane,
+        panel_plane=panel_plane, panel_step=panel_step, depth=depth, channels=channels, threads=threads,
+        line=_LINE, panel=panel, work=_LINE + panel + planes * plane + slack,
+        rows=tables[0].reshape(-1), last_rows=tables[1].reshape(-1),
+        iota=np.zeros(16, np.int64), tile=tile_function(plan.accumulate),
     )  # fmt: skip
 
 
@@ -219,20 +210,29 @@ def make_direct(plan: Plan, layout: Layout, threads: int) -> Direct:
     channel = (box_d + int(span[0])) * height * pitch
     shifts = layout.slots - np.array([low[0], low[1], 0])
     where = (
-        np.searchsorted(copies, shifts[:, 2]) * depth * (channel // pitch)
-        + shifts[:, 0] * height
-        + shifts[:, 1]
+        np.searchsorted(copies, shifts[:, 2]) * depth * (channel // pitch) + shifts[:, 0] * height + shifts[:, 1]
     ) * pitch
     offsets = where[layout.tap_slots]
     plane = box_d * box_h * pitch
     bases = np.append(layout.chunks[:, 6], layout.row_channels.size)
     sums = (layout.row_channels.size if depth < cin else int(np.diff(bases).max())) * plane
     panel = len(copies) * depth * channel
-    iota = np.arange(max(int(layout.sets[:, 3].max()), 64), dtype=np.int64)
     return Direct(
-        *blocks, box_d, box_h, box_w, *boxes, int(low[0]), int(low[1]), int(span[0]), int(span[1]), pitch, plane, channel,
-        depth, threads, _LINE, panel, _LINE + panel + sums, copies, offsets, iota, tile_function(plan.accumulate),
+        **_per_axis(blocks=blocks, box=(box_d, box_h, box_w), boxes=boxes, low=low[:2], span=span[:2]),
+        pitch=pitch, plane=plane, channel=channel, depth=depth, threads=threads,
+        line=_LINE, panel=panel, work=_LINE + panel + sums, copies=copies, offsets=offsets,
+        iota=_iota(layout), tile=tile_function(plan.accumulate),
     )  # fmt: skip
+
+
+def _per_axis(**sizes: Any) -> dict[str, int]:
+    """One field per name and axis: blocks_d, blocks_h, ..."""
+    return {f"{name}_{axis}": int(v) for name, values in sizes.items() for axis, v in zip("dhw", values, strict=False)}
+
+
+def _iota(layout: Layout) -> Table:
+    """The table 0, 1, 2, ... for everything that a tile finds at even distances: its rows, and the taps of a set."""
+    return np.arange(max(int(layout.sets[:, 3].max()), 64), dtype=np.int64)
 
 
 def _even(size: int, most: int) -> int:

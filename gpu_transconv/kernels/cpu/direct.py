@@ -1,8 +1,8 @@
-"""Gather for few output channels, depthwise layers above all: the panel is a box of the input with its margin.
+"""Gather for few output channels, depthwise above all: the panel is a box of the input with its margin.
 
-Where a channel meets few others, copying the input once per slot would cost more than the products. So a box is copied once
-per shift along the innermost axis only, which keeps every read of the tiles aligned; the shifts of the outer axes are
-distances between its rows.
+Where a channel meets few others, copying the input once per slot would cost more than the products. So a box is
+copied once per shift along the innermost axis only, which keeps every read of the tiles aligned; the shifts of the
+outer axes are distances between its rows.
 """
 
 from __future__ import annotations
@@ -67,9 +67,7 @@ def _gather_box(x, weight, bias, out, g, lay, b, work, box, group, n):
             chunk = lay.chunks[c]
             base = chunk[6] * b.plane if b.depth < g.cin else 0
             for s in range(chunk[4], chunk[5]):
-                _multiply(
-                    sums, base, panel, weight, bias, g, lay, b, group, s, chunk[6], k0, depth, depth_d, height
-                )
+                _multiply(sums, base, panel, weight, bias, g, lay, b, group, s, chunk[6], k0, depth, depth_d, height)
             if k0 + depth == g.cin:
                 _store(out, sums, line, base, g, b, chunk, n, group, d0, h0, w0, depth_d, height, width)
 
@@ -119,16 +117,6 @@ def _store(out, sums, line, base, g, b, chunk, n, group, d0, h0, w0, depth_d, he
                 target += (o_d * g.out_h + o_h) * g.out_w + w0 * g.stride_w
                 source = base + (d * b.box_h + h) * b.pitch
                 interleave(
-                    out,
-                    target,
-                    g.y_channel,
-                    sums,
-                    source,
-                    b.plane,
-                    chunk[3],
-                    g.stride_w,
-                    outputs,
-                    g.half,
-                    g.stream,
-                    line,
-                )
+                    out, target, g.y_channel, sums, source, b.plane, chunk[3],
+                    g.stride_w, outputs, g.half, g.stream, line,
+                )  # fmt: skip

@@ -1,9 +1,10 @@
 """Gather: every output element collects its contributions, as an implicit matrix product.
 
-Blocks of output positions are flattened over batch and space, so that small maps still fill the vectors. For one run of
-blocks, the input at every slot is copied into a panel once; then every set of rows is a product of packed weights with that
-panel, started with the bias, and every finished chunk of rows is interleaved into the output. Channels first, the tile's rows are
-weights and its columns blocks; channels last the other way round, so that both read and write memory in order.
+Blocks of output positions are flattened over batch and space, so that small maps still fill the vectors.
+For one run of blocks, the input at every slot is copied into a panel once; then every set of rows is a
+product of packed weights with that panel, started with the bias, and every finished chunk of rows is
+interleaved into the output. Channels first, the tile's rows are weights and its columns blocks; channels
+last the other way round, so that both read and write memory in order.
 """
 
 from __future__ import annotations
@@ -51,9 +52,7 @@ def _gather_run(x, weight, bias, out, g, lay, b, work, run, split, group):
                         sums[base:], panel, weight, bias, g, lay, b, group, s, start, width, k0, depth, count
                     )
                 else:
-                    _multiply_first(
-                        sums[base:], panel, weight, bias, g, lay, b, group, s, start, k0, depth, count
-                    )
+                    _multiply_first(sums[base:], panel, weight, bias, g, lay, b, group, s, start, k0, depth, count)
             if k0 + depth == g.cin:
                 store_chunk(out, sums[base:], line, g, lay, b, group, chunk, width, first, count)
 

@@ -1,4 +1,4 @@
-"""A plan as numbers and small tables: what the compiled kernels read, so that a new shape compiles nothing."""
+"""A plan as numbers and small tables: what compiled kernels read, so that a new shape compiles nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ MOST_PHASES = 4096
 
 
 class Geometry(NamedTuple):
-    """Sizes, and per axis (d, h, w) the tables of `gpu_transconv.plan` by tap. Strides count elements of flat arrays."""
+    """Sizes, and per axis (d, h, w) the tables of `gpu_transconv.plan` by tap.
+
+    Strides count elements of flat arrays.
+    """
 
     batch: int
     cin: int  # per group
@@ -74,9 +77,7 @@ def kernel_axes(plan: Plan) -> tuple[Axis, Axis, Axis]:
     its own: then no tap is multiplied by the zeros around that input, and the batch fills the vectors.
     """
     single = [
-        replace(axis, stride=max(axis.stride, axis.output_size))
-        if axis.size == 1 and axis.kernel > 1
-        else axis
+        replace(axis, stride=max(axis.stride, axis.output_size)) if axis.size == 1 and axis.kernel > 1 else axis
         for axis in plan.axes
     ]
     axes = single if math.prod(axis.stride for axis in single) <= MOST_PHASES else plan.axes
@@ -90,35 +91,31 @@ def make_geometry(plan: Plan) -> Geometry:
     cin, cout = plan.in_channels, plan.out_channels
     phases, shifts = zip(*(_tap_tables(axis) for axis in kernel_axes(plan)), strict=True)
     offsets_w, rank_w = np.unique(phases[2], return_inverse=True)
+    axes = kernel_axes(plan)
+    sizes = {
+        "in": plan.in_spatial,
+        "out": plan.out_spatial,
+        "kernel": plan.kernel,
+        "stride": [axis.stride for axis in axes],
+        "phase": phases,
+        "shift": shifts,
+    }
+    per_axis = {
+        f"{name}_{letter}": v for name, values in sizes.items() for letter, v in zip("dhw", values, strict=True)
+    }
+    last = plan.channels_last
     return Geometry(
-        plan.batch,
-        cin // plan.groups,
-        cout // plan.groups,
-        plan.groups,
-        *plan.in_spatial,
-        *plan.out_spatial,
-        *plan.kernel,
-        math.prod(plan.kernel),
-        *(axis.stride for axis in kernel_axes(plan)),
-        cin * inputs,
-        *((1, cin) if plan.channels_last else (inputs, 1)),
-        cout * outputs,
-        *((1, cout) if plan.channels_last else (outputs, 1)),
-        plan.channels_last,
-        CODES[plan.activation],
-        plan.slope,
-        HALVES.get(plan.dtype, 0),
-        int(plan.output_bytes > _STREAMED),
-        *phases,
-        *shifts,
-        offsets_w,
-        rank_w.reshape(-1),
-    )
+        **per_axis,
+        batch=plan.batch, cin=cin // plan.groups, cout=cout // plan.groups, groups=plan.groups,
+        volume=math.prod(plan.kernel), last=last,
+        x_batch=cin * inputs, x_channel=1 if last else inputs, x_pixel=cin if last else 1,
+        y_batch=cout * outputs, y_channel=1 if last else outputs, y_pixel=cout if last else 1,
+        activation=CODES[plan.activation], slope=plan.slope, half=HALVES.get(plan.dtype, 0),
+        stream=int(plan.output_bytes > _STREAMED), offsets_w=offsets_w, rank_w=rank_w.reshape(-1),
+    )  # fmt: skip
 
 
 def _tap_tables(axis: Axis) -> tuple[Any, Any]:
     """`Axis.phase_of` and `Axis.shift_of` for all taps at once."""
-    blocks, phase = np.divmod(
-        np.arange(axis.kernel, dtype=np.int64) * axis.dilation - axis.pad_low, axis.stride
-    )
+    blocks, phase = np.divmod(np.arange(axis.kernel, dtype=np.int64) * axis.dilation - axis.pad_low, axis.stride)
     return phase, -blocks

@@ -30,9 +30,7 @@ def _convert(typingctx: Any, value: Any) -> Any:
 @intrinsic
 def _bits(typingctx: Any, value: Any) -> Any:
     """Reinterpret float32 as uint32, or uint32 as float32."""
-    target, kind = (
-        (types.uint32, ir.IntType(32)) if value == types.float32 else (types.float32, ir.FloatType())
-    )
+    target, kind = (types.uint32, ir.IntType(32)) if value == types.float32 else (types.float32, ir.FloatType())
     return target(value), lambda _context, builder, _signature, args: builder.bitcast(args[0], kind)
 
 

@@ -47,9 +47,7 @@ def pack_gather(plan: Plan, weight: Array, bias: Array | None) -> Packed | None:
     return Packed(layout, packed, np.append(rows, np.zeros(VECTOR_BYTES, rows.dtype)))
 
 
-def launch_gather(
-    plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed | None
-) -> None:
+def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed | None) -> None:
     """Fill `out` by the gather formulation; the contract is in `gpu_transconv.kernels`."""
     threads = numba.get_num_threads()
     if packed is None:
@@ -86,21 +84,17 @@ def launch_gather(
 
 def pack_scatter(plan: Plan, weight: Array, bias: Array | None) -> Packed | None:
     """Pack weights for any input size, or None where the plain kernel is the right one."""
-    layout = _stamps(plan)[0] if _has_tiles(plan) and not plan.channels_last else None
+    layout = _stamps(plan)[0] if _has_tiles(plan) else None
     packed = None if layout is None else _pack(plan, layout, weight)
     return None if layout is None or packed is None else Packed(layout, packed, _values(plan, bias))
 
 
-def launch_scatter(
-    plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed | None
-) -> None:
+def launch_scatter(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed | None) -> None:
     """Fill `out` by the scatter formulation; the contract is in `gpu_transconv.kernels`."""
     threads = numba.get_num_threads()
     if packed is None and plan.batch:
         pieces = -(-_PIECES * threads // (plan.batch * plan.out_channels))
-        _launch_plain(
-            plain_scatter, plan, x, weight, bias, out, max(1, min(pieces, max(plan.out_spatial) // 64))
-        )
+        _launch_plain(plain_scatter, plan, x, weight, bias, out, max(1, min(pieces, max(plan.out_spatial) // 64)))
     elif packed is not None and plan.batch:
         boxes = _boxes(plan, threads)
         work = _workspace((threads, boxes.work), packed.weight.dtype)
@@ -124,7 +118,7 @@ def _has_tiles(plan: Plan) -> bool:
 
 
 def _pack(plan: Plan, layout: Layout, weight: Array) -> Array | None:
-    """Weights in the order of `layout`, or None if some are not finite: times a zero outside the input they make NaN."""
+    """Weights in the order of `layout`, or None if some are not finite: times a zero they make NaN."""
     geometry = make_geometry(plan)
     packed = np.empty(plan.groups * layout.weights * geometry.cin, plan.accumulate)
     with parallel_region():
@@ -146,18 +140,25 @@ def _launch_plain(
         bias = np.zeros(plan.out_channels, x.dtype)
     x, weight, bias = (array.astype(plan.accumulate, copy=False) for array in (x, weight, bias))
     with parallel_region():
-        kernel(x.reshape(-1), weight.reshape(-1), bias, sums.reshape(-1), make_geometry(plan), pieces)
+        kernel(_stored(x), _stored(weight), _stored(bias), sums.reshape(-1), make_geometry(plan), pieces)
     if sums is not out:
-        with np.errstate(
-            over="ignore"
-        ):  # a sum beyond the half type's range is infinite, as in the definition
+        with np.errstate(over="ignore"):  # a sum beyond the half type's range is infinite, as in the definition
             out[...] = sums
+
+
+class _Writeable:
+    """Gives a view without the read-only flag, which to Numba would be another type and another compilation."""
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+        self.__array_interface__ = array.__array_interface__ | {"data": (array.ctypes.data, False)}
 
 
 def _stored(array: Array) -> Array:
     """Flat view of the stored words."""
     flat = array.reshape(-1)
-    return flat.view(np.uint16) if flat.itemsize == 2 else flat
+    flat = flat.view(np.uint16) if flat.itemsize == 2 else flat
+    return flat if flat.flags.writeable else np.asarray(_Writeable(flat))
 
 
 def _gather_layout(plan: Plan) -> Layout:

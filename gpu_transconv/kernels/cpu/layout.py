@@ -2,8 +2,8 @@
 
 A *row* is one (phase, output channel) of the gather formulation. Phases along the innermost axis that read
 the input at the same shifts form a *set*: one matrix product. The sets that fill whole output rows of some
-channels form a *chunk*, after which these rows can be interleaved and stored. A *slot* is one of the distinct
-shifts of the input that some tap reads. None of this depends on the size of the input.
+channels form a *chunk*, after which these rows can be interleaved and stored. A *slot* is one of the
+distinct shifts of the input that some tap reads. None of this depends on the size of the input.
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int) -> Layout:
     """Lay out the filters of a group with `cout` output channels; of `axes` the input sizes do not matter."""
     shifts = [sorted({axis.shift_of(k) for k in range(axis.kernel)}) for axis in axes]
     phases_d, phases_h, phases_w = (_taps_by_phase(axis, s) for axis, s in zip(axes, shifts, strict=True))
-    runs = [
-        list(run) for _, run in groupby(range(len(phases_w)), key=lambda r: [slot for _, slot in phases_w[r]])
-    ]
+    runs = [list(run) for _, run in groupby(range(len(phases_w)), key=lambda r: [slot for _, slot in phases_w[r]])]
     tables = _Tables()
     for d, h in product(range(len(phases_d)), range(len(phases_h))):
         outer = [
@@ -85,9 +83,7 @@ def make_stamps(axes: tuple[Axis, Axis, Axis], cout: int) -> tuple[Layout, Stamp
         for k_d, k_h in taps:
             rows = (end - first) * w.kernel
             sets.append((0, rows, 0, 1, weights, (k_d * h.kernel + k_h) * w.kernel))
-            stamps.append(
-                ((d.phase_of(k_d) * h.stride + h.phase_of(k_h)) * w.stride, d.shift_of(k_d), h.shift_of(k_h))
-            )
+            stamps.append(((d.phase_of(k_d) * h.stride + h.phase_of(k_h)) * w.stride, d.shift_of(k_d), h.shift_of(k_h)))
             weights += rows
     phases, shifts = zip(*((w.phase_of(k), w.shift_of(k)) for k in range(w.kernel)), strict=True)
 
@@ -111,9 +107,7 @@ class _Tables:
         self.row_channels: list[Table] = []
         self.rows = self.weights = 0
 
-    def add_taps(
-        self, outer: list[tuple[int, int]], phases: list[list[tuple[int, int]]]
-    ) -> tuple[int, int, int]:
+    def add_taps(self, outer: list[tuple[int, int]], phases: list[list[tuple[int, int]]]) -> tuple[int, int, int]:
         """Add the taps of one run of phases; return (first tap, taps, first source)."""
         first = len(self.tap_slots), len(self.sources)
         for base, slot in outer:
@@ -150,9 +144,7 @@ class _Tables:
         # A kernel whose taps are all cut away still needs tables with an address.
         tap_slots, sources = table([*self.tap_slots, 0]), table([*self.sources, 0])
         rows = np.concatenate(self.row_channels)
-        return Layout(
-            table(self.chunks), table(self.sets), table(slots), tap_slots, sources, rows, self.weights, lane
-        )
+        return Layout(table(self.chunks), table(self.sets), table(slots), tap_slots, sources, rows, self.weights, lane)
 
 
 def _taps_by_phase(axis: Axis, shifts: list[int]) -> list[list[tuple[int, int]]]:

@@ -42,9 +42,7 @@ def registers() -> tuple[int, int]:
 def tile_shapes() -> dict[int, int]:
     """Vectors of columns -> most rows: the sums, a row of columns and one factor fit the registers."""
     count = registers()[1]
-    return {
-        vectors: min(14, (count - 1) // vectors - 1) for vectors in (1, 2, 4, 8) if (count - 1) // vectors > 1
-    }
+    return {vectors: min(14, (count - 1) // vectors - 1) for vectors in (1, 2, 4, 8) if (count - 1) // vectors > 1}
 
 
 @lru_cache(maxsize=2)

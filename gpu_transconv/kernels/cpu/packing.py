@@ -88,9 +88,7 @@ def pack_input(x, panel, g, slots, b, group, k0, depth, first, count):
             low = min(max(0, -i_w), length)
             high = max(low, min(length, g.in_w - i_w)) if inside else low
             source = (
-                n * g.x_batch
-                + (group * g.cin + k0) * g.x_channel
-                + ((i_d * g.in_h + i_h) * g.in_w + i_w) * g.x_pixel
+                n * g.x_batch + (group * g.cin + k0) * g.x_channel + ((i_d * g.in_h + i_h) * g.in_w + i_w) * g.x_pixel
             )
             if g.last:
                 for j in range(length):

@@ -4,10 +4,10 @@ Exact where the tiles are not: they skip what lies outside the input instead of 
 infinite weights do not turn into NaN at the borders. They also serve the dtypes and the very large strides
 for which there are no tiles.
 
-In `plain_gather` a task owns whole output rows. Along a row each phase is an ordinary correlation with stride
-1 over the input, summed in a buffer of its own; then the phases are interleaved. In `plain_scatter` a task
-owns a tile of the output, a range of one axis of one channel, and adds every stamp that reaches it. No
-element has two writers, and the order of its sum is fixed.
+In `plain_gather` a task owns whole output rows. Along a row each phase is an ordinary correlation with
+stride 1 over the input, summed in a buffer of its own; then the phases are interleaved. In `plain_scatter`
+a task owns a tile of the output, a range of one axis of one channel, and adds every stamp that reaches it.
+No element has two writers, and the order of its sum is fixed.
 """
 
 from __future__ import annotations
@@ -117,9 +117,7 @@ def _add_stamps(x, image, weight, stamp, out, start, g, d, h, w):
                         value = weight[stamp + (k_d * g.kernel_h + k_h) * g.kernel_w + k_w]
                         offset = g.phase_w[k_w] - g.shift_w[k_w] * g.stride_w
                         for i_w in range(*_inputs(w, g.in_w, g.stride_w, g.phase_w[k_w], g.shift_w[k_w])):
-                            out[target + (i_w * g.stride_w + offset) * g.y_pixel] += (
-                                value * x[source + i_w * g.x_pixel]
-                            )
+                            out[target + (i_w * g.stride_w + offset) * g.y_pixel] += value * x[source + i_w * g.x_pixel]
 
 
 @njit(nogil=True, error_model="numpy")

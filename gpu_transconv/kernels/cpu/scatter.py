@@ -1,10 +1,11 @@
-"""Scatter: every input element stamps its filter into the output, as a matrix product whose rows are stamps.
+"""Scatter: every input element stamps its filter into the output; a matrix product whose rows are stamps.
 
-The output is cut into boxes of blocks; one task owns a box and adds every stamp that reaches it into sums in cache, one plane
-per (phase, channel). The input of the box, with the margin that the filter needs, is copied into a panel of the same
-row length; then a tap is a fixed distance between panel and plane, and the tile adds straight into the planes. What a
-stamp leaves beyond the box lands in the margin and is dropped: the neighbour computes it for itself. So there are
-no atomics, no column buffer in memory, and the order of every sum is fixed.
+The output is cut into boxes of blocks; one task owns a box and adds every stamp that reaches it into sums
+in cache, one plane per (phase, channel). The input of the box, with the margin that the filter needs, is
+copied into a panel of the same row length; then a tap is a fixed distance between panel and plane, and the
+tile adds straight into the planes. What a stamp leaves beyond the box lands in the margin and is dropped:
+the neighbour computes it for itself. So there are no atomics, no column buffer in memory, and the order of
+every sum is fixed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from numba import njit, prange
 
 from .activation import activate
+from .halves import narrow, widen
 from .microkernel import ADD, tile, tile_shapes
 from .packing import VECTOR_BYTES, tile_count, tile_range
 from .store import interleave
@@ -29,9 +31,7 @@ def scatter(x, weight, bias, out, g, lay, stamps, b, work):
     for thread in prange(b.threads):
         for task in range(thread * tasks // b.threads, (thread + 1) * tasks // b.threads):
             box, rest = task % boxes, task // boxes
-            _own_box(
-                x, weight, bias, out, g, lay, stamps, b, work[thread], box, rest % chunks, rest // chunks
-            )
+            _own_box(x, weight, bias, out, g, lay, stamps, b, work[thread], box, rest % chunks, rest // chunks)
         fence()
 
 
@@ -63,15 +63,8 @@ def _own_box(x, weight, bias, out, g, lay, stamps, b, work, box, chunk, n):
             if low_h >= high_h:
                 continue
             for d in range(low_d, high_d):
-                source = (d + shift_d - d0 - b.low_d) * b.panel_plane + (
-                    low_h + shift_h - h0 - b.low_h
-                ) * b.pitch
-                target = (
-                    stamps.sets[s, 0] * count * b.plane
-                    + b.margin
-                    + (d - d0) * b.plane_d
-                    + (low_h - h0) * b.pitch
-                )
+                source = (d + shift_d - d0 - b.low_d) * b.panel_plane + (low_h + shift_h - h0 - b.low_h) * b.pitch
+                target = stamps.sets[s, 0] * count * b.plane + b.margin + (d - d0) * b.plane_d + (low_h - h0) * b.pitch
                 lanes = (high_h - low_h) * b.pitch
                 _stamp(sums, target, panel, source, lanes, weight, g, lay, b, group, s, count, k0, depth)
     _store_box(out, sums, line, g, b, n, channel, count, d0, h0, w0, depth_d, height, width)
@@ -82,7 +75,7 @@ def _stamp(sums, target, panel, source, lanes, weight, g, lay, b, group, s, coun
     rows, first = lay.sets[s, 1], lay.sets[s, 4]
     lane = VECTOR_BYTES // sums.itemsize
     vectors = (lanes + lane - 1) // lane
-    offsets = b.rows if count == b.count else b.last_rows
+    offsets = b.rows if count == b.channels else b.last_rows
     for t in range(tile_count(rows, 1)):
         low, high = tile_range(rows, 1, t)
         m = high - low
@@ -117,9 +110,14 @@ def _pack_box(x, panel, g, b, n, group, k0, depth, d0, h0, w0, depth_d, height, 
             for h in range(height + b.span_h):
                 i_h = h0 + b.low_h + h
                 inside = 0 <= i_d < g.in_d and 0 <= i_h < g.in_h
-                source = address(x, channel + (i_d * g.in_h + i_h) * g.in_w + start)
-                target = address(panel, k * b.panel_step + d * b.panel_plane + h * b.pitch)
-                copy_row(target, source, low, high if inside else low, b.pitch, g.half)
+                source = channel + ((i_d * g.in_h + i_h) * g.in_w + start) * g.x_pixel
+                target = k * b.panel_step + d * b.panel_plane + h * b.pitch
+                present = high if inside else low
+                row = address(x, source)
+                copy_row(address(panel, target), row, low, low if g.last else present, b.pitch, g.half)
+                if g.last:
+                    for j in range(low, present):
+                        panel[target + j] = widen(x[source + j * g.x_pixel], g.half)
             # Whole vectors may read past the last row.
             end = k * b.panel_step + d * b.panel_plane + (height + b.span_h) * b.pitch
             for j in range(end, end + b.slack):
@@ -138,18 +136,19 @@ def _store_box(out, sums, line, g, b, n, channel, count, d0, h0, w0, depth_d, he
                 for i in range(g.stride_w * count):
                     for j in range(source + i * b.plane, source + i * b.plane + width):
                         sums[j] = activate(sums[j], g.activation, g.slope)
-            target = n * g.y_batch + channel * g.y_channel + (o_d * g.out_h + o_h) * g.out_w + w0 * g.stride_w
-            interleave(
-                out,
-                target,
-                g.y_channel,
-                sums,
-                source,
-                b.plane,
-                count,
-                g.stride_w,
-                outputs,
-                g.half,
-                g.stream,
-                line,
-            )
+            pixel = (o_d * g.out_h + o_h) * g.out_w + w0 * g.stride_w
+            target = n * g.y_batch + channel * g.y_channel + pixel * g.y_pixel
+            if g.last:
+                _store_last(out, target, sums, source, b.plane, count, g.stride_w, outputs, g.y_pixel, g.half)
+            else:
+                interleave(
+                    out, target, g.y_channel, sums, source, b.plane, count, g.stride_w, outputs, g.half, g.stream, line
+                )  # fmt: skip
+
+
+@njit(nogil=True, error_model="numpy")
+def _store_last(out, target, sums, source, plane, count, stride, outputs, pixel, half):
+    for o in range(outputs):
+        at = source + o % stride * count * plane + o // stride
+        for k in range(count):
+            out[target + o * pixel + k] = narrow(sums[at + k * plane], out, half)

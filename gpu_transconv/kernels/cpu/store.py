@@ -17,7 +17,10 @@ _LONG = 1024
 
 @njit(nogil=True, error_model="numpy")
 def store_chunk(out, c, line, g, lay, b, group, chunk, width, first, count):
-    """Store the rows of one chunk for the blocks ``first ... first + count``; `c` holds rows, or blocks if channels are last."""
+    """Store a chunk for the blocks ``first ... first + count``.
+
+    `c` holds the chunk's rows, or with channels last one line per block.
+    """
     if g.activation:
         for i in range(count if g.last else chunk[3] * g.stride_w):
             row = i * (width if g.last else b.pixels)
@@ -33,9 +36,7 @@ def store_chunk(out, c, line, g, lay, b, group, chunk, width, first, count):
         o_d, o_h, o_w = b_d * g.stride_d + chunk[0], b_h * g.stride_h + chunk[1], b_w * g.stride_w
         if o_d < g.out_d and o_h < g.out_h:
             channel = group * g.cout + chunk[2]
-            target = (
-                n * g.y_batch + channel * g.y_channel + ((o_d * g.out_h + o_h) * g.out_w + o_w) * g.y_pixel
-            )
+            target = n * g.y_batch + channel * g.y_channel + ((o_d * g.out_h + o_h) * g.out_w + o_w) * g.y_pixel
             outputs = min(length * g.stride_w, g.out_w - o_w)
             if g.last:
                 _copy_blocks(
@@ -74,8 +75,9 @@ def store_chunk(out, c, line, g, lay, b, group, chunk, width, first, count):
 def interleave(out, target, channel, c, source, row, channels, stride, outputs, half, stream, line):
     """Write ``out[k*channel + j*stride + phase] = c[phase][k][j]`` for every channel k.
 
-    Stores that bypass the caches must be whole aligned vectors. Where a long row starts between two, it is put together
-    in `line` first, with the same misalignment; a short one, which would be mostly ends, takes the way through the caches.
+    Stores that bypass the caches must be whole aligned vectors. Where a long row starts between two, it is put
+    together in `line` first, with the same misalignment; a short one, which would be mostly ends, takes the way
+    through the caches.
     """
     lanes = VECTOR_BYTES // c.itemsize
     for k in range(channels):
@@ -109,9 +111,7 @@ def _copy_blocks(out, target, c, source, sets, chunk, width, stride, pixel, outp
             present = min(phases, outputs - o)
             at = source + j * width + row0
             if count == pixel:  # the phases of all channels are one run of memory
-                interleave_rows(
-                    address(out, target + o * count), address(c, at), 0, 1, present * count, half, stream
-                )
+                interleave_rows(address(out, target + o * count), address(c, at), 0, 1, present * count, half, stream)
             else:
                 for r in range(present):
                     to = address(out, target + (o + r) * pixel)

@@ -1,8 +1,8 @@
 """Numba's threading layer, chosen so that concurrent callers and forked children both work.
 
-Of Numba's layers only TBB survives both; PyPI's `tbb` wheel puts its library where the loader does not look,
-so it is loaded here by its path. Without TBB the kernels use Numba's own workqueue, which survives a fork but
-not two callers at once; `parallel_region` then lets one caller in at a time.
+Of Numba's layers only TBB survives both; PyPI's `tbb` wheel puts its library where the loader does not
+look, so it is loaded here by its path. Without TBB the kernels use Numba's own workqueue, which survives a
+fork but not two callers at once; `parallel_region` then lets one caller in at a time.
 """
 
 from __future__ import annotations
@@ -42,8 +42,4 @@ def choose_layer() -> str:
 
 def parallel_region() -> AbstractContextManager[Any]:
     """Context in which a parallel kernel may be entered."""
-    return (
-        nullcontext()
-        if choose_layer() in ("tbb", "safe", "threadsafe", "omp", "forksafe")
-        else _one_at_a_time
-    )
+    return nullcontext() if choose_layer() in ("tbb", "safe", "threadsafe", "omp", "forksafe") else _one_at_a_time

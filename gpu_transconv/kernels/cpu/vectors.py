@@ -1,7 +1,8 @@
 """Moving rows of numbers in whole vectors, emitted as LLVM IR: the copies on both sides of the tiles.
 
-The loop vectoriser needs long rows and proof that an index is not negative; maps of 4 to 64 pixels have neither. Ends of rows
-are masked, so nothing is read or written outside them. Half types are converted on the way.
+The loop vectoriser needs long rows and proof that an index is not negative; maps of 4 to 64 pixels have
+neither. Ends of rows are masked, so nothing is read or written outside them. Half types are converted on
+the way.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def lanes_past(typingctx, array, offset):
 
 @intrinsic
 def copy_row(typingctx, target, source, low, high, length, half):
-    """Copy ``target[j] = source[j]`` for low <= j < high and zero for the other j in 0 ... length, widening half types."""
+    """Copy ``target[j] = source[j]`` for low <= j < high, and zero for the other j below `length`."""
 
     def codegen(context, builder, _signature, args):
         row = _Rows(builder.module, _KIND[target.dtype], _KIND[source.dtype])
@@ -62,7 +63,8 @@ def copy_row(typingctx, target, source, low, high, length, half):
 def interleave_rows(typingctx, target, source, step, stride, outputs, half, stream):
     """Write ``target[j*stride + r] = source[r*step + j]`` up to `outputs`.
 
-    Whole vectors of `source` are read, past its end too. With `stream` whole aligned vectors bypass the caches; see `fence`.
+    Whole vectors of `source` are read, past its end too. With `stream` whole aligned vectors bypass the
+    caches; see `fence`.
     """
 
     def codegen(context, builder, _signature, args):
@@ -111,7 +113,7 @@ def _call_for_halves(builder, rows, name, args, half):
 
 
 class _Rows:
-    """The functions of a module that move rows between sums of type `wide` and elements stored as `stored`."""
+    """The functions of a module that move rows between sums (type `wide`) and elements (`stored`)."""
 
     def __init__(self, module, wide, stored):
         self.module, self.wide, self.stored = module, wide, stored
@@ -169,9 +171,7 @@ class _Rows:
         block = stride * self.lanes
         count = builder.sdiv(builder.add(outputs, _I64(block - 1)), _I64(block))
         size = self.lanes * _bytes(self.stored)
-        aligned = builder.icmp_unsigned(
-            "==", builder.and_(builder.ptrtoint(target, _I64), _I64(size - 1)), _I64(0)
-        )
+        aligned = builder.icmp_unsigned("==", builder.and_(builder.ptrtoint(target, _I64), _I64(size - 1)), _I64(0))
         streams = builder.select(aligned, stream, _I64(0))
         with cgutils.for_range(builder, count) as loop:
             start = builder.mul(loop.index, _I64(self.lanes))
@@ -195,7 +195,7 @@ class _Rows:
                         self._store(builder, value, target, at, self._below(builder, at, outputs))
 
     def _transpose(self, builder, half, target, source, step, stride, outputs):
-        """Squares of a vector of phases by a vector of blocks, for the strides without a function of their own."""
+        """Squares of a vector of phases by a vector of blocks, for the strides without their own function."""
         lanes = _I64(self.lanes)
 
         def parts(total):
@@ -224,9 +224,7 @@ class _Rows:
         """Mask of the lanes whose position, counted from `first`, is below `limit`."""
         many = ir.VectorType(_I32, self.lanes)
         room = builder.trunc(builder.sub(limit, first), _I32)
-        return builder.icmp_signed(
-            "<", ir.Constant(many, list(range(self.lanes))), _splat(builder, room, self.lanes)
-        )
+        return builder.icmp_signed("<", ir.Constant(many, list(range(self.lanes))), _splat(builder, room, self.lanes))
 
     def _load(self, builder, kind, pointer, index, mask=None):
         vector = ir.VectorType(kind, self.lanes)
@@ -234,9 +232,7 @@ class _Rows:
         if mask is None:
             return builder.load(at, align=_bytes(kind))
         name = f"llvm.masked.load.{_suffix(kind, self.lanes)}.p0"
-        masked = self._external(
-            name, vector, [vector.as_pointer(), _I32, ir.VectorType(_I1, self.lanes), vector]
-        )
+        masked = self._external(name, vector, [vector.as_pointer(), _I32, ir.VectorType(_I1, self.lanes), vector])
         return builder.call(masked, [at, _I32(_bytes(kind)), mask, ir.Constant(vector, None)])
 
     def _store(self, builder, value, pointer, index, mask=None, bypasses=False):
@@ -288,9 +284,7 @@ def _interleaved(builder, phases, lanes):
     if stride == 1:
         return phases
     if stride % 2 == 0:  # the even and the odd phases alternate
-        pairs = zip(
-            _interleaved(builder, phases[::2], lanes), _interleaved(builder, phases[1::2], lanes), strict=True
-        )
+        pairs = zip(_interleaved(builder, phases[::2], lanes), _interleaved(builder, phases[1::2], lanes), strict=True)
         order = [lane // 2 + lane % 2 * lanes for lane in range(2 * lanes)]
         halves = order[:lanes], order[lanes:]
         return [builder.shuffle_vector(even, odd, _indices(half)) for even, odd in pairs for half in halves]
@@ -313,9 +307,7 @@ def _indices(values):
 
 def _splat(builder, value, lanes):
     undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
-    return builder.shuffle_vector(
-        builder.insert_element(undefined, value, _I32(0)), undefined, _indices([0] * lanes)
-    )
+    return builder.shuffle_vector(builder.insert_element(undefined, value, _I32(0)), undefined, _indices([0] * lanes))
 
 
 def _bytes(kind):

@@ -35,13 +35,7 @@ def _launch(
 
 def _cut(axis: Axis) -> tuple[int, int]:
     """What to cut from the high end, and what to add to it, to arrive at the planned output size."""
-    surplus = (
-        (axis.size - 1) * axis.stride
-        + axis.dilation * (axis.kernel - 1)
-        + 1
-        - axis.pad_low
-        - axis.output_size
-    )
+    surplus = (axis.size - 1) * axis.stride + axis.dilation * (axis.kernel - 1) + 1 - axis.pad_low - axis.output_size
     return max(surplus, 0), max(-surplus, 0)
 
 
