@@ -3,7 +3,8 @@
 ``pack_gather(plan, weight, bias)`` prepares the weights once for all input sizes, and ``launch_gather(plan,
 x, weight, bias, out, packed)`` fills `out` with what it returned; the same for scatter. The arrays are
 contiguous, share ``plan.dtype`` and do not overlap `out`; the shapes are those of the plan (x and out without
-the batch axis where ``plan.unbatched``); the batch may be empty. ``prefer(plan)`` names the backend's cheaper formulation.
+the batch axis where ``plan.unbatched``); the batch may be empty. ``prefer(plan)`` names the backend's cheaper
+formulation.
 
 Gather against scatter
 ----------------------
