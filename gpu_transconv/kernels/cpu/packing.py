@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit, prange
 
 from .halves import widen
@@ -44,28 +45,28 @@ def pack_weight(weight, packed, g, lay, threads):
 @njit(nogil=True, error_model="numpy")
 def _pack_chunk(weight, packed, g, lay, group, chunk):
     wrong = 0
-    co0, count = chunk[2], chunk[3]
     for s in range(chunk[4], chunk[5]):
         _, rows, _, taps, first, source = lay.sets[s]
-        phases = rows // count
         for t in range(tile_count(rows, lay.lane)):
             low, high = tile_range(rows, lay.lane, t)
-            width = high - low
+            width, present = high - low, min(high, rows) - low
+            # Where the weights of one input channel come from, in the order in which they are packed.
+            places = np.empty(taps * present, np.int64)
+            for tap in range(taps):
+                for row in range(present):
+                    phase, co = (low + row) // chunk[3], chunk[2] + (low + row) % chunk[3]
+                    places[tap * present + row] = co * g.volume + lay.sources[source + tap * (rows // chunk[3]) + phase]
             start = (group * lay.weights + first + low * taps) * g.cin
-            for row in range(low, high):
-                target = start + row - low
-                if row >= rows:
-                    for i in range(taps * g.cin):
-                        packed[target + i * width] = 0
-                    continue
-                co = co0 + row % count
+            for ci in range(g.cin):
+                base = (group * g.cin + ci) * g.cout * g.volume
                 for tap in range(taps):
-                    k = lay.sources[source + tap * phases + row // count]
-                    base = (group * g.cin * g.cout + co) * g.volume + k
-                    for ci in range(g.cin):
-                        value = widen(weight[base + ci * g.cout * g.volume], g.half)
-                        packed[target + (tap * g.cin + ci) * width] = value
+                    target = start + (tap * g.cin + ci) * width
+                    for row in range(present):
+                        value = widen(weight[np.uintp(base + places[tap * present + row])], g.half)
+                        packed[np.uintp(target + row)] = value
                         wrong += value - value != 0
+                    for row in range(present, width):
+                        packed[target + row] = 0
     return wrong
 
 
