@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -33,20 +34,23 @@ class Implementation:
     @property
     def launch(self) -> Callable[..., None]:
         """Function that fills `out`: launch(plan, x, weight, bias, out, packed)."""
-        found: Callable[..., None] = getattr(import_module(self.module, __package__), f"launch_{self.formulation}")
-        return found
+        return _function(self.module, f"launch_{self.formulation}")
 
     @property
     def pack(self) -> Callable[[Plan, Array, Array | None], Any]:
         """Function that prepares the weights for `launch` and any input size: pack(plan, weight, bias)."""
-        found: Callable[..., Any] = getattr(import_module(self.module, __package__), f"pack_{self.formulation}")
-        return found
+        return _function(self.module, f"pack_{self.formulation}")
 
     @property
     def prefer(self) -> Callable[[Plan], str]:
         """Function that names the backend's cheaper formulation for a plan."""
-        found: Callable[[Plan], str] = import_module(self.module, __package__).prefer
-        return found
+        return _function(self.module, "prefer")
+
+
+@lru_cache(maxsize=64)
+def _function(module: str, name: str) -> Callable[..., Any]:
+    found: Callable[..., Any] = getattr(import_module(module, __package__), name)
+    return found
 
 
 class Choice(NamedTuple):

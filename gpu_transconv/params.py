@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from numbers import Real
 from typing import Any
 
@@ -43,7 +44,13 @@ class Params:
         return len(self.stride)
 
 
-def make_params(
+def make_params(ndim: int, **arguments: Any) -> Params:
+    """Check and normalise the geometry arguments of an operator with `ndim` spatial axes."""
+    plain = all(type(v) in _PLAIN or (type(v) is tuple and all(type(i) is int for i in v)) for v in arguments.values())
+    return (_cached_params if plain else _make_params)(ndim, **arguments)
+
+
+def _make_params(
     ndim: int,
     *,
     stride: Any = 1,
@@ -55,7 +62,6 @@ def make_params(
     data_format: Any = "channels_first",
     activation: Any = None,
 ) -> Params:
-    """Check and normalise the geometry arguments of an operator with `ndim` spatial axes."""
     if output_size is not None:
         output_size = _as_ints("output_size", output_size, ndim, least=1)
     if not isinstance(data_format, str) or data_format not in DATA_FORMATS:
@@ -76,6 +82,11 @@ def make_params(
     )
     _check_output_padding(params)
     return params
+
+
+_PLAIN = (int, str, type(None))
+# Typed, so that True is not taken for 1.
+_cached_params = lru_cache(maxsize=1024, typed=True)(_make_params)
 
 
 def check_shapes(params: Params, x: Shape, weight: Shape, bias: Shape | None) -> None:

@@ -15,7 +15,7 @@ stride or where stride and dilation share a factor, holds the bias alone.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 
 from .params import Params, Shape
@@ -147,6 +147,13 @@ class Plan:
         """Useful operations: two per input element, tap and output channel of its group."""
         per_input = 2 * (self.out_channels // self.groups) * math.prod(self.kernel)
         return per_input * self.batch * self.in_channels * math.prod(self.in_spatial)
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, field.name) for field in fields(self)))
+
+    def __hash__(self) -> int:  # a plan is the key of every cache of the kernels
+        return self._hash
 
     @property
     def single(self) -> tuple[bool, ...]:

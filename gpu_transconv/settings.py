@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 BACKENDS = ("cpu", "numba-cuda", "cupy", "reference")
 FORMULATIONS = ("gather", "scatter")
 PRECISIONS = ("highest", "tf32")
 
+_VARIABLES = ("GPU_TRANSCONV_BACKEND", "GPU_TRANSCONV_FORMULATION", "GPU_TRANSCONV_DETERMINISTIC")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -55,20 +57,15 @@ def _check(settings: Settings, prefix: str = "") -> Settings:
     return settings
 
 
-def _from_environment() -> Settings:
-    def read(name: str) -> str:
-        return os.environ.get(f"GPU_TRANSCONV_{name}", "").strip().lower()
-
-    settings = Settings(backend=read("BACKEND") or AUTO, formulation=read("FORMULATION") or AUTO)
-    for name, value, valid in (
-        ("GPU_TRANSCONV_BACKEND", settings.backend, ("auto", *BACKENDS)),
-        ("GPU_TRANSCONV_FORMULATION", settings.formulation, ("auto", *FORMULATIONS)),
-    ):
-        _check_choice(name, value, valid)
-    word = read("DETERMINISTIC")
-    if word and word not in _TRUE + _FALSE:
-        raise ValueError(f"GPU_TRANSCONV_DETERMINISTIC must be one of {', '.join(_TRUE + _FALSE)}, got {word!r}")
-    return replace(settings, deterministic=word in _TRUE) if word else settings
+def _from_environment(*words: str | None) -> Settings:
+    """Read the values of `_VARIABLES`."""
+    backend, formulation, deterministic = ((word or "").strip().lower() for word in words)
+    settings = Settings(backend=backend or AUTO, formulation=formulation or AUTO)
+    _check_choice(_VARIABLES[0], settings.backend, ("auto", *BACKENDS))
+    _check_choice(_VARIABLES[1], settings.formulation, ("auto", *FORMULATIONS))
+    if deterministic and deterministic not in _TRUE + _FALSE:
+        raise ValueError(f"{_VARIABLES[2]} must be one of {', '.join(_TRUE + _FALSE)}, got {deterministic!r}")
+    return replace(settings, deterministic=deterministic in _TRUE) if deterministic else settings
 
 
 def resolve(
@@ -84,7 +81,24 @@ def resolve(
     ValueError
         If a name is not one of the valid ones; the message lists them.
     """
-    base = _active.get() or _from_environment()
+    environment = tuple(map(os.environ.get, _VARIABLES))
+    arguments = _active.get(), environment, backend, formulation, deterministic, precision
+    try:
+        return _merge(*arguments)
+    except TypeError:  # an argument that cannot be a key; the check names it
+        return _merge.__wrapped__(*arguments)
+
+
+@lru_cache(maxsize=256, typed=True)  # typed: a caller's "auto" is not the default "auto"
+def _merge(
+    active: Settings | None,
+    environment: tuple[str | None, ...],
+    backend: str,
+    formulation: str,
+    deterministic: bool | None,
+    precision: str,
+) -> Settings:
+    base = active or _from_environment(*environment)
     return _check(
         Settings(
             base.backend if isinstance(backend, Default) else backend,

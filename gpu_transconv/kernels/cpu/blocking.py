@@ -18,6 +18,8 @@ from .store import LINE
 _PANEL_BYTES = 512 * 1024
 #: Products added before a partial sum is put down: bounds both the panel and the error of a long float32 sum.
 _DEPTH = 2048
+#: So few blocks are worth a run of their own.
+_FEW = 128
 #: Blocks of a run at most.
 _PIXELS = 256
 #: Tasks per thread, so that a slow one does not leave the other threads idle.
@@ -51,16 +53,19 @@ def make_blocking(plan: Plan, layout: Layout, threads: int) -> Blocking:
     """Cut the problem for `threads` threads; the order of every sum does not depend on their number."""
     cin, slots = plan.in_channels // plan.groups, len(layout.slots)
     itemsize = 8 if plan.accumulate == "float64" else 4
-    depth = cin if slots * cin <= _DEPTH else max(1, _DEPTH // slots)
-    bases = np.append(layout.chunks[:, 6], layout.row_channels.size)
-    rows = layout.row_channels.size if depth < cin else int(np.diff(bases).max())
     blocks = [axis.blocks for axis in kernel_axes(plan)]
     total = plan.batch * math.prod(blocks)
-
+    # With few blocks, a shallower panel of all of them, so that the weights are read once.
+    limit = _DEPTH if total > _FEW else min(_DEPTH, _PANEL_BYTES // (itemsize * total))
+    depth = _even(cin, max(1, limit // slots))
+    bases = np.append(layout.chunks[:, 6], layout.row_channels.size)
+    rows = layout.row_channels.size if depth < cin else int(np.diff(bases).max())
     lane = VECTOR_BYTES // itemsize
     room = min(_PANEL_BYTES // (slots * depth), _WORK_BYTES // (rows + slots * depth)) // itemsize
     tasks = math.ceil(_TASKS * threads / plan.groups)
-    runs = max(math.ceil(total / max(2 * lane, min(room, _PIXELS))), math.ceil(tasks / len(layout.chunks)))
+    runs = max(
+        math.ceil(total / max(2 * lane, min(room, _PIXELS))), math.ceil(threads / (plan.groups * len(layout.chunks)))
+    )
     pixels = max(2 * lane, math.ceil(math.ceil(total / runs) / lane) * lane)
     runs = math.ceil(total / pixels)
     splits = min(len(layout.chunks), math.ceil(tasks / runs))
