@@ -10,12 +10,10 @@ from __future__ import annotations
 from numba import njit, prange
 
 from .activation import activate
-from .microkernel import ADD, PER_ROW, tile, tile_shapes
-from .packing import VECTOR_BYTES, tile_count, tile_range
+from .microkernel import ADD, PER_ROW, tile
+from .packing import VECTOR_BYTES, tile_count, tile_range, tile_vectors
 from .store import interleave
 from .vectors import address, copy_row, fence
-
-_ROWS_OF_4, _ROWS_OF_8 = tile_shapes().get(4, 0), tile_shapes().get(8, 0)
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
@@ -87,11 +85,7 @@ def _multiply(sums, base, panel, weight, bias, g, lay, b, group, s, row_base, k0
             source = d * (b.box_h + b.span_h) * b.pitch
             v = 0
             while v < vectors:
-                step = min(2, vectors - v)
-                if m <= _ROWS_OF_4 and vectors - v >= 4:
-                    step = 4
-                if m <= _ROWS_OF_8 and vectors - v >= 8:
-                    step = 8
+                step = tile_vectors(m, vectors - v)
                 tile(
                     b.tile,
                     address(sums, target + v * lane), address(b.iota, 0), b.plane,

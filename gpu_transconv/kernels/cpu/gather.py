@@ -11,12 +11,10 @@ from __future__ import annotations
 
 from numba import njit, prange
 
-from .microkernel import ADD, PER_COLUMN, PER_ROW, tile, tile_shapes
-from .packing import TILE_ROWS, VECTOR_BYTES, pack_input, tile_count, tile_range
+from .microkernel import ADD, PER_COLUMN, PER_ROW, tile
+from .packing import TILE_ROWS, VECTOR_BYTES, pack_input, tile_count, tile_range, tile_vectors
 from .store import store_chunk
 from .vectors import address, fence
-
-_ROWS_OF_4, _ROWS_OF_8 = tile_shapes().get(4, 0), tile_shapes().get(8, 0)
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
@@ -68,13 +66,7 @@ def _multiply_first(c, panel, weight, bias, g, lay, b, group, s, start, k0, dept
         a = address(weight, (group * lay.weights + first + low * taps) * g.cin + k0 * m)
         v = 0
         while v < vectors:
-            step = min(2, vectors - v)
-            if m <= _ROWS_OF_4 and vectors - v >= 4:
-                step = 4
-            if m <= _ROWS_OF_8 and vectors - v >= 8:
-                step = 8
-            if step == 3:
-                step = 2
+            step = tile_vectors(m, vectors - v)
             tile(
                 b.tile,
                 address(c, (row0 + low) * b.pixels + v * lane), address(b.iota, 0), b.pixels,

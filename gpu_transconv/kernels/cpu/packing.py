@@ -12,6 +12,7 @@ from .vectors import address, copy_row
 VECTOR_BYTES = registers()[0]
 #: Most rows of a tile that is two vectors wide, the common shape.
 TILE_ROWS = tile_shapes()[2]
+_ROWS_OF_4, _ROWS_OF_8 = tile_shapes().get(4, 0), tile_shapes().get(8, 0)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -29,6 +30,16 @@ def tile_range(rows, lane, t):
         return t * rows // tiles, (t + 1) * rows // tiles
     padded = (rows + lane - 1) // lane * lane
     return t * 2 * lane, min((t + 1) * 2 * lane, padded)
+
+
+@njit(nogil=True, error_model="numpy")
+def tile_vectors(rows, left):
+    """Vectors of columns of the next tile, of `left` still to do: as many as the registers take."""
+    if rows <= _ROWS_OF_8 and left >= 8:
+        return 8
+    if rows <= _ROWS_OF_4 and left >= 4:
+        return 4
+    return min(2, left)
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")

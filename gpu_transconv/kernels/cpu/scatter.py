@@ -14,12 +14,10 @@ from numba import njit, prange
 
 from .activation import activate
 from .halves import narrow, widen
-from .microkernel import ADD, tile, tile_shapes
-from .packing import VECTOR_BYTES, tile_count, tile_range
+from .microkernel import ADD, tile
+from .packing import VECTOR_BYTES, tile_count, tile_range, tile_vectors
 from .store import interleave
 from .vectors import address, copy_row, fence
-
-_ROWS_OF_4, _ROWS_OF_8 = tile_shapes().get(4, 0), tile_shapes().get(8, 0)
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
@@ -82,11 +80,7 @@ def _stamp(sums, target, panel, source, lanes, weight, g, lay, b, group, s, coun
         a = address(weight, (group * lay.weights + first + low) * g.cin + k0 * m)
         v = 0
         while v < vectors:
-            step = min(2, vectors - v)
-            if m <= _ROWS_OF_4 and vectors - v >= 4:
-                step = 4
-            if m <= _ROWS_OF_8 and vectors - v >= 8:
-                step = 8
+            step = tile_vectors(m, vectors - v)
             tile(
                 b.tile,
                 address(sums, target + v * lane), address(offsets, low), 1,
