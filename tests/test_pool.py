@@ -141,7 +141,7 @@ def test_results_that_the_garbage_collector_frees_in_any_thread():
     pool = Pool(6 * SMALLEST)
 
     def work(number):
-        for turn in range(60):
+        for turn in range(20):
             mine = take(pool, SMALLEST)
             mine[:] = number * 1000 + turn
             ring = [mine[::4096], memoryview(mine)]
