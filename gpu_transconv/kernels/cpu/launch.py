@@ -53,33 +53,9 @@ def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: 
     if packed is None:
         _launch_plain(plain_gather, plan, x, weight, bias, out, _PIECES * threads)
     elif plan.batch and _is_direct(plan):
-        boxes = _direct(plan, threads)
-        work = _workspace((threads, boxes.work), packed.weight.dtype)
-        with parallel_region():
-            gather_boxes(
-                _stored(x),
-                packed.weight,
-                packed.bias,
-                _stored(out),
-                make_geometry(plan),
-                packed.layout,
-                boxes,
-                work,
-            )
+        _launch_tiled(gather_boxes, plan, packed, x, out, _direct(plan, threads))
     elif plan.batch:
-        blocking = _blocking(plan, threads)
-        work = _workspace((threads, blocking.work), packed.weight.dtype)
-        with parallel_region():
-            gather(
-                _stored(x),
-                packed.weight,
-                packed.bias,
-                _stored(out),
-                make_geometry(plan),
-                packed.layout,
-                blocking,
-                work,
-            )
+        _launch_tiled(gather, plan, packed, x, out, _blocking(plan, threads))
 
 
 def pack_scatter(plan: Plan, weight: Array, bias: Array | None) -> Packed | None:
@@ -96,21 +72,15 @@ def launch_scatter(plan: Plan, x: Array, weight: Array, bias: Array | None, out:
         pieces = -(-_PIECES * threads // (plan.batch * plan.out_channels))
         _launch_plain(plain_scatter, plan, x, weight, bias, out, max(1, min(pieces, max(plan.out_spatial) // 64)))
     elif packed is not None and plan.batch:
-        boxes = _boxes(plan, threads)
-        work = _workspace((threads, boxes.work), packed.weight.dtype)
-        stamps = _stamps(plan)[1]
-        with parallel_region():
-            scatter(
-                _stored(x),
-                packed.weight,
-                packed.bias,
-                _stored(out),
-                make_geometry(plan),
-                packed.layout,
-                stamps,
-                boxes,
-                work,
-            )
+        _launch_tiled(scatter, plan, packed, x, out, _boxes(plan, threads), _stamps(plan)[1])
+
+
+def _launch_tiled(kernel: Any, plan: Plan, packed: Packed, x: Array, out: Array, cut: Any, *tables: Any) -> None:
+    """Enter a tiled kernel; `cut` says how it cuts the problem, and how much scratch memory each thread needs."""
+    work = _workspace((cut.threads, cut.work), packed.weight.dtype)
+    tables = (make_geometry(plan), packed.layout, *tables, cut)
+    with parallel_region():
+        kernel(_stored(x), packed.weight, packed.bias, _stored(out), *tables, work)
 
 
 def _has_tiles(plan: Plan) -> bool:

@@ -12,6 +12,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .halves import CODES
 from .microkernel import registers
 
 _I1, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
@@ -19,7 +20,7 @@ _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
 _KIND = {types.float32: _FLOAT, types.float64: _DOUBLE, types.uint16: _I16}
 #: Strides that have a function of their own.
 _SHUFFLED = (1, 2, 3, 4, 5, 6, 7, 8, 10)
-FLOAT16, BFLOAT16 = 1, 2
+FLOAT16, BFLOAT16 = CODES["float16"], CODES["bfloat16"]
 
 
 @intrinsic
