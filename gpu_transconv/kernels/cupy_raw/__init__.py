@@ -1,0 +1,1 @@
+"""CuPy RawKernels in CUDA C++, compiled by NVRTC when first needed."""
