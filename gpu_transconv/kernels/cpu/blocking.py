@@ -9,10 +9,11 @@ import numpy as np
 
 from ...plan import Plan
 from .geometry import kernel_axes
-from .layout import Layout, Stamps, Table
+from .layout import CUT, Layout, Stamps
 from .microkernel import tile_function
 from .packing import VECTOR_BYTES
 from .store import LINE
+from .tables import Table, words
 
 #: A panel of input should stay in the second-level cache, next to the sums and a tile of weights.
 _PANEL_BYTES = 512 * 1024
@@ -54,7 +55,7 @@ def make_blocking(plan: Plan, layout: Layout, threads: int) -> Blocking:
     cin, slots = plan.in_channels // plan.groups, len(layout.slots)
     itemsize = 8 if plan.accumulate == "float64" else 4
     blocks = [axis.blocks for axis in kernel_axes(plan)]
-    total = plan.batch * math.prod(blocks)
+    total = max(plan.batch, 1) * math.prod(blocks)  # weights may be packed for an empty batch
     # With few blocks, a shallower panel of all of them, so that the weights are read once.
     limit = _DEPTH if total > _FEW else min(_DEPTH, _PANEL_BYTES // (itemsize * total))
     depth = _even(cin, max(1, limit // slots))
@@ -113,6 +114,10 @@ class Boxes(NamedTuple):
     last_rows: Table  # the same for chunks with one channel less
     iota: Table
     tile: int
+
+
+#: Where the stamps begin in the table of the scatter kernel, after its boxes.
+STAMPS = CUT + words(Boxes)
 
 
 def make_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) -> Boxes:

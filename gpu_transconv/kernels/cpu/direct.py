@@ -10,22 +10,33 @@ from __future__ import annotations
 from numba import njit, prange
 
 from .activation import activate
+from .blocking import Direct
+from .geometry import Geometry
+from .layout import CUT, LAYOUT, Layout
 from .microkernel import ADD, PER_ROW, tile
 from .packing import VECTOR_BYTES, tile_count, tile_range, tile_vectors
 from .store import interleave
+from .tables import unpack
 from .vectors import address, copy_row, fence
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def gather_boxes(x, weight, bias, out, g, lay, b, work):
+def gather_boxes(x, weight, bias, out, table, work):
     """Fill the flat `out`, channels first; a task is a box of one image and group."""
+    for thread in prange(work.shape[0]):
+        gather_boxes_part(x, weight, bias, out, table, work, thread)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def gather_boxes_part(x, weight, bias, out, table, work, thread):
+    """What one thread does of it."""
+    g, lay, b = unpack(Geometry, table, 0), unpack(Layout, table, LAYOUT), unpack(Direct, table, CUT)
     boxes = b.boxes_d * b.boxes_h * b.boxes_w
     tasks = g.batch * g.groups * boxes
-    for thread in prange(b.threads):
-        for task in range(thread * tasks // b.threads, (thread + 1) * tasks // b.threads):
-            box, rest = task % boxes, task // boxes
-            _gather_box(x, weight, bias, out, g, lay, b, work[thread], box, rest % g.groups, rest // g.groups)
-        fence()
+    for task in range(thread * tasks // b.threads, (thread + 1) * tasks // b.threads):
+        box, rest = task % boxes, task // boxes
+        _gather_box(x, weight, bias, out, g, lay, b, work[thread], box, rest % g.groups, rest // g.groups)
+    fence()
 
 
 @njit(nogil=True, error_model="numpy")

@@ -11,21 +11,32 @@ from __future__ import annotations
 
 from numba import njit, prange
 
+from .blocking import Blocking
+from .geometry import Geometry
+from .layout import CUT, LAYOUT, Layout
 from .microkernel import ADD, PER_COLUMN, PER_ROW, tile
 from .packing import TILE_ROWS, VECTOR_BYTES, pack_input, tile_count, tile_range, tile_vectors
 from .store import store_chunk
+from .tables import unpack
 from .vectors import address, fence
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def gather(x, weight, bias, out, g, lay, b, work):
+def gather(x, weight, bias, out, table, work):
     """Fill the flat `out`; a task is a run of blocks of one group, times a part of the chunks."""
+    for thread in prange(work.shape[0]):
+        gather_part(x, weight, bias, out, table, work, thread)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def gather_part(x, weight, bias, out, table, work, thread):
+    """What one thread does of it."""
+    g, lay, b = unpack(Geometry, table, 0), unpack(Layout, table, LAYOUT), unpack(Blocking, table, CUT)
     tasks = b.runs * g.groups * b.splits
-    for thread in prange(b.threads):
-        for task in range(thread * tasks // b.threads, (thread + 1) * tasks // b.threads):
-            run, rest = task % b.runs, task // b.runs
-            _gather_run(x, weight, bias, out, g, lay, b, work[thread], run, rest % b.splits, rest // b.splits)
-        fence()
+    for task in range(thread * tasks // b.threads, (thread + 1) * tasks // b.threads):
+        run, rest = task % b.runs, task // b.runs
+        _gather_run(x, weight, bias, out, g, lay, b, work[thread], run, rest % b.splits, rest // b.splits)
+    fence()
 
 
 @njit(nogil=True, error_model="numpy")

@@ -8,14 +8,11 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...plan import Axis, Plan
 from .activation import CODES
 from .halves import CODES as HALVES
-
-Table = NDArray[np.int64]
-
+from .tables import Table
 
 #: Results above this many bytes are written past the caches, which saves reading the lines first.
 _STREAMED = 16 << 20
@@ -54,7 +51,7 @@ class Geometry(NamedTuple):
     y_batch: int
     y_channel: int
     y_pixel: int
-    last: bool  # channels are the last axis
+    last: int  # channels are the last axis
     activation: int
     slope: float
     half: int  # see halves.CODES
@@ -107,7 +104,7 @@ def make_geometry(plan: Plan) -> Geometry:
     return Geometry(
         **per_axis,
         batch=plan.batch, cin=cin // plan.groups, cout=cout // plan.groups, groups=plan.groups,
-        volume=math.prod(plan.kernel), last=last,
+        volume=math.prod(plan.kernel), last=int(last),
         x_batch=cin * inputs, x_channel=1 if last else inputs, x_pixel=cin if last else 1,
         y_batch=cout * outputs, y_channel=1 if last else outputs, y_pixel=cout if last else 1,
         activation=CODES[plan.activation], slope=plan.slope, half=HALVES.get(plan.dtype, 0),

@@ -1,4 +1,4 @@
-"""Launch the CPU kernels: flat views, tables, workspace, one parallel region."""
+"""Launch the CPU kernels: flat views, one table, workspace, one parallel region."""
 
 from __future__ import annotations
 
@@ -12,97 +12,140 @@ import numpy as np
 
 from ...arrays import Array
 from ...plan import Plan
-from .blocking import Blocking, Boxes, Direct, make_blocking, make_boxes, make_direct
+from .blocking import make_blocking, make_boxes, make_direct
 from .cost import predict
-from .direct import gather_boxes
-from .gather import gather
+from .direct import gather_boxes, gather_boxes_part
+from .gather import gather, gather_part
 from .geometry import MOST_PHASES, kernel_axes, make_geometry
 from .layout import Layout, Stamps, make_layout, make_stamps
-from .packing import VECTOR_BYTES, pack_weight
+from .packing import VECTOR_BYTES, pack_weight, pack_weight_part
 from .plain import plain_gather, plain_scatter
-from .scatter import scatter
-from .threads import parallel_region
+from .scatter import scatter, scatter_part
+from .tables import Table, flatten
+from .threads import choose_layer, parallel_region
 
 #: Pieces of work per thread, so that a slow piece does not leave the other threads idle.
 _PIECES = 4
+#: Multiplications and bytes below which waking a second thread takes longer than it saves.
+_SMALL = 1 << 19
+#: Shapes of scratch memory remembered by a thread.
+_MOST_VIEWS = 256
 _TILED = ("float16", "bfloat16", "float32", "float64")
 _local = threading.local()
+# Before anything is compiled: with TBB comes the runtime library that converts half types on CPUs without F16C.
+choose_layer()
 
 
 class Packed(NamedTuple):
     """Weights and bias in the order of the tiles."""
 
-    layout: Layout
     weight: Array
     bias: Array
 
 
+class Job(NamedTuple):
+    """A tiled kernel with all that it needs besides the arrays."""
+
+    kernel: Any  # for several threads
+    part: Any  # the same for one
+    layout: Layout
+    table: Table
+    work: tuple[int, int]  # threads, elements of scratch memory for each
+
+
 def pack_gather(plan: Plan, weight: Array, bias: Array | None) -> Packed | None:
     """Pack weights for any input size, or None where the plain kernel is the right one."""
-    layout = _gather_layout(plan) if _has_tiles(plan) else None
-    packed = None if layout is None else _pack(plan, layout, weight)
-    if layout is None or packed is None:
+    if not _has_tiles(plan):
         return None
-    rows = _values(plan, bias).reshape(plan.groups, -1)[:, layout.row_channels]
-    return Packed(layout, packed, np.append(rows, np.zeros(VECTOR_BYTES, rows.dtype)))
+    job = _gather_job(plan, _threads(plan))
+    packed = _pack(plan, job, weight)
+    if packed is None:
+        return None
+    rows = _values(plan, bias).reshape(plan.groups, -1)[:, job.layout.row_channels]
+    return Packed(packed, np.append(rows, np.zeros(VECTOR_BYTES, rows.dtype)))
 
 
 def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed | None) -> None:
     """Fill `out` by the gather formulation; the contract is in `gpu_transconv.kernels`."""
-    threads = numba.get_num_threads()
     if packed is None:
-        _launch_plain(plain_gather, plan, x, weight, bias, out, _PIECES * threads)
-    elif plan.batch and _is_direct(plan):
-        _launch_tiled(gather_boxes, plan, packed, x, out, _direct(plan, threads))
+        _run_plain(plain_gather, plan, x, weight, bias, out, _PIECES * numba.get_num_threads())
     elif plan.batch:
-        _launch_tiled(gather, plan, packed, x, out, _blocking(plan, threads))
+        _run(_gather_job(plan, _threads(plan)), packed, x, out)
 
 
 def pack_scatter(plan: Plan, weight: Array, bias: Array | None) -> Packed | None:
     """Pack weights for any input size, or None where the plain kernel is the right one."""
-    layout = _stamps(plan)[0] if _has_tiles(plan) else None
-    packed = None if layout is None else _pack(plan, layout, weight)
-    return None if layout is None or packed is None else Packed(layout, packed, _values(plan, bias))
+    packed = _pack(plan, _scatter_job(plan, _threads(plan)), weight) if _has_tiles(plan) else None
+    return None if packed is None else Packed(packed, _values(plan, bias))
 
 
 def launch_scatter(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed | None) -> None:
     """Fill `out` by the scatter formulation; the contract is in `gpu_transconv.kernels`."""
-    threads = numba.get_num_threads()
     if packed is None and plan.batch:
-        pieces = -(-_PIECES * threads // (plan.batch * plan.out_channels))
-        _launch_plain(plain_scatter, plan, x, weight, bias, out, max(1, min(pieces, max(plan.out_spatial) // 64)))
+        images = plan.batch * plan.out_channels
+        pieces = max(1, min(-(-_PIECES * numba.get_num_threads() // images), max(plan.out_spatial) // 64))
+        _run_plain(plain_scatter, plan, x, weight, bias, out, images * pieces, pieces)
     elif packed is not None and plan.batch:
-        _launch_tiled(scatter, plan, packed, x, out, _boxes(plan, threads), _stamps(plan)[1])
+        _run(_scatter_job(plan, _threads(plan)), packed, x, out)
 
 
-def _launch_tiled(kernel: Any, plan: Plan, packed: Packed, x: Array, out: Array, cut: Any, *tables: Any) -> None:
-    """Enter a tiled kernel; `cut` says how it cuts the problem, and how much scratch memory each thread needs."""
-    work = _workspace((cut.threads, cut.work), packed.weight.dtype)
-    tables = (make_geometry(plan), packed.layout, *tables, cut)
+def prefer(plan: Plan) -> str:
+    """Return the formulation that should cost less."""
+    costs = predict(plan) if _has_tiles(plan) else {"gather": 0.0}
+    return "scatter" if min(costs, key=lambda kernel: costs[kernel]) == "scatter" else "gather"
+
+
+@lru_cache(maxsize=512)
+def _gather_job(plan: Plan, threads: int) -> Job:
+    layout, costs = _gather_layout(plan), predict(plan)
+    if costs.get("direct", math.inf) < costs["gather"]:
+        return _job(gather_boxes, gather_boxes_part, plan, layout, make_direct(plan, layout, threads))
+    return _job(gather, gather_part, plan, layout, make_blocking(plan, layout, threads))
+
+
+@lru_cache(maxsize=512)
+def _scatter_job(plan: Plan, threads: int) -> Job:
+    layout, stamps = _stamps(plan)
+    return _job(scatter, scatter_part, plan, layout, make_boxes(plan, layout, stamps, threads), stamps)
+
+
+def _job(kernel: Any, part: Any, plan: Plan, layout: Layout, cut: Any, *rest: Any) -> Job:
+    return Job(kernel, part, layout, flatten(make_geometry(plan), layout, cut, *rest), (cut.threads, cut.work))
+
+
+def _run(job: Job, packed: Packed, x: Array, out: Array) -> None:
+    work = _workspace(job.work, packed.weight.dtype)
+    if job.work[0] == 1:
+        job.part(_stored(x), packed.weight, packed.bias, _stored(out), job.table, work, 0)
+        return
     with parallel_region():
-        kernel(_stored(x), packed.weight, packed.bias, _stored(out), *tables, work)
+        job.kernel(_stored(x), packed.weight, packed.bias, _stored(out), job.table, work)
 
 
+def _threads(plan: Plan) -> int:
+    return 1 if plan.flops // 2 + plan.bytes < _SMALL else numba.get_num_threads()
+
+
+@lru_cache(maxsize=1024)
 def _has_tiles(plan: Plan) -> bool:
     return plan.dtype in _TILED and math.prod(axis.stride for axis in kernel_axes(plan)) <= MOST_PHASES
 
 
-def _pack(plan: Plan, layout: Layout, weight: Array) -> Array | None:
-    """Weights in the order of `layout`, or None if some are not finite: times a zero they make NaN."""
-    geometry = make_geometry(plan)
-    packed = np.empty(plan.groups * layout.weights * geometry.cin, plan.accumulate)
+def _pack(plan: Plan, job: Job, weight: Array) -> Array | None:
+    """Weights in the order of the job's layout, or None if some are not finite: times a zero they make NaN."""
+    packed = np.empty(job.layout.weights * plan.in_channels, plan.accumulate)
+    threads = 1 if weight.nbytes < _SMALL else numba.get_num_threads()
+    if threads == 1:
+        return packed if pack_weight_part(_stored(weight), packed, job.table, 1, 0) == 0 else None
     with parallel_region():
-        finite = pack_weight(_stored(weight), packed, geometry, layout, numba.get_num_threads())
-    return packed if finite else None
+        return packed if pack_weight(_stored(weight), packed, job.table, threads) else None
 
 
 def _values(plan: Plan, bias: Array | None) -> Array:
     return np.zeros(plan.out_channels, plan.accumulate) if bias is None else bias.astype(plan.accumulate)
 
 
-def _launch_plain(
-    kernel: Any, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, pieces: int
-) -> None:
+def _run_plain(kernel: Any, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, *pieces: int) -> None:
     if plan.batch == 0:
         return
     sums = out if plan.dtype == plan.accumulate else np.empty(out.shape, plan.accumulate)
@@ -110,7 +153,7 @@ def _launch_plain(
         bias = np.zeros(plan.out_channels, x.dtype)
     x, weight, bias = (array.astype(plan.accumulate, copy=False) for array in (x, weight, bias))
     with parallel_region():
-        kernel(_stored(x), _stored(weight), _stored(bias), sums.reshape(-1), make_geometry(plan), pieces)
+        kernel(_stored(x), _stored(weight), _stored(bias), sums.reshape(-1), flatten(make_geometry(plan)), *pieces)
     if sums is not out:
         with np.errstate(over="ignore"):  # a sum beyond the half type's range is infinite, as in the definition
             out[...] = sums
@@ -131,46 +174,27 @@ def _stored(array: Array) -> Array:
     return flat if flat.flags.writeable else np.asarray(_Writeable(flat))
 
 
+@lru_cache(maxsize=256)
 def _gather_layout(plan: Plan) -> Layout:
     lane = VECTOR_BYTES // np.dtype(plan.accumulate).itemsize if plan.channels_last else 1
     return make_layout(kernel_axes(plan), plan.out_channels // plan.groups, lane)
 
 
 @lru_cache(maxsize=256)
-def _blocking(plan: Plan, threads: int) -> Blocking:
-    return make_blocking(plan, _gather_layout(plan), threads)
-
-
-def prefer(plan: Plan) -> str:
-    """Return the formulation that should cost less."""
-    costs = predict(plan) if _has_tiles(plan) else {"gather": 0.0}
-    return "scatter" if min(costs, key=lambda kernel: costs[kernel]) == "scatter" else "gather"
-
-
-def _is_direct(plan: Plan) -> bool:
-    costs = predict(plan)
-    return costs.get("direct", math.inf) < costs["gather"]
-
-
-@lru_cache(maxsize=256)
-def _direct(plan: Plan, threads: int) -> Direct:
-    return make_direct(plan, _gather_layout(plan), threads)
-
-
 def _stamps(plan: Plan) -> tuple[Layout, Stamps]:
     return make_stamps(kernel_axes(plan), plan.out_channels // plan.groups)
-
-
-@lru_cache(maxsize=256)
-def _boxes(plan: Plan, threads: int) -> Boxes:
-    return make_boxes(plan, *_stamps(plan), threads)
 
 
 def _workspace(shape: tuple[int, int], dtype: Any) -> Array:
     """Scratch memory of the calling thread, kept between calls."""
     needed = shape[0] * shape[1] * dtype.itemsize
-    if getattr(_local, "bytes", np.empty(0, np.uint8)).size < needed + 64:
-        _local.bytes = np.empty(needed + 64, np.uint8)
-    start = -_local.bytes.ctypes.data % 64
-    found: Array = _local.bytes[start : start + needed].view(dtype).reshape(shape)
+    kept: dict[Any, Array] = _local.__dict__
+    found = kept.get((shape, dtype))
+    if found is None:
+        if len(kept) > _MOST_VIEWS or getattr(_local, "bytes", np.empty(0, np.uint8)).size < needed + 64:
+            kept.clear()
+            _local.bytes = np.empty(needed + 64, np.uint8)
+        start = -_local.bytes.ctypes.data % 64
+        found = _local.bytes[start : start + needed].view(dtype).reshape(shape)
+        kept[shape, dtype] = found
     return found

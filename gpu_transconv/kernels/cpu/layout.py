@@ -14,11 +14,11 @@ from itertools import groupby, product
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...plan import Axis
+from .geometry import Geometry
+from .tables import Rows, Table, words
 
-Table = NDArray[np.int64]
 #: Rows of a chunk at most, unless one channel alone has more phases.
 _CHUNK_ROWS = 256
 #: Planes of sums that scatter keeps at most, unless one channel alone has more phases.
@@ -28,9 +28,9 @@ _PLANES = 128
 class Layout(NamedTuple):
     """The tables of one channel group."""
 
-    chunks: Table  # phase_d, phase_h, first channel, channels, first set, end of sets, first row
-    sets: Table  # first row in chunk, rows, first tap, taps, weights before, first source
-    slots: Table  # shift_d, shift_h, shift_w
+    chunks: Rows  # phase_d, phase_h, first channel, channels, first set, end of sets, first row
+    sets: Rows  # first row in chunk, rows, first tap, taps, weights before, first source
+    slots: Rows  # shift_d, shift_h, shift_w
     tap_slots: Table  # by tap of a set: slot
     sources: Table  # by tap of a set, then phase: index into the flat kernel
     row_channels: Table  # by row: output channel
@@ -59,10 +59,15 @@ def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int) -> Layout:
     return tables.as_layout(list(product(*shifts)), lane)
 
 
+#: Where the parts of a kernel's table begin: the geometry at 0, then the layout, then how the problem is cut.
+LAYOUT = words(Geometry)
+CUT = LAYOUT + words(Layout)
+
+
 class Stamps(NamedTuple):
     """What scatter needs besides a layout, its sets are the outer taps, its rows (tap_w, channel)."""
 
-    sets: Table  # by set: planes before its phases, shift_d, shift_h
+    sets: Rows  # by set: planes before its phases, shift_d, shift_h
     phases: Table  # by tap_w: phase
     shifts: Table  # by tap_w: shift
 

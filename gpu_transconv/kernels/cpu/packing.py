@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from .geometry import Geometry
 from .halves import widen
+from .layout import LAYOUT, Layout
 from .microkernel import registers, tile_shapes
+from .tables import unpack
 from .vectors import address, copy_row
 
 VECTOR_BYTES = registers()[0]
@@ -43,14 +46,23 @@ def tile_vectors(rows, left):
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def pack_weight(weight, packed, g, lay, threads):
+def pack_weight(weight, packed, table, threads):
     """Fill `packed` in the order group, set, tile, tap, input channel, row; return whether all are finite."""
-    chunks = lay.chunks.shape[0]
     wrong = 0
     for thread in prange(threads):
-        for task in range(thread * g.groups * chunks // threads, (thread + 1) * g.groups * chunks // threads):
-            wrong += _pack_chunk(weight, packed, g, lay, task // chunks, lay.chunks[task % chunks])
+        wrong += pack_weight_part(weight, packed, table, threads, thread)
     return wrong == 0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def pack_weight_part(weight, packed, table, threads, thread):
+    """Pack the share of one thread and count what is not finite."""
+    g, lay = unpack(Geometry, table, 0), unpack(Layout, table, LAYOUT)
+    chunks = lay.chunks.shape[0]
+    wrong = 0
+    for task in range(thread * g.groups * chunks // threads, (thread + 1) * g.groups * chunks // threads):
+        wrong += _pack_chunk(weight, packed, g, lay, task // chunks, lay.chunks[task % chunks])
+    return wrong
 
 
 @njit(nogil=True, error_model="numpy")

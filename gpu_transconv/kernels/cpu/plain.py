@@ -16,23 +16,30 @@ import numpy as np
 from numba import njit, prange
 
 from .activation import activate
+from .geometry import Geometry
+from .tables import unpack
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def plain_gather(x, weight, bias, out, g, chunks):
+def plain_gather(x, weight, bias, out, table, chunks):
     """Fill the flat array `out` from flat `x`, `weight` and `bias` (one value per output channel)."""
-    rows = g.batch * g.groups * g.cout * g.out_d * g.out_h
-    blocks = (g.out_w + g.stride_w - 1) // g.stride_w
     for chunk in prange(chunks):
-        sums = np.empty((g.offsets_w.size, blocks), x.dtype)
-        for row in range(chunk * rows // chunks, (chunk + 1) * rows // chunks):
-            o_h, rest = row % g.out_h, row // g.out_h
-            o_d, rest = rest % g.out_d, rest // g.out_d
-            channel, n = rest % (g.groups * g.cout), rest // (g.groups * g.cout)
-            sums[:] = bias[channel]
-            _sum_row(sums, x, weight, g, n, channel, o_d, o_h)
-            start = n * g.y_batch + channel * g.y_channel + (o_d * g.out_h + o_h) * g.out_w * g.y_pixel
-            _store_row(out, start, sums, bias[channel], g)
+        _gather_rows(x, weight, bias, out, table, chunk, chunks)
+
+
+@njit(nogil=True, error_model="numpy")
+def _gather_rows(x, weight, bias, out, table, chunk, chunks):
+    g = unpack(Geometry, table, 0)
+    rows = g.batch * g.groups * g.cout * g.out_d * g.out_h
+    sums = np.empty((g.offsets_w.size, (g.out_w + g.stride_w - 1) // g.stride_w), x.dtype)
+    for row in range(chunk * rows // chunks, (chunk + 1) * rows // chunks):
+        o_h, rest = row % g.out_h, row // g.out_h
+        o_d, rest = rest % g.out_d, rest // g.out_d
+        channel, n = rest % (g.groups * g.cout), rest // (g.groups * g.cout)
+        sums[:] = bias[channel]
+        _sum_row(sums, x, weight, g, n, channel, o_d, o_h)
+        start = n * g.y_batch + channel * g.y_channel + (o_d * g.out_h + o_h) * g.out_w * g.y_pixel
+        _store_row(out, start, sums, bias[channel], g)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -68,18 +75,24 @@ def _store_row(out, start, sums, bias, g):
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def plain_scatter(x, weight, bias, out, g, pieces):
-    """Fill the flat array `out`, each channel in `pieces` tiles along the longest output axis."""
+def plain_scatter(x, weight, bias, out, table, tiles, pieces):
+    """Fill the flat array `out` in `tiles` tiles, each channel in `pieces` along the longest output axis."""
+    for task in prange(tiles):
+        _scatter_tile(x, weight, bias, out, table, task, pieces)
+
+
+@njit(nogil=True, error_model="numpy")
+def _scatter_tile(x, weight, bias, out, table, task, pieces):
+    g = unpack(Geometry, table, 0)
     channels = g.groups * g.cout
     longest = max(g.out_d, g.out_h, g.out_w)
     axis = 2 if g.out_w == longest else 1 if g.out_h == longest else 0
-    for task in prange(g.batch * channels * pieces):
-        piece, rest = task % pieces, task // pieces
-        low, high = piece * longest // pieces, (piece + 1) * longest // pieces
-        d = (low, high) if axis == 0 else (0, g.out_d)
-        h = (low, high) if axis == 1 else (0, g.out_h)
-        w = (low, high) if axis == 2 else (0, g.out_w)
-        _own_tile(x, weight, bias, out, g, rest // channels, rest % channels, d, h, w)
+    piece, rest = task % pieces, task // pieces
+    low, high = piece * longest // pieces, (piece + 1) * longest // pieces
+    d = (low, high) if axis == 0 else (0, g.out_d)
+    h = (low, high) if axis == 1 else (0, g.out_h)
+    w = (low, high) if axis == 2 else (0, g.out_w)
+    _own_tile(x, weight, bias, out, g, rest // channels, rest % channels, d, h, w)
 
 
 @njit(nogil=True, error_model="numpy")

@@ -13,24 +13,36 @@ from __future__ import annotations
 from numba import njit, prange
 
 from .activation import activate
+from .blocking import STAMPS, Boxes
+from .geometry import Geometry
 from .halves import narrow, widen
+from .layout import CUT, LAYOUT, Layout, Stamps
 from .microkernel import ADD, tile
 from .packing import VECTOR_BYTES, tile_count, tile_range, tile_vectors
 from .store import interleave
+from .tables import unpack
 from .vectors import address, copy_row, fence
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def scatter(x, weight, bias, out, g, lay, stamps, b, work):
+def scatter(x, weight, bias, out, table, work):
     """Fill the flat `out`; a task is a box of one image and one chunk of channels."""
+    for thread in prange(work.shape[0]):
+        scatter_part(x, weight, bias, out, table, work, thread)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def scatter_part(x, weight, bias, out, table, work, thread):
+    """What one thread does of it."""
+    g, lay = unpack(Geometry, table, 0), unpack(Layout, table, LAYOUT)
+    stamps, b = unpack(Stamps, table, STAMPS), unpack(Boxes, table, CUT)
     boxes = b.boxes_d * b.boxes_h * b.boxes_w
     chunks = g.groups * lay.chunks.shape[0]
     tasks = g.batch * chunks * boxes
-    for thread in prange(b.threads):
-        for task in range(thread * tasks // b.threads, (thread + 1) * tasks // b.threads):
-            box, rest = task % boxes, task // boxes
-            _own_box(x, weight, bias, out, g, lay, stamps, b, work[thread], box, rest % chunks, rest // chunks)
-        fence()
+    for task in range(thread * tasks // b.threads, (thread + 1) * tasks // b.threads):
+        box, rest = task % boxes, task // boxes
+        _own_box(x, weight, bias, out, g, lay, stamps, b, work[thread], box, rest % chunks, rest // chunks)
+    fence()
 
 
 @njit(nogil=True, error_model="numpy")
