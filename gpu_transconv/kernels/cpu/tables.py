@@ -43,11 +43,11 @@ def words(cls: Any) -> int:
 
 def flatten(*tuples: Any) -> Table:
     """Write named tuples one after the other, then what their tables hold."""
-    end = sum(words(type(values)) for values in tuples)
+    end = sum(words(values.__class__) for values in tuples)
     head: list[int] = []
     contents = []
     for values in tuples:
-        for value, (kind, count) in zip(values, _fields(type(values)), strict=True):
+        for value, (kind, count) in zip(values, _fields(values.__class__), strict=True):
             if count > 1:
                 head += [end, *value.shape]
                 contents.append(value.reshape(-1))
