@@ -2,59 +2,54 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
-from .arrays import Array, as_contiguous, check_activation, check_arrays, check_out, empty_output, is_free
-from .dispatch import Implementation, select
-from .params import Params, check_shapes, make_params
+from . import dispatch
+from .arrays import Array, CudaArray, check_activation, check_dtypes
+from .dispatch import Choice, select
+from .execute import read, run
+from .params import Params, check_shapes, is_plain, make_params
 from .plan import Plan, make_plan
 from .settings import AUTO, HIGHEST, Settings, resolve
 
 IntOrInts = Any
+#: The geometry arguments, in the order in which `_run` takes them.
+_GEOMETRY = (
+    "stride", "padding", "output_padding", "output_size", "dilation", "groups", "data_format", "activation",
+)  # fmt: skip
 
 
 def _run(
-    ndim: int,
-    x: Array,
-    weight: Array,
-    bias: Array | None,
-    out: Array | None,
-    settings: Settings,
-    **geometry: Any,
+    ndim: int, x: Array, weight: Array, bias: Array | None, out: Array | None, settings: Settings, *geometry: Any
 ) -> Array:
-    plan = plan_arrays(make_params(ndim, **geometry), x, weight, bias)
-    if out is not None:
-        check_out(out, plan)
-    return run(select(plan, settings).implementation, plan, x, weight, bias, out)
+    operands = read(x, weight, bias)
+    _, _, x, weight, bias = operands
+    facts = (None, None) if bias is None else (bias.shape, bias.dtype)
+    device = "cuda" if type(x) is CudaArray else "cpu"
+    decide = _decide if is_plain(geometry) else _decide.__wrapped__
+    plan, choice = decide(
+        dispatch.version, ndim, device, settings, x.shape, x.dtype, weight.shape, weight.dtype, *facts, *geometry
+    )
+    return run(choice.implementation, plan, operands, out)
 
 
-def plan_arrays(params: Params, x: Array, weight: Array, bias: Array | None) -> Plan:
-    """Check the arrays against `params` and each other, and return the plan."""
-    dtype = check_arrays(x=x, weight=weight, bias=bias)
+@lru_cache(maxsize=1024, typed=True)
+def _decide(
+    _version: int, ndim: int, device: str, settings: Settings, x: Any, x_dtype: Any, weight: Any,
+    weight_dtype: Any, bias: Any, bias_dtype: Any, *geometry: Any,
+) -> tuple[Plan, Choice]:  # fmt: skip
+    params = make_params(ndim, **dict(zip(_GEOMETRY, geometry, strict=True)))
+    dtype = check_dtypes(x=x_dtype, weight=weight_dtype, bias=bias_dtype)
+    plan = checked_plan(params, dtype, x, weight, bias, settings)
+    return plan, select(plan, settings, device)
+
+
+def checked_plan(params: Params, dtype: str, x: Any, weight: Any, bias: Any, settings: Settings) -> Plan:
+    """Check dtype and shapes against `params` and each other, and return the plan."""
     check_activation(params.activation, dtype)
-    check_shapes(params, x.shape, weight.shape, None if bias is None else bias.shape)
-    return make_plan(params, x.shape, weight.shape, dtype, bias is not None)
-
-
-def run(
-    row: Implementation,
-    plan: Plan,
-    x: Array,
-    weight: Array,
-    bias: Array | None,
-    out: Array | None,
-    *packed: Any,
-) -> Array:
-    """Launch into `out`, or into a buffer first where `out` is not contiguous or overlaps an input."""
-    x, weight, bias = as_contiguous(x), as_contiguous(weight), None if bias is None else as_contiguous(bias)
-    target = out if out is not None and is_free(out, x, weight, bias) else empty_output(plan)
-    row.launch(plan, x, weight, bias, target, *(packed or [row.pack(plan, weight, bias)]))
-    if out is None or target is out:
-        return target
-    np.copyto(out, target)
-    return out
+    check_shapes(params, x, weight, bias)
+    return make_plan(params, x, weight, dtype, bias is not None, settings.precision)
 
 
 def conv_transpose1d(
@@ -88,8 +83,7 @@ def conv_transpose1d(
     """
     return _run(
         1, x, weight, bias, out, resolve(backend, formulation, deterministic, precision),
-        stride=stride, padding=padding, output_padding=output_padding, output_size=output_size,
-        dilation=dilation, groups=groups, data_format=data_format, activation=activation,
+        stride, padding, output_padding, output_size, dilation, groups, data_format, activation,
     )  # fmt: skip
 
 
@@ -125,8 +119,7 @@ def conv_transpose2d(
     """
     return _run(
         2, x, weight, bias, out, resolve(backend, formulation, deterministic, precision),
-        stride=stride, padding=padding, output_padding=output_padding, output_size=output_size,
-        dilation=dilation, groups=groups, data_format=data_format, activation=activation,
+        stride, padding, output_padding, output_size, dilation, groups, data_format, activation,
     )  # fmt: skip
 
 
@@ -161,8 +154,7 @@ def conv_transpose3d(
     """
     return _run(
         3, x, weight, bias, out, resolve(backend, formulation, deterministic, precision),
-        stride=stride, padding=padding, output_padding=output_padding, output_size=output_size,
-        dilation=dilation, groups=groups, data_format=data_format, activation=activation,
+        stride, padding, output_padding, output_size, dilation, groups, data_format, activation,
     )  # fmt: skip
 
 
@@ -267,8 +259,7 @@ def conv_transpose(
     ndim = infer_ndim(weight)
     return _run(
         ndim, x, weight, bias, out, resolve(backend, formulation, deterministic, precision),
-        stride=stride, padding=padding, output_padding=output_padding, output_size=output_size,
-        dilation=dilation, groups=groups, data_format=data_format, activation=activation,
+        stride, padding, output_padding, output_size, dilation, groups, data_format, activation,
     )  # fmt: skip
 
 

@@ -1,9 +1,12 @@
-"""What the package needs to know about arrays: library, dtype, contiguous views, fresh outputs."""
+"""What the package needs to know about arrays: dtype, contiguous views, overlap, fresh outputs."""
 
 from __future__ import annotations
 
+import math
 import os
+from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,17 +16,48 @@ from numpy.typing import NDArray
 from .plan import DTYPES, Plan
 from .pool import outputs
 
-Array: TypeAlias = NDArray[Any]
+#: What the public functions take and return: an array of any library.
+Array: TypeAlias = Any
+#: An array in host memory, as the CPU kernels take it.
+HostArray: TypeAlias = NDArray[Any]
 
 
-def check_arrays(**arrays: Any) -> str:
-    """Return the name of the arrays' common dtype, or raise `TypeError`; only bias may be None."""
-    first, *others = (name for name, value in arrays.items() if name != "bias" or value is not None)
-    expected = _dtype_name(first, arrays[first])
-    for name in others:
-        if _dtype_name(name, arrays[name]) != expected:
-            raise TypeError(f"{name} must have {first}'s dtype {expected}, got {arrays[name].dtype}")
+@dataclass(frozen=True, slots=True)
+class CudaArray:
+    """An array on a CUDA device: `array` has ``__cuda_array_interface__`` or is one of Numba's simulator.
+
+    `dtype` is the name of the elements' dtype, which the array itself need not know (bfloat16 as 16 bits).
+    Work on it has to follow what is on `stream`; None where nothing has to be waited for. `index` counts
+    devices, None where that is not known.
+    """
+
+    array: Any
+    shape: tuple[int, ...]
+    dtype: str
+    index: int | None = None
+    stream: int | None = None
+
+
+View: TypeAlias = HostArray | CudaArray
+
+
+def check_dtypes(**dtypes: Any) -> str:
+    """Return the name of the common dtype, or raise `TypeError`; None stands for an array not given."""
+    first, *others = (name for name, value in dtypes.items() if value is not None)
+    expected = dtype_name(dtypes[first])
+    for name in (first, *others):
+        found = dtype_name(dtypes[name])
+        if found not in DTYPES:
+            raise TypeError(f"{name} must have one of the dtypes {', '.join(DTYPES)}, got {dtypes[name]}")
+        if found != expected:
+            raise TypeError(f"{name} must have {first}'s dtype {expected}, got {dtypes[name]}")
     return expected
+
+
+@lru_cache(maxsize=64)
+def dtype_name(dtype: Any) -> str:
+    """Name of a NumPy dtype of any byte order; a name stays as it is."""
+    return dtype if isinstance(dtype, str) else str(dtype.newbyteorder("=").name)
 
 
 def check_activation(activation: str | None, dtype: str) -> None:
@@ -37,39 +71,64 @@ def check_activation(activation: str | None, dtype: str) -> None:
         )
 
 
-def check_out(out: Any, plan: Plan) -> None:
+def check_out(out: View, plan: Plan) -> None:
     """Raise unless `out` can take the result of `plan`."""
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a NumPy array like x, got {type(out).__name__}")
-    if _native(out) != plan.dtype:
+    if dtype_name(out.dtype) != plan.dtype:
         raise TypeError(f"out must have x's dtype {plan.dtype}, got {out.dtype}")
     if out.shape != plan.output_shape:
         raise ValueError(f"out must have the output's shape {plan.output_shape}, got {out.shape}")
-    if not out.flags.writeable:
+    if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ValueError("out must be writeable, got a read-only array")
 
 
-def as_contiguous(array: Array) -> Array:
+def as_contiguous(array: HostArray) -> HostArray:
     """C-contiguous, native byte order, aligned; the array itself where it already is."""
-    if array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative:
+    flags = array.flags
+    if flags.c_contiguous and flags.aligned and array.dtype.isnative:
         return array
     return np.require(array, array.dtype.newbyteorder("="), ("C", "A"))
 
 
-def is_free(out: Array, *inputs: Array | None) -> bool:
+def is_free(out: HostArray, *inputs: HostArray | None) -> bool:
     """Whether a kernel may write straight into `out`: contiguous, and apart from all inputs."""
     return as_contiguous(out) is out and not any(a is not None and np.may_share_memory(out, a) for a in inputs)
 
 
-def empty_output(plan: Plan) -> Array:
+def is_free_cuda(out: Any, *inputs: Any) -> bool:
+    """The same for objects with ``__cuda_array_interface__``, or of Numba's simulator."""
+    low, high, contiguous = _extent(out)
+    others = [_extent(array) for array in inputs if array is not None]
+    return contiguous and all(end <= low or high <= start for start, end, _ in others)
+
+
+def _extent(array: Any) -> tuple[int, int, bool]:
+    """First and last address of an array, and whether its elements fill them in C order."""
+    facts = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__  # the simulator's
+    shape, item = facts["shape"], np.dtype(facts["typestr"]).itemsize
+    packed = [item * math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    strides = facts.get("strides") or packed
+    reach = [(size - 1) * stride for size, stride in zip(shape, strides, strict=True)]
+    low = facts["data"][0] + sum(step for step in reach if step < 0)
+    high = facts["data"][0] + sum(step for step in reach if step > 0) + item
+    return low, high, all(n == 1 or a == b for n, a, b in zip(shape, strides, packed, strict=True))
+
+
+def empty_output(plan: Plan) -> HostArray:
     """Allocate the result of `plan`, or raise `MemoryError` before trying what cannot be had."""
-    limit = memory_bytes()
-    if plan.output_bytes > limit:
+    if plan.output_bytes > (limit := memory_bytes()):
         raise MemoryError(
             f"the output of shape {plan.output_shape} and dtype {plan.dtype} needs "
             f"{plan.output_bytes:,} bytes; this machine has {limit:,}"
         )
-    return outputs.empty(plan.output_shape, np.dtype(plan.dtype), plan.output_bytes)
+    return outputs.empty(plan.output_shape, numpy_dtype(plan.dtype), plan.output_bytes)
+
+
+@lru_cache(maxsize=16)
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """NumPy's dtype of that name, bfloat16 included."""
+    if name == "bfloat16":
+        import_module("ml_dtypes")  # gives NumPy the name
+    return np.dtype(name)
 
 
 @lru_cache(maxsize=1)
@@ -84,16 +143,3 @@ def memory_bytes() -> int:
     except OSError:
         return total
     return min(total, int(limit)) if limit.isdigit() else total
-
-
-def _dtype_name(name: str, value: Any) -> str:
-    if not isinstance(value, np.ndarray):
-        raise TypeError(f"{name} must be an array, got {type(value).__name__}")
-    dtype = _native(value)
-    if dtype not in DTYPES:
-        raise TypeError(f"{name} must have one of the dtypes {', '.join(DTYPES)}, got {value.dtype}")
-    return dtype
-
-
-def _native(array: Array) -> str:
-    return array.dtype.newbyteorder("=").name

@@ -1,56 +1,97 @@
 """The table of implementations, and the choice of one.
 
-A row is a backend and a formulation with what it takes to launch it. No other module asks which backend it
-is.
+A row is a backend, a formulation and, where there are several kernels for that, a variant. No other module
+asks which backend it is. What a backend's modules must offer is in `gpu_transconv.kernels`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from .arrays import Array
 from .errors import BackendUnavailableError
-from .plan import Plan
-from .settings import BACKENDS, Settings
+from .plan import DTYPES, Plan
+from .settings import Settings
+
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+_COMPLEX = ("complex64", "complex128")
+#: Every formulation of the backends whose scatter has one kernel, and of those that have two.
+_PLAIN = (("gather", ""), ("scatter", ""))
+_WITH_ATOMICS = (("gather", ""), ("scatter", "atomic"), ("scatter", "tiles"))
+
+
+class Backend(NamedTuple):
+    """What the table says about a backend; `device` is where its arrays live."""
+
+    package: str
+    device: str
+    dtypes: tuple[str, ...]
+    kernels: tuple[tuple[str, str], ...]
+
+
+TABLE = {
+    "cpu": Backend(".kernels.cpu", "cpu", tuple(DTYPES), _PLAIN),
+    "numba-cuda": Backend(".kernels.numba_cuda", "cuda", ("float16", "float32", "float64"), _WITH_ATOMICS),
+    "cupy": Backend(".kernels.cupy_raw", "cuda", _FLOATS + _COMPLEX, _WITH_ATOMICS),
+    "reference": Backend(".kernels.reference", "cpu", tuple(DTYPES), _PLAIN),
+}
+#: Counts how often choices became void, for those who keep them.
+version = 0
+#: Backends that "auto" tries, by where the arrays are; the first that can take the problem.
+_AUTO = {"cpu": ("cpu",), "cuda": ("cupy", "numba-cuda")}
+_BECAUSE = {"cpu": "arrays in host memory run on the CPU", "cuda": "arrays on a CUDA device stay there"}
 
 
 @dataclass(frozen=True, slots=True)
 class Implementation:
-    """One cell of backend x formulation; `module` is imported when first launched."""
+    """One row of the table; its module is imported when first used."""
 
     backend: str
     formulation: str
-    module: str
+    variant: str = ""
 
     @property
     def name(self) -> str:
-        """Name in messages, logs and explanations."""
-        return f"{self.backend}/{self.formulation}"
+        """Name in messages, logs and explanations: backend/formulation or backend/formulation/variant."""
+        return "/".join(filter(None, (self.backend, self.formulation, self.variant)))
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether results are the same to the last bit on every run."""
+        return self.variant != "atomic"
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """Keywords by which a caller gets this row."""
+        exact = {"deterministic": self.deterministic} if self.variant else {}
+        return {"backend": self.backend, "formulation": self.formulation} | exact
 
     @property
     def launch(self) -> Callable[..., None]:
         """Function that fills `out`: launch(plan, x, weight, bias, out, packed)."""
-        return _function(self.module, f"launch_{self.formulation}")
+        return _function(self.backend, "launch", self.formulation, self.variant)
 
     @property
-    def pack(self) -> Callable[[Plan, Array, Array | None], Any]:
+    def pack(self) -> Callable[[Plan, Any, Any], Any]:
         """Function that prepares the weights for `launch` and any input size: pack(plan, weight, bias)."""
-        return _function(self.module, f"pack_{self.formulation}")
+        return _function(self.backend, "pack", self.formulation, self.variant)
 
     @property
-    def prefer(self) -> Callable[[Plan], str]:
-        """Function that names the backend's cheaper formulation for a plan."""
-        return _function(self.module, "prefer")
+    def memory(self) -> Any:
+        """Module that moves arrays to the backend's device, or None where that is the host."""
+        return _memory(self.backend)
+
+    def supports(self, plan: Plan) -> str | None:
+        """Reason why the row cannot run `plan`, or None where it can."""
+        check = getattr(_launch_module(self.backend), _joined("supports", self.formulation, self.variant), None)
+        reason: str | None = None if check is None else check(plan)
+        return reason
 
 
-@lru_cache(maxsize=64)
-def _function(module: str, name: str) -> Callable[..., Any]:
-    found: Callable[..., Any] = getattr(import_module(module, __package__), name)
-    return found
+IMPLEMENTATIONS = tuple(Implementation(name, *kernel) for name, backend in TABLE.items() for kernel in backend.kernels)
 
 
 class Choice(NamedTuple):
@@ -70,13 +111,6 @@ class BackendStatus(NamedTuple):
         return self.available
 
 
-IMPLEMENTATIONS = tuple(
-    Implementation(backend, formulation, module)
-    for backend, module in (("cpu", ".kernels.cpu.launch"), ("reference", ".kernels.reference.launch"))
-    for formulation in ("gather", "scatter")
-)
-
-
 def backends() -> dict[str, BackendStatus]:
     """Tell which backends can run here.
 
@@ -91,34 +125,114 @@ def backends() -> dict[str, BackendStatus]:
     >>> gtc.backends()["cpu"].available
     True
     """
-    present = {row.backend for row in IMPLEMENTATIONS}
-    missing = BackendStatus(False, "this version of gpu_transconv has no kernels for it; install a newer one")
-    return {name: BackendStatus(True) if name in present else missing for name in BACKENDS}
+    return {name: _status(name) for name in TABLE}
 
 
-def select(plan: Plan, settings: Settings) -> Choice:
-    """Pick the implementation for NumPy arrays.
+@lru_cache(maxsize=4096)
+def select(plan: Plan, settings: Settings, device: str = "cpu") -> Choice:
+    """Pick the implementation for arrays on `device`, "cpu" or "cuda".
 
     Raises
     ------
     BackendUnavailableError
-        If the backend asked for by name cannot run here.
+        If the backend asked for by name cannot run here, or cannot run this problem.
+    TypeError
+        If it does not take the arrays' dtype, or arrays on that device.
     """
-    backend, formulation = settings.backend, settings.formulation
-    reasons = []
-    if backend == "auto":
-        backend = "cpu"
-        reasons.append("NumPy arrays run on the CPU")
+    backend, why = _select_backend(plan, settings.backend, device)
+    row, how = _select_row(plan, settings, [row for row in IMPLEMENTATIONS if row.backend == backend])
+    return Choice(row, f"{why}; {how}")
+
+
+def _select_backend(plan: Plan, name: str, device: str) -> tuple[str, str]:
+    if name != "auto":
+        if not (status := _status(name)):
+            raise BackendUnavailableError(f"backend {name!r} is not available: {status.reason}")
+        if device == "cuda" and TABLE[name].device != "cuda":
+            raise TypeError(f"x is on a CUDA device; backend {name!r} takes arrays in host memory only")
+        if not _takes(name, plan):
+            raise TypeError(f"x must have one of the dtypes {', '.join(TABLE[name].dtypes)}, got {plan.dtype}")
+        return name, f"backend {name!r} was asked for"
+    present = [name for name in _AUTO[device] if _status(name)]
+    for name in present:
+        if _takes(name, plan):
+            return name, _BECAUSE[device]
+    if present:
+        dtypes = dict.fromkeys(dtype for name in present for dtype in TABLE[name].dtypes)
+        raise TypeError(f"x must have one of the dtypes {', '.join(dtypes)} on a CUDA device, got {plan.dtype}")
+    raise _no_cuda()
+
+
+def _takes(name: str, plan: Plan) -> bool:
+    return plan.dtype in TABLE[name].dtypes
+
+
+def _select_row(plan: Plan, settings: Settings, rows: Sequence[Implementation]) -> tuple[Implementation, str]:
+    """Take the first row in order of preference that supports the plan."""
+    named = settings.formulation != "auto"
+    if named:
+        rows, why = [row for row in rows if row.formulation == settings.formulation], ""
     else:
-        reasons.append(f"backend {backend!r} was asked for")
-    status = backends()[backend]
-    if not status:
-        raise BackendUnavailableError(f"backend {backend!r} is not available: {status.reason}")
-    rows = [row for row in IMPLEMENTATIONS if row.backend == backend]
-    if formulation == "auto":
-        formulation = rows[0].prefer(plan)
-        reasons.append(f"{formulation} costs less here")
-    else:
-        reasons.append(f"formulation {formulation!r} was asked for")
-    row = next(row for row in rows if row.formulation == formulation)
-    return Choice(row, "; ".join(reasons))
+        preferred = _function(rows[0].backend, "prefer")(plan)
+        rows = sorted(rows, key=lambda row: row.formulation != preferred)
+    if settings.deterministic or (settings.deterministic is None and not named):
+        rows = [row for row in rows if row.deterministic]
+    refused: list[str] = []
+    for row in rows:
+        if (reason := row.supports(plan)) is None:
+            why = f"formulation {row.formulation!r} was asked for" if named else f"{row.formulation} costs less here"
+            return row, "; ".join((*refused, why)) if not named else why
+        refused.append(f"{row.name} cannot run this problem: {reason}")
+    raise BackendUnavailableError("; ".join(refused))
+
+
+@cache
+def _status(name: str) -> BackendStatus:
+    if TABLE[name].device == "cpu":
+        return BackendStatus(True)
+    try:
+        reason = _memory(name).status()
+    except ImportError as error:
+        reason = f"this version of gpu_transconv has no kernels for it ({error}); install a newer one"
+    return BackendStatus(reason is None, reason)
+
+
+@cache
+def _memory(backend: str) -> Any:
+    return None if TABLE[backend].device == "cpu" else import_module(f"{TABLE[backend].package}.memory", __package__)
+
+
+@cache
+def _launch_module(backend: str) -> Any:
+    return import_module(f"{TABLE[backend].package}.launch", __package__)
+
+
+@cache
+def _function(backend: str, *words: str) -> Callable[..., Any]:
+    found: Callable[..., Any] = getattr(_launch_module(backend), _joined(*words))
+    return found
+
+
+def _joined(*words: str) -> str:
+    return "_".join(filter(None, words))
+
+
+def cuda_memory() -> Any:
+    """Module of the first backend that can allocate on a CUDA device here."""
+    for name in _AUTO["cuda"]:
+        if _status(name):
+            return _memory(name)
+    raise _no_cuda()
+
+
+def _no_cuda() -> BackendUnavailableError:
+    reasons = "; ".join(f"{name}: {_status(name).reason}" for name in _AUTO["cuda"])
+    return BackendUnavailableError(f"no backend for arrays on a CUDA device is available: {reasons}")
+
+
+def forget() -> None:
+    """Look up everything about the backends afresh."""
+    global version
+    version += 1
+    for cached in (select, _status, _memory, _launch_module, _function):
+        cached.cache_clear()

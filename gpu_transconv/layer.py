@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from .api import infer_ndim, plan_arrays, run
-from .arrays import Array, as_contiguous, check_activation, check_arrays, check_out
-from .dispatch import Implementation, select
+import numpy as np
+
+from . import dispatch
+from .api import checked_plan, infer_ndim
+from .arrays import Array, CudaArray, View, check_activation, check_dtypes
+from .dispatch import Choice, Implementation, select
+from .execute import Operands, Weights, check_device, copied, prepare, run, view_of
+from .kinds import NUMPY
 from .params import check_shapes, make_params
 from .plan import Plan
 from .settings import AUTO, HIGHEST, Settings, resolve
@@ -72,15 +77,19 @@ class ConvTranspose:
         )  # fmt: skip
         self._options = (backend, formulation, deterministic, precision)
         resolve(*self._options)
-        check_activation(self._params.activation, check_arrays(weight=weight, bias=bias))
-        smallest = weight.shape[:1] + (1,) * self._params.ndim
+        kind, self._weight = view_of("weight", weight)
+        self._bias: View | None = None if bias is None else view_of("bias", bias)[1]
+        check_device("bias", self._bias, "weight", self._weight)
+        biases = (None, None) if self._bias is None else (self._bias.shape, self._bias.dtype)
+        check_activation(self._params.activation, check_dtypes(weight=self._weight.dtype, bias=biases[1]))
+        smallest = self._weight.shape[:1] + (1,) * self._params.ndim
         if data_format == "channels_last":
             smallest = smallest[::-1]
-        check_shapes(self._params, smallest, weight.shape, None if bias is None else bias.shape)
-        self._weight = as_contiguous(weight.copy())
-        self._bias = None if bias is None else as_contiguous(bias.copy())
-        self._choices: dict[tuple[Any, ...], tuple[Plan, Implementation, Any]] = {}
-        self._packed: dict[tuple[Implementation, tuple[bool, ...]], Any] = {}
+        check_shapes(self._params, smallest, self._weight.shape, biases[0])
+        self._weight = copied(kind, weight, self._weight)
+        self._bias = None if self._bias is None else copied(kind, weight, self._bias)
+        self._choices: dict[tuple[Any, ...], tuple[Plan, Choice, Weights]] = {}
+        self._packed: dict[tuple[Implementation, tuple[bool, ...], str], Weights] = {}
 
     def __call__(self, x: Array, out: Array | None = None) -> Array:
         """Apply the operator to `x`.
@@ -97,22 +106,26 @@ class ConvTranspose:
         ndarray
             The result; `out` where it is given.
         """
+        kind, view = (NUMPY, x) if type(x) is np.ndarray else view_of("x", x)
         settings = resolve(*self._options)
-        key = (getattr(x, "shape", None), getattr(x, "dtype", None), type(x), settings)
+        key = (view.shape, view.dtype, settings, type(view), getattr(view, "index", None), dispatch.version)
+        operands = Operands(kind, x, view, self._weight, self._bias)
         found = self._choices.get(key)
         if found is None:
             if len(self._choices) >= _MOST_SHAPES:
                 self._choices.clear()
-            found = self._choices[key] = self._choose(x, settings)
-        plan, row, packed = found
-        if out is not None:
-            check_out(out, plan)
-        return run(row, plan, x, self._weight, self._bias, out, packed)
+            found = self._choices[key] = self._choose(operands, settings)
+        plan, choice, weights = found
+        return run(choice.implementation, plan, operands, out, weights)
 
-    def _choose(self, x: Array, settings: Settings) -> tuple[Plan, Implementation, Any]:
-        plan = plan_arrays(self._params, x, self._weight, self._bias)
-        row = select(plan, settings).implementation
-        key = row, plan.single
+    def _choose(self, operands: Operands, settings: Settings) -> tuple[Plan, Choice, Weights]:
+        _, _, x, weight, bias = operands
+        check_device("x", x, "weight", weight)
+        biases = (None, None) if bias is None else (bias.shape, bias.dtype)
+        dtype = check_dtypes(x=x.dtype, weight=weight.dtype, bias=biases[1])
+        plan = checked_plan(self._params, dtype, x.shape, weight.shape, biases[0], settings)
+        choice = select(plan, settings, "cuda" if isinstance(x, CudaArray) else "cpu")
+        key = choice.implementation, plan.single, plan.precision
         if key not in self._packed:
-            self._packed[key] = row.pack(plan, self._weight, self._bias)
-        return plan, row, self._packed[key]
+            self._packed[key] = prepare(choice.implementation, plan, operands)
+        return plan, choice, self._packed[key]

@@ -7,7 +7,7 @@ about the output size, which need the equation, are raised in `gpu_transconv.pla
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Real
@@ -46,8 +46,15 @@ class Params:
 
 def make_params(ndim: int, **arguments: Any) -> Params:
     """Check and normalise the geometry arguments of an operator with `ndim` spatial axes."""
-    plain = all(type(v) in _PLAIN or (type(v) is tuple and all(type(i) is int for i in v)) for v in arguments.values())
-    return (_cached_params if plain else _make_params)(ndim, **arguments)
+    return (_cached_params if is_plain(arguments.values()) else _make_params)(ndim, **arguments)
+
+
+def is_plain(values: Iterable[Any]) -> bool:
+    """Whether equal arguments mean the same, so that they can be the key of a cache: True is not taken for 1."""
+    for value in values:
+        if type(value) not in _PLAIN and not (type(value) is tuple and all(type(i) is int for i in value)):
+            return False
+    return True
 
 
 def _make_params(
@@ -84,7 +91,7 @@ def _make_params(
     return params
 
 
-_PLAIN = (int, str, type(None))
+_PLAIN = frozenset((int, str, type(None)))
 # Typed, so that True is not taken for 1.
 _cached_params = lru_cache(maxsize=1024, typed=True)(_make_params)
 

@@ -90,7 +90,8 @@ class Axis:
 class Plan:
     """Everything about a problem that does not depend on the arrays' contents.
 
-    1-D and 2-D problems are lifted to three axes by unit axes in front. Sizes count elements.
+    1-D and 2-D problems are lifted to three axes by unit axes in front. Sizes count elements. `precision` is
+    "tf32" only where tensor cores may round the operands, which are then float32.
     """
 
     ndim: int
@@ -106,6 +107,7 @@ class Plan:
     activation: str | None
     slope: float
     unbatched: bool
+    precision: str = "highest"
 
     @property
     def in_spatial(self) -> tuple[int, int, int]:
@@ -186,7 +188,7 @@ def output_range(size: int, kernel: int, stride: int, pads: int, dilation: int) 
 
 
 @lru_cache(maxsize=1024)
-def make_plan(params: Params, x: Shape, weight: Shape, dtype: str, has_bias: bool) -> Plan:
+def make_plan(params: Params, x: Shape, weight: Shape, dtype: str, has_bias: bool, precision: str = "highest") -> Plan:
     """Build the plan of a checked problem (`gpu_transconv.params.check_shapes`); pure, and cached.
 
     Raises
@@ -214,6 +216,7 @@ def make_plan(params: Params, x: Shape, weight: Shape, dtype: str, has_bias: boo
         activation=params.activation,
         slope=params.slope,
         unbatched=unbatched,
+        precision=precision if dtype == "float32" else "highest",
     )
 
 

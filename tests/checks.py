@@ -101,7 +101,7 @@ def run(
 ) -> np.ndarray:
     """One call by name, into an output that holds no result yet."""
     out = poisoned(shape, dtype)
-    keywords = dict(case.keywords, backend=row.backend, formulation=row.formulation, data_format=data_format)
+    keywords = dict(case.keywords, **row.keywords, data_format=data_format)
     with np.errstate(all="ignore"):
         assert gtc.conv_transpose(*arrays, out=out, **keywords) is out
     return out

@@ -137,7 +137,7 @@ def test_every_backend_has_both_formulations(deterministic, precision):
     for name, status in gtc.backends().items():
         for formulation in ("gather", "scatter") if status else ():
             choice = select(plan, resolve(name, formulation, deterministic, precision))
-            assert choice.implementation.name == f"{name}/{formulation}"
+            assert choice.implementation.name.startswith(f"{name}/{formulation}")
             assert repr(name) in choice.reason
             assert repr(formulation) in choice.reason
 

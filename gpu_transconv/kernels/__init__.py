@@ -1,10 +1,36 @@
 """The kernels: one package per backend, in each the same two formulations behind the same launch signature.
 
-``pack_gather(plan, weight, bias)`` prepares the weights once for all input sizes, and ``launch_gather(plan,
-x, weight, bias, out, packed)`` fills `out` with what it returned; the same for scatter. The arrays are
-contiguous, share ``plan.dtype`` and do not overlap `out`; the shapes are those of the plan (x and out without
-the batch axis where ``plan.unbatched``); the batch may be empty. ``prefer(plan)`` names the backend's cheaper
-formulation.
+What a backend offers
+---------------------
+``launch.py`` has, per formulation and, where the table in `gpu_transconv.dispatch` lists variants, per variant:
+
+``pack_<formulation>[_<variant>](plan, weight, bias) -> packed``
+    Prepares the weights once for all input sizes.
+``launch_<formulation>[_<variant>](plan, x, weight, bias, out, packed)``
+    Fills `out` with what ``pack`` returned. On a GPU it enqueues on the current stream and does not synchronise.
+``supports_<formulation>[_<variant>](plan) -> str or None``
+    The reason why it cannot run a plan, or None. May be left out where it runs all of the backend's dtypes.
+``prefer(plan) -> "gather" or "scatter"``
+    The backend's cheaper formulation.
+
+The arrays are contiguous, in native byte order, share ``plan.dtype`` and do not overlap `out`; the shapes are
+those of the plan (x and out without the batch axis where ``plan.unbatched``); the batch may be empty on the
+CPU, and is not on a GPU. Variants of one formulation are tried in the table's order; `atomic`, whose result may
+change in the last bit from run to run, only where the caller named scatter or allowed that.
+
+``memory.py``, of a backend whose arrays are not in host memory:
+
+``status() -> str or None``
+    None where the backend can run here, else why not and what to install. Never raises.
+``as_device(array)``
+    The array on the device, contiguous, in native byte order: a copy of a NumPy array, the same memory for a
+    contiguous array with ``__cuda_array_interface__``.
+``empty(shape, dtype_name)``
+    A new array on the current device.
+``copy_to(source, out)``
+    Copies an array of the device into `out`, a NumPy array (it then waits) or one on a CUDA device.
+``on_stream(pointer)``
+    Context in which work goes to that CUDA stream, or with None to the library's current one.
 
 Gather against scatter
 ----------------------

@@ -1,0 +1,315 @@
+"""Which row of the table runs, for backends that are not here: fake modules stand in for the GPU's."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from checks import refused
+
+import gpu_transconv as gtc
+from gpu_transconv import dispatch
+from gpu_transconv.kernels.reference import launch as definition
+from gpu_transconv.params import make_params
+from gpu_transconv.plan import make_plan
+from gpu_transconv.settings import resolve
+
+X, WEIGHT = np.arange(24, dtype="f4").reshape(1, 2, 3, 4), np.ones((2, 3, 2, 2), "f4")
+PACKAGES = {"numba-cuda": "numba_cuda", "cupy": "cupy_raw"}
+
+
+class DeviceArray:
+    """A CUDA array as others see it; its memory is the host's."""
+
+    def __init__(self, array, stream=None):
+        self.host, self.stream = array, stream
+        self.shape, self.dtype = array.shape, array.dtype
+
+    @property
+    def __cuda_array_interface__(self):
+        return {**self.host.__array_interface__, "version": 3, "stream": self.stream}
+
+
+class FakeBackend:
+    """Modules of a GPU backend which compute the definition and write down what they were asked for."""
+
+    def __init__(self, reason=None, preferred="gather", refusals=()):
+        self.reason, self.preferred, self.refusals = reason, preferred, dict(refusals)
+        self.log, self.streams = [], []
+
+    def memory(self):
+        return SimpleNamespace(
+            status=lambda: self.reason,
+            as_device=self.as_device,
+            empty=lambda shape, dtype: DeviceArray(np.full(shape, np.nan, dtype)),
+            copy_to=self.copy_to,
+            on_stream=self.on_stream,
+        )
+
+    def as_device(self, array):
+        if isinstance(array, np.ndarray):
+            self.log.append("to device")
+            return DeviceArray(np.ascontiguousarray(array))
+        return array if array.host.flags.c_contiguous else DeviceArray(np.ascontiguousarray(array.host))
+
+    def copy_to(self, source, out):
+        if source.shape != (1,):  # which only waits for the stream
+            self.log.append("from device" if isinstance(out, np.ndarray) else "on device")
+        np.copyto(out if isinstance(out, np.ndarray) else out.host, source.host)
+
+    @contextmanager
+    def on_stream(self, pointer):
+        self.streams.append(pointer)
+        yield
+        self.streams.append("left")
+
+    def launch(self):
+        functions = {"prefer": lambda _plan: self.preferred}
+        for name in ("gather", "scatter_atomic", "scatter_tiles"):
+            functions[f"pack_{name}"] = lambda _plan, weight, _bias, name=name: ("packed", name, weight)
+            functions[f"launch_{name}"] = self.launcher(name)
+            functions[f"supports_{name}"] = lambda _plan, name=name: self.refusals.get(name)
+        del functions["supports_gather"]  # it may be left out
+        return SimpleNamespace(**functions)
+
+    def launcher(self, name):
+        def run(plan, x, weight, bias, out, packed):
+            assert packed[:2] == ("packed", name)
+            assert self.streams[-1] != "left", "launched outside its stream"
+            self.log.append(name)
+            host = (None if a is None else a.host for a in (x, weight, bias))
+            definition.launch_gather(plan, *host, out.host, None)
+
+        return run
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Put fake backends into the table's places."""
+
+    def put(**fakes):
+        for name, package in PACKAGES.items():
+            fake = fakes.get(name.replace("-", "_")) or FakeBackend("not here; install it")
+            for part in ("memory", "launch"):
+                module = f"gpu_transconv.kernels.{package}.{part}"
+                monkeypatch.setitem(sys.modules, module, getattr(fake, part)())
+        dispatch.forget()
+
+    yield put
+    monkeypatch.undo()
+    dispatch.forget()
+
+
+def plan(dtype="float32", **keywords):
+    return make_plan(make_params(2, **keywords), X.shape, WEIGHT.shape, dtype, False)
+
+
+def chosen(device, **keywords):
+    return dispatch.select(plan(), resolve(**keywords), device).implementation.name
+
+
+def test_names_are_unique_and_full():
+    names = [row.name for row in dispatch.IMPLEMENTATIONS]
+    assert len(set(names)) == len(names)
+    assert names == [
+        *("cpu/gather", "cpu/scatter"),
+        *("numba-cuda/gather", "numba-cuda/scatter/atomic", "numba-cuda/scatter/tiles"),
+        *("cupy/gather", "cupy/scatter/atomic", "cupy/scatter/tiles"),
+        *("reference/gather", "reference/scatter"),
+    ]
+
+
+@pytest.mark.parametrize("row", dispatch.IMPLEMENTATIONS, ids=lambda row: row.name)
+def test_a_row_is_had_by_its_keywords(row, install):
+    install(cupy=FakeBackend(), numba_cuda=FakeBackend())
+    assert chosen("cpu", **row.keywords) == row.name
+
+
+@pytest.mark.parametrize(
+    ("deterministic", "by_name", "prefers_scatter"),
+    [
+        (None, "cupy/scatter/atomic", "cupy/scatter/tiles"),
+        (True, "cupy/scatter/tiles", "cupy/scatter/tiles"),
+        (False, "cupy/scatter/atomic", "cupy/scatter/atomic"),
+    ],
+)
+def test_atomics_run_only_where_that_was_allowed(install, deterministic, by_name, prefers_scatter):
+    install(cupy=FakeBackend(preferred="scatter"))
+    assert chosen("cpu", backend="cupy", formulation="scatter", deterministic=deterministic) == by_name
+    assert chosen("cuda", deterministic=deterministic) == prefers_scatter
+    assert chosen("cuda", formulation="gather", deterministic=deterministic) == "cupy/gather"
+
+
+@pytest.mark.parametrize(
+    ("present", "expected"),
+    [(("cupy", "numba_cuda"), "cupy/gather"), (("numba_cuda",), "numba-cuda/gather"), (("cupy",), "cupy/gather")],
+)
+def test_cuda_arrays_by_themselves(install, present, expected):
+    install(**{name: FakeBackend() for name in present})
+    assert chosen("cuda") == expected
+    assert chosen("cpu").startswith("cpu/")  # never for arrays in host memory
+
+
+def test_cuda_arrays_without_a_backend(install):
+    install()
+    with refused(gtc.BackendUnavailableError, "no backend", "cupy: not here; install it", "numba-cuda: not here"):
+        chosen("cuda")
+    with refused(gtc.BackendUnavailableError, "no backend", "cupy"):
+        gtc.conv_transpose(DeviceArray(X), DeviceArray(WEIGHT))
+
+
+def test_a_backend_by_name_never_falls_back(install):
+    install(cupy=FakeBackend("no driver; install one"), numba_cuda=FakeBackend())
+    with refused(gtc.BackendUnavailableError, "backend 'cupy' is not available", "no driver; install one"):
+        chosen("cuda", backend="cupy")
+    assert gtc.backends()["cupy"] == (False, "no driver; install one")
+    assert gtc.backends()["numba-cuda"]
+
+
+def test_a_module_that_is_missing_is_a_reason(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gpu_transconv.kernels.cupy_raw.memory", None)
+    dispatch.forget()
+    assert "cupy_raw" in gtc.backends()["cupy"].reason
+    monkeypatch.undo()
+    dispatch.forget()
+
+
+@pytest.mark.parametrize(
+    ("backend", "dtype", "taken"),
+    [
+        ("cupy", "complex128", True),
+        ("cupy", "bfloat16", True),
+        ("cupy", "int32", False),
+        ("numba-cuda", "float16", True),
+        ("numba-cuda", "bfloat16", False),
+        ("numba-cuda", "complex64", False),
+    ],
+)
+def test_dtypes_by_the_contract(install, backend, dtype, taken):
+    install(cupy=FakeBackend(), numba_cuda=FakeBackend())
+    if taken:
+        assert dispatch.select(plan(dtype), resolve(backend)).implementation.backend == backend
+        return
+    with refused(TypeError, "x must have one of the dtypes", "float32", f"got {dtype}"):
+        dispatch.select(plan(dtype), resolve(backend))
+
+
+def test_auto_on_a_device_takes_a_backend_that_has_the_dtype(install):
+    install(cupy=FakeBackend(), numba_cuda=FakeBackend())
+    with refused(TypeError, "x must have one of the dtypes", "complex64", "on a CUDA device", "got int64"):
+        dispatch.select(plan("int64"), resolve(), "cuda")
+    install(numba_cuda=FakeBackend())
+    with refused(TypeError, "x must have one of the dtypes float16, float32, float64 on", "got complex64"):
+        dispatch.select(plan("complex64"), resolve(), "cuda")
+
+
+def test_a_row_that_refuses(install):
+    install(cupy=FakeBackend(preferred="scatter", refusals={"scatter_tiles": "its tile is too large"}))
+    choice = dispatch.select(plan(), resolve(), "cuda")
+    assert choice.implementation.name == "cupy/gather"
+    assert "cupy/scatter/tiles cannot run this problem: its tile is too large" in choice.reason
+    with refused(gtc.BackendUnavailableError, "cupy/scatter/tiles", "its tile is too large"):
+        chosen("cpu", backend="cupy", formulation="scatter", deterministic=True)
+    assert chosen("cpu", backend="cupy", formulation="scatter") == "cupy/scatter/atomic"
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("float32", "tf32"), ("float16", "highest"), ("float64", "highest")])
+def test_precision_is_part_of_the_plan(dtype, expected):
+    arguments = make_params(2), X.shape, WEIGHT.shape, dtype, False
+    assert make_plan(*arguments, "tf32").precision == expected
+    assert make_plan(*arguments).precision == "highest"
+
+
+# Where the arrays go.
+
+WANT = gtc.conv_transpose(X, WEIGHT, stride=2, backend="reference")
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_numpy_arrays_travel_to_the_device_and_back(install, prepared):
+    fake = FakeBackend()
+    install(cupy=fake)
+    keywords = {"stride": 2, "backend": "cupy"}
+    layer = gtc.ConvTranspose(WEIGHT, **keywords) if prepared else None
+    got = layer(X) if layer else gtc.conv_transpose(X, WEIGHT, **keywords)
+    np.testing.assert_array_equal(got, WANT)
+    assert type(got) is np.ndarray
+    assert fake.log == ["to device", "to device", "gather", "from device"]
+    out = np.empty((*WANT.shape[:-1], 2 * WANT.shape[-1]), "f4")[..., ::2]
+    assert (layer(X, out) if layer else gtc.conv_transpose(X, WEIGHT, **keywords, out=out)) is out
+    np.testing.assert_array_equal(out, WANT)
+    if layer:  # the weights stay on the device
+        assert fake.log[4:] == ["to device", "gather", "from device"]
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_cuda_arrays_stay_on_their_device_and_stream(install, prepared):
+    fake = FakeBackend()
+    install(cupy=fake)
+    x, weight = DeviceArray(X, stream=7), DeviceArray(WEIGHT)
+    layer = gtc.ConvTranspose(weight, stride=2) if prepared else None
+    fake.streams.clear()
+    got = layer(x) if layer else gtc.conv_transpose(x, weight, stride=2)
+    assert isinstance(got, DeviceArray)
+    np.testing.assert_array_equal(got.host, WANT)
+    assert fake.log == (["on device", "gather"] if prepared else ["gather"])
+    assert set(fake.streams) == {7, "left"}
+
+
+def test_a_cuda_output(install):
+    fake = FakeBackend()
+    install(cupy=fake)
+    x, weight = DeviceArray(X), DeviceArray(WEIGHT)
+    out = DeviceArray(np.full(WANT.shape, np.nan, "f4"))
+    assert gtc.conv_transpose(x, weight, stride=2, out=out) is out
+    np.testing.assert_array_equal(out.host, WANT)
+    assert fake.log == ["gather"]
+    wide = DeviceArray(np.full((*WANT.shape[:-1], 20), np.nan, "f4")[..., : WANT.shape[-1]])
+    assert gtc.conv_transpose(x, weight, stride=2, out=wide) is wide
+    np.testing.assert_array_equal(wide.host, WANT)
+    assert fake.log == ["gather", "gather", "on device"]
+
+
+def test_a_cuda_output_over_the_input(install):
+    install(cupy=FakeBackend())
+    x = DeviceArray(X.copy())
+    ones = DeviceArray(np.eye(2, dtype="f4").reshape(2, 2, 1, 1))
+    assert gtc.conv_transpose(x, ones, out=x) is x
+    np.testing.assert_array_equal(x.host, X)
+
+
+def test_an_empty_batch_launches_nothing(install):
+    fake = FakeBackend()
+    install(cupy=fake)
+    assert gtc.conv_transpose(X[:0], WEIGHT, backend="cupy").shape == (0, 3, 4, 5)
+    assert gtc.conv_transpose(DeviceArray(X[:0]), DeviceArray(WEIGHT)).shape == (0, 3, 4, 5)
+    assert "gather" not in fake.log
+
+
+def test_mixed_devices(install):
+    install(cupy=FakeBackend())
+    on_device = DeviceArray(WEIGHT)
+    with refused(TypeError, "weight must be on x's device cpu", "got one on cuda"):
+        gtc.conv_transpose(X, on_device)
+    with refused(TypeError, "bias must be on x's device cuda", "got one on cpu"):
+        gtc.conv_transpose(DeviceArray(X), on_device, np.ones(3, "f4"))
+    with refused(TypeError, "x must be on weight's device cuda", "got one on cpu"):
+        gtc.ConvTranspose(on_device)(X)
+    with refused(TypeError, "out must be an array on a CUDA device", "got ndarray"):
+        gtc.conv_transpose(DeviceArray(X), on_device, out=np.empty((1, 3, 4, 5), "f4"))
+    with refused(TypeError, "out must be a NumPy array", "got DeviceArray"):
+        gtc.conv_transpose(X, WEIGHT, out=DeviceArray(np.empty((1, 3, 4, 5), "f4")))
+    for name in ("cpu", "reference"):
+        with refused(TypeError, "x is on a CUDA device", repr(name)):
+            gtc.conv_transpose(DeviceArray(X), on_device, backend=name)
+
+
+def test_dtypes_of_cuda_arrays(install):
+    install(cupy=FakeBackend())
+    with refused(TypeError, "weight", "x's dtype float32", "got float64"):
+        gtc.conv_transpose(DeviceArray(X), DeviceArray(WEIGHT.astype("f8")))
+    with refused(TypeError, "x must have one of the dtypes", "got int8"):
+        gtc.conv_transpose(DeviceArray(X.astype("i1")), DeviceArray(WEIGHT))
