@@ -8,7 +8,7 @@ from typing import Any
 from . import dispatch
 from .arrays import Array, CudaArray, check_activation, check_dtypes
 from .dispatch import Choice, select
-from .execute import read, run
+from .execute import read, run, view_of
 from .params import Params, check_shapes, is_plain, make_params
 from .plan import Plan, make_plan
 from .settings import AUTO, HIGHEST, Settings, resolve
@@ -189,12 +189,12 @@ def conv_transpose(
 
     Parameters
     ----------
-    x : ndarray, shape (N, Cin, *spatial) or (Cin, *spatial)
-        Input; with ``data_format="channels_last"`` the channels are the last axis. Any strides. One of the
+    x : array, shape (N, Cin, *spatial) or (Cin, *spatial)
+        Input, of NumPy, PyTorch, JAX, CuPy, Numba or any library with DLPack or one of the array interfaces; with ``data_format="channels_last"`` the channels are the last axis. Any strides. One of the
         dtypes float16, bfloat16 (of ml_dtypes), float32, float64, complex64, complex128, int32, int64.
-    weight : ndarray, shape (Cin, Cout // groups, *kernel)
+    weight : array, shape (Cin, Cout // groups, *kernel)
         Filters, in x's dtype. The number of spatial axes is ``weight.ndim - 2``.
-    bias : ndarray, shape (Cout,), optional
+    bias : array, shape (Cout,), optional
         Added to every output element, in x's dtype.
     stride, dilation : int or sequence of int
         At least 1; one for all axes or one per axis.
@@ -221,20 +221,21 @@ def conv_transpose(
         Whether each output collects its contributions, or each input stamps its filter into the output.
     backend : {"auto", "cpu", "numba-cuda", "cupy", "reference"}
         Where to run; a backend asked for by name runs or raises.
-    out : ndarray, optional
-        Array of the result's shape and dtype to fill; it may overlap the inputs.
+    out : array, optional
+        Array of x's kind and of the result's shape and dtype to fill; it may overlap the inputs.
 
     Returns
     -------
-    ndarray
-        The result, without a batch axis where x has none; `out` where it is given.
+    array
+        The result, of x's own kind and on its device, without a batch axis where x has none; `out` where it is given.
 
     Raises
     ------
     ValueError
         If a shape or a geometry argument is invalid.
     TypeError
-        If dtypes differ or are not supported, or an argument is no array.
+        If dtypes or devices differ or are not supported, or an argument is no array or a tensor that requires a
+        gradient.
     BackendUnavailableError
         If the backend asked for cannot run here.
     MemoryError
@@ -266,8 +267,8 @@ def conv_transpose(
 def infer_ndim(weight: Any) -> int:
     """Count the spatial axes of `weight`, which must be 1, 2 or 3."""
     shape = getattr(weight, "shape", None)
-    if shape is None:
-        raise TypeError(f"weight must be an array, got {type(weight).__name__}")
+    if shape is None:  # some have interfaces only
+        shape = view_of("weight", weight)[1].shape
     if not 3 <= len(shape) <= 5:
         raise ValueError(f"weight must have 3, 4 or 5 axes (Cin, Cout // groups, *kernel), got shape {tuple(shape)}")
     return len(shape) - 2

@@ -28,9 +28,9 @@ class ConvTranspose:
 
     Parameters
     ----------
-    weight : ndarray, shape (Cin, Cout // groups, *kernel)
+    weight : array, shape (Cin, Cout // groups, *kernel)
         Filters. Later changes to the array have no effect.
-    bias : ndarray, shape (Cout,), optional
+    bias : array, shape (Cout,), optional
         Added to every output element.
     stride, padding, output_padding, groups, dilation, output_size, data_format, activation
         As in `conv_transpose`.
@@ -96,14 +96,14 @@ class ConvTranspose:
 
         Parameters
         ----------
-        x : ndarray, shape (N, Cin, *spatial) or (Cin, *spatial)
+        x : array, shape (N, Cin, *spatial) or (Cin, *spatial)
             Input, in the weights' dtype; channels last where the operator is so.
-        out : ndarray, optional
+        out : array, optional
             Array of the result's shape and dtype to fill.
 
         Returns
         -------
-        ndarray
+        array
             The result; `out` where it is given.
         """
         kind, view = (NUMPY, x) if type(x) is np.ndarray else view_of("x", x)

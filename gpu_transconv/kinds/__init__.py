@@ -1,0 +1,46 @@
+"""The libraries whose arrays the package takes: how each is read, and how a result becomes one of its own.
+
+No library is imported here but NumPy: who holds an array of another has imported it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .base import NUMPY, Kind
+from .cuda import CUDA, CUPY, NUMBA, is_numba, on_cuda
+from .host import HOST, STANDARD
+from .jax import JAX
+from .torch import TORCH, loaded
+
+__all__ = ["NUMPY", "Kind", "kind_of"]
+
+#: Module, name of its array type, kind.
+_TYPES = (("torch", "Tensor", TORCH), ("cupy", "ndarray", CUPY), ("jax", "Array", JAX))
+
+
+def kind_of(name: str, value: Any) -> Kind:
+    """Return the kind of the argument called `name`, or raise `TypeError`."""
+    if isinstance(value, np.ndarray):
+        return NUMPY
+    if isinstance(value, np.generic):
+        raise _no_array(name, value)
+    for module, attribute, kind in _TYPES:
+        found = loaded(module, attribute)
+        if found is not None and isinstance(value, found):
+            return kind
+    if is_numba(value):
+        return NUMBA
+    if on_cuda(value):
+        return CUDA
+    if STANDARD.owns(value):
+        return STANDARD
+    if HOST.owns(value):
+        return HOST
+    raise _no_array(name, value)
+
+
+def _no_array(name: str, value: Any) -> TypeError:
+    return TypeError(f"{name} must be an array, got {type(value).__name__}")

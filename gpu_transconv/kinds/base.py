@@ -1,0 +1,51 @@
+"""What every kind of array offers, and NumPy's."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array, CudaArray, HostArray, View
+from ..plan import Plan
+
+
+class Kind:
+    """NumPy's arrays, which are their own view; the other libraries differ in what they override."""
+
+    #: What a message calls one.
+    title = "a NumPy array"
+
+    def owns(self, value: Any) -> bool:
+        """Whether `value` is of this kind."""
+        return isinstance(value, np.ndarray)
+
+    def view(self, name: str, array: Array) -> View:  # noqa: ARG002
+        """Return the array as the launcher takes it, without a copy; `name` is for messages."""
+        view: HostArray = array
+        return view
+
+    def view_out(self, out: Array) -> View:
+        """Return the view of an array that is to be filled, or raise `TypeError`."""
+        if not self.owns(out):
+            raise TypeError(f"out must be {self.title} like x, got {type(out).__name__}")
+        return self.view("out", out)
+
+    def wrap(self, result: Any, given: Array) -> Array:  # noqa: ARG002
+        """Return a result as an array of the library of `given`, without a copy.
+
+        It is a NumPy array, a `CudaArray` of `empty`, or an array of a GPU backend's own library.
+        """
+        return result
+
+    def empty(self, plan: Plan, given: Array) -> CudaArray | None:  # noqa: ARG002
+        """Allocate a result beside `given` on its CUDA device; None leaves that to the backend."""
+        return None
+
+    def device(self, given: Array) -> AbstractContextManager[Any]:  # noqa: ARG002
+        """Context in which the CUDA device of `given` is the current one."""
+        return nullcontext()
+
+
+NUMPY = Kind()

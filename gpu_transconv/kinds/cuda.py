@@ -1,0 +1,108 @@
+"""Arrays on CUDA devices: CuPy's, Numba's, and of any library with ``__cuda_array_interface__`` or DLPack."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array, CudaArray, View, dtype_name, numpy_dtype
+from ..plan import Plan
+from .base import Kind
+
+#: DLPack's numbers of CUDA memory, plain and managed.
+_DLPACK_CUDA = (2, 13)
+
+
+class Cupy(Kind):
+    """CuPy's arrays."""
+
+    title = "a CuPy array"
+
+    def owns(self, value: Any) -> bool:  # noqa: D102
+        return isinstance(value, sys.modules["cupy"].ndarray)
+
+    def view(self, name: str, array: Array) -> View:  # noqa: ARG002, D102
+        with self.device(array):
+            stream = sys.modules["cupy"].cuda.get_current_stream().ptr
+        return CudaArray(array, array.shape, dtype_name(array.dtype), array.device.id, stream)
+
+    def wrap(self, result: Any, given: Array) -> Array:  # noqa: ARG002, D102
+        return result.array if isinstance(result, CudaArray) else result
+
+    def empty(self, plan: Plan, given: Array) -> CudaArray:  # noqa: D102
+        with self.device(given):
+            made = sys.modules["cupy"].empty(plan.output_shape, given.dtype)
+        return CudaArray(made, made.shape, plan.dtype, given.device.id)
+
+    def device(self, given: Array) -> AbstractContextManager[Any]:  # noqa: D102
+        context: AbstractContextManager[Any] = sys.modules["cupy"].cuda.Device(given.device.id)
+        return context
+
+
+class Numba(Kind):
+    """Numba's device arrays, those of its simulator included."""
+
+    title = "a Numba device array"
+
+    def owns(self, value: Any) -> bool:  # noqa: D102
+        return is_numba(value)
+
+    def view(self, name: str, array: Array) -> View:  # noqa: ARG002, D102
+        stream = getattr(array, "__cuda_array_interface__", {}).get("stream")
+        return CudaArray(array, tuple(array.shape), dtype_name(array.dtype), stream=stream)
+
+    def wrap(self, result: Any, given: Array) -> Array:  # noqa: ARG002, D102
+        return result.array if isinstance(result, CudaArray) else result
+
+    def empty(self, plan: Plan, given: Array) -> CudaArray:  # noqa: ARG002, D102
+        made = import_module("numba.cuda").device_array(plan.output_shape, numpy_dtype(plan.dtype))
+        return CudaArray(made, plan.output_shape, plan.dtype)
+
+
+class CudaInterface(Kind):
+    """Other objects; results are arrays of the backend's own library."""
+
+    title = "an array on a CUDA device"
+
+    def owns(self, value: Any) -> bool:  # noqa: D102
+        return on_cuda(value)
+
+    def view(self, name: str, array: Array) -> View:  # noqa: D102
+        facts = getattr(array, "__cuda_array_interface__", None)
+        if facts is None:
+            return _from_dlpack(name, array)
+        dtype = dtype_name(np.dtype(facts["typestr"]))
+        return CudaArray(array, tuple(facts["shape"]), dtype, stream=facts.get("stream"))
+
+
+def is_numba(value: Any) -> bool:
+    """Whether `value` is a device array of Numba or of its simulator."""
+    return hasattr(value, "__cuda_ndarray__") and type(value).__module__.startswith("numba")
+
+
+def on_cuda(value: Any) -> bool:
+    """Whether `value` says that it is an array on a CUDA device."""
+    if hasattr(value, "__cuda_array_interface__"):
+        return True
+    return hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] in _DLPACK_CUDA
+
+
+def _from_dlpack(name: str, array: Array) -> CudaArray:
+    try:
+        cupy = import_module("cupy")
+    except ImportError:
+        raise TypeError(
+            f"{name} must be an array with __cuda_array_interface__ where CuPy is not installed, got "
+            f"{type(array).__name__} with DLPack alone; install cupy-cuda12x or cupy-cuda13x"
+        ) from None
+    with cupy.cuda.Device(array.__dlpack_device__()[1]):
+        view = CUPY.view(name, cupy.from_dlpack(array))
+    assert isinstance(view, CudaArray)
+    return view
+
+
+CUPY, NUMBA, CUDA = Cupy(), Numba(), CudaInterface()

@@ -1,0 +1,44 @@
+"""Arrays in host memory of libraries that are not known by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array, View
+from .base import Kind
+
+#: What reading an array may raise where its library does not give its memory away.
+REFUSALS = (AttributeError, BufferError, NotImplementedError, RuntimeError, TypeError, ValueError)
+
+
+class HostInterface(Kind):
+    """Objects with ``__array_interface__`` or DLPack; results are NumPy arrays."""
+
+    title = "an array in host memory"
+
+    def owns(self, value: Any) -> bool:  # noqa: D102
+        return hasattr(value, "__array_interface__") or hasattr(value, "__dlpack__")
+
+    def view(self, name: str, array: Array) -> View:  # noqa: D102
+        try:
+            return np.asarray(array) if hasattr(array, "__array_interface__") else np.from_dlpack(array)
+        except REFUSALS as error:
+            raise TypeError(f"{name} must be an array in host memory, got {type(array).__name__}: {error}") from error
+
+
+class ArrayStandard(HostInterface):
+    """Arrays of a library that follows the Python array API standard; so do the results."""
+
+    title = "an array of the same library"
+
+    def owns(self, value: Any) -> bool:  # noqa: D102
+        return hasattr(value, "__array_namespace__") and hasattr(value, "__dlpack__")
+
+    def wrap(self, result: Any, given: Array) -> Array:  # noqa: D102
+        made = given.__array_namespace__().from_dlpack(result)
+        return made if made.device == given.device else made.to_device(given.device)
+
+
+HOST, STANDARD = HostInterface(), ArrayStandard()

@@ -1,0 +1,66 @@
+"""JAX's arrays, on the CPU and on CUDA devices."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array, CudaArray, View
+from .base import Kind
+
+
+class Jax(Kind):
+    """Concrete arrays on one device; they cannot be written to."""
+
+    title = "a JAX array"
+
+    def owns(self, value: Any) -> bool:  # noqa: D102
+        return isinstance(value, sys.modules["jax"].Array)
+
+    def view(self, name: str, array: Array) -> View:  # noqa: D102
+        if isinstance(array, sys.modules["jax"].core.Tracer):
+            raise TypeError(
+                f"{name} must be a concrete array, got one that JAX is tracing; call this function outside of "
+                "jit, grad and vmap, or through jax.pure_callback"
+            )
+        devices = list(array.devices())
+        platform = devices[0].platform
+        if platform == "cpu":
+            return np.asarray(array)
+        if len(devices) > 1 or platform not in ("gpu", "cuda"):
+            raise TypeError(f"{name} must be on the CPU or on one CUDA device, got an array on {devices}")
+        return _on_cuda(array, devices[0].local_hardware_id)
+
+    def view_out(self, out: Array) -> View:  # noqa: D102
+        raise TypeError(f"out must be an array that can be written, which JAX's cannot, got {type(out).__name__}")
+
+    def wrap(self, result: Any, given: Array) -> Array:  # noqa: D102
+        jax = sys.modules["jax"]
+        if isinstance(result, np.ndarray):  # no copy: results of a megabyte and more are aligned as JAX wants it
+            return jax.device_put(result, next(iter(given.devices())))
+        made = jax.dlpack.from_dlpack(result)
+        return made if made.dtype == given.dtype else made.view(given.dtype)
+
+    def device(self, given: Array) -> AbstractContextManager[Any]:  # noqa: D102
+        device, cupy = next(iter(given.devices())), sys.modules.get("cupy")
+        if device.platform == "cpu" or cupy is None:
+            return super().device(given)
+        context: AbstractContextManager[Any] = cupy.cuda.Device(device.local_hardware_id)
+        return context
+
+
+def _on_cuda(array: Any, index: int) -> CudaArray:
+    cupy = sys.modules.get("cupy")
+    shape, dtype = tuple(array.shape), array.dtype.name
+    if cupy is None:  # nobody who could wait on the device for what computes the array
+        array.block_until_ready()
+        return CudaArray(array, shape, dtype, index)
+    with cupy.cuda.Device(index):
+        taken = cupy.from_dlpack(array)  # makes the current stream wait
+        return CudaArray(taken, shape, dtype, index, cupy.cuda.get_current_stream().ptr)
+
+
+JAX = Jax()

@@ -1,0 +1,87 @@
+"""PyTorch's tensors, on the CPU and on CUDA devices."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager
+from typing import Any
+
+from ..arrays import Array, CudaArray, View, numpy_dtype
+from ..plan import Plan
+from .base import Kind
+from .host import REFUSALS
+
+
+def loaded(module: str, name: str) -> Any:
+    """Return an attribute of a module that somebody has imported, or None."""
+    return getattr(sys.modules.get(module), name, None)
+
+
+class Torch(Kind):
+    """Tensors; NumPy and the GPU libraries see bfloat16 as 16 bits."""
+
+    title = "a torch.Tensor"
+
+    def owns(self, value: Any) -> bool:  # noqa: D102
+        return isinstance(value, sys.modules["torch"].Tensor)
+
+    def view(self, name: str, array: Array) -> View:  # noqa: D102
+        torch = sys.modules["torch"]
+        if array.requires_grad and torch.is_grad_enabled():
+            raise TypeError(
+                f"{name} must be a tensor that needs no gradient, got one with requires_grad=True: this function does "
+                "not record gradients; use gpu_transconv.torch, or call it under torch.no_grad() or with .detach()"
+            )
+        if array.layout is not torch.strided or array.device.type not in ("cpu", "cuda"):
+            raise TypeError(
+                f"{name} must be a dense tensor on a cpu or cuda device, got {array.layout} on {array.device}"
+            )
+        tensor = array.detach().resolve_conj().resolve_neg()
+        dtype = str(array.dtype).removeprefix("torch.")
+        bits = tensor.view(torch.int16) if dtype == "bfloat16" else tensor
+        if array.device.type == "cuda":
+            stream = torch.cuda.current_stream(array.device).cuda_stream
+            return CudaArray(bits, tuple(array.shape), dtype, array.device.index, stream)
+        return _on_host(name, bits, dtype)
+
+    def view_out(self, out: Array) -> View:  # noqa: D102
+        view = super().view_out(out)
+        if out.is_conj() or out.is_neg():
+            raise TypeError("out must be a tensor of its own memory, got a conjugate or negative view")
+        if not out.is_inference():  # so that autograd knows of the change
+            sys.modules["torch"].autograd.graph.increment_version(out)
+        return view
+
+    def wrap(self, result: Any, given: Array) -> Array:  # noqa: D102, ARG002
+        torch = sys.modules["torch"]
+        if isinstance(result, CudaArray):
+            return result.array.view(torch.bfloat16) if result.dtype == "bfloat16" else result.array
+        if result.dtype.name == "bfloat16":
+            return torch.from_numpy(result.view("int16")).view(torch.bfloat16)
+        return torch.from_numpy(result)
+
+    def empty(self, plan: Plan, given: Array) -> CudaArray:  # noqa: D102
+        torch = sys.modules["torch"]
+        try:
+            made = torch.empty(plan.output_shape, dtype=given.dtype, device=given.device)
+        except torch.cuda.OutOfMemoryError as error:
+            raise MemoryError(f"the output of shape {plan.output_shape} does not fit: {error}") from error
+        view = self.view("out", made)
+        assert isinstance(view, CudaArray)
+        return view
+
+    def device(self, given: Array) -> AbstractContextManager[Any]:  # noqa: D102
+        return sys.modules["torch"].cuda.device(given.device) if given.is_cuda else super().device(given)
+
+
+def _on_host(name: str, tensor: Any, dtype: str) -> View:
+    try:
+        view: View = tensor.numpy().view(numpy_dtype(dtype)) if dtype == "bfloat16" else tensor.numpy()
+    except ImportError:
+        raise TypeError(f"{name} is in bfloat16, which needs the package ml_dtypes: pip install ml_dtypes") from None
+    except REFUSALS as error:  # a dtype that NumPy has not, or a tensor without memory of its own
+        raise TypeError(f"{name} must be a tensor that NumPy can read, got one of {dtype}: {error}") from error
+    return view
+
+
+TORCH = Torch()
