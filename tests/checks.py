@@ -25,6 +25,7 @@ DTYPES = {
     "cupy": FLOATS + COMPLEX,
     "numba-cuda": ("float16", "float32", "float64"),
 }
+GPU_BACKENDS = ("cupy", "numba-cuda")
 _REAL_PART = {"complex64": "float32", "complex128": "float64"}
 _WIDER = {
     **dict.fromkeys(FLOATS, "float64"),
@@ -153,6 +154,7 @@ def implementations(*backend_names: str) -> list[Any]:
         status = backends()[row.backend]
         skipped = not status and row.backend not in required
         marks = [pytest.mark.skip(reason=f"{row.backend}: {status.reason}")] if skipped else []
+        marks += [pytest.mark.gpu] if row.backend in GPU_BACKENDS else []
         if not backend_names or row.backend in backend_names:
             rows.append(pytest.param(row, id=row.name, marks=marks))
     return rows

@@ -8,6 +8,7 @@
 #define GTC_NOINLINE __attribute__((noinline))
 #define GTC_GLOBAL void
 #define GTC_LAUNCH_BOUNDS(threads, blocks)
+#define GTC_GRID_CONSTANT
 #define GTC_UNROLL
 #define GTC_SM80 1
 #define GTC_SM90 1

@@ -37,7 +37,7 @@ const char* verb(int kind) { return kind == READ ? "reads" : kind == WRITE ? "wr
          static_cast<size_t>(offset / item), by, other);
 }
 
-// Whether an earlier access is ordered before the now.current thread's.
+// Whether an earlier access is ordered before the current thread's.
 inline bool ordered(uint32_t then, unsigned thread, uint16_t turn, bool global) {
     if (then < now.launch_epoch) return true;
     if (then < now.block_epoch) return !global;  // another block; shared memory has been given to this one since
@@ -45,7 +45,7 @@ inline bool ordered(uint32_t then, unsigned thread, uint16_t turn, bool global) 
     return thread / WARP == now.current / WARP && turn != now.fibers[now.current].turn;
 }
 
-// Whether all earlier reads of a cell are ordered before the now.current thread's write.
+// Whether all earlier reads of a cell are ordered before the current thread's write.
 inline bool readers_ordered(const Cell& cell, bool global) {
     if (cell.read_epoch < now.launch_epoch) return true;
     if (global && (cell.foreign_reader || cell.read_epoch < now.block_epoch)) return false;
