@@ -6,6 +6,7 @@
 //
 // Qualifiers      GTC_DEVICE (inline device function)  GTC_NOINLINE (device function, not inlined)
 //                 GTC_GLOBAL (kernel)  GTC_LAUNCH_BOUNDS(threads, blocks)  GTC_UNROLL (pragma before a loop)
+//                 GTC_GRID_CONSTANT (a kernel's struct parameter that is read in place; empty by default)
 // Plain names     threadIdx blockIdx blockDim gridDim  __syncthreads()  uint4 float4
 // In gtc::        dynamic_shared()                                  unsigned char*, aligned to 128 bytes
 //                 load_global store_global load_shared store_shared  one element of any trivial type, by pointer
@@ -39,6 +40,9 @@ struct bfloat16 {
 #define GTC_GLOBAL __global__ void
 #define GTC_LAUNCH_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 #define GTC_UNROLL _Pragma("unroll")
+#if defined(__CUDA_ARCH__)
+#define GTC_GRID_CONSTANT __grid_constant__
+#endif
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
 #define GTC_SM80 1
@@ -273,3 +277,7 @@ GTC_DEVICE bfloat16 from_float<bfloat16>(float value) {
 }  // namespace gtc
 
 #endif  // GTC_HOST
+
+#ifndef GTC_GRID_CONSTANT
+#define GTC_GRID_CONSTANT
+#endif

@@ -1,0 +1,162 @@
+// What gather and scatter share: the tables of one tile of the product, its pipeline, and the walk over its results.
+#pragma once
+
+#include "simt_tile.cuh"
+#include "tensor_tile.cuh"
+
+namespace gtc {
+
+template <class Tile, class Index>
+struct alignas(16) Tables {
+    Pixel<Index> pixel[Tile::PIXELS_PER_TILE];
+    Row<Index> row[Tile::ROWS];
+    alignas(16) typename Tile::Result bias[Tile::ROWS];
+};
+
+// Dynamic shared memory: tables, then the stages of the pipeline, whose place the results take afterwards.
+template <class Tile>
+struct Sizes {
+    static constexpr int RESULTS = (Tile::SLAB_ROWS + 1) * (Tile::PIXELS_PER_TILE + 1) * sizeof(typename Tile::Result);
+    static constexpr int PIPELINE = Tile::STAGES * sizeof(typename Tile::Stage);
+    static constexpr int WORK = RESULTS > PIPELINE ? RESULTS : PIPELINE;
+};
+
+template <class Tile, class Index>
+GTC_DEVICE constexpr int shared_bytes() {
+    return sizeof(Tables<Tile, Index>) + Sizes<Tile>::WORK;
+}
+
+// One tile of the product: which rows and pixels of which group and phase.
+template <class Tile, class Index>
+struct Block {
+    using T = typename Tile::Element;
+    using Result = typename Tile::Result;
+    using Stage = typename Tile::Stage;
+
+    const Geometry<Index>& g;
+    Frame<Index> frame;
+    Index group, first_row, first_pixel;
+    const T* x;       // of the group
+    const T* weight;  // of the group, packed
+    Tables<Tile, Index>* tables;
+    unsigned char* work;
+
+    GTC_DEVICE Block(const Geometry<Index>& geometry, const Frame<Index>& frame_, Index group_, Index row, Index pixel,
+                     const T* x_, const T* weight_, Index packed_taps)
+        : g(geometry), frame(frame_), group(group_), first_row(row), first_pixel(pixel) {
+        x = x_ + group * g.in_channels * g.x_channel;
+        weight = weight_ + group * packed_taps * g.in_channels * g.row_pitch;
+        tables = reinterpret_cast<Tables<Tile, Index>*>(dynamic_shared());
+        work = dynamic_shared() + sizeof(Tables<Tile, Index>);
+    }
+
+    GTC_DEVICE static Pixel<Index> no_pixel() {
+        const Index nowhere = -(Index(1) << (8 * sizeof(Index) - 2));
+        return {{nowhere, nowhere, nowhere}, 0, 0};
+    }
+
+    // Pixel n of the tile, by default the n-th after the first.
+    GTC_DEVICE void fill_pixels() {
+        for (int n = threadIdx.x; n < Tile::PIXELS_PER_TILE; n += Tile::THREADS) {
+            const Index index = first_pixel + n;
+            store_shared(tables->pixel + n, index < frame.pixels ? pixel_of(g, frame, index) : no_pixel());
+        }
+    }
+
+    GTC_DEVICE void fill_rows(const T* bias) {
+        for (int m = threadIdx.x; m < Tile::ROWS; m += Tile::THREADS) {
+            Row<Index> row{-1, {0, 0, 0}, 0};
+            Result value = zero<Result>();
+            if (first_row + m < g.rows) {
+                row = row_of(g, static_cast<Index>(first_row + m));
+                row.y += group * g.out_channels * g.y_channel;
+                if (bias) value = widen(load_global(bias + group * g.out_channels + row.channel));
+            }
+            store_shared(tables->row + m, row);
+            store_shared(tables->bias + m, value);
+        }
+    }
+
+    GTC_DEVICE Index chunks_per_tap() const { return (g.in_channels + Tile::DEPTH - 1) / Tile::DEPTH; }
+
+    // Sums the chunks [begin, end) of the reduction; the tables are filled, and all threads have passed a barrier.
+    GTC_DEVICE void sum_chunks(Tile& tile, Index begin, Index end) {
+        typename Tile::template Weights<Index> weights{weight + first_row, g.row_pitch - first_row, g.row_pitch,
+                                                       g.in_channels};
+        typename Tile::template Inputs<Index> inputs;
+        inputs.x = x, inputs.channel_stride = g.x_channel, inputs.channels = g.in_channels;
+        Stage* stages = reinterpret_cast<Stage*>(work);
+        Cursor<Index> cursor = Cursor<Index>::at(begin, chunks_per_tap(), Tile::DEPTH);
+        Index packed_tap = 0;
+        bool new_tap = true;
+
+        const auto fetch = [&](Stage& stage) {
+            if (new_tap) {
+                const Tap<Index> tap = tap_of(g, frame, cursor.tap);
+                packed_tap = tap.packed;
+                inputs.select(g, tables->pixel, tap);
+            }
+            weights.fetch(stage.weight, packed_tap, cursor.channel);
+            inputs.fetch(stage.input, cursor.channel);
+            new_tap = cursor.advance(g.in_channels, Tile::DEPTH);
+        };
+        const auto flush = [&](Stage& stage) {
+            weights.flush(stage.weight);
+            inputs.flush(stage.input);
+        };
+
+        for (int s = 0; s < Tile::STAGES - 1; ++s) {
+            if (begin + s < end) {
+                fetch(stages[s]);
+                flush(stages[s]);
+            }
+            copy_async_commit();
+        }
+        int current = 0, next = Tile::STAGES - 1;
+        for (Index c = begin; c < end; ++c) {
+            copy_async_wait<Tile::STAGES - 2>();
+            __syncthreads();
+            const bool more = c + Tile::STAGES - 1 < end;
+            if (more) fetch(stages[next]);
+            copy_async_commit();
+            tile.multiply(stages[current]);
+            if (more) flush(stages[next]);
+            current = current + 1 == Tile::STAGES ? 0 : current + 1;
+            next = next + 1 == Tile::STAGES ? 0 : next + 1;
+        }
+        copy_async_wait<0>();
+        __syncthreads();
+    }
+
+    // Where a slab's result lies in shared memory, neighbours in memory together, no two of a warp in one bank.
+    GTC_DEVICE Result* place(int row, int pixel) const {
+        Result* results = reinterpret_cast<Result*>(work);
+        return g.pixels_first ? results + row * (Tile::PIXELS_PER_TILE + 1) + pixel
+                              : results + pixel * (Tile::SLAB_ROWS + 1) + row;
+    }
+
+    // Calls sink(row in the tile, pixel in the tile) for every result of a slab, in the order in which the outputs lie
+    // in memory: pixels and the units between them, or channels.
+    template <class Sink>
+    GTC_DEVICE void walk(int slab, Sink sink) const {
+        constexpr int N = Tile::PIXELS_PER_TILE, M = Tile::SLAB_ROWS;
+        int shift = 0;  // 2^shift neighbouring rows are units that lie side by side
+        while (g.pixels_first && g.axis[2].units % (2 << shift) == 0 && M % (2 << shift) == 0) ++shift;
+        for (int e = threadIdx.x; e < M * N; e += Tile::THREADS) {
+            const int unit = e & ((1 << shift) - 1), rest = e >> shift;
+            const int row = g.pixels_first ? ((rest / N) << shift) + unit : e % M;
+            const int pixel = g.pixels_first ? rest % N : e / M;
+            sink(slab * M + row, pixel);
+        }
+    }
+
+    // Offset of a result in the output, or -1 where there is none.
+    GTC_DEVICE Index output(int row, int pixel) const {
+        const Row<Index> r = load_shared(tables->row + row);
+        const Pixel<Index> p = load_shared(tables->pixel + pixel);
+        const bool exists = r.channel >= 0 && is_output(g, frame, p, r);
+        return exists ? p.y + r.y : -1;
+    }
+};
+
+}  // namespace gtc

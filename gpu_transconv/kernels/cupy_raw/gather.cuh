@@ -1,0 +1,152 @@
+// Gather: every output element collects its contributions and is written once.
+//
+// Per phase a product of weights [rows, taps*channels] and inputs [taps*channels, pixels], the inputs read in place.
+// Where all phases share their taps (kernel = n*stride), they are rows of one product instead.
+#pragma once
+
+#include "block.cuh"
+
+namespace gtc {
+
+// Packed weights begin with this header; `special` is not 0 where some weight is infinite or NaN. Then a tap that
+// reads outside the input must be left out: times the zero that stands for it, it would be NaN.
+struct PackedHeader {
+    uint32_t special;
+    uint32_t reserved[63];
+};
+
+template <class Tile, class Index>
+struct GatherBlock : Block<Tile, Index> {
+    using T = typename Tile::Element;
+    using Result = typename Tile::Result;
+    using Base = Block<Tile, Index>;
+    using Base::Base;
+
+    // One result by the definition.
+    GTC_NOINLINE Result plain_sum(int row, int pixel) const {
+        const Geometry<Index>& g = this->g;
+        Result sum = zero<Result>();
+        const Pixel<Index> at = load_shared(this->tables->pixel + pixel);
+        if (this->first_row + row >= g.rows) return sum;
+        for (Index t = 0; t < this->frame.taps; ++t) {
+            const Tap<Index> tap = tap_of(g, this->frame, t);
+            if (!is_inside(g, at, tap)) continue;
+            const T* from = this->x + (at.x + tap.x);
+            const T* weight = this->weight + tap.packed * g.in_channels * g.row_pitch + this->first_row + row;
+            for (Index c = 0; c < g.in_channels; ++c) {
+                multiply_add(sum, widen(load_global(weight + c * g.row_pitch)),
+                             widen(load_global(from + c * g.x_channel)));
+            }
+        }
+        return sum;
+    }
+};
+
+template <class Index>
+struct TileIndex {
+    Index phase, row_tile, group, pixel_tile;
+
+    // Phases are innermost: those of the same pixels run side by side, share x in the cache, and fill whole lines.
+    GTC_DEVICE static TileIndex of(Index block, const Geometry<Index>& g, Index row_tiles) {
+        const Index phases = g.axis[0].phase_count * g.axis[1].phase_count * g.axis[2].phase_count;
+        TileIndex tile;
+        tile.phase = block % phases;
+        block /= phases;
+        tile.row_tile = block % row_tiles;
+        block /= row_tiles;
+        tile.group = block % g.groups;
+        tile.pixel_tile = block / g.groups;
+        return tile;
+    }
+};
+
+template <class Index>
+GTC_DEVICE Index packed_taps(const Geometry<Index>& g) {
+    Index taps = 1;
+    GTC_UNROLL
+    for (int a = 0; a < 3; ++a) taps *= g.single_frame ? g.axis[a].frame_taps : g.axis[a].kernel;
+    return taps;
+}
+
+// blockIdx.x: tile; blockIdx.y: one of gridDim.y parts of the reduction, whose sums go to `parts` where there are
+// several, [part][tile][slab][row][pixel].
+template <class Tile, class Index>
+GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, Tile::BLOCKS)
+    gather_tile(const GTC_GRID_CONSTANT Geometry<Index> g, const typename Tile::Element* x,
+                const unsigned char* packed, const typename Tile::Element* bias, typename Tile::Element* out,
+                typename Tile::Result* parts, Index row_tiles) {
+    using T = typename Tile::Element;
+    using Result = typename Tile::Result;
+    const TileIndex<Index> index = TileIndex<Index>::of(blockIdx.x, g, row_tiles);
+    GatherBlock<Tile, Index> block(g, frame_of(g, index.phase), index.group, index.row_tile * Tile::ROWS,
+                                   index.pixel_tile * Tile::PIXELS_PER_TILE, x,
+                                   reinterpret_cast<const T*>(packed + sizeof(PackedHeader)), packed_taps(g));
+    if (block.first_pixel >= block.frame.pixels) return;
+    const bool special = load_global(&reinterpret_cast<const PackedHeader*>(packed)->special) != 0;
+    block.fill_pixels();
+    block.fill_rows(bias);
+    __syncthreads();
+
+    Tile tile;
+    tile.clear();
+    const Index chunks = block.frame.taps * block.chunks_per_tap();
+    const Index begin = chunks * Index(blockIdx.y) / Index(gridDim.y);
+    const Index end = chunks * Index(blockIdx.y + 1) / Index(gridDim.y);
+    if (begin < end) block.sum_chunks(tile, begin, end);
+
+    GTC_UNROLL
+    for (int slab = 0; slab < Tile::SLABS; ++slab) {
+        tile.stage_results(slab, [&](int row, int pixel) { return block.place(row, pixel); });
+        __syncthreads();
+        const int first = slab * Tile::SLAB_ROWS;
+        if (special) {
+            block.walk(slab, [&](int row, int pixel) {
+                const Result sum = blockIdx.y ? zero<Result>() : block.plain_sum(row, pixel);
+                store_shared(block.place(row - first, pixel), sum);
+            });
+            __syncthreads();
+        }
+        Result* part = parts ? parts + (Index(blockIdx.y) * Index(gridDim.x) + Index(blockIdx.x)) * Tile::ROWS *
+                                           Tile::PIXELS_PER_TILE
+                             : nullptr;
+        block.walk(slab, [&](int row, int pixel) {
+            const Result sum = load_shared(block.place(row - first, pixel));
+            const Index to = block.output(row, pixel);
+            if (part) {
+                store_global(part + row * Tile::PIXELS_PER_TILE + pixel, sum);
+            } else if (to >= 0) {
+                store_global(out + to, finish<T>(sum, load_shared(block.tables->bias + row), g.activation, g.slope));
+            }
+        });
+        __syncthreads();
+    }
+}
+
+// Adds the parts of a split reduction, in their order.
+template <class Tile, class Index>
+GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, 1)
+    gather_add_parts(const GTC_GRID_CONSTANT Geometry<Index> g, const typename Tile::Result* parts,
+                     const typename Tile::Element* bias, typename Tile::Element* out, Index row_tiles, int count) {
+    using T = typename Tile::Element;
+    using Result = typename Tile::Result;
+    const TileIndex<Index> index = TileIndex<Index>::of(blockIdx.x, g, row_tiles);
+    Block<Tile, Index> block(g, frame_of(g, index.phase), index.group, index.row_tile * Tile::ROWS,
+                             index.pixel_tile * Tile::PIXELS_PER_TILE, nullptr, nullptr, 0);
+    if (block.first_pixel >= block.frame.pixels) return;
+    block.fill_pixels();
+    block.fill_rows(bias);
+    __syncthreads();
+    constexpr int SIZE = Tile::ROWS * Tile::PIXELS_PER_TILE;
+    for (int slab = 0; slab < Tile::SLABS; ++slab) {
+        block.walk(slab, [&](int row, int pixel) {
+            const Index to = block.output(row, pixel);
+            if (to < 0) return;
+            const Result* part = parts + Index(blockIdx.x) * SIZE + row * Tile::PIXELS_PER_TILE + pixel;
+            Result sum = zero<Result>();
+            for (int i = 0; i < count; ++i) sum = add(sum, load_global(part + Index(i) * Index(gridDim.x) * SIZE));
+            store_global(out + to, finish<T>(sum, load_shared(block.tables->bias + row), g.activation, g.slope));
+        });
+    }
+}
+
+}  // namespace gtc

@@ -1,0 +1,184 @@
+// Index arithmetic, with the names of plan.py: output o = stride*b + phase, input i = b + shift.
+//
+// The taps of a phase are an arithmetic progression, so no table is needed. With g = gcd(stride, dilation), tap k
+// reaches phase r where k*dilation = r + pad_low modulo stride: only if g divides r + pad_low, first for
+//     k0 = ((r + pad_low)/g * inverse) mod tap_step,      tap_step = stride/g, inverse = (dilation/g)^-1 mod tap_step
+// then for every tap_step-th tap, whose shift is shift_step = dilation/g less each time.
+#pragma once
+
+#include "primitives.cuh"
+
+namespace gtc {
+
+template <class Index>
+struct Axis {
+    Index size, output_size, kernel, stride, dilation, pad_low;
+    Index phase_count, divisor, tap_step, shift_step, inverse;
+    // Where several output offsets share their inputs (`units` > 1), they are rows of one product: then there is
+    // one phase, and this is its frame. Unit u lies u*unit_step after the first.
+    Index units, unit_step, frame_count, frame_taps, frame_shift, frame_out;
+    Index x_stride, y_stride;
+};
+
+template <class Index>
+struct Geometry {
+    Axis<Index> axis[3];
+    Index batch, groups, in_channels, out_channels;  // channels of one group
+    Index x_batch, x_channel, y_batch, y_channel;
+    Index rows, row_pitch;  // output channels times units, and as packed
+    Index pixels_first;     // not 0: row = channel*units + unit; else row = unit*out_channels + channel
+    Index single_frame;     // not 0: the frame_ members hold, phases are not enumerated
+    int activation;
+    float slope;
+    int has_bias;
+    int reserved;
+};
+
+// One phase on one axis: pixel b < count reads input b + shift - j*shift_step for tap k0 + j*tap_step, j < taps,
+// and lies at output stride*b + out.
+template <class Index>
+struct Line {
+    Index count, taps, first_tap, shift, out;
+};
+
+template <class Index>
+GTC_DEVICE Line<Index> line_of(const Axis<Index>& axis, Index phase, bool single_frame) {
+    if (single_frame) return {axis.frame_count, axis.frame_taps, 0, axis.frame_shift, axis.frame_out};
+    Line<Index> line{(axis.output_size - phase + axis.stride - 1) / axis.stride, 0, 0, 0, phase};
+    const Index reach = phase + axis.pad_low;
+    if (reach % axis.divisor) return line;
+    line.first_tap = reach / axis.divisor % axis.tap_step * axis.inverse % axis.tap_step;
+    if (line.first_tap >= axis.kernel) return line;
+    line.taps = (axis.kernel - line.first_tap + axis.tap_step - 1) / axis.tap_step;
+    line.shift = (reach - line.first_tap * axis.dilation) / axis.stride;  // exact
+    return line;
+}
+
+// One phase of all axes.
+template <class Index>
+struct Frame {
+    Line<Index> line[3];
+    Index pixels;  // of the whole batch
+    Index taps;
+};
+
+template <class Index>
+GTC_DEVICE Frame<Index> frame_of(const Geometry<Index>& g, Index phase) {
+    Frame<Index> frame;
+    frame.pixels = g.batch;
+    frame.taps = 1;
+    GTC_UNROLL
+    for (int a = 2; a >= 0; --a) {
+        const Index count = g.axis[a].phase_count;
+        frame.line[a] = line_of(g.axis[a], static_cast<Index>(phase % count), g.single_frame != 0);
+        phase /= count;
+        frame.pixels *= frame.line[a].count;
+        frame.taps *= frame.line[a].taps;
+    }
+    return frame;
+}
+
+// Where a pixel reads and writes; `at` is its block on each axis.
+template <class Index>
+struct Pixel {
+    Index at[3];
+    Index x, y;
+};
+
+template <class Index>
+GTC_DEVICE Pixel<Index> pixel_of(const Geometry<Index>& g, const Frame<Index>& frame, Index index) {
+    Pixel<Index> pixel;
+    pixel.x = pixel.y = 0;
+    GTC_UNROLL
+    for (int a = 2; a >= 0; --a) {
+        const Index next = index / frame.line[a].count;
+        const Index b = index - next * frame.line[a].count;
+        index = next;
+        pixel.at[a] = b;
+        pixel.x += b * g.axis[a].x_stride;
+        pixel.y += (b * g.axis[a].stride + frame.line[a].out) * g.axis[a].y_stride;
+    }
+    pixel.x += index * g.x_batch;
+    pixel.y += index * g.y_batch;
+    return pixel;
+}
+
+// The tap of a phase, as shifts of its three axes and as the offset of the inputs it reads.
+template <class Index>
+struct Tap {
+    Index j[3];
+    Index shift[3];
+    Index x;       // offset of the input from the pixel's
+    Index packed;  // position among the packed taps
+};
+
+template <class Index>
+GTC_DEVICE Tap<Index> tap_of(const Geometry<Index>& g, const Frame<Index>& frame, Index index) {
+    Tap<Index> tap;
+    tap.x = 0;
+    Index packed[3];
+    GTC_UNROLL
+    for (int a = 2; a >= 0; --a) {
+        const Line<Index>& line = frame.line[a];
+        const Index next = index / line.taps;
+        tap.j[a] = index - next * line.taps;
+        index = next;
+        tap.shift[a] = line.shift - tap.j[a] * g.axis[a].shift_step;
+        tap.x += tap.shift[a] * g.axis[a].x_stride;
+        packed[a] = g.single_frame ? tap.j[a] : line.first_tap + tap.j[a] * g.axis[a].tap_step;
+    }
+    const Index h = g.single_frame ? g.axis[1].frame_taps : g.axis[1].kernel;
+    const Index w = g.single_frame ? g.axis[2].frame_taps : g.axis[2].kernel;
+    tap.packed = (packed[0] * h + packed[1]) * w + packed[2];
+    return tap;
+}
+
+template <class Index>
+GTC_DEVICE bool is_inside(const Geometry<Index>& g, const Pixel<Index>& pixel, const Tap<Index>& tap) {
+    bool inside = true;
+    GTC_UNROLL
+    for (int a = 0; a < 3; ++a) {
+        const Index i = pixel.at[a] + tap.shift[a];
+        inside = inside && i >= 0 && i < g.axis[a].size;
+    }
+    return inside;
+}
+
+// A row of the product: an output channel and a unit on each axis.
+template <class Index>
+struct Row {
+    Index channel;
+    Index out[3];  // after the pixel's output
+    Index y;
+};
+
+template <class Index>
+GTC_DEVICE Row<Index> row_of(const Geometry<Index>& g, Index index) {
+    Row<Index> row;
+    const Index units = g.axis[0].units * g.axis[1].units * g.axis[2].units;
+    row.channel = g.pixels_first ? index / units : index % g.out_channels;
+    Index unit = g.pixels_first ? index % units : index / g.out_channels;
+    row.y = row.channel * g.y_channel;
+    GTC_UNROLL
+    for (int a = 2; a >= 0; --a) {
+        const Index next = unit / g.axis[a].units;
+        row.out[a] = (unit - next * g.axis[a].units) * g.axis[a].unit_step;
+        unit = next;
+        row.y += row.out[a] * g.axis[a].y_stride;
+    }
+    return row;
+}
+
+template <class Index>
+GTC_DEVICE bool is_output(const Geometry<Index>& g, const Frame<Index>& frame, const Pixel<Index>& pixel,
+                          const Row<Index>& row) {
+    bool inside = true;
+    GTC_UNROLL
+    for (int a = 0; a < 3; ++a) {
+        const Index o = pixel.at[a] * g.axis[a].stride + frame.line[a].out + row.out[a];
+        inside = inside && o >= 0 && o < g.axis[a].output_size;
+    }
+    return inside;
+}
+
+}  // namespace gtc

@@ -1,0 +1,41 @@
+// Weights in the order in which the tiles read them: header, then [group][tap][input channel][row], rows padded.
+#pragma once
+
+#include "gather.cuh"
+
+namespace gtc {
+
+template <class T, class Index>
+GTC_GLOBAL pack_weight(const GTC_GRID_CONSTANT Geometry<Index> g, const T* weight, unsigned char* packed) {
+    T* to = reinterpret_cast<T*>(packed + sizeof(PackedHeader));
+    const Index taps = packed_taps(g), size = g.groups * taps * g.in_channels * g.row_pitch;
+    bool special = false;
+    for (Index e = Index(blockIdx.x) * blockDim.x + threadIdx.x; e < size; e += Index(gridDim.x) * blockDim.x) {
+        const Index row = e % g.row_pitch;
+        Index tap = e / g.row_pitch / g.in_channels;
+        const Index channel = tap / taps * g.in_channels + e / g.row_pitch % g.in_channels;
+        tap %= taps;
+        T value{};
+        if (row < g.rows) {
+            const Index units = g.rows / g.out_channels;
+            Index unit = g.pixels_first ? row % units : row / g.out_channels;
+            const Index out_channel = g.pixels_first ? row / units : row % g.out_channels;
+            Index at = 0, volume = 1;
+            GTC_UNROLL
+            for (int a = 2; a >= 0; --a) {
+                const Axis<Index>& axis = g.axis[a];
+                const Index count = g.single_frame ? axis.frame_taps : axis.kernel;
+                at += (unit % axis.units + tap % count * (g.single_frame ? axis.stride : 1)) * volume;
+                unit /= axis.units;
+                tap /= count;
+                volume *= axis.kernel;
+            }
+            value = load_global(weight + (channel * g.out_channels + out_channel) * volume + at);
+        }
+        special = special || !is_finite(widen(value));
+        store_global(to + e, value);
+    }
+    if (special) atomic_or(&reinterpret_cast<PackedHeader*>(packed)->special, 1u);
+}
+
+}  // namespace gtc
