@@ -18,7 +18,7 @@ template <class Tile>
 struct Sizes {
     static constexpr int RESULTS = (Tile::SLAB_ROWS + 1) * (Tile::PIXELS_PER_TILE + 1) * sizeof(typename Tile::Result);
     static constexpr int PIPELINE = Tile::STAGES * sizeof(typename Tile::Stage);
-    static constexpr int WORK = RESULTS > PIPELINE ? RESULTS : PIPELINE;
+    static constexpr int WORK = ((RESULTS > PIPELINE ? RESULTS : PIPELINE) + 15) / 16 * 16;
 };
 
 template <class Tile, class Index>

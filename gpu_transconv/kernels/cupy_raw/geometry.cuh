@@ -30,8 +30,6 @@ struct Geometry {
     Index single_frame;     // not 0: the frame_ members hold, phases are not enumerated
     int activation;
     float slope;
-    int has_bias;
-    int reserved;
 };
 
 // One phase on one axis: pixel b < count reads input b + shift - j*shift_step for tap k0 + j*tap_step, j < taps,

@@ -1,0 +1,162 @@
+"""A plan as the kernels read it: struct Geometry of geometry.cuh, field for field, and which view of the problem."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from ...params import ACTIVATIONS
+from ...plan import Axis, Plan
+
+#: Activation name -> its code in numbers.cuh.
+ACTIVATION_CODES: dict[str | None, int] = {None: 0, **{name: code for code, name in enumerate(ACTIVATIONS, 1)}}
+#: With more phases than this, one per output of a single-input axis is not worth it.
+_MOST_PHASES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One axis of a view in which all units share their inputs; the members of Axis in geometry.cuh."""
+
+    units: int = 1
+    unit_step: int = 0
+    count: int = 0
+    taps: int = 0
+    shift: int = 0
+    out: int = 0
+
+
+@dataclass(frozen=True)
+class View:
+    """A problem as one product, or one per phase: its rows, its pixels, and the order of its rows."""
+
+    plan: Plan
+    axes: tuple[Axis, Axis, Axis]
+    lines: tuple[Line, Line, Line] | None  # None: one product per phase
+    pixels_first: bool
+
+    @property
+    def rows(self) -> int:
+        """Rows of the product: output channels of a group, times units."""
+        return self.plan.out_channels // self.plan.groups * math.prod(line.units for line in self.lines or ())
+
+    @property
+    def row_pitch(self) -> int:
+        """Rows as packed, a multiple of 16 bytes for every dtype."""
+        return -(-self.rows // 8) * 8
+
+    @property
+    def phases(self) -> int:
+        """Number of products."""
+        return 1 if self.lines else math.prod(axis.phase_count for axis in self.axes)
+
+    @property
+    def packed_taps(self) -> int:
+        """Taps that the packed weights hold."""
+        return math.prod(line.taps for line in self.lines) if self.lines else math.prod(self.plan.kernel)
+
+    @property
+    def packed_elements(self) -> int:
+        """Elements of the packed weights."""
+        return self.packed_taps * self.plan.in_channels * self.row_pitch
+
+    def products(self) -> list[tuple[int, int, int]]:
+        """Of all products (how many of them, pixels, taps), those that are alike together."""
+        if self.lines:
+            pixels = self.plan.batch * math.prod(line.count for line in self.lines)
+            return [(1, pixels, self.packed_taps)]
+        found = [(1, self.plan.batch, 1)]
+        for axis in self.axes:
+            kinds = _kinds(axis)
+            found = [(n * m, p * count, t * taps) for n, p, t in found for (count, taps), m in kinds.items()]
+        return found
+
+
+@lru_cache(maxsize=512)
+def _kinds(axis: Axis) -> Counter[tuple[int, int]]:
+    kinds = Counter((phase.count, len(phase.taps)) for phase in axis.phases)
+    empty = axis.phase_count - len(axis.phases)
+    if empty:  # phases without taps; the largest count there is
+        kinds[axis.blocks, 0] += empty
+    return kinds
+
+
+@lru_cache(maxsize=512)
+def kernel_axes(plan: Plan) -> tuple[Axis, Axis, Axis]:
+    """The axes as the kernels see them.
+
+    With a single input on an axis the stride means nothing, so it is made so long that every output is a phase of
+    its own: then no tap is multiplied by the zeros around that input.
+    """
+    single = [
+        replace(axis, stride=max(axis.stride, axis.output_size)) if axis.size == 1 and axis.kernel > 1 else axis
+        for axis in plan.axes
+    ]
+    axes = single if math.prod(axis.stride for axis in single) <= _MOST_PHASES else plan.axes
+    return axes[0], axes[1], axes[2]
+
+
+def phase_view(plan: Plan) -> View:
+    """One product per phase; fits every problem."""
+    return View(plan, kernel_axes(plan), None, not plan.channels_last)
+
+
+def merged_view(plan: Plan) -> View | None:
+    """All phases as rows of one product, where they share their taps: kernel = n*stride, not dilated; else None."""
+    axes = kernel_axes(plan)
+    if any(a.stride > 1 and (a.kernel % a.stride or (a.dilation > 1 and a.kernel > 1)) for a in axes):
+        return None
+    lines = tuple(_merged(axis) for axis in axes)
+    return View(plan, axes, (lines[0], lines[1], lines[2]), not plan.channels_last)
+
+
+def _merged(axis: Axis) -> Line:
+    s = axis.stride
+    first = axis.pad_low // s  # blocks of the uncropped output before this one are cut off whole
+    count = -(-(axis.output_size + axis.pad_low) // s) - first
+    return Line(s, 1, count, axis.kernel // s, first, s * first - axis.pad_low)
+
+
+def stamp_view(plan: Plan, channel_major: bool = False) -> View:
+    """Every tap of every output channel a row, every input a pixel: one product, whose results are stamps."""
+    lines = tuple(Line(a.kernel, a.dilation, a.size, 1, 0, -a.pad_low) for a in plan.axes)
+    return View(plan, plan.axes, (lines[0], lines[1], lines[2]), channel_major or not plan.channels_last)
+
+
+def index_type(plan: Plan) -> str:
+    """C type of indices: int where all positions and offsets fit, with room to add two of them."""
+    reach = max(a.size * a.stride + a.kernel * a.dilation + a.pad_low + a.output_size for a in plan.axes)
+    steps = max(a.stride for a in kernel_axes(plan)) ** 2
+    return "int" if plan.index_bits == 32 and max(reach, steps) < 2**29 else "long long"
+
+
+def pack_geometry(view: View) -> bytes:
+    """Lay `view` out as struct Geometry."""
+    plan = view.plan
+    numbers: list[int] = []
+    inputs, outputs = math.prod(plan.in_spatial), math.prod(plan.out_spatial)
+    last = plan.channels_last
+    x_step, y_step = (plan.in_channels, plan.out_channels) if last else (1, 1)
+    for a, axis in enumerate(view.axes):
+        x_stride = math.prod(plan.in_spatial[a + 1 :]) * x_step
+        y_stride = math.prod(plan.out_spatial[a + 1 :]) * y_step
+        numbers += _axis_numbers(axis, view.lines[a] if view.lines else None)
+        numbers += [x_stride, y_stride]
+    numbers += [plan.batch, plan.groups, plan.in_channels // plan.groups, plan.out_channels // plan.groups]
+    numbers += [plan.in_channels * inputs, 1 if last else inputs, plan.out_channels * outputs, 1 if last else outputs]
+    numbers += [view.rows, view.row_pitch, int(view.pixels_first), int(view.lines is not None)]
+    letter = "i" if index_type(plan) == "int" else "q"
+    return struct.pack(f"={len(numbers)}{letter}if", *numbers, ACTIVATION_CODES[plan.activation], plan.slope)
+
+
+def _axis_numbers(axis: Axis, line: Line | None) -> list[int]:
+    divisor = math.gcd(axis.stride, axis.dilation)
+    tap_step, shift_step = axis.stride // divisor, axis.dilation // divisor
+    inverse = pow(shift_step, -1, tap_step) if tap_step > 1 else 0
+    numbers = [axis.size, axis.output_size, axis.kernel, axis.stride, axis.dilation, axis.pad_low]
+    numbers += [1 if line else axis.phase_count, divisor, tap_step, shift_step, inverse]
+    line = line or Line()
+    return [*numbers, line.units, line.unit_step, line.count, line.taps, line.shift, line.out]
