@@ -128,7 +128,8 @@ struct OwnerBlock : Block<Tile, Index> {
         fill_box();
         __syncthreads();
         const Index units = this->g.rows / this->g.out_channels;
-        for (Index row = channel * units; row < (channel + channels) * units; row += Tile::ROWS) {
+        // From a row that is aligned to 16 bytes; rows of other channels are made too, and not used.
+        for (Index row = channel * units / 8 * 8; row < (channel + channels) * units; row += Tile::ROWS) {
             this->first_row = row;
             Tile tile;
             tile.clear();

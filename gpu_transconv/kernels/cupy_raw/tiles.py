@@ -22,6 +22,8 @@ C_TYPES = {
 _MOST_PARTS = 32
 #: Chunks that a part has at least, so that its pipeline fills.
 _LEAST_CHUNKS = 8
+#: Threads that hide the direct kernel's reads on one multiprocessor.
+_FULL_THREADS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,11 @@ class Shape:
 
     @property
     def efficiency(self) -> float:
-        """Fraction of the arithmetic's peak that the inner loop can keep up, from its reads of shared memory."""
+        """Fraction of the arithmetic's peak that the inner loop keeps up beside its reads of shared memory and cache."""
         if self.tensor:
             rows, pixels = self.rows // self.down, self.pixels // self.across
-            return 1 / (1 + 24 / rows + 12 / pixels)
-        return 1 / (1 + 0.5 / self.down + 0.5 / self.across)
+            return 1 / (1 + 24 / rows + 12 / pixels + 64 / self.rows + 64 / self.pixels)
+        return 1 / (1 + 1 / self.down + 1 / self.across + 8 / self.rows + 8 / self.pixels)
 
 
 TENSOR_SHAPES = (
@@ -206,11 +208,13 @@ def fit(view: View, shape: Shape, device: DeviceFacts) -> Product:
     waves = tiles * parts / resident
     waste = math.ceil(waves) / waves if waves > 1 else 1.0
     per_chunk = shape.rows * shape.pixels * tile.depth
+    if tile.shared(index_bytes(plan)) > device.shared_per_block:
+        return Product(view, tile, row_tiles, pixel_tiles, 1, math.inf)
     cost = work * per_chunk * waste / (shape.efficiency * max(fill, 1e-9)) * (1.1 if parts > 1 else 1.0)
     return Product(view, tile, row_tiles, pixel_tiles, parts, cost)
 
 
-def direct(plan: Plan) -> Direct:
+def direct(plan: Plan, device: DeviceFacts) -> Direct:
     """Lay the direct kernel's shares over a plan, and predict their cost."""
     view = phase_view(plan)
     channels = next((n for n in (1, 2, 4) if n >= plan.out_channels // plan.groups), 4)
@@ -221,7 +225,8 @@ def direct(plan: Plan) -> Direct:
     for axis in view.axes[:2]:
         shares *= axis.blocks * axis.phase_count
     loads = 1 / channels + 1 / pixels
-    return Direct(view, channels, pixels, shares, plan.flops / 2 * (1 + 3 * loads))
+    fill = min(1.0, shares / (device.multiprocessors * _FULL_THREADS))
+    return Direct(view, channels, pixels, shares, plan.flops / 2 * (1 + 3 * loads) / max(fill, 1e-9))
 
 
 @lru_cache(maxsize=1024)
@@ -230,7 +235,7 @@ def choose(plan: Plan, device: DeviceFacts) -> Product | Direct:
     views = [view for view in (merged_view(plan), phase_view(plan)) if view is not None]
     products = [fit(view, shape, device) for view in views for shape in shapes_for(plan, device)]
     best = min(products, key=lambda product: product.cost)
-    alternative = direct(plan)
+    alternative = direct(plan, device)
     arithmetic = 8 if uses_tensor_cores(plan, device) else 1  # the direct kernel has ordinary multiply-adds only
     return alternative if alternative.cost * arithmetic < best.cost else best
 

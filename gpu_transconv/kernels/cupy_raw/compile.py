@@ -1,0 +1,83 @@
+"""From a kernel's name to the kernel: one self-contained source, compiled once per device."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from .steps import Step
+
+_INCLUDE = re.compile(r'^#include "(\w+\.cuh)"\n', re.MULTILINE)
+#: Dynamic shared memory that needs no leave.
+_USUAL_SHARED = 48 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a compiler is given: NVRTC through CuPy here, and without a driver in the tests."""
+
+    source: str
+    options: tuple[str, ...]
+    name: str  # expression of the kernel
+
+
+@lru_cache(maxsize=16)
+def read_source(name: str) -> str:
+    """Return a .cuh file with the files that it includes in their places, each once.
+
+    So a cache that knows the source's text knows everything that it is compiled from.
+    """
+    seen: set[str] = set()
+
+    def expand(file: str) -> str:
+        if file in seen:
+            return ""
+        seen.add(file)
+        text = resources.files(__package__).joinpath(file).read_text(encoding="utf-8")
+        parts = _INCLUDE.split(text.replace("#pragma once\n", "\n"))
+        lines, line = [f'#line 1 "{file}"\n', parts[0]], parts[0].count("\n") + 1
+        for include, rest in zip(parts[1::2], parts[2::2], strict=True):
+            line += 1
+            lines += [expand(include), f'#line {line} "{file}"\n', rest]
+            line += rest.count("\n")
+        return "".join(lines)
+
+    return expand(name)
+
+
+def program_of(step: Step) -> Program:
+    """Source, options and name expression of a step's kernel."""
+    return Program(f"// {step.kernel}\n{read_source(step.source)}", ("-std=c++17",), step.kernel)
+
+
+@lru_cache(maxsize=512)
+def compiled(source: str, kernel: str, shared: int, device: int) -> Any:
+    """Compile a kernel for the current device, whose number is `device`; CuPy keeps the binary on disk.
+
+    Raises
+    ------
+    RuntimeError
+        If NVRTC refuses the source, with its log.
+    """
+    import cupy
+
+    program = program_of(Step(kernel, source, (1, 1, 1), (1, 1, 1), shared, ()))
+    module = cupy.RawModule(code=program.source, options=program.options, name_expressions=(program.name,))
+    try:
+        function = module.get_function(program.name)
+    except cupy.cuda.compiler.CompileException as error:
+        capability = cupy.cuda.Device(device).compute_capability
+        raise RuntimeError(f"cannot compile {kernel} of {source} for sm_{capability}:\n{error}") from error
+    if shared > _USUAL_SHARED:
+        function.max_dynamic_shared_size_bytes = shared
+    return function
+
+
+def warmup(steps: Iterable[Step], device: int) -> None:
+    """Compile the kernels of `steps` ahead of their first launch."""
+    for step in steps:
+        compiled(step.source, step.kernel, step.shared, device)

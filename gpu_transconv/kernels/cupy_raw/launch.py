@@ -1,0 +1,197 @@
+"""Give the steps of a plan to CuPy: its current stream, its memory pool, no synchronisation."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...arrays import Array
+from ...plan import Plan
+from .compile import compiled, warmup
+from .ownership import own
+from .steps import Buffer, Bytes, DeviceFacts, Step, Steps, steps_gather, steps_scatter_atomic, steps_scatter_tiles
+from .tiles import choose
+
+_STEPS: dict[str, Callable[[Plan, DeviceFacts], Steps]] = {
+    "gather": steps_gather,
+    "scatter_atomic": steps_scatter_atomic,
+    "scatter_tiles": steps_scatter_tiles,
+}
+#: How much cheaper scatter has to look before it is preferred: its cost leaves out collecting the stamps.
+_MARGIN = 2.0
+
+
+class Call(NamedTuple):
+    """One kernel launch; arguments that are arrays stand by name."""
+
+    kernel: Any
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    shared: int
+    arguments: tuple[Any, ...]
+
+
+class Calls(NamedTuple):
+    """Everything of one formulation of a plan on one device."""
+
+    layout: tuple[object, ...]
+    pack: tuple[Call, ...]
+    launch: tuple[Call, ...]
+    scratch: tuple[Buffer, ...]
+    packed: Buffer | None
+
+
+class Packed:
+    """Weights in the orders in which kernels read them: the first at once, others when an input asks for them.
+
+    Which kernel is best depends on the input's size, and with it the order. An order that is made on one stream
+    may be used on another, which then waits.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[object, ...], tuple[Any, Any, int]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, calls: Calls, weight: Any) -> Any:
+        """Return the weights as `calls` reads them, ready on the current stream."""
+        import cupy
+
+        if calls.packed is None:
+            return None
+        stream = cupy.cuda.get_current_stream()
+        with self._lock:
+            if calls.layout not in self._made:
+                packed = _allocate(calls.packed)
+                _run(calls.pack, {"weight": weight, "packed": packed})
+                self._made[calls.layout] = packed, stream.record(), stream.ptr
+            packed, event, origin = self._made[calls.layout]
+        if stream.ptr != origin:
+            stream.wait_event(event)
+        return packed
+
+
+def pack_gather(plan: Plan, weight: Array, bias: Array | None) -> Packed:  # noqa: ARG001
+    """Pack the weights for gather; the contract is in `gpu_transconv.kernels`."""
+    return _pack("gather", plan, weight)
+
+
+def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed) -> None:
+    """Enqueue gather."""
+    _launch("gather", plan, {"x": x, "weight": weight, "bias": bias, "out": out}, packed)
+
+
+def pack_scatter_atomic(plan: Plan, weight: Array, bias: Array | None) -> Packed:  # noqa: ARG001
+    """Pack the weights for scatter by atomics."""
+    return _pack("scatter_atomic", plan, weight)
+
+
+def launch_scatter_atomic(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed) -> None:
+    """Enqueue scatter by atomics."""
+    _launch("scatter_atomic", plan, {"x": x, "weight": weight, "bias": bias, "out": out}, packed)
+
+
+def pack_scatter_tiles(plan: Plan, weight: Array, bias: Array | None) -> Packed:  # noqa: ARG001
+    """Pack the weights for scatter into owned tiles."""
+    return _pack("scatter_tiles", plan, weight)
+
+
+def launch_scatter_tiles(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed) -> None:
+    """Enqueue scatter into owned tiles."""
+    _launch("scatter_tiles", plan, {"x": x, "weight": weight, "bias": bias, "out": out}, packed)
+
+
+def prefer(plan: Plan) -> str:
+    """Return the formulation that should cost less."""
+    facts = device_facts(_current_device())
+    return "scatter" if own(plan, facts).cost * _MARGIN < choose(plan, facts).cost else "gather"
+
+
+def supports_gather(plan: Plan) -> str | None:
+    """Tell why the current device cannot compute a plan, or None."""
+    capability = device_facts(_current_device()).capability
+    if plan.precision == "tf32" and capability < (8, 0):
+        found = ".".join(map(str, capability))
+        return f"TF32 needs compute capability 8.0, this device has {found}; precision='highest' works here"
+    return None
+
+
+supports_scatter_atomic = supports_scatter_tiles = supports_gather
+
+
+def warm_up(plan: Plan, formulation: str = "gather") -> None:
+    """Compile what a call of `plan` will launch: "gather", "scatter_atomic" or "scatter_tiles"."""
+    device = _current_device()
+    steps = _STEPS[formulation](plan, device_facts(device))
+    warmup(steps.pack + steps.launch, device)
+
+
+@lru_cache(maxsize=16)
+def device_facts(device: int) -> DeviceFacts:
+    """Ask the driver what the choice of kernels depends on."""
+    import cupy
+
+    attributes = cupy.cuda.Device(device).attributes
+    capability = attributes["ComputeCapabilityMajor"], attributes["ComputeCapabilityMinor"]
+    if cupy.cuda.runtime.is_hip:  # no matrix instructions of ours, and 64 KiB of shared memory
+        return DeviceFacts((0, 0), attributes["MultiProcessorCount"], 64 << 10)
+    shared = attributes.get("MaxSharedMemoryPerBlockOptin", attributes["MaxSharedMemoryPerBlock"])
+    return DeviceFacts(capability, attributes["MultiProcessorCount"], shared)
+
+
+def _current_device() -> int:
+    import cupy
+
+    device: int = cupy.cuda.runtime.getDevice()
+    return device
+
+
+@lru_cache(maxsize=1024)
+def _calls(formulation: str, plan: Plan, device: int) -> Calls:
+    steps = _STEPS[formulation](plan, device_facts(device))
+    buffers = {a for step in (*steps.pack, *steps.launch) for a in step.arguments if isinstance(a, Buffer) and a.size}
+    scratch = tuple(buffer for buffer in buffers if buffer.name != "packed")
+    packed = next((buffer for buffer in buffers if buffer.name == "packed"), None)
+    pack, launch = (tuple(_call(step, device) for step in part) for part in (steps.pack, steps.launch))
+    return Calls(steps.layout, pack, launch, scratch, packed)
+
+
+def _call(step: Step, device: int) -> Call:
+    kernel = compiled(step.source, step.kernel, step.shared, device)
+    return Call(kernel, step.grid, step.block, step.shared, tuple(_value(a) for a in step.arguments))
+
+
+def _value(argument: Any) -> Any:
+    if isinstance(argument, Buffer):
+        return argument.name
+    if isinstance(argument, Bytes):  # an array of NumPy is passed by value, as a struct
+        return np.frombuffer(argument.value, np.dtype((np.void, len(argument.value)))).copy()
+    return np.uint64(0) if argument.type == "pointer" else np.dtype(argument.type).type(argument.value)
+
+
+def _pack(formulation: str, plan: Plan, weight: Any) -> Packed:
+    packed = Packed()
+    packed.get(_calls(formulation, plan, _current_device()), weight)
+    return packed
+
+
+def _launch(formulation: str, plan: Plan, arrays: dict[str, Any], packed: Packed) -> None:
+    calls = _calls(formulation, plan, _current_device())
+    arrays["packed"] = packed.get(calls, arrays["weight"])
+    arrays |= {buffer.name: _allocate(buffer) for buffer in calls.scratch}
+    _run(calls.launch, arrays)
+
+
+def _allocate(buffer: Buffer) -> Any:
+    import cupy
+
+    return (cupy.zeros if buffer.zeroed else cupy.empty)(buffer.size, np.uint8)
+
+
+def _run(calls: Iterable[Call], arrays: dict[str, Any]) -> None:
+    for call in calls:
+        arguments = tuple(arrays[a] if isinstance(a, str) else a for a in call.arguments)
+        call.kernel(call.grid, call.block, arguments, shared_mem=call.shared)
