@@ -55,7 +55,7 @@ class Shape:
 
     @property
     def efficiency(self) -> float:
-        """Fraction of the arithmetic's peak that the inner loop keeps up beside its reads of shared memory and cache."""
+        """Fraction of the arithmetic's peak that the inner loop keeps up beside its reads of shared memory, cache."""
         if self.tensor:
             rows, pixels = self.rows // self.down, self.pixels // self.across
             return 1 / (1 + 24 / rows + 12 / pixels + 64 / self.rows + 64 / self.pixels)
