@@ -10,7 +10,7 @@ import numpy as np
 from ...plan import Plan
 from .geometry import kernel_axes
 from .layout import CUT, Layout, Stamps
-from .microkernel import tile_function
+from .microkernel import tile_table
 from .packing import VECTOR_BYTES
 from .store import LINE
 from .tables import Table, words
@@ -75,7 +75,7 @@ def make_blocking(plan: Plan, layout: Layout, threads: int) -> Blocking:
     work = _LINE + panel + rows * pixels + 256
     return Blocking(
         **_per_axis(blocks=blocks), pixels=pixels, runs=runs, depth=depth, splits=splits, threads=threads,
-        line=_LINE, panel=panel, work=work, iota=_iota(layout), tile=tile_function(plan.accumulate),
+        line=_LINE, panel=panel, work=work, iota=_iota(layout), tile=tile_table(plan.accumulate),
     )  # fmt: skip
 
 
@@ -161,7 +161,7 @@ def make_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) -> Boxe
         panel_plane=panel_plane, panel_step=panel_step, depth=depth, channels=channels, threads=threads,
         line=_LINE, panel=panel, work=_LINE + panel + planes * plane + slack,
         rows=tables[0].reshape(-1), last_rows=tables[1].reshape(-1),
-        iota=np.zeros(16, np.int64), tile=tile_function(plan.accumulate),
+        iota=np.zeros(16, np.int64), tile=tile_table(plan.accumulate),
     )  # fmt: skip
 
 
@@ -231,7 +231,7 @@ def make_direct(plan: Plan, layout: Layout, threads: int) -> Direct:
         **_per_axis(blocks=blocks, box=(box_d, box_h, box_w), boxes=boxes, low=low[:2], span=span[:2]),
         pitch=pitch, plane=plane, channel=channel, depth=depth, threads=threads,
         line=_LINE, panel=panel, work=_LINE + panel + sums, copies=copies, offsets=offsets,
-        iota=_iota(layout), tile=tile_function(plan.accumulate),
+        iota=_iota(layout), tile=tile_table(plan.accumulate),
     )  # fmt: skip
 
 

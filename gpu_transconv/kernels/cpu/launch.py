@@ -12,6 +12,7 @@ import numpy as np
 
 from ...arrays import Array
 from ...plan import Plan
+from . import depthwise
 from .blocking import make_blocking, make_boxes, make_direct
 from .cost import predict
 from .direct import gather_boxes, gather_boxes_part
@@ -48,7 +49,7 @@ class Job(NamedTuple):
 
     kernel: Any  # for several threads
     part: Any  # the same for one
-    layout: Layout
+    layout: Layout | None
     table: Table
     work: tuple[int, int]  # threads, elements of scratch memory for each
 
@@ -57,6 +58,9 @@ def pack_gather(plan: Plan, weight: Array, bias: Array | None) -> Packed | None:
     """Pack weights for any input size, or None where the plain kernel is the right one."""
     if not _has_tiles(plan):
         return None
+    if depthwise.takes(plan):
+        ordered = weight.reshape(plan.out_channels, -1)[:, depthwise.order(plan)].astype(plan.accumulate)
+        return Packed(ordered.reshape(-1), _values(plan, bias)) if np.isfinite(ordered).all() else None
     job = _gather_job(plan, _threads(plan))
     packed = _pack(plan, job, weight)
     if packed is None:
@@ -97,6 +101,10 @@ def prefer(plan: Plan) -> str:
 
 @lru_cache(maxsize=512)
 def _gather_job(plan: Plan, threads: int) -> Job:
+    if depthwise.takes(plan):
+        boxes = depthwise.make_boxes(plan, threads)
+        table = flatten(make_geometry(plan), boxes)
+        return Job(depthwise.depthwise, depthwise.depthwise_part, None, table, (threads, boxes.work))
     layout, costs = _gather_layout(plan), predict(plan)
     if costs.get("direct", math.inf) < costs["gather"]:
         return _job(gather_boxes, gather_boxes_part, plan, layout, make_direct(plan, layout, threads))

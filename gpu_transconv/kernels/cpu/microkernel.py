@@ -9,6 +9,7 @@ vectors, and the callers' scratch buffers are padded to them.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from llvmlite import ir
 from numba import cfunc, types
@@ -17,11 +18,12 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
-_ELEMENT = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
+ELEMENT = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 #: Arguments of the compiled tiles, named in `tile`: addresses of Elements and Tables, and Numbers.
-_ARGUMENTS = "".join(("ETN", "ENNTN", "ENTN", "ENNNNN"))
+_ARGUMENTS = "".join(("ETN", "ENNTN", "ENTN", "ENNN"))
 #: How the sums of a tile start.
 ADD, PER_ROW, PER_COLUMN = range(3)
+_kept: list[Any] = []
 
 
 @lru_cache(maxsize=1)
@@ -46,34 +48,28 @@ def tile_shapes() -> dict[int, int]:
 
 
 @lru_cache(maxsize=2)
-def tile_function(dtype: str) -> int:
-    """Address of the compiled function behind `tile`, for sums of type `dtype`.
+def tile_table(dtype: str) -> int:
+    """Address of the table of compiled tiles, for sums of type `dtype`.
 
-    The kernels call it through this address, so that its many shapes are compiled once and not again with
-    every kernel.
+    The kernels call the tiles through it, so that the many shapes are compiled once and not again with every
+    kernel.
     """
-    kinds = {"E": types.CPointer(getattr(types, dtype)), "T": types.CPointer(types.int64), "N": types.int64}
-    return int(cfunc(types.void(*[kinds[kind] for kind in _ARGUMENTS]), cache=True)(_tile).address)
+    find = keep(cfunc(types.int64(types.CPointer(getattr(types, dtype))), cache=True)(_tiles))
+    return int(find.ctypes(None))
 
 
-def _tile(
-    c, c_rows, c_row, a, a_row, a_step, a_taps, a_tap, b, b_step, b_taps, b_tap, init, mode, taps, depth,
-    rows, vectors,
-):  # fmt: skip
-    _emit(
-        c, c_rows, c_row, a, a_row, a_step, a_taps, a_tap, b, b_step, b_taps, b_tap, init, mode, taps, depth,
-        rows, vectors,
-    )  # fmt: skip
+def _tiles(like):
+    return _tiles_like(like)
 
 
 @intrinsic
 def tile(
-    typingctx, function, c, c_rows, c_row, a, a_row, a_step, a_taps, a_tap, b, b_step, b_taps, b_tap, init,
+    typingctx, table, c, c_rows, c_row, a, a_row, a_step, a_taps, a_tap, b, b_step, b_taps, b_tap, init,
     mode, taps, depth, rows, vectors,
 ):  # fmt: skip
     """Run one tile; c, c_rows, a, a_taps, b, b_taps and init are addresses of `vectors.address`.
 
-    function : what `tile_function` returned
+    table : what `tile_table` returned
     c, c_rows, c_row : first column of C, table of rows and what to multiply it by
     a, a_row, a_step, a_taps, a_tap : A, its row and channel strides, table of taps and what to multiply it by
     b, b_step, b_taps, b_tap : B, its channel stride, table of taps and what to multiply it by
@@ -87,75 +83,97 @@ def tile(
     arguments = [kinds[kind] for kind in _ARGUMENTS]
 
     def codegen(context, builder, _signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [context.get_value_type(argument) for argument in arguments])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+        call_entry(builder, kind_of(ELEMENT[c.dtype], _ARGUMENTS), args[0], args[-1], args[-2], args[1:-2])
         return context.get_dummy_value()
 
-    return types.void(types.int64, *arguments), codegen
+    return types.void(types.int64, *arguments, types.int64, types.int64), codegen
 
 
 @intrinsic
-def _emit(
-    typingctx, c, c_rows, c_row, a, a_row, a_step, a_taps, a_tap, b, b_step, b_taps, b_tap, init, mode, taps,
-    depth, rows, vectors,
-):  # fmt: skip
-    """Emit the code of all tile shapes and the jump to the right one."""
-    kinds = {"E": c, "T": c_rows, "N": types.int64}
+def _tiles_like(typingctx, like):
+    """Emit the tiles of all shapes and return the address of their table."""
 
-    def codegen(context, builder, _signature, args):
-        builder.call(emit_tiles(builder.module, _ELEMENT[c.dtype]), args)
-        return context.get_dummy_value()
+    def codegen(context, builder, _signature, _args):
+        return builder.ptrtoint(emit_tiles(builder.module, ELEMENT[like.dtype]), _I64)
 
-    return types.void(*[kinds[kind] for kind in _ARGUMENTS]), codegen
+    return types.int64(like), codegen
 
 
-def emit_tiles(module: ir.Module, element: ir.Type) -> ir.Function:
-    """Add the tiles of all shapes, and a function that jumps to the one that its last two arguments name."""
-    kinds = {"E": element.as_pointer(), "T": _I64.as_pointer(), "N": _I64}
-    kind = ir.FunctionType(ir.VoidType(), [kinds[kind] for kind in _ARGUMENTS])
-    function = ir.Function(module, kind, f"gtc_tile_{element}")
-    function.linkage = "internal"
-    builder = ir.IRBuilder(function.append_basic_block())
-    end = function.append_basic_block("end")
-    *arguments, rows, vectors = function.args
-    switch = builder.switch(builder.add(builder.mul(rows, _I64(16)), vectors), end)
-    for width, most in tile_shapes().items():
-        for height in range(1, most + 1):
-            with builder.goto_block(function.append_basic_block()):
-                switch.add_case(_I64(height * 16 + width), builder.block)
-                builder.call(_emit_tile(module, element, height, width), arguments)
-                builder.branch(end)
-    builder.position_at_end(end)
-    builder.ret_void()
+def emit_tiles(module: ir.Module, element: ir.Type) -> ir.GlobalVariable:
+    """Add the tiles of all shapes and the table of their addresses."""
+    entries = {
+        (width, height): _emit_tile(module, element, height, width)
+        for width, most in tile_shapes().items()
+        for height in range(1, most + 1)
+    }
+    return emit_table(module, f"gtc_tiles_{element}", kind_of(element, _ARGUMENTS), entries)
+
+
+def keep(function: Any) -> Any:
+    """Keep a compiled function for as long as the process lives: its addresses are handed out."""
+    _kept.append(function)
     return function
+
+
+def kind_of(element: ir.Type, arguments: str) -> ir.FunctionType:
+    """Type of a compiled function whose arguments are addresses of Elements and Tables, and Numbers."""
+    kinds = {"E": element.as_pointer(), "T": _I64.as_pointer(), "N": _I64}
+    return ir.FunctionType(ir.VoidType(), [kinds[kind] for kind in arguments])
+
+
+def emit_table(
+    module: ir.Module, name: str, kind: ir.FunctionType, entries: dict[tuple[int, int], ir.Function]
+) -> ir.GlobalVariable:
+    """Add the table of the addresses of functions, by a shape (major, minor) with minor below 16."""
+    places = {major * 16 + minor: function for (major, minor), function in entries.items()}
+    nothing = ir.Constant(kind.as_pointer(), None)
+    table = ir.GlobalVariable(module, ir.ArrayType(nothing.type, max(places) + 1), name)
+    table.initializer = ir.Constant(table.value_type, [places.get(i, nothing) for i in range(max(places) + 1)])
+    table.global_constant = True
+    table.linkage = "internal"
+    return table
+
+
+def call_entry(
+    builder: ir.IRBuilder, kind: ir.FunctionType, table: ir.Value, major: ir.Value, minor: ir.Value, args: list[ir.Value]
+) -> None:
+    """Call the function of a shape through a table of `emit_table`, given by its address."""
+    shape = builder.add(builder.mul(major, _I64(16)), minor)
+    at = builder.gep(builder.inttoptr(table, kind.as_pointer().as_pointer()), [shape])
+    builder.call(builder.load(at), args)
+
+
+def multiply_add(module: ir.Module, vector: ir.VectorType) -> ir.Function:
+    """``a * b + c`` for vectors: fused where the CPU can do that, and not a call of a library where it cannot."""
+    bits = 32 if vector.element == ir.FloatType() else 64
+    name = f"llvm.fmuladd.v{vector.count}f{bits}"
+    return cgutils.get_or_insert_function(module, ir.FunctionType(vector, [vector] * 3), name)
+
+
+def broadcast(builder: ir.IRBuilder, base: ir.Value, index: ir.Value, vector: ir.VectorType) -> ir.Value:
+    """Vector of one element of memory."""
+    undefined = ir.Constant(vector, ir.Undefined)
+    one = builder.insert_element(undefined, builder.load(builder.gep(base, [index])), _I32(0))
+    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_I32, vector.count), [0] * vector.count))
 
 
 def _emit_tile(module: ir.Module, element: ir.Type, rows: int, vectors: int) -> ir.Function:
     bits = 32 if element == ir.FloatType() else 64
     align, width = bits // 8, registers()[0] * 8 // bits
-    kinds = {"E": element.as_pointer(), "T": _I64.as_pointer(), "N": _I64}
-    kind = ir.FunctionType(ir.VoidType(), [kinds[kind] for kind in _ARGUMENTS[:-2]])
-    function = ir.Function(module, kind, f"gtc_tile_{element}_{rows}x{vectors}")
+    function = ir.Function(module, kind_of(element, _ARGUMENTS), f"gtc_tile_{element}_{rows}x{vectors}")
     function.linkage = "internal"
     function.attributes.add("noinline")
     c, c_rows, c_row, a, a_row, a_step, a_taps, a_scale, b, b_step, b_taps, b_scale, *_ = function.args
     init, mode, taps, depth = function.args[-4:]
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     vector = ir.VectorType(element, width)
-    zero, undefined = ir.Constant(vector, None), ir.Constant(vector, ir.Undefined)
-    # Fused where the CPU can do that, and not a call of a library where it cannot.
-    name = f"llvm.fmuladd.v{width}f{bits}"
-    fma = cgutils.get_or_insert_function(module, ir.FunctionType(vector, [vector] * 3), name)
+    zero, fma = ir.Constant(vector, None), multiply_add(module, vector)
 
     def vector_at(base, v):
         return builder.bitcast(builder.gep(base, [_I64(v * width)]), vector.as_pointer())
 
     def load(base, v):
         return builder.load(vector_at(base, v), align=align)
-
-    def broadcast(base, index):
-        one = builder.insert_element(undefined, builder.load(builder.gep(base, [index])), _I32(0))
-        return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_I32, width), [0] * width))
 
     def look_up(base, table, index, scale):
         return builder.gep(base, [builder.mul(builder.load(builder.gep(table, [index])), scale)])
@@ -168,7 +186,7 @@ def _emit_tile(module: ir.Module, element: ir.Type, rows: int, vectors: int) -> 
         with builder.goto_block(function.append_basic_block()):
             switch.add_case(_I64(value), builder.block)
             for m in range(rows):
-                start = broadcast(init, _I64(m)) if value == PER_ROW else zero
+                start = broadcast(builder, init, _I64(m), vector) if value == PER_ROW else zero
                 for v in range(vectors):
                     builder.store(load(init, v) if value == PER_COLUMN else start, sums[m][v])
             builder.branch(started)
@@ -181,7 +199,7 @@ def _emit_tile(module: ir.Module, element: ir.Type, rows: int, vectors: int) -> 
             columns = [load(b_row, v) for v in range(vectors)]
             a_column = builder.gep(a_tap, [builder.mul(channel.index, a_step)])
             for m in range(rows):
-                factor = broadcast(a_column, offsets[m])
+                factor = broadcast(builder, a_column, offsets[m], vector)
                 for column, total in zip(columns, sums[m], strict=True):
                     builder.store(builder.call(fma, [factor, column, builder.load(total)]), total)
     # Rows may overlap in C, so an addition is finished before the next one is read.

@@ -35,6 +35,23 @@ def address(typingctx, array, offset):
 
 
 @intrinsic
+def address_as(typingctx, like, array, offset):
+    """Address of an element of an array as that of an element of another type, for code that will not run."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[1])(context, builder, args[1]).data
+        return builder.bitcast(builder.gep(data, [args[2]]), context.get_value_type(signature.return_type))
+
+    return types.CPointer(like.dtype)(like, array, types.int64), codegen
+
+
+@intrinsic
+def offset(typingctx, pointer, count):
+    """Address of the element that is `count` further."""
+    return pointer(pointer, types.int64), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
+
+
+@intrinsic
 def lanes_past(typingctx, array, offset):
     """Number of elements between an element of an array and the vector boundary before it."""
     size = _bytes(_KIND[array.dtype])
@@ -52,7 +69,7 @@ def copy_row(typingctx, target, source, low, high, length, half):
     """Copy ``target[j] = source[j]`` for low <= j < high, and zero for the other j below `length`."""
 
     def codegen(context, builder, _signature, args):
-        row = _Rows(builder.module, _KIND[target.dtype], _KIND[source.dtype])
+        row = RowFunctions(builder.module, _KIND[target.dtype], _KIND[source.dtype])
         _call_for_halves(builder, row, "copy", args[:-1], args[-1])
         return context.get_dummy_value()
 
@@ -69,7 +86,7 @@ def interleave_rows(typingctx, target, source, step, stride, outputs, half, stre
     """
 
     def codegen(context, builder, _signature, args):
-        row = _Rows(builder.module, _KIND[source.dtype], _KIND[target.dtype])
+        row = RowFunctions(builder.module, _KIND[source.dtype], _KIND[target.dtype])
         target_, source_, step_, stride_, outputs_, half_, stream_ = args
         end, other = builder.append_basic_block(), builder.append_basic_block()
         switch = builder.switch(stride_, other)
@@ -113,7 +130,7 @@ def _call_for_halves(builder, rows, name, args, half):
             builder.call(rows.function(name, BFLOAT16), args)
 
 
-class _Rows:
+class RowFunctions:
     """The functions of a module that move rows between sums (type `wide`) and elements (`stored`)."""
 
     def __init__(self, module, wide, stored):
@@ -151,7 +168,7 @@ class _Rows:
                 with inner:
                     self._store(
                         builder,
-                        self._widen(builder, self._load(builder, self.stored, source, first), half),
+                        self._widen(builder, self.load(builder, self.stored, source, first), half),
                         target,
                         first,
                     )
@@ -159,7 +176,7 @@ class _Rows:
                     mask = builder.and_(
                         self._below(builder, first, high), builder.not_(self._below(builder, first, low))
                     )
-                    value = self._load(builder, self.stored, source, first, mask)
+                    value = self.load(builder, self.stored, source, first, mask)
                     self._store(
                         builder,
                         self._widen(builder, value, half),
@@ -179,21 +196,29 @@ class _Rows:
             phases = []
             for r in range(stride):
                 at = builder.add(start, builder.mul(step, _I64(r)))
-                phases.append(self._narrow(builder, self._load(builder, self.wide, source, at), half))
-            mixed = _interleaved(builder, phases, self.lanes)
+                phases.append(self._narrow(builder, self.load(builder, self.wide, source, at), half))
+            mixed = interleaved(builder, phases, self.lanes)
             first = builder.mul(loop.index, _I64(block))
-            whole = builder.icmp_signed("<=", builder.add(first, _I64(block)), outputs)
-            with builder.if_else(whole) as (inner, edge):
-                with inner, builder.if_else(builder.icmp_signed("!=", streams, _I64(0))) as (bypass, normal):
-                    for path, bypasses in ((bypass, True), (normal, False)):
-                        with path:
-                            for v, value in enumerate(mixed):
-                                at = builder.add(first, _I64(v * self.lanes))
-                                self._store(builder, value, target, at, bypasses=bypasses)
-                with edge:
-                    for v, value in enumerate(mixed):
-                        at = builder.add(first, _I64(v * self.lanes))
-                        self._store(builder, value, target, at, self._below(builder, at, outputs))
+            here = builder.gep(target, [first])
+            self.store_between(builder, mixed, here, _I64(0), builder.sub(outputs, first), streams)
+
+    def store_between(self, builder, values, target, low, high, stream):
+        """Store vectors one after the other, of their elements those from `low` to `high`; aligned if streamed."""
+        before = builder.icmp_signed("<=", low, _I64(0))
+        whole = builder.and_(before, builder.icmp_signed(">=", high, _I64(len(values) * self.lanes)))
+        with builder.if_else(whole) as (inner, edge):
+            with inner, builder.if_else(builder.icmp_signed("!=", stream, _I64(0))) as (bypass, normal):
+                for path, bypasses in ((bypass, True), (normal, False)):
+                    with path:
+                        for v, value in enumerate(values):
+                            self._store(builder, value, target, _I64(v * self.lanes), bypasses=bypasses)
+            with edge:
+                for v, value in enumerate(values):
+                    at = _I64(v * self.lanes)
+                    mask = builder.and_(
+                        self._below(builder, at, high), builder.not_(self._below(builder, at, low))
+                    )
+                    self._store(builder, value, target, at, mask)
 
     def _transpose(self, builder, half, target, source, step, stride, outputs):
         """Squares of a vector of phases by a vector of blocks, for the strides without their own function."""
@@ -213,9 +238,9 @@ class _Rows:
                 r = builder.add(r0, _I64(i))
                 last = builder.sub(stride, _I64(1))
                 r = builder.select(builder.icmp_signed("<", r, last), r, last)
-                value = self._load(builder, self.wide, source, builder.add(builder.mul(r, step), j0))
+                value = self.load(builder, self.wide, source, builder.add(builder.mul(r, step), j0))
                 rows.append(self._narrow(builder, value, half))
-            for i, value in enumerate(_interleaved(builder, rows, self.lanes)):
+            for i, value in enumerate(interleaved(builder, rows, self.lanes)):
                 at = builder.add(builder.mul(builder.add(j0, _I64(i)), stride), r0)
                 room, left = builder.sub(stride, r0), builder.sub(outputs, at)
                 limit = builder.add(at, builder.select(builder.icmp_signed("<", room, left), room, left))
@@ -227,7 +252,7 @@ class _Rows:
         room = builder.trunc(builder.sub(limit, first), _I32)
         return builder.icmp_signed("<", ir.Constant(many, list(range(self.lanes))), _splat(builder, room, self.lanes))
 
-    def _load(self, builder, kind, pointer, index, mask=None):
+    def load(self, builder, kind, pointer, index, mask=None):
         vector = ir.VectorType(kind, self.lanes)
         at = builder.bitcast(builder.gep(pointer, [index]), vector.as_pointer())
         if mask is None:
@@ -279,13 +304,13 @@ class _Rows:
         return ir.Constant(ir.VectorType(_I32, self.lanes), [value] * self.lanes)
 
 
-def _interleaved(builder, phases, lanes):
+def interleaved(builder, phases, lanes):
     """Vectors of the sequence phase 0 lane 0, phase 1 lane 0, ..., phase 0 lane 1, ..."""
     stride = len(phases)
     if stride == 1:
         return phases
     if stride % 2 == 0:  # the even and the odd phases alternate
-        pairs = zip(_interleaved(builder, phases[::2], lanes), _interleaved(builder, phases[1::2], lanes), strict=True)
+        pairs = zip(interleaved(builder, phases[::2], lanes), interleaved(builder, phases[1::2], lanes), strict=True)
         order = [lane // 2 + lane % 2 * lanes for lane in range(2 * lanes)]
         halves = order[:lanes], order[lanes:]
         return [builder.shuffle_vector(even, odd, _indices(half)) for even, odd in pairs for half in halves]
