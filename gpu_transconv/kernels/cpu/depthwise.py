@@ -22,8 +22,8 @@ from .packing import VECTOR_BYTES
 from .tables import Rows, Table, unpack
 from .vectors import address, address_as, copy_row, fence, interleave_rows, lanes_past, offset
 
-#: Elements of a panel, which should stay in the first-level cache, and of the outputs put together.
-_PANEL = 6144
+#: Elements of a panel, which is read again and again, and of the outputs put together.
+_PANEL = 12288
 _REGION = 8192
 
 
@@ -89,7 +89,7 @@ def make_boxes(plan: Plan, threads: int) -> Boxes:
     return Boxes(
         *(box_d, box_h, box_w), *boxes, *blocks, *low, *span,
         pitch=pitch, multiplier=plan.out_channels // plan.groups, panel=panel, work=panel + line + lanes,
-        threads=threads, across=int(vectors % 4 != 0 and box_h >= 4), most=filter_vectors(axes[2].stride)[-1],
+        threads=threads, across=int(vectors % filter_vectors(axes[2].stride)[-1] != 0 and box_h >= 4), most=filter_vectors(axes[2].stride)[-1],
         rows=table_rows, offsets=offsets, inner=np.array(_inner_taps(axes[2])[0], np.int64),
         table=filter_table(plan.accumulate),
     )  # fmt: skip
