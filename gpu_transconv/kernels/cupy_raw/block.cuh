@@ -10,6 +10,7 @@ template <class Tile, class Index>
 struct alignas(16) Tables {
     Pixel<Index> pixel[Tile::PIXELS_PER_TILE];
     Row<Index> row[Tile::ROWS];
+    Frame<Index> frame;
     alignas(16) typename Tile::Result bias[Tile::ROWS];
 };
 
@@ -34,33 +35,46 @@ struct Block {
     using Stage = typename Tile::Stage;
 
     const Geometry<Index>& g;
-    Frame<Index> frame;
     Index group, first_row, first_pixel;
-    const T* x;       // of the group
-    const T* weight;  // of the group, packed
+    Index taps;  // of the phase
+    const T* x;          // of the group
+    const T* weight;     // of the group, packed
     Tables<Tile, Index>* tables;
     unsigned char* work;
 
-    GTC_DEVICE Block(const Geometry<Index>& geometry, const Frame<Index>& frame_, Index group_, Index row, Index pixel,
-                     const T* x_, const T* weight_, Index packed_taps)
-        : g(geometry), frame(frame_), group(group_), first_row(row), first_pixel(pixel) {
+    GTC_DEVICE Block(const Geometry<Index>& geometry, Index group_, Index row, Index pixel, const T* x_,
+                     const T* weight_, Index packed_taps)
+        : g(geometry), group(group_), first_row(row), first_pixel(pixel) {
         x = x_ + group * g.in_channels * g.x_channel;
         weight = weight_ + group * packed_taps * g.in_channels * g.row_pitch;
         tables = reinterpret_cast<Tables<Tile, Index>*>(dynamic_shared());
         work = dynamic_shared() + sizeof(Tables<Tile, Index>);
     }
 
-    GTC_DEVICE static Pixel<Index> no_pixel() {
-        const Index nowhere = -(Index(1) << (8 * sizeof(Index) - 2));
-        return {{nowhere, nowhere, nowhere}, 0, 0};
-    }
-
-    // Pixel n of the tile, by default the n-th after the first.
-    GTC_DEVICE void fill_pixels() {
+    // Takes up a phase, and fills the tables unless the tile lies beyond its pixels. The frame is kept in shared
+    // memory, where it is read once per tap: registers are for the sums.
+    GTC_DEVICE bool begin(Index phase, const T* bias) {
+        const Frame<Index> frame = set_frame(phase);
+        if (first_pixel >= frame.pixels) return false;
         for (int n = threadIdx.x; n < Tile::PIXELS_PER_TILE; n += Tile::THREADS) {
             const Index index = first_pixel + n;
             store_shared(tables->pixel + n, index < frame.pixels ? pixel_of(g, frame, index) : no_pixel());
         }
+        fill_rows(bias);
+        __syncthreads();
+        return true;
+    }
+
+    GTC_DEVICE Frame<Index> set_frame(Index phase) {
+        const Frame<Index> frame = frame_of(g, phase);
+        taps = frame.taps;
+        if (threadIdx.x == 0) store_shared(&tables->frame, frame);
+        return frame;
+    }
+
+    GTC_DEVICE static Pixel<Index> no_pixel() {
+        const Index nowhere = -(Index(1) << (8 * sizeof(Index) - 2));
+        return {{nowhere, nowhere, nowhere}, 0, -1};
     }
 
     GTC_DEVICE void fill_rows(const T* bias) {
@@ -85,44 +99,51 @@ struct Block {
                                                        g.in_channels};
         typename Tile::template Inputs<Index> inputs;
         inputs.x = x, inputs.channel_stride = g.x_channel, inputs.channels = g.in_channels;
+        GTC_KEEP(inputs.x);
         Stage* stages = reinterpret_cast<Stage*>(work);
-        Cursor<Index> cursor = Cursor<Index>::at(begin, chunks_per_tap(), Tile::DEPTH);
-        Index packed_tap = 0;
+        const Index tap = begin / chunks_per_tap();
+        TapCount<Index> count = TapCount<Index>::of(load_shared(&tables->frame), tap);
+        Index channel = (begin - tap * chunks_per_tap()) * Tile::DEPTH, packed_tap = 0;
         bool new_tap = true;
 
         const auto fetch = [&](Stage& stage) {
             if (new_tap) {
-                const Tap<Index> tap = tap_of(g, frame, cursor.tap);
+                const Frame<Index> frame = load_shared(&tables->frame);
+                const Tap<Index> tap = tap_of(g, frame, count);
+                count.advance(frame);
                 packed_tap = tap.packed;
                 inputs.select(g, tables->pixel, tap);
             }
-            weights.fetch(stage.weight, packed_tap, cursor.channel);
-            inputs.fetch(stage.input, cursor.channel);
-            new_tap = cursor.advance(g.in_channels, Tile::DEPTH);
+            weights.fetch(stage.weight, packed_tap, channel);
+            inputs.fetch(stage.input, channel);
+            channel += Tile::DEPTH;
+            new_tap = channel >= g.in_channels;
+            if (new_tap) channel = 0;
         };
         const auto flush = [&](Stage& stage) {
             weights.flush(stage.weight);
             inputs.flush(stage.input);
         };
 
+        Index left = end - begin;  // chunks that are not multiplied yet
         for (int s = 0; s < Tile::STAGES - 1; ++s) {
-            if (begin + s < end) {
+            if (s < left) {
                 fetch(stages[s]);
                 flush(stages[s]);
             }
             copy_async_commit();
         }
-        int current = 0, next = Tile::STAGES - 1;
-        for (Index c = begin; c < end; ++c) {
+        int current = 0;
+        for (; left > 0; --left) {
             copy_async_wait<Tile::STAGES - 2>();
             __syncthreads();
-            const bool more = c + Tile::STAGES - 1 < end;
+            const int next = current == 0 ? Tile::STAGES - 1 : current - 1;
+            const bool more = left > Tile::STAGES - 1;
             if (more) fetch(stages[next]);
             copy_async_commit();
             tile.multiply(stages[current]);
             if (more) flush(stages[next]);
             current = current + 1 == Tile::STAGES ? 0 : current + 1;
-            next = next + 1 == Tile::STAGES ? 0 : next + 1;
         }
         copy_async_wait<0>();
         __syncthreads();
@@ -154,8 +175,8 @@ struct Block {
     GTC_DEVICE Index output(int row, int pixel) const {
         const Row<Index> r = load_shared(tables->row + row);
         const Pixel<Index> p = load_shared(tables->pixel + pixel);
-        const bool exists = r.channel >= 0 && is_output(g, frame, p, r);
-        return exists ? p.y + r.y : -1;
+        if (g.cut_off ? !is_output(g, load_shared(&tables->frame), p, r) : p.y < 0) return -1;
+        return r.channel >= 0 ? p.y + r.y : -1;
     }
 };
 

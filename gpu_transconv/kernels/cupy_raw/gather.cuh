@@ -15,32 +15,27 @@ struct PackedHeader {
     uint32_t reserved[63];
 };
 
-template <class Tile, class Index>
-struct GatherBlock : Block<Tile, Index> {
-    using T = typename Tile::Element;
-    using Result = typename Tile::Result;
-    using Base = Block<Tile, Index>;
-    using Base::Base;
-
-    // One result by the definition.
-    GTC_NOINLINE Result plain_sum(int row, int pixel) const {
-        const Geometry<Index>& g = this->g;
-        Result sum = zero<Result>();
-        const Pixel<Index> at = load_shared(this->tables->pixel + pixel);
-        if (this->first_row + row >= g.rows) return sum;
-        for (Index t = 0; t < this->frame.taps; ++t) {
-            const Tap<Index> tap = tap_of(g, this->frame, t);
-            if (!is_inside(g, at, tap)) continue;
-            const T* from = this->x + (at.x + tap.x);
-            const T* weight = this->weight + tap.packed * g.in_channels * g.row_pitch + this->first_row + row;
-            for (Index c = 0; c < g.in_channels; ++c) {
-                multiply_add(sum, widen(load_global(weight + c * g.row_pitch)),
-                             widen(load_global(from + c * g.x_channel)));
-            }
+// One result by the definition: row `row` of the packed weights, at `pixel` of a phase.
+template <class T, class Index>
+GTC_NOINLINE Sum<T> plain_sum(const Geometry<Index>& g, Index phase, const T* x, const T* weight,
+                              const Pixel<Index>* pixel, Index row) {
+    Sum<T> sum = zero<Sum<T>>();
+    if (row >= g.rows) return sum;
+    const Pixel<Index> at = load_shared(pixel);
+    const Frame<Index> frame = frame_of(g, phase);
+    TapCount<Index> count{};
+    for (Index t = 0; t < frame.taps; ++t, count.advance(frame)) {
+        const Tap<Index> tap = tap_of(g, frame, count);
+        if (!is_inside(g, at, tap)) continue;
+        const T* from = x + (at.x + tap.x);
+        const T* factor = weight + tap.packed * g.in_channels * g.row_pitch + row;
+        for (Index c = 0; c < g.in_channels; ++c) {
+            multiply_add(sum, widen(load_global(factor + c * g.row_pitch)),
+                         widen(load_global(from + c * g.x_channel)));
         }
-        return sum;
     }
-};
+    return sum;
+}
 
 template <class Index>
 struct TileIndex {
@@ -78,18 +73,14 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, Tile::BLOCKS)
     using T = typename Tile::Element;
     using Result = typename Tile::Result;
     const TileIndex<Index> index = TileIndex<Index>::of(blockIdx.x, g, row_tiles);
-    GatherBlock<Tile, Index> block(g, frame_of(g, index.phase), index.group, index.row_tile * Tile::ROWS,
-                                   index.pixel_tile * Tile::PIXELS_PER_TILE, x,
-                                   reinterpret_cast<const T*>(packed + sizeof(PackedHeader)), packed_taps(g));
-    if (block.first_pixel >= block.frame.pixels) return;
+    Block<Tile, Index> block(g, index.group, index.row_tile * Tile::ROWS, index.pixel_tile * Tile::PIXELS_PER_TILE, x,
+                             reinterpret_cast<const T*>(packed + sizeof(PackedHeader)), packed_taps(g));
+    if (!block.begin(index.phase, bias)) return;
     const bool special = load_global(&reinterpret_cast<const PackedHeader*>(packed)->special) != 0;
-    block.fill_pixels();
-    block.fill_rows(bias);
-    __syncthreads();
 
     Tile tile;
     tile.clear();
-    const Index chunks = block.frame.taps * block.chunks_per_tap();
+    const Index chunks = block.taps * block.chunks_per_tap();
     const Index begin = chunks * Index(blockIdx.y) / Index(gridDim.y);
     const Index end = chunks * Index(blockIdx.y + 1) / Index(gridDim.y);
     if (begin < end) block.sum_chunks(tile, begin, end);
@@ -101,8 +92,9 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, Tile::BLOCKS)
         const int first = slab * Tile::SLAB_ROWS;
         if (special) {
             block.walk(slab, [&](int row, int pixel) {
-                const Result sum = blockIdx.y ? zero<Result>() : block.plain_sum(row, pixel);
-                store_shared(block.place(row - first, pixel), sum);
+                const Result sum = plain_sum(g, index.phase, block.x, block.weight, block.tables->pixel + pixel,
+                                             static_cast<Index>(block.first_row + row));
+                store_shared(block.place(row - first, pixel), blockIdx.y ? zero<Result>() : sum);
             });
             __syncthreads();
         }
@@ -130,12 +122,9 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, 1)
     using T = typename Tile::Element;
     using Result = typename Tile::Result;
     const TileIndex<Index> index = TileIndex<Index>::of(blockIdx.x, g, row_tiles);
-    Block<Tile, Index> block(g, frame_of(g, index.phase), index.group, index.row_tile * Tile::ROWS,
-                             index.pixel_tile * Tile::PIXELS_PER_TILE, nullptr, nullptr, 0);
-    if (block.first_pixel >= block.frame.pixels) return;
-    block.fill_pixels();
-    block.fill_rows(bias);
-    __syncthreads();
+    Block<Tile, Index> block(g, index.group, index.row_tile * Tile::ROWS, index.pixel_tile * Tile::PIXELS_PER_TILE,
+                             nullptr, nullptr, 0);
+    if (!block.begin(index.phase, bias)) return;
     constexpr int SIZE = Tile::ROWS * Tile::PIXELS_PER_TILE;
     for (int slab = 0; slab < Tile::SLABS; ++slab) {
         block.walk(slab, [&](int row, int pixel) {

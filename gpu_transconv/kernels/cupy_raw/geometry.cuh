@@ -28,6 +28,7 @@ struct Geometry {
     Index rows, row_pitch;  // output channels times units, and as packed
     Index pixels_first;     // not 0: row = channel*units + unit; else row = unit*out_channels + channel
     Index single_frame;     // not 0: the frame_ members hold, phases are not enumerated
+    Index cut_off;          // not 0: some pixel's unit lies outside the output
     int activation;
     float slope;
 };
@@ -101,33 +102,52 @@ GTC_DEVICE Pixel<Index> pixel_of(const Geometry<Index>& g, const Frame<Index>& f
     return pixel;
 }
 
+// Which tap of a phase, counted on each axis, the last axis fastest.
+template <class Index>
+struct TapCount {
+    Index j[3];
+
+    GTC_DEVICE static TapCount of(const Frame<Index>& frame, Index index) {
+        TapCount count;
+        GTC_UNROLL
+        for (int a = 2; a >= 0; --a) {
+            const Index next = index / frame.line[a].taps;
+            count.j[a] = index - next * frame.line[a].taps;
+            index = next;
+        }
+        return count;
+    }
+
+    GTC_DEVICE void advance(const Frame<Index>& frame) {
+        if (++j[2] < frame.line[2].taps) return;
+        j[2] = 0;
+        if (++j[1] < frame.line[1].taps) return;
+        j[1] = 0;
+        ++j[0];
+    }
+};
+
 // The tap of a phase, as shifts of its three axes and as the offset of the inputs it reads.
 template <class Index>
 struct Tap {
-    Index j[3];
     Index shift[3];
     Index x;       // offset of the input from the pixel's
     Index packed;  // position among the packed taps
 };
 
 template <class Index>
-GTC_DEVICE Tap<Index> tap_of(const Geometry<Index>& g, const Frame<Index>& frame, Index index) {
+GTC_DEVICE Tap<Index> tap_of(const Geometry<Index>& g, const Frame<Index>& frame, const TapCount<Index>& count) {
     Tap<Index> tap;
-    tap.x = 0;
-    Index packed[3];
+    tap.x = tap.packed = 0;
     GTC_UNROLL
-    for (int a = 2; a >= 0; --a) {
+    for (int a = 0; a < 3; ++a) {
+        const Axis<Index>& axis = g.axis[a];
         const Line<Index>& line = frame.line[a];
-        const Index next = index / line.taps;
-        tap.j[a] = index - next * line.taps;
-        index = next;
-        tap.shift[a] = line.shift - tap.j[a] * g.axis[a].shift_step;
-        tap.x += tap.shift[a] * g.axis[a].x_stride;
-        packed[a] = g.single_frame ? tap.j[a] : line.first_tap + tap.j[a] * g.axis[a].tap_step;
+        tap.shift[a] = line.shift - count.j[a] * axis.shift_step;
+        tap.x += tap.shift[a] * axis.x_stride;
+        tap.packed = g.single_frame ? tap.packed * axis.frame_taps + count.j[a]
+                                    : tap.packed * axis.kernel + line.first_tap + count.j[a] * axis.tap_step;
     }
-    const Index h = g.single_frame ? g.axis[1].frame_taps : g.axis[1].kernel;
-    const Index w = g.single_frame ? g.axis[2].frame_taps : g.axis[2].kernel;
-    tap.packed = (packed[0] * h + packed[1]) * w + packed[2];
     return tap;
 }
 

@@ -63,6 +63,14 @@ class View:
         """Elements of the packed weights."""
         return self.packed_taps * self.plan.in_channels * self.row_pitch
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether some pixel has a unit outside the output."""
+        return self.lines is not None and not all(
+            line.out == 0 and (line.count - 1) * axis.stride + (line.units - 1) * line.unit_step < axis.output_size
+            for line, axis in zip(self.lines, self.axes, strict=True)
+        )
+
     def products(self) -> list[tuple[int, int, int]]:
         """Of all products (how many of them, pixels, taps), those that are alike together."""
         if self.lines:
@@ -148,6 +156,7 @@ def pack_geometry(view: View) -> bytes:
     numbers += [plan.batch, plan.groups, plan.in_channels // plan.groups, plan.out_channels // plan.groups]
     numbers += [plan.in_channels * inputs, 1 if last else inputs, plan.out_channels * outputs, 1 if last else outputs]
     numbers += [view.rows, view.row_pitch, int(view.pixels_first), int(view.lines is not None)]
+    numbers.append(int(view.cut_off))
     letter = "i" if index_type(plan) == "int" else "q"
     return struct.pack(f"={len(numbers)}{letter}if", *numbers, ACTIVATION_CODES[plan.activation], plan.slope)
 

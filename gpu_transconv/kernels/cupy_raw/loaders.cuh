@@ -19,26 +19,6 @@ GTC_DEVICE void copy_async(T* shared, const T* global, bool valid) {
     if constexpr (sizeof(T) == 4) copy_async_4(shared, global, valid);
 }
 
-// Position in the reduction: a tap, and the first channel of the chunk.
-template <class Index>
-struct Cursor {
-    Index tap, channel;
-
-    GTC_DEVICE static Cursor at(Index chunk, Index chunks_per_tap, int depth) {
-        const Index tap = chunk / chunks_per_tap;
-        return {tap, (chunk - tap * chunks_per_tap) * depth};
-    }
-
-    // Whether this begins a new tap.
-    GTC_DEVICE bool advance(Index channels, int depth) {
-        channel += depth;
-        if (channel < channels) return false;
-        channel = 0;
-        ++tap;
-        return true;
-    }
-};
-
 // Weights [tap][channel][row], rows padded to 16 bytes: 16 bytes a copy, into shared memory [DEPTH][PITCH].
 // Through registers where the type changes: half types that are multiplied as float32.
 template <class T, class S, int ROWS, int DEPTH, int PITCH, int THREADS, class Index>
@@ -53,16 +33,20 @@ struct WeightLoader {
     Index rows_left, pitch, channels;
     Vector<T, WIDTH> held[DIRECT ? 1 : ITEMS];
 
+    GTC_DEVICE static int channel(int i) { return (threadIdx.x + i * THREADS) / PER_CHANNEL; }
+    GTC_DEVICE static int row(int i) { return (threadIdx.x + i * THREADS) % PER_CHANNEL * WIDTH; }
+
     GTC_DEVICE void fetch(S* to, Index packed_tap, Index first_channel) {
+        const T* chunk = weight + (packed_tap * channels + first_channel) * pitch;
+        const Index left = channels - first_channel;
         GTC_UNROLL
         for (int i = 0; i < ITEMS; ++i) {
-            const int item = threadIdx.x + i * THREADS;
-            if (!EXACT && item >= DEPTH * PER_CHANNEL) break;
-            const int k = item / PER_CHANNEL, m = item % PER_CHANNEL * WIDTH;
-            const bool valid = first_channel + k < channels && m < rows_left;
-            const T* from = weight + (valid ? (packed_tap * channels + first_channel + k) * pitch + m : 0);
+            const int k = channel(i), m = row(i);
+            if (!EXACT && k >= DEPTH) break;
+            const bool valid = k < left && m < rows_left;
+            const T* from = chunk + (k * pitch + m);
             if constexpr (DIRECT) {
-                copy_async_16(to + k * PITCH + m, from, valid);
+                copy_async_16(to + k * PITCH + m, valid ? from : weight, valid);
             } else {
                 held[i] = valid ? load_global(reinterpret_cast<const Vector<T, WIDTH>*>(from)) : Vector<T, WIDTH>{};
             }
@@ -73,9 +57,8 @@ struct WeightLoader {
         if constexpr (!DIRECT) {
             GTC_UNROLL
             for (int i = 0; i < ITEMS; ++i) {
-                const int item = threadIdx.x + i * THREADS;
-                if (!EXACT && item >= DEPTH * PER_CHANNEL) break;
-                S* at = to + item / PER_CHANNEL * PITCH + item % PER_CHANNEL * WIDTH;
+                if (!EXACT && channel(i) >= DEPTH) break;
+                S* at = to + channel(i) * PITCH + row(i);
                 GTC_UNROLL
                 for (int j = 0; j < WIDTH; ++j) store_shared(at + j, static_cast<S>(widen(held[i].at[j])));
             }
@@ -99,9 +82,8 @@ struct InputLoader {
     static constexpr int SLOTS = (PIXEL_STEPS + PIXEL_LANES - 1) / PIXEL_LANES;
     static constexpr int TURNS = (CHANNEL_STEPS + CHANNEL_LANES - 1) / CHANNEL_LANES;
     static constexpr bool EXACT = PIXEL_STEPS % PIXEL_LANES == 0 && CHANNEL_STEPS % CHANNEL_LANES == 0;
-    static constexpr bool DIRECT = sizeof(T) == sizeof(S) && sizeof(T) * WIDTH >= 4;
-    static constexpr bool SAME_ORDER = WIDTH == 1 || ALONG_PIXELS != BY_PIXEL;
-    static_assert(!DIRECT || SAME_ORDER, "16 bytes must lie together in shared memory too");
+    static constexpr bool SAME_ORDER = WIDTH == 1 || ALONG_PIXELS != BY_PIXEL;  // together in shared memory too
+    static constexpr bool DIRECT = sizeof(T) == sizeof(S) && sizeof(T) * WIDTH >= 4 && SAME_ORDER;
 
     const T* x;  // of this group
     Index channel_stride, channels;
@@ -137,18 +119,20 @@ struct InputLoader {
     }
 
     GTC_DEVICE void fetch(S* to, Index first_channel) {
+        using Block = Vector<T, WIDTH>;
+        const Index left = channels - first_channel - channel(0);
+        const Index first = (first_channel + channel(0)) * channel_stride;
+        const Index step = (channel(1) - channel(0)) * channel_stride;
         GTC_UNROLL
         for (int slot = 0; slot < SLOTS; ++slot) {
             GTC_UNROLL
             for (int turn = 0; turn < TURNS; ++turn) {
                 if (!covers(slot, turn)) continue;
-                const Index c = first_channel + channel(turn);
-                const bool valid = offset[slot] >= 0 && c < channels;
-                const T* from = x + (valid ? offset[slot] + c * channel_stride : 0);
-                using Block = Vector<T, WIDTH>;
+                const bool valid = offset[slot] >= 0 && channel(turn) - channel(0) < left;
+                const T* from = x + (offset[slot] + first + turn * step);
                 if constexpr (DIRECT) {
                     copy_async(reinterpret_cast<Block*>(place(to, slot, turn)),
-                               reinterpret_cast<const Block*>(from), valid);
+                               reinterpret_cast<const Block*>(valid ? from : x), valid);
                 } else {
                     held[slot * TURNS + turn] = valid ? load_global(reinterpret_cast<const Block*>(from)) : Block{};
                 }

@@ -6,6 +6,7 @@
 //
 // Qualifiers      GTC_DEVICE (inline device function)  GTC_NOINLINE (device function, not inlined)
 //                 GTC_GLOBAL (kernel)  GTC_LAUNCH_BOUNDS(threads, blocks)  GTC_UNROLL (pragma before a loop)
+//                 GTC_KEEP(pointer) (to global memory: hold it in registers, do not compute it again; empty by default)
 //                 GTC_GRID_CONSTANT (a kernel's struct parameter that is read in place; empty by default)
 // Plain names     threadIdx blockIdx blockDim gridDim  __syncthreads()  uint4 float4
 // In gtc::        dynamic_shared()                                  unsigned char*, aligned to 128 bytes
@@ -42,6 +43,9 @@ struct bfloat16 {
 #define GTC_UNROLL _Pragma("unroll")
 #if defined(__CUDA_ARCH__)
 #define GTC_GRID_CONSTANT __grid_constant__
+#define GTC_KEEP(pointer)         \
+    asm("" : "+l"(pointer));      \
+    __builtin_assume(__isGlobal(pointer))
 #endif
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
@@ -280,4 +284,7 @@ GTC_DEVICE bfloat16 from_float<bfloat16>(float value) {
 
 #ifndef GTC_GRID_CONSTANT
 #define GTC_GRID_CONSTANT
+#endif
+#ifndef GTC_KEEP
+#define GTC_KEEP(pointer)
 #endif

@@ -23,12 +23,9 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, Tile::BLOCKS)
     using T = typename Tile::Element;
     using Result = typename Tile::Result;
     const TileIndex<Index> index = TileIndex<Index>::of(blockIdx.x, g, row_tiles);
-    Block<Tile, Index> block(g, frame_of(g, Index(0)), index.group, index.row_tile * Tile::ROWS,
-                             index.pixel_tile * Tile::PIXELS_PER_TILE, x,
+    Block<Tile, Index> block(g, index.group, index.row_tile * Tile::ROWS, index.pixel_tile * Tile::PIXELS_PER_TILE, x,
                              reinterpret_cast<const T*>(packed + sizeof(PackedHeader)), 1);
-    block.fill_pixels();
-    block.fill_rows(nullptr);
-    __syncthreads();
+    block.begin(0, nullptr);
     Tile tile;
     tile.clear();
     block.sum_chunks(tile, 0, block.chunks_per_tap());

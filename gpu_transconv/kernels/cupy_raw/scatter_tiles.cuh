@@ -169,8 +169,8 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, 1)
                   typename Tile::Element* out) {
     using T = typename Tile::Element;
     using Result = typename Tile::Result;
-    OwnerBlock<Tile, Index> owner(g, frame_of(g, Index(0)), 0, 0, 0, x,
-                                  reinterpret_cast<const T*>(packed + sizeof(PackedHeader)), 1);
+    OwnerBlock<Tile, Index> owner(g, 0, 0, 0, x, reinterpret_cast<const T*>(packed + sizeof(PackedHeader)), 1);
+    owner.set_frame(0);
     owner.cut = &cut;
     owner.locate(blockIdx.x);
     owner.x = x + owner.group * g.in_channels * g.x_channel;

@@ -122,7 +122,7 @@ class Tile:
             vector = max(1, 16 // self.sum_bytes)
             stage = self.depth * (s.rows + s.pixels + 2 * vector) * self.sum_bytes
             slab = s.rows * vector // s.down
-        tables = _up((s.rows + s.pixels) * 5 * index_bytes + s.rows * self.sum_bytes)
+        tables = _up(((s.rows + s.pixels) * 5 + 17) * index_bytes) + _up(s.rows * self.sum_bytes)
         return tables + _up(max((slab + 1) * (s.pixels + 1) * self.sum_bytes, s.stages * _up(stage)))
 
 
@@ -169,7 +169,9 @@ def shapes_for(plan: Plan, device: DeviceFacts) -> tuple[Shape, ...]:
     """Tiles that can compute `plan` on `device`."""
     if uses_tensor_cores(plan, device):
         return TENSOR_SHAPES
-    return SIMT_SHAPES[_SUM_BYTES.get(plan.dtype, DTYPES[plan.dtype][0])]
+    shapes = SIMT_SHAPES[_SUM_BYTES.get(plan.dtype, DTYPES[plan.dtype][0])]
+    # With the channels together a thread has more to keep in mind than registers for, beside the largest tile's sums.
+    return tuple(shape for shape in shapes if not plan.channels_last or shape.rows * shape.pixels <= 64 * 128)
 
 
 def input_of(view: View, tensor: bool) -> str:
@@ -177,7 +179,7 @@ def input_of(view: View, tensor: bool) -> str:
     plan = view.plan
     width = 16 // DTYPES[plan.dtype][0]
     if plan.channels_last:
-        return "PIXELS_16" if tensor and plan.in_channels // plan.groups % width == 0 else "PIXELS"
+        return "PIXELS_16" if width > 1 and plan.in_channels // plan.groups % width == 0 else "PIXELS"
     in_place = view.lines is not None and all(
         line.taps == 1 and line.shift == 0 and line.count == axis.size
         for line, axis in zip(view.lines, view.axes, strict=True)
