@@ -38,6 +38,7 @@ _PRECISION = {
     "bfloat16": (2**-7, 1.6e-2),
     "float32": (2**-23, 2e-6),
     "float64": (2**-52, 1e-13),
+    "tf32": (2**-10, 2e-3),  # of the operands
 }
 
 
@@ -120,7 +121,7 @@ def tolerance(dtype: str, reduction: int) -> float:
     return min(bound, 2 * spacing + min(spacing, 2**-23) * (4 + math.sqrt(reduction)))
 
 
-def assert_close(got: np.ndarray, want: np.ndarray, dtype: str, reduction: int) -> None:
+def assert_close(got: np.ndarray, want: np.ndarray, dtype: str, reduction: int, precision: str = "highest") -> None:
     """Hold a result against the exact one; NaN and infinities must be in the same places."""
     assert got.shape == want.shape
     assert got.dtype == numpy_dtype(dtype)
@@ -132,7 +133,8 @@ def assert_close(got: np.ndarray, want: np.ndarray, dtype: str, reduction: int) 
     finite = np.isfinite(want)
     largest = np.max(np.abs(want[finite]), initial=0.0)
     error = np.max(np.abs(got[finite] - want[finite]), initial=0.0)
-    assert error <= tolerance(dtype, reduction) * largest, f"error {error:.3g}, largest result {largest:.3g}"
+    allowed = tolerance(dtype if precision == "highest" else precision, reduction)
+    assert error <= allowed * largest, f"error {error:.3g}, largest result {largest:.3g}"
 
 
 def assert_same_specials(got: np.ndarray, want: np.ndarray) -> None:

@@ -5,14 +5,50 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from host_compiler import missing
+from cases import Case
+from checks import Arrays, poisoned
+from host_compiler import KERNELS, missing
+from host_runner import run_steps, to_device
+
+from gpu_transconv.kernels.cupy_raw.steps import DeviceFacts, steps_gather, steps_scatter_atomic, steps_scatter_tiles
+from gpu_transconv.params import make_params
+from gpu_transconv.plan import Plan, make_plan
 
 #: Where tests are a gate, a compiler that is missing is a failure; elsewhere the tests are skipped.
 requires_compiler = pytest.mark.skipif(
     missing() is not None and not os.environ.get("CI"), reason=missing() or "kernels can be compiled"
 )
+#: Formulation and variant -> what works out its launches.
+VARIANTS = {
+    "gather": steps_gather,
+    "scatter_atomic": steps_scatter_atomic,
+    "scatter_tiles": steps_scatter_tiles,
+}
+#: An H100; few multiprocessors would split no reduction.
+DEVICE = DeviceFacts()
+
+
+def plan_of(case: Case, arrays: Arrays, data_format: str, precision: str = "highest") -> Plan:
+    """Make the plan of a case, as the public functions do."""
+    params = make_params(case.ndim, **case.keywords, data_format=data_format)
+    x, weight, bias = arrays
+    return make_plan(params, x.shape, weight.shape, x.dtype.name, bias is not None, precision)
+
+
+def run_plan(
+    plan: Plan, arrays: Arrays, variant: str, device: DeviceFacts = DEVICE, folder: Path = KERNELS, **choice: Any
+) -> np.ndarray:
+    """Pack and launch on the host; `choice` picks a tile or a view instead of the best."""
+    steps = VARIANTS[variant](plan, device, **choice)
+    names = ("x", "weight", "bias")
+    found = {name: None if array is None else to_device(array) for name, array in zip(names, arrays, strict=True)}
+    out = to_device(poisoned(plan.output_shape, plan.dtype))
+    run_steps((*steps.pack, *steps.launch), folder, found | {"out": out})
+    return out
 
 
 def edited(source: Path, old: str, new: str, folder: Path) -> Path:

@@ -82,7 +82,7 @@ def run_kernel(
     kernel = load_kernel(source, name)
     values = _values(kernel, arguments)
     regions = _regions(kernel, arguments, names)
-    smallest = min((region.item for region in regions), default=4)
+    smallest = min((region.item for region in regions if region.item > 1), default=2)  # scratch memory is bytes
     message = ctypes.create_string_buffer(_MESSAGE_BYTES)
     failed = runtime().cuda_on_host_launch(
         kernel.library.entry,

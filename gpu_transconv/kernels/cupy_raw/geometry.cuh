@@ -29,8 +29,8 @@ struct Geometry {
     Index pixels_first;     // not 0: row = channel*units + unit; else row = unit*out_channels + channel
     Index single_frame;     // not 0: the frame_ members hold, phases are not enumerated
     Index cut_off;          // not 0: some pixel's unit lies outside the output
+    double slope;
     int activation;
-    float slope;
 };
 
 // One phase on one axis: pixel b < count reads input b + shift - j*shift_step for tap k0 + j*tap_step, j < taps,

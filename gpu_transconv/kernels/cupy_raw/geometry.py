@@ -158,7 +158,9 @@ def pack_geometry(view: View) -> bytes:
     numbers += [view.rows, view.row_pitch, int(view.pixels_first), int(view.lines is not None)]
     numbers.append(int(view.cut_off))
     letter = "i" if index_type(plan) == "int" else "q"
-    return struct.pack(f"={len(numbers)}{letter}if", *numbers, ACTIVATION_CODES[plan.activation], plan.slope)
+    code = ACTIVATION_CODES[plan.activation]
+    # 0d: the struct ends where another double could begin.
+    return struct.pack(f"@{len(numbers)}{letter}di0d", *numbers, plan.slope, code)
 
 
 def _axis_numbers(axis: Axis, line: Line | None) -> list[int]:

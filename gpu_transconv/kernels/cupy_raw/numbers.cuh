@@ -104,9 +104,9 @@ GTC_DEVICE complex<Real> tanh_of(complex<Real> v) {
 }
 
 template <class Real>
-GTC_NOINLINE Real activate(Real v, int code, float slope) {
+GTC_NOINLINE Real activate(Real v, int code, double slope) {
     if (code == RELU) return v < Real(0) ? Real(0) : v;
-    if (code == LEAKY_RELU) return v < Real(0) ? static_cast<Real>(v * slope) : v;
+    if (code == LEAKY_RELU) return v < Real(0) ? v * static_cast<Real>(slope) : v;
     if (code == TANH) return tanh_of(v);
     if (code == GELU) {
         return v * (Real(0.5) + Real(0.5) * tanh_of(Real(0.7978845608028654) * (v + Real(0.044715) * v * v * v)));
@@ -116,7 +116,7 @@ GTC_NOINLINE Real activate(Real v, int code, float slope) {
 }
 
 template <class Real>
-GTC_NOINLINE complex<Real> activate(complex<Real> v, int code, float) {
+GTC_NOINLINE complex<Real> activate(complex<Real> v, int code, double) {
     if (code == TANH) return tanh_of(v);
     const complex<Real> t = tanh_of(complex<Real>{v.re / 2, v.im / 2});
     const complex<Real> logistic{Real(0.5) + t.re / 2, t.im / 2};
@@ -127,7 +127,7 @@ GTC_NOINLINE complex<Real> activate(complex<Real> v, int code, float) {
 
 // bias and activation, then one rounding to the stored type.
 template <class T>
-GTC_DEVICE T finish(Sum<T> sum, Sum<T> bias, int activation, float slope) {
+GTC_DEVICE T finish(Sum<T> sum, Sum<T> bias, int activation, double slope) {
     sum = add(sum, bias);
     return Narrow<T>::from(activation == LINEAR ? sum : activate(sum, activation, slope));
 }

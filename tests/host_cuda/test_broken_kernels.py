@@ -1,0 +1,137 @@
+"""Copies of the kernels with one thing broken: the checks of the suite must notice each."""
+
+from __future__ import annotations
+
+import pytest
+from cases import Case, named
+from checks import assert_close, expected, make_arrays
+from host_checks import edited, plan_of, requires_compiler, run_plan
+from host_compiler import KERNELS
+
+pytestmark = requires_compiler
+
+DENSE = named("2d-many-channels-twice-stride")
+SPLIT = Case("split", (1, 700, 2, 3), (700, 9, 2, 2), keywords={"stride": 2})
+ODD = named("2d-many-channels")
+FEW = named("2d-depthwise")
+
+#: What is broken, in which file, how, and the run that must notice: variant, case, dtype, precision, data format.
+BROKEN = {
+    "no barrier before a chunk is read": (
+        "block.cuh",
+        "copy_async_wait<Tile::STAGES - 2>();\n            __syncthreads();",
+        "copy_async_wait<Tile::STAGES - 2>();",
+        ("gather", DENSE, "float32", "highest", "channels_first"),
+    ),
+    "no barrier, matrix instructions": (
+        "block.cuh",
+        "copy_async_wait<Tile::STAGES - 2>();\n            __syncthreads();",
+        "copy_async_wait<Tile::STAGES - 2>();",
+        ("gather", DENSE, "float16", "highest", "channels_last"),
+    ),
+    "no wait for asynchronous copies": (
+        "block.cuh",
+        "copy_async_wait<Tile::STAGES - 2>();",
+        "",
+        ("gather", DENSE, "float16", "highest", "channels_first"),
+    ),
+    "one copy too many under way": (
+        "block.cuh",
+        "copy_async_wait<Tile::STAGES - 2>();",
+        "copy_async_wait<Tile::STAGES - 1>();",
+        ("gather", DENSE, "float32", "tf32", "channels_first"),
+    ),
+    "store off by one": (
+        "block.cuh",
+        "p.y + r.y",
+        "p.y + r.y + 1",
+        ("gather", DENSE, "float32", "highest", "channels_first"),
+    ),
+    "one output too many": (
+        "geometry.cuh",
+        "inside = inside && o >= 0 && o < g.axis[a].output_size;",
+        "inside = inside && o >= 0 && o <= g.axis[a].output_size;",
+        ("gather", DENSE, "float32", "highest", "channels_last"),
+    ),
+    "one input too many": (
+        "geometry.cuh",
+        "inside = inside && i >= 0 && i < g.axis[a].size;",
+        "inside = inside && i >= 0 && i <= g.axis[a].size;",
+        ("gather", ODD, "float32", "highest", "channels_first"),
+    ),
+    "swapped fragment of the pixels": (
+        "tensor_tile.cuh",
+        "b[0][0] = r[0], b[0][1] = r[1]",
+        "b[0][0] = r[1], b[0][1] = r[0]",
+        ("gather", DENSE, "float16", "highest", "channels_first"),
+    ),
+    "fragments of the wrong pixels": (
+        "tensor_tile.cuh",
+        "b[0][1] = r[1], b[1][0] = r[2]",
+        "b[0][1] = r[2], b[1][0] = r[1]",
+        ("gather", DENSE, "bfloat16", "highest", "channels_last"),
+    ),
+    "swapped fragment of the weights": (
+        "tensor_tile.cuh",
+        "a[1] = to_tf32(load_shared(at + 8));",
+        "a[1] = to_tf32(load_shared(at + 4 * WEIGHT_PITCH));",
+        ("gather", DENSE, "float32", "tf32", "channels_first"),
+    ),
+    "result of the wrong lane": (
+        "tensor_tile.cuh",
+        "lane() % 4 * 2 + i % 2;",
+        "lane() % 4 + i % 2 * 4;",
+        ("gather", DENSE, "float16", "highest", "channels_first"),
+    ),
+    "part of a split reduction left out": (
+        "gather.cuh",
+        "for (int i = 0; i < count; ++i) sum = add",
+        "for (int i = 1; i < count; ++i) sum = add",
+        ("gather", SPLIT, "float32", "highest", "channels_first"),
+    ),
+    "direct kernel beyond the last output": (
+        "direct.cuh",
+        "if (ow >= g.axis[2].output_size) continue;",
+        "if (ow > g.axis[2].output_size) continue;",
+        ("gather", FEW, "float32", "highest", "channels_first"),
+    ),
+    "stamps added without atomics": (
+        "scatter.cuh",
+        "atomic_add(sums + to, result(row, pixel));",
+        "sums[to] = add(sums[to], result(row, pixel));",
+        ("scatter_atomic", DENSE, "float32", "highest", "channels_first"),
+    ),
+    "no barrier after the table of pixels": (
+        "scatter_tiles.cuh",
+        "fill_box();\n        __syncthreads();",
+        "fill_box();",
+        ("scatter_tiles", ODD, "float32", "highest", "channels_first"),
+    ),
+    "no barrier after the stamps are added": (
+        "scatter_tiles.cuh",
+        "collect(slab);\n                __syncthreads();",
+        "collect(slab);",
+        ("scatter_tiles", ODD, "float32", "highest", "channels_first"),
+    ),
+    "owned outputs by one too far": (
+        "scatter_tiles.cuh",
+        "out[a] = index % cut->tiles[a] * cut->out[a];",
+        "out[a] = index % cut->tiles[a] * cut->out[a] + 1;",
+        ("scatter_tiles", ODD, "float32", "highest", "channels_last"),
+    ),
+}
+
+
+def check(variant, case, dtype, precision, data_format, folder=KERNELS):
+    arrays = make_arrays(case, dtype, data_format)
+    got = run_plan(plan_of(case, arrays, data_format, precision), arrays, variant, folder=folder)
+    assert_close(got, expected(case, arrays, data_format), dtype, case.reduction, precision)
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_broken_copies_are_caught(what, tmp_path):
+    name, old, new, run = BROKEN[what]
+    check(*run)
+    edited(KERNELS / name, old, new, tmp_path)
+    with pytest.raises(AssertionError):
+        check(*run, folder=tmp_path)

@@ -1,0 +1,199 @@
+"""The CUDA C++ kernels, run on the host by the steps that a GPU would get, against the definition."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from cases import CASES, COMPLEX, CORE, DATA_FORMATS, FLOATS, Case, named
+from checks import Arrays, as_format, assert_close, assert_same_specials, expected, make_arrays, tolerance
+from host_checks import VARIANTS, plan_of, requires_compiler, run_plan
+from host_compiler import KERNELS
+
+from gpu_transconv.kernels.cupy_raw.geometry import merged_view, phase_view
+from gpu_transconv.kernels.cupy_raw.steps import DeviceFacts
+from gpu_transconv.kernels.cupy_raw.tiles import SIMT_SHAPES, TENSOR_SHAPES
+
+pytestmark = requires_compiler
+
+#: dtype and precision: all of them for the core cases, the first for every case.
+KINDS = [("float32", "highest"), ("float32", "tf32")]
+KINDS += [(dtype, "highest") for dtype in FLOATS + COMPLEX if dtype != "float32"]
+TABLE = [
+    pytest.param(case, dtype, precision, id=f"{case.name}-{dtype if precision == 'highest' else precision}")
+    for dtype, precision in KINDS
+    for case in (CASES if (dtype, precision) == KINDS[0] else CORE)
+    if case.takes(dtype)
+]
+#: More rows and pixels than the largest tile has, none of them a multiple of it: every edge of every tile.
+EDGES = {
+    "phases": Case("phases", (1, 19, 150), (19, 140, 3), bias=True, keywords={"stride": 2, "padding": 1}),
+    "merged": Case("merged", (1, 19, 9, 17), (19, 35, 2, 2), bias=True, keywords={"stride": 2}),
+    "merged by 16 bytes": Case("merged by 16 bytes", (1, 24, 9, 16), (24, 36, 2, 2), keywords={"stride": 2}),
+}
+#: No matrix instructions; so few multiprocessors that no reduction is split.
+OLD = DeviceFacts(capability=(7, 5), multiprocessors=1)
+EDGE_TABLE = [
+    pytest.param(shape, dtype, precision, device, id=f"{shape.rows}x{shape.pixels}-{device.capability[0]}-{label}")
+    for shapes, device, kinds in (
+        (TENSOR_SHAPES, DeviceFacts(), (("float16", "highest"), ("float32", "tf32"))),
+        (TENSOR_SHAPES[:1], DeviceFacts(), (("bfloat16", "highest"),)),
+        (SIMT_SHAPES[4], DeviceFacts(), (("float32", "highest"),)),
+        (SIMT_SHAPES[4][:1], OLD, (("float16", "highest"), ("bfloat16", "highest"))),
+        (SIMT_SHAPES[8], DeviceFacts(), (("float64", "highest"),)),
+        (SIMT_SHAPES[8][:1], DeviceFacts(), (("complex64", "highest"),)),
+        (SIMT_SHAPES[16], DeviceFacts(), (("complex128", "highest"),)),
+    )
+    for shape in shapes
+    for dtype, precision in kinds
+    for label in [dtype if precision == "highest" else precision]
+]
+#: One output, one wide reduction: what fills no device unless the reduction is split.
+SPLIT = Case("split", (1, 700, 2, 3), (700, 9, 2, 2), bias=True, keywords={"stride": 2, "activation": "relu"})
+
+
+def check(case, variant, dtype, precision, data_format, device=None, **choice):
+    arrays = make_arrays(case, dtype, data_format)
+    plan = plan_of(case, arrays, data_format, precision)
+    got = run_plan(plan, arrays, variant, device or DeviceFacts(), **choice)
+    assert_close(got, expected(case, arrays, data_format), dtype, case.reduction, precision)
+
+
+@pytest.mark.parametrize("data_format", DATA_FORMATS)
+@pytest.mark.parametrize(("case", "dtype", "precision"), TABLE)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_definition(variant, case, dtype, precision, data_format):
+    check(case, variant, dtype, precision, data_format)
+
+
+@pytest.mark.parametrize("data_format", DATA_FORMATS)
+@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize(("shape", "dtype", "precision", "device"), EDGE_TABLE)
+def test_edges_of_every_tile(shape, dtype, precision, device, edge, data_format):
+    case = EDGES[edge]
+    plan = plan_of(case, make_arrays(case, dtype, data_format), data_format, precision)
+    view = phase_view(plan) if edge == "phases" else merged_view(plan)
+    check(case, "gather", dtype, precision, data_format, device, shape=shape, view=view)
+
+
+@pytest.mark.parametrize("data_format", DATA_FORMATS)
+@pytest.mark.parametrize(("shape", "dtype", "precision", "device"), EDGE_TABLE)
+@pytest.mark.parametrize("variant", ["scatter_atomic", "scatter_tiles"])
+def test_edges_of_every_tile_that_scatters(variant, shape, dtype, precision, device, data_format):
+    check(EDGES["merged"], variant, dtype, precision, data_format, device, shape=shape)
+
+
+@pytest.mark.parametrize("data_format", DATA_FORMATS)
+@pytest.mark.parametrize(("dtype", "precision"), KINDS)
+def test_split_reduction(dtype, precision, data_format):
+    plan = plan_of(SPLIT, make_arrays(SPLIT, dtype, data_format), data_format, precision)
+    launch = VARIANTS["gather"](plan, DeviceFacts()).launch
+    assert len(launch) == 2, "the reduction was expected to be split"
+    assert launch[0].grid[1] > 1
+    if SPLIT.takes(dtype):
+        check(SPLIT, "gather", dtype, precision, data_format)
+
+
+@pytest.mark.parametrize("data_format", DATA_FORMATS)
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_indices_of_64_bits(variant, dtype, data_format):
+    """A first tap so far away that it is cut off: positions that 32 bits do not hold, in small arrays."""
+    near = Case("near", (2, 5, 9, 6), (5, 7, 3, 1), bias=True, keywords={"stride": (2, 1)})
+    reach = 2**29
+    far = {"stride": (2, 1), "dilation": (1, reach), "padding": [(0, 0), (reach, 0)]}
+    arrays = make_arrays(near, dtype, data_format)
+    weight = np.concatenate([np.full_like(arrays.weight, 7), arrays.weight], axis=-1)
+    far_case = Case("far", near.x, weight.shape, bias=True, keywords=far)
+    plan = plan_of(far_case, arrays._replace(weight=weight), data_format)
+    assert all("long long" in step.kernel for step in VARIANTS[variant](plan, DeviceFacts()).launch)
+    got = run_plan(plan, arrays._replace(weight=weight), variant)
+    assert_close(got, expected(near, arrays, data_format), dtype, near.reduction)
+
+
+def names_of(variant, case, dtype, precision, data_format):
+    plan = plan_of(case, make_arrays(case, dtype, data_format), data_format, precision)
+    steps = VARIANTS[variant](plan, DeviceFacts())
+    return {step.kernel for step in (*steps.pack, *steps.launch)}
+
+
+def test_every_kernel_is_reached():
+    sources = "".join(path.read_text() for path in KERNELS.glob("*.cuh"))
+    kernels = set(re.findall(r"GTC_GLOBAL\s+(?:GTC_LAUNCH_BOUNDS\([^)]*\)\s+)?(\w+)\(", sources))
+    assert {"gather_tile", "pack_weight", "scatter_atomic"} <= kernels
+    problems = [(case, dtype, precision) for case, dtype, precision in (p.values for p in TABLE)]
+    problems += [(SPLIT, dtype, precision) for dtype, precision in KINDS if SPLIT.takes(dtype)]
+    names = set().union(
+        *(
+            names_of(variant, *problem, data_format)
+            for variant in VARIANTS
+            for problem in problems
+            for data_format in DATA_FORMATS
+        )
+    )
+    assert kernels == {re.match(r"gtc::(\w+)<", name)[1] for name in names}
+    tiles = {
+        (found[1], found[2]) for name in names if (found := re.search(r"(SimtTile|TensorTile)<([\w:<>]+?),", name))
+    }
+    assert {kind for kind, _ in tiles} == {"SimtTile", "TensorTile"}
+    assert {element for kind, element in tiles if kind == "TensorTile"} == {"gtc::half", "gtc::bfloat16", "float"}
+
+
+# Non-finite values: what is added must be exactly what the definition adds.
+
+SPECIAL = [
+    named(name)
+    for name in (
+        "1d-kernel-is-twice-stride",
+        "1d-long-kernel",
+        "2d-kernel-is-stride",
+        "2d-kernel-below-stride",
+        "2d-dilated-shared-factor",
+        "2d-grouped-odd",
+        "2d-depthwise",
+        "2d-padding-over-kernel",
+        "2d-one-output-channel",
+        "2d-one-by-one-map",
+        "2d-many-channels",
+        "3d-mixed",
+    )
+]
+
+
+@pytest.mark.parametrize("where", ["x", "weight", "bias"])
+@pytest.mark.parametrize("case", SPECIAL, ids=lambda case: case.name)
+@pytest.mark.parametrize(("dtype", "precision"), [("float32", "highest"), ("float32", "tf32"), ("float16", "highest")])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_non_finite_values_propagate_as_in_the_definition(variant, dtype, precision, case, where):
+    clean = make_arrays(case, dtype)
+    bias = np.zeros(case.out_channels, clean.x.dtype)
+    for turn, value in enumerate((np.nan, np.inf, -np.inf)):
+        data_format = DATA_FORMATS[turn % 2]
+        arrays = Arrays(clean.x.copy(), clean.weight.copy(), bias.copy())
+        arrays.x[0, -1, ..., 0] = 0  # times an infinite weight is NaN
+        ends = (0, -1, 0)[turn:][: case.ndim] or (0,)
+        corner = tuple((ends * 3)[: case.ndim])
+        position = {"x": (0, -1, *corner), "weight": (-1, 0, *corner), "bias": (-1,)}[where]
+        getattr(arrays, where)[position] = value
+        arrays = arrays._replace(x=as_format(arrays.x, case, data_format))
+        want = expected(case, arrays, data_format)
+        got = run_plan(plan_of(case, arrays, data_format, precision), arrays, variant)
+        assert_same_specials(got.astype(want.dtype), want)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("activation", [None, "relu", "leaky_relu", "tanh", "sigmoid", "silu", "gelu"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_activations_of_non_finite_and_large_values(variant, activation, dtype):
+    case = Case("values", (1, 1, 10), (1, 1, 1), keywords={"activation": activation})
+    values = np.array([np.nan, np.inf, -np.inf, 1e4, -1e4, 30.0, -30.0, 0.5, -0.5, 0.0], np.float32)
+    x = values.astype(make_arrays(case, dtype).x.dtype)[None, None]
+    arrays = Arrays(x, np.ones_like(x[..., :1]), None)
+    with np.errstate(all="ignore"):
+        want = expected(case, arrays)
+        got = run_plan(plan_of(case, arrays, "channels_first"), arrays, variant).astype(float)
+    assert_same_specials(got, want)
+    finite = np.isfinite(want)
+    error = np.abs(got[finite] - want[finite])
+    assert np.all(error <= tolerance(dtype, reduction=1) * np.maximum(1, np.abs(want[finite])))
