@@ -40,11 +40,8 @@ class Kernel(NamedTuple):
 
 def missing() -> str | None:
     """Say why kernels cannot be compiled here, or None."""
-    if os.name != "posix" or os.uname().sysname != "Linux":
-        return "kernels on the host need Linux"
-    if compiler() is None:
-        return "kernels on the host need a C++17 compiler: install g++, or name one in CXX"
-    return None
+    found = compiler()
+    return None if found else "kernels on the host need a C++17 compiler: install g++, or name one in CXX"
 
 
 @lru_cache(maxsize=1)
@@ -90,6 +87,8 @@ def _texts(folder: Path) -> str:
 
 @lru_cache(maxsize=1)
 def _version() -> str:
+    if reason := missing():
+        raise CompileError(reason)
     return subprocess.run([str(compiler()), "--version"], capture_output=True, text=True, check=True).stdout
 
 

@@ -12,17 +12,14 @@ import numpy as np
 from ...arrays import Array
 from ...plan import Plan
 from .compile import compiled, warmup
-from .ownership import own
+from .ownership import cheaper
 from .steps import Buffer, Bytes, DeviceFacts, Step, Steps, steps_gather, steps_scatter_atomic, steps_scatter_tiles
-from .tiles import choose
 
 _STEPS: dict[str, Callable[[Plan, DeviceFacts], Steps]] = {
     "gather": steps_gather,
     "scatter_atomic": steps_scatter_atomic,
     "scatter_tiles": steps_scatter_tiles,
 }
-#: How much cheaper scatter has to look before it is preferred: its cost leaves out collecting the stamps.
-_MARGIN = 2.0
 
 
 class Call(NamedTuple):
@@ -106,8 +103,7 @@ def launch_scatter_tiles(plan: Plan, x: Array, weight: Array, bias: Array | None
 
 def prefer(plan: Plan) -> str:
     """Return the formulation that should cost less."""
-    facts = device_facts(_current_device())
-    return "scatter" if own(plan, facts).cost * _MARGIN < choose(plan, facts).cost else "gather"
+    return cheaper(plan, device_facts(_current_device()))
 
 
 def supports_gather(plan: Plan) -> str | None:

@@ -8,10 +8,13 @@ from functools import lru_cache
 
 from ...plan import Axis, Plan
 from .geometry import View, stamp_view
-from .tiles import DeviceFacts, Shape, Tile, input_of, shapes_for
+from .tiles import DeviceFacts, Shape, Tile, choose, input_of, shapes_for
 
 #: Shared memory for the sums that a block owns.
 _OWNED_BYTES = 24 << 10
+
+#: How much cheaper scatter has to look before it is preferred: its cost leaves out collecting the stamps.
+_MARGIN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,11 @@ def own(plan: Plan, device: DeviceFacts, shape: Shape | None = None) -> Ownershi
     """Cut the output so that least is computed twice, for tiles of one shape or of the best."""
     shapes = [shape] if shape else shapes_for(plan, device)
     return min((_own(plan, s) for s in shapes), key=lambda owned: owned.cost)
+
+
+def cheaper(plan: Plan, device: DeviceFacts) -> str:
+    """Name the formulation that should cost less."""
+    return "scatter" if own(plan, device).cost * _MARGIN < choose(plan, device).cost else "gather"
 
 
 def _own(plan: Plan, shape: Shape) -> Ownership:

@@ -1,0 +1,148 @@
+"""Predict times on an H100 from the launches that it would get; nothing is measured.
+
+::
+
+    python -m benchmarks.predict > docs/performance-gpu.md
+
+Per layer and precision: operations and bytes of the launches, tile by tile, against published peaks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from gpu_transconv.kernels.cupy_raw.ownership import cheaper, own
+from gpu_transconv.kernels.cupy_raw.steps import Buffer, DeviceFacts, Step, steps_gather, steps_scatter_tiles
+from gpu_transconv.kernels.cupy_raw.tiles import Direct, choose
+from gpu_transconv.plan import Plan
+
+from .layers import REAL_LAYERS, Layer, load_layers
+from .report import geometric_mean
+
+#: FLOP/s without sparsity and bytes per second of an H100 SXM5, https://www.nvidia.com/en-us/data-center/h100/
+PEAK = {"float32": 67e12, "tf32": 494.5e12, "float16": 989.5e12}
+BANDWIDTH = 3.35e12
+#: What mma.sync reaches of the tensor cores' peak on Hopper, on average: Luo et al., arXiv:2402.13499.
+MATRIX_FRACTION = 0.629
+#: Assumed: from one kernel's end to the next one's first work.
+LAUNCH_SECONDS = 2e-6
+H100 = DeviceFacts()
+
+_TEXT = """# Predicted: H100
+
+No figure on this page has been measured. It is what `python -m benchmarks.predict` works out from the launches that an
+H100 SXM5 would get, to be confronted with `python -m benchmarks.gpu_check`.
+
+- **Roofline**: the larger of the useful operations over the published peak (float32 67, TF32 494.5, float16 989.5
+  TFLOP/s, without sparsity) and the compulsory bytes over 3.35 TB/s
+  ([NVIDIA](https://www.nvidia.com/en-us/data-center/h100/)).
+- **Predicted**: per launch, the larger of its arithmetic and its bytes, plus {launch:g} microseconds between kernels
+  (assumed). Arithmetic counts whole tiles, padding and edges included, the last wave of blocks, idle multiprocessors,
+  and what reads from shared memory cost beside the products. float32 is held against 67 TFLOP/s; TF32 and float16
+  against {fraction:.1%} of the tensor cores' peak, which is what `mma.sync` reached on this architecture
+  ([Luo et al., 2024](https://arxiv.org/abs/2402.13499)). Bytes are the compulsory ones, and scratch memory written
+  and read once; all other reads are taken to come from the cache for nothing, and a copy is taken to reach the
+  published bandwidth.
+- **Kernel**: `rows x pixels` of a tile, `merged` where all phases are rows of one product, `/n` for a reduction
+  split into n parts, `direct` for the kernel without tiles, `owned` for scatter into tiles of the output; then the
+  share of the products that is useful.
+
+Channels first, batch as in `benchmarks/layers.json`, bias, the formulation that `auto` takes. Milliseconds.
+
+"""
+
+
+class Prediction(NamedTuple):
+    """What a layer would take in one precision."""
+
+    roofline: float
+    seconds: float
+    kernel: str
+    useful: float
+
+
+def predict(layer: Layer, precision: str, device: DeviceFacts = H100) -> Prediction:
+    """Predict one layer, channels first."""
+    dtype = "float32" if precision == "tf32" else precision
+    plan = replace(layer.plan(dtype), precision="tf32" if precision == "tf32" else "highest")
+    roofline = max(plan.flops / PEAK[precision], plan.bytes / BANDWIDTH)
+    peak = PEAK[precision] * (1 if precision == "float32" else MATRIX_FRACTION)
+    if cheaper(plan, device) == "scatter":
+        owned = own(plan, device)
+        seconds = 2 * owned.cost / peak
+        executed = owned.cost * owned.tile.shape.efficiency
+        kernel = f"owned {owned.tile.shape.rows}x{owned.tile.shape.pixels}"
+        launches = steps_scatter_tiles(plan, device).launch
+    else:
+        chosen, launches = choose(plan, device), steps_gather(plan, device).launch
+        seconds = 2 * chosen.cost / (PEAK["float32"] if isinstance(chosen, Direct) else peak)
+        executed, kernel = _executed(plan, device)
+    memory = (plan.bytes + 2 * _scratch(launches)) / BANDWIDTH
+    total = max(seconds, memory) + LAUNCH_SECONDS * len(launches)
+    return Prediction(roofline, total, kernel, plan.flops / 2 / executed)
+
+
+def _executed(plan: Plan, device: DeviceFacts) -> tuple[float, str]:
+    """Multiply-adds that gather executes, and the name of its kernel."""
+    chosen = choose(plan, device)
+    if isinstance(chosen, Direct):
+        return plan.flops / 2, f"direct {chosen.channels}x{chosen.pixels}"
+    shape, view = chosen.tile.shape, chosen.view
+    chunks = math.ceil(plan.in_channels // plan.groups / chosen.tile.depth)
+    per_chunk = shape.rows * shape.pixels * chosen.tile.depth
+    tiles = [
+        count * math.ceil(pixels / shape.pixels) * chosen.row_tiles * plan.groups * taps
+        for count, pixels, taps in view.products()
+    ]
+    name = f"{shape.rows}x{shape.pixels}" + (" merged" if view.lines else "")
+    return sum(tiles) * chunks * per_chunk, name + (f" /{chosen.parts}" if chosen.parts > 1 else "")
+
+
+def _scratch(launches: Sequence[Step]) -> int:
+    """Bytes of the memory that launches hand on to each other."""
+    buffers = {argument for step in launches for argument in step.arguments if isinstance(argument, Buffer)}
+    return sum(buffer.size for buffer in buffers if buffer.name != "packed")
+
+
+def make_page(layers: Sequence[Layer]) -> str:
+    """Write the page: text, geometric means, and one line per layer."""
+    found = {layer.name: {precision: predict(layer, precision) for precision in PEAK} for layer in layers}
+    lines = [_TEXT.format(launch=LAUNCH_SECONDS * 1e6, fraction=MATRIX_FRACTION)]
+    means = []
+    for precision in PEAK:
+        ratio = geometric_mean([row[precision].roofline / row[precision].seconds for row in found.values()])
+        means.append(f"{precision} {ratio:.0%}")
+    lines.append(f"Of the roofline, geometric mean over {len(layers)} layers: {', '.join(means)}.\n\n")
+    head = [f"{precision} {what}" for precision in PEAK for what in ("roofline", "predicted", "kernel")]
+    lines.append("| " + " | ".join(["layer", *head]) + " |\n")
+    lines.append("| --- " * (1 + len(head)) + "|\n")
+    for name, row in found.items():
+        cells = [name]
+        for one in row.values():
+            cells += [f"{one.roofline * 1e3:.3g}", f"{one.seconds * 1e3:.3g}", f"{one.kernel}, {one.useful:.0%}"]
+        lines.append("| " + " | ".join(cells) + " |\n")
+    return "".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the page."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.predict", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--layers", type=Path, default=REAL_LAYERS, metavar="FILE", help="JSON list of layers")
+    options = parser.parse_args(arguments)
+    try:
+        layers = load_layers(options.layers)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(make_page(layers), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
