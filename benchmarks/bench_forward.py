@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from .adapters import Ours
-from .layers import REAL_LAYERS, load_layers, make_problem
+from gpu_transconv.bench.adapters import Ours
+from gpu_transconv.bench.layers import REAL_LAYERS, load_layers, make_problem
 
 #: name -> keywords of `Ours`; all of them reuse their output, so that page faults are not measured.
 IMPLEMENTATIONS: dict[str, dict[str, Any]] = {

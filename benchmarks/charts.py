@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .adapters import OURS
-from .libraries import PEERS
+from gpu_transconv.bench.adapters import OURS
+from gpu_transconv.bench.libraries import PEERS
 
 _COLOURS = ("#0b6e4f", "#b0b7bf", "#c8553d")
 

@@ -4,11 +4,11 @@
 
     python -m benchmarks.gpu_check
 
-First `pytest -m gpu`. Then every layer of benchmarks/layers.json in float32, TF32, float16 and bfloat16 and in both
-data formats: gather, scatter and auto against PyTorch with cuDNN, with its heuristic choice and with its own search,
-in the same precision. Each result is checked before it is timed, by the device's events, over input buffers that
-take turns and together pass the cache. Writes benchmarks/results/<device>.json after every row; what time does not
-reach is listed. Needs PyTorch with CUDA, and the package's GPU extra.
+First `pytest -m gpu`. Then every layer of gpu_transconv/bench/layers.json in float32, TF32, float16 and bfloat16
+and in both data formats: gather, scatter and auto against PyTorch with cuDNN, with its heuristic choice and with
+its own search, in the same precision. Each result is checked before it is timed, by the device's events, over input
+buffers that take turns and together pass the cache. Writes benchmarks/results/<device>.json after every row; what
+time does not reach is listed. Needs PyTorch with CUDA, and the package's GPU extra.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gpu_transconv.bench.layers import REAL_LAYERS, Layer, load_layers
+
 from .gpu_measure import DATA_FORMATS, OURS, PEERS, PRECISIONS, Budget, Task, first_line, measure
-from .layers import REAL_LAYERS, Layer, load_layers
 
 RESULTS = Path(__file__).with_name("results")
 _ROOT = Path(__file__).resolve().parents[1]

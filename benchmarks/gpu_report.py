@@ -7,8 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
+from gpu_transconv.bench.report import geometric_mean
+
 from .gpu_measure import OURS, PEERS
-from .report import geometric_mean
 
 Row = dict[str, Any]
 

@@ -75,8 +75,8 @@ def run(options: argparse.Namespace) -> int:
     """Measure in this process; 0 if every result was right, 1 if one was wrong, 2 for bad options."""
     from rich.console import Console
 
-    from .machine import measure_machine, versions
-    from .report import describe, left_out, make_table, summarise
+    from gpu_transconv.bench.machine import measure_machine, versions
+    from gpu_transconv.bench.report import describe, left_out, make_table, summarise
 
     try:
         layers, builds = _choose_layers(options), _choose_contenders(options)
@@ -111,27 +111,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _measure(layers: Any, builds: Any, machine: Any, options: argparse.Namespace) -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from gpu_transconv.bench.compare import Conditions, measure_rows
 
-    from .layers import make_problem
-    from .measure import measure_layer
-    from .report import make_row
-
-    columns = (TextColumn("{task.description:26}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # No refreshing thread: it would run beside what is timed.
-    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as progress:
-        task = progress.add_task("", total=len(layers))
-        for layer in layers:
-            progress.update(task, description=layer.name, refresh=True)
-            problem = make_problem(layer, options.dtype, options.data_format, options.seed)
-            found = measure_layer(problem, builds, options.threads, options.seconds)
-            yield make_row(problem, found, machine, options.statistic)
-            progress.update(task, advance=1, refresh=True)
+    how = Conditions(
+        options.threads, options.dtype, options.data_format, options.seconds, options.statistic, options.seed
+    )
+    return measure_rows(layers, builds, machine, how)
 
 
 def _choose_layers(options: argparse.Namespace) -> Any:
-    from .layers import REAL_LAYERS, load_layers, random_layers
+    from gpu_transconv.bench.layers import REAL_LAYERS, load_layers, random_layers
 
     layers = load_layers(options.layers or REAL_LAYERS)
     if options.only:
@@ -148,7 +137,7 @@ def _choose_layers(options: argparse.Namespace) -> Any:
 
 
 def _choose_contenders(options: argparse.Namespace) -> Any:
-    from . import adapters, libraries
+    from gpu_transconv.bench import adapters, libraries
 
     builds = adapters.kernels(options.backend) if options.own else adapters.ours(options.backend)
     if not (options.own or options.no_peers):

@@ -11,8 +11,9 @@ The functions take and return arrays of the caller's own kind:
 """
 
 from .api import conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d
-from .dispatch import backends
+from .dispatch import backends, last_choice
 from .errors import BackendUnavailableError
+from .explanation import Explanation, explain
 from .layer import ConvTranspose
 from .settings import use
 
@@ -21,11 +22,14 @@ __version__ = "0.1.0"
 __all__ = [
     "BackendUnavailableError",
     "ConvTranspose",
+    "Explanation",
     "__version__",
     "backends",
     "conv_transpose",
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
+    "explain",
+    "last_choice",
     "use",
 ]

@@ -31,7 +31,7 @@ def _run(
     plan, choice = decide(
         dispatch.version, ndim, device, settings, x.shape, x.dtype, weight.shape, weight.dtype, *facts, *geometry
     )
-    return run(choice.implementation, plan, operands, out)
+    return run(choice, plan, operands, out)
 
 
 @lru_cache(maxsize=1024, typed=True)
@@ -190,8 +190,9 @@ def conv_transpose(
     Parameters
     ----------
     x : array, shape (N, Cin, *spatial) or (Cin, *spatial)
-        Input, of NumPy, PyTorch, JAX, CuPy, Numba or any library with DLPack or one of the array interfaces; with ``data_format="channels_last"`` the channels are the last axis. Any strides. One of the
-        dtypes float16, bfloat16 (of ml_dtypes), float32, float64, complex64, complex128, int32, int64.
+        Input, of NumPy, PyTorch, JAX, CuPy, Numba or any library with DLPack or one of the array interfaces; with
+        ``data_format="channels_last"`` the channels are the last axis. Any strides. One of the dtypes float16,
+        bfloat16 (of ml_dtypes), float32, float64, complex64, complex128, int32, int64.
     weight : array, shape (Cin, Cout // groups, *kernel)
         Filters, in x's dtype. The number of spatial axes is ``weight.ndim - 2``.
     bias : array, shape (Cout,), optional

@@ -103,7 +103,7 @@ def is_free_cuda(out: Any, *inputs: Any) -> bool:
 
 def _extent(array: Any) -> tuple[int, int, bool]:
     """First and last address of an array, and whether its elements fill them in C order."""
-    facts = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__  # the simulator's
+    facts = _facts(array)
     shape, item = facts["shape"], np.dtype(facts["typestr"]).itemsize
     packed = [item * math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
     strides = facts.get("strides") or packed
@@ -111,6 +111,17 @@ def _extent(array: Any) -> tuple[int, int, bool]:
     low = facts["data"][0] + sum(step for step in reach if step < 0)
     high = facts["data"][0] + sum(step for step in reach if step > 0) + item
     return low, high, all(n == 1 or a == b for n, a, b in zip(shape, strides, packed, strict=True))
+
+
+def start_of(array: Any) -> int:
+    """Address of an array's first element."""
+    start: int = _facts(array)["data"][0]
+    return start
+
+
+def _facts(array: Any) -> dict[str, Any]:
+    facts: dict[str, Any] = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
+    return facts  # the latter is the simulator's
 
 
 def empty_output(plan: Plan) -> HostArray:

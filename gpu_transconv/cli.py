@@ -9,13 +9,15 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import NoReturn
 
 from . import __version__
-from .commands import CommandError, demo, explain, info
+from .commands import CommandError
 from .errors import BackendUnavailableError
 
 PROGRAM = "gpu-transconv"
+COMMANDS = ("demo", "info", "explain", "bench", "tune")
 DESCRIPTION = "Transposed convolution as a first-class operator: gather and scatter, on CPU and GPU."
 
 
@@ -31,8 +33,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog=PROGRAM, description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     parsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
-    for command in (demo, info, explain):
-        command.add(parsers)
+    for name in COMMANDS:
+        import_module(f".commands.{name}", __package__).add(parsers)
     return parser
 
 

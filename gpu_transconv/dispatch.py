@@ -1,97 +1,28 @@
-"""The table of implementations, and the choice of one.
-
-A row is a backend, a formulation and, where there are several kernels for that, a variant. No other module
-asks which backend it is. What a backend's modules must offer is in `gpu_transconv.kernels`.
-"""
+"""The choice of an implementation, its reason, and what was chosen last."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache, lru_cache
-from importlib import import_module
-from typing import Any, NamedTuple
+import logging
+import threading
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
+from . import records, table
+from .cost import predict
 from .errors import BackendUnavailableError
-from .plan import DTYPES, Plan
+from .machine import figures
+from .plan import Plan
 from .settings import Settings
+from .table import AUTO_BACKENDS, IMPLEMENTATIONS, TABLE, Implementation, backends, cuda_memory, status
 
-_FLOATS = ("float16", "bfloat16", "float32", "float64")
-_COMPLEX = ("complex64", "complex128")
-#: Every formulation of the backends whose scatter has one kernel, and of those that have two.
-_PLAIN = (("gather", ""), ("scatter", ""))
-_WITH_ATOMICS = (("gather", ""), ("scatter", "atomic"), ("scatter", "tiles"))
+__all__ = ["IMPLEMENTATIONS", "Choice", "Implementation", "backends", "cuda_memory", "last_choice", "select"]
 
-
-class Backend(NamedTuple):
-    """What the table says about a backend; `device` is where its arrays live."""
-
-    package: str
-    device: str
-    dtypes: tuple[str, ...]
-    kernels: tuple[tuple[str, str], ...]
-
-
-TABLE = {
-    "cpu": Backend(".kernels.cpu", "cpu", tuple(DTYPES), _PLAIN),
-    "numba-cuda": Backend(".kernels.numba_cuda", "cuda", ("float16", "float32", "float64"), _WITH_ATOMICS),
-    "cupy": Backend(".kernels.cupy_raw", "cuda", _FLOATS + _COMPLEX, _WITH_ATOMICS),
-    "reference": Backend(".kernels.reference", "cpu", tuple(DTYPES), _PLAIN),
-}
 #: Counts how often choices became void, for those who keep them.
 version = 0
-#: Backends that "auto" tries, by where the arrays are; the first that can take the problem.
-_AUTO = {"cpu": ("cpu",), "cuda": ("cupy", "numba-cuda")}
 _BECAUSE = {"cpu": "arrays in host memory run on the CPU", "cuda": "arrays on a CUDA device stay there"}
-
-
-@dataclass(frozen=True, slots=True)
-class Implementation:
-    """One row of the table; its module is imported when first used."""
-
-    backend: str
-    formulation: str
-    variant: str = ""
-
-    @property
-    def name(self) -> str:
-        """Name in messages, logs and explanations: backend/formulation or backend/formulation/variant."""
-        return "/".join(filter(None, (self.backend, self.formulation, self.variant)))
-
-    @property
-    def deterministic(self) -> bool:
-        """Whether results are the same to the last bit on every run."""
-        return self.variant != "atomic"
-
-    @property
-    def keywords(self) -> dict[str, Any]:
-        """Keywords by which a caller gets this row."""
-        exact = {"deterministic": self.deterministic} if self.variant else {}
-        return {"backend": self.backend, "formulation": self.formulation} | exact
-
-    @property
-    def launch(self) -> Callable[..., None]:
-        """Function that fills `out`: launch(plan, x, weight, bias, out, packed)."""
-        return _function(self.backend, "launch", self.formulation, self.variant)
-
-    @property
-    def pack(self) -> Callable[[Plan, Any, Any], Any]:
-        """Function that prepares the weights for `launch` and any input size: pack(plan, weight, bias)."""
-        return _function(self.backend, "pack", self.formulation, self.variant)
-
-    @property
-    def memory(self) -> Any:
-        """Module that moves arrays to the backend's device, or None where that is the host."""
-        return _memory(self.backend)
-
-    def supports(self, plan: Plan) -> str | None:
-        """Reason why the row cannot run `plan`, or None where it can."""
-        check = getattr(_launch_module(self.backend), _joined("supports", self.formulation, self.variant), None)
-        reason: str | None = None if check is None else check(plan)
-        return reason
-
-
-IMPLEMENTATIONS = tuple(Implementation(name, *kernel) for name, backend in TABLE.items() for kernel in backend.kernels)
+_log = logging.getLogger("gpu_transconv")
+_local = threading.local()
 
 
 class Choice(NamedTuple):
@@ -101,31 +32,13 @@ class Choice(NamedTuple):
     reason: str
 
 
-class BackendStatus(NamedTuple):
-    """Whether a backend can run here, and if not, why."""
+class Candidate(NamedTuple):
+    """A row, the seconds that it should take and those measured by tuning, and why it cannot run, if so."""
 
-    available: bool
-    reason: str | None = None
-
-    def __bool__(self) -> bool:
-        return self.available
-
-
-def backends() -> dict[str, BackendStatus]:
-    """Tell which backends can run here.
-
-    Returns
-    -------
-    dict of str to BackendStatus
-        Per backend a pair ``(available, reason)``, true where it is available; the reason says what is missing.
-
-    Examples
-    --------
-    >>> import gpu_transconv as gtc
-    >>> gtc.backends()["cpu"].available
-    True
-    """
-    return {name: _status(name) for name in TABLE}
+    row: Implementation
+    predicted: float
+    tuned: float | None
+    refusal: str | None
 
 
 @lru_cache(maxsize=4096)
@@ -139,100 +52,113 @@ def select(plan: Plan, settings: Settings, device: str = "cpu") -> Choice:
     TypeError
         If it does not take the arrays' dtype, or arrays on that device.
     """
-    backend, why = _select_backend(plan, settings.backend, device)
-    row, how = _select_row(plan, settings, [row for row in IMPLEMENTATIONS if row.backend == backend])
-    return Choice(row, f"{why}; {how}")
+    names, why = select_backends(plan, settings.backend, device)
+    found = [c for name in names for c in candidates(plan, name) if _allows(settings, c.row)]
+    refused = [f"{c.row.name} cannot run this problem: {c.refusal}" for c in found if c.refusal]
+    able = [c for c in found if c.refusal is None]
+    if not able:
+        raise BackendUnavailableError("; ".join(refused))
+    if settings.formulation != "auto":
+        able.sort(key=lambda c: IMPLEMENTATIONS.index(c.row))  # variants in the table's order
+        return Choice(able[0].row, f"{why}; formulation {settings.formulation!r} was asked for")
+    row, how = _fastest(able)
+    return Choice(row, "; ".join((why, *refused, how)))
 
 
-def _select_backend(plan: Plan, name: str, device: str) -> tuple[str, str]:
+def select_backends(plan: Plan, name: str, device: str) -> tuple[list[str], str]:
+    """Return the backends that may run a plan on arrays of `device`, the one asked for or all, and why."""
     if name != "auto":
-        if not (status := _status(name)):
-            raise BackendUnavailableError(f"backend {name!r} is not available: {status.reason}")
+        if not (found := status(name)):
+            raise BackendUnavailableError(f"backend {name!r} is not available: {found.reason}")
         if device == "cuda" and TABLE[name].device != "cuda":
             raise TypeError(f"x is on a CUDA device; backend {name!r} takes arrays in host memory only")
-        if not _takes(name, plan):
+        if plan.dtype not in TABLE[name].dtypes:
             raise TypeError(f"x must have one of the dtypes {', '.join(TABLE[name].dtypes)}, got {plan.dtype}")
-        return name, f"backend {name!r} was asked for"
-    present = [name for name in _AUTO[device] if _status(name)]
-    for name in present:
-        if _takes(name, plan):
-            return name, _BECAUSE[device]
-    if present:
+        return [name], f"backend {name!r} was asked for"
+    present = [name for name in AUTO_BACKENDS[device] if status(name)]
+    if not present:
+        raise table.no_cuda()
+    able = [name for name in present if plan.dtype in TABLE[name].dtypes]
+    if not able:
         dtypes = dict.fromkeys(dtype for name in present for dtype in TABLE[name].dtypes)
         raise TypeError(f"x must have one of the dtypes {', '.join(dtypes)} on a CUDA device, got {plan.dtype}")
-    raise _no_cuda()
+    return able, _BECAUSE[device]
 
 
-def _takes(name: str, plan: Plan) -> bool:
-    return plan.dtype in TABLE[name].dtypes
-
-
-def _select_row(plan: Plan, settings: Settings, rows: Sequence[Implementation]) -> tuple[Implementation, str]:
-    """Take the first row in order of preference that supports the plan."""
+def _allows(settings: Settings, row: Implementation) -> bool:
+    """Whether the formulation is the one asked for, and results are as repeatable as asked for."""
     named = settings.formulation != "auto"
-    if named:
-        rows, why = [row for row in rows if row.formulation == settings.formulation], ""
-    else:
-        preferred = _function(rows[0].backend, "prefer")(plan)
-        rows = sorted(rows, key=lambda row: row.formulation != preferred)
-    if settings.deterministic or (settings.deterministic is None and not named):
-        rows = [row for row in rows if row.deterministic]
-    refused: list[str] = []
-    for row in rows:
-        if (reason := row.supports(plan)) is None:
-            why = f"formulation {row.formulation!r} was asked for" if named else f"{row.formulation} costs less here"
-            return row, "; ".join((*refused, why)) if not named else why
-        refused.append(f"{row.name} cannot run this problem: {reason}")
-    raise BackendUnavailableError("; ".join(refused))
+    exact = settings.deterministic or (settings.deterministic is None and not named)
+    return (not named or row.formulation == settings.formulation) and (row.deterministic or not exact)
 
 
-@cache
-def _status(name: str) -> BackendStatus:
-    if TABLE[name].device == "cpu":
-        return BackendStatus(True)
-    try:
-        reason = _memory(name).status()
-    except ImportError as error:
-        reason = f"this version of gpu_transconv has no kernels for it ({error}); install a newer one"
-    return BackendStatus(reason is None, reason)
+def _fastest(able: Sequence[Candidate]) -> tuple[Implementation, str]:
+    """Take the row that tuning found to be fastest; else that of the first backend which should be."""
+    tuned = sorted((c.tuned, c.row.name, c.row) for c in able if c.tuned is not None)
+    if tuned:
+        times = [f"{name} {milliseconds(seconds)}" for seconds, name, _ in tuned]
+        return tuned[0][2], _sentence(times, "was measured fastest here")
+    rivals = [c for c in able if c.row.backend == able[0].row.backend]
+    return able[0].row, _sentence(
+        [f"{c.row.name} {milliseconds(c.predicted)}" for c in rivals], "is predicted to be fastest"
+    )
 
 
-@cache
-def _memory(backend: str) -> Any:
-    return None if TABLE[backend].device == "cpu" else import_module(f"{TABLE[backend].package}.memory", __package__)
+def _sentence(times: Sequence[str], verdict: str) -> str:
+    return f"{times[0]} {verdict}" + (f", before {', '.join(times[1:])}" if len(times) > 1 else "")
 
 
-@cache
-def _launch_module(backend: str) -> Any:
-    return import_module(f"{TABLE[backend].package}.launch", __package__)
+def milliseconds(seconds: float) -> str:
+    """Write a time for a reader."""
+    return f"({seconds * 1e3:.3g} ms)"
 
 
-@cache
-def _function(backend: str, *words: str) -> Callable[..., Any]:
-    found: Callable[..., Any] = getattr(_launch_module(backend), _joined(*words))
-    return found
+def candidates(plan: Plan, backend: str) -> list[Candidate]:
+    """Rows of a backend by the time that they should take, those that cannot run at the end."""
+    launch = table.launch_module(backend)
+    preferred, limits = launch.prefer(plan), figures(TABLE[backend].device)
+    efforts = launch.efforts(plan) if hasattr(launch, "efforts") else {}
+    tuned = records.times(plan, TABLE[backend].device)
+    found = [
+        Candidate(row, predict(row, plan, limits, efforts, preferred), tuned.get(row.name), row.supports(plan))
+        for row in IMPLEMENTATIONS
+        if row.backend == backend
+    ]
+    return sorted(found, key=lambda c: (c.refusal is not None, c.predicted, c.row.formulation != preferred))
 
 
-def _joined(*words: str) -> str:
-    return "_".join(filter(None, words))
+def note(choice: Choice, plan: Plan) -> None:
+    """Remember what this thread runs, and log it at DEBUG."""
+    _local.choice = choice
+    if _log.isEnabledFor(logging.DEBUG):
+        _log.debug("%s for %s %s: %s", choice.implementation.name, plan.dtype, plan.output_shape, choice.reason)
 
 
-def cuda_memory() -> Any:
-    """Module of the first backend that can allocate on a CUDA device here."""
-    for name in _AUTO["cuda"]:
-        if _status(name):
-            return _memory(name)
-    raise _no_cuda()
+def last_choice() -> Choice | None:
+    """Return the implementation that this thread ran last, and why; None before the first call.
+
+    The same is logged by the logger ``gpu_transconv`` at level DEBUG, for all threads.
+
+    Examples
+    --------
+    >>> import numpy as np, gpu_transconv as gtc
+    >>> y = gtc.conv_transpose(np.ones((1, 1, 3)), np.ones((1, 1, 2)), formulation="scatter")
+    >>> gtc.last_choice().implementation.name
+    'cpu/scatter'
+    """
+    return getattr(_local, "choice", None)
 
 
-def _no_cuda() -> BackendUnavailableError:
-    reasons = "; ".join(f"{name}: {_status(name).reason}" for name in _AUTO["cuda"])
-    return BackendUnavailableError(f"no backend for arrays on a CUDA device is available: {reasons}")
+def choose_afresh() -> None:
+    """Make earlier choices void: the machine's figures or the tuning results have changed."""
+    global version
+    version += 1
+    select.cache_clear()
 
 
 def forget() -> None:
-    """Look up everything about the backends afresh."""
-    global version
-    version += 1
-    for cached in (select, _status, _memory, _launch_module, _function):
-        cached.cache_clear()
+    """Look up backends, figures and tuning results afresh, and choose by them."""
+    choose_afresh()
+    table.forget()
+    records.forget()
+    figures.cache_clear()

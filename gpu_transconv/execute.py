@@ -18,10 +18,12 @@ from .arrays import (
     empty_output,
     is_free,
     is_free_cuda,
+    start_of,
 )
-from .dispatch import Implementation, cuda_memory
+from .dispatch import Choice, note
 from .kinds import NUMPY, Kind, kind_of
 from .plan import Plan
+from .table import Implementation, cuda_memory
 
 
 class Operands(NamedTuple):
@@ -112,17 +114,24 @@ def _prepare(row: Implementation, plan: Plan, operands: Operands) -> Weights:
     return Weights(weight, bias, row.pack(plan, weight, bias))
 
 
-def run(
+def run(choice: Choice, plan: Plan, operands: Operands, out: Array | None, weights: Weights | None = None) -> Array:
+    """Launch what was chosen, into `out` where it is given, and take note; the result is of x's kind."""
+    result = launch(choice.implementation, plan, operands, out, weights)
+    note(choice, plan)
+    return result
+
+
+def launch(
     row: Implementation, plan: Plan, operands: Operands, out: Array | None, weights: Weights | None = None
 ) -> Array:
-    """Launch, into `out` where it is given; the result is of x's kind."""
+    """Launch a row."""
     view = None if out is None else _view_out(out, plan, operands)
     if row.memory is None:
         result = _run_host(row, plan, operands, weights, view)
     else:
-        launch = _run_cuda if isinstance(operands.x, CudaArray) else _run_moved
+        go = _run_cuda if isinstance(operands.x, CudaArray) else _run_moved
         with _placed(row, operands):
-            result = launch(row, plan, operands, weights or _prepare(row, plan, operands), view)
+            result = go(row, plan, operands, weights or _prepare(row, plan, operands), view)
     if out is not None:
         return out
     return result if operands.kind is NUMPY else operands.kind.wrap(result, operands.given)
@@ -154,16 +163,16 @@ def _run_moved(row: Implementation, plan: Plan, operands: Operands, weights: Wei
 def _run_cuda(row: Implementation, plan: Plan, operands: Operands, weights: Weights, out: Any) -> Any:
     """Launch on the arrays where they are, into memory of the caller's library where that can be had."""
     memory, x = row.memory, _raw(operands.x)
-    own = None
-    if out is None:
-        own = operands.kind.empty(plan, operands.given)
-    elif is_free_cuda(out.array, x, weights.weight, weights.bias):
-        own = out
-    target = memory.empty(plan.output_shape, plan.dtype) if own is None else memory.as_device(own.array)
+    own = operands.kind.empty(plan, operands.given) if out is None else out
+    target = None
+    if own is not None and (out is None or is_free_cuda(out.array, x, weights.weight, weights.bias)):
+        target = memory.as_device(own.array)
+    if own is None or target is None or start_of(target) != start_of(own.array):  # in the last case it was misaligned
+        target = memory.empty(plan.output_shape, plan.dtype)
     if plan.batch:
         row.launch(plan, memory.as_device(x), weights.weight, weights.bias, target, weights.packed)
-        if out is not None and own is None:
-            memory.copy_to(target, out.array)
+        if own is not None and start_of(target) != start_of(own.array):
+            memory.copy_to(target, own.array)
     return target if own is None else own
 
 
@@ -184,6 +193,13 @@ def _view_out(out: Array, plan: Plan, operands: Operands) -> View:
 
 def _raw(view: View) -> Any:
     return view.array if isinstance(view, CudaArray) else view
+
+
+def wait(row: Implementation, operands: Operands) -> None:
+    """Wait for what was enqueued by calls on these arrays."""
+    if row.memory is not None:
+        with _placed(row, operands):
+            _wait(row.memory)
 
 
 def _wait(memory: Any) -> None:

@@ -9,12 +9,13 @@ import numpy as np
 from . import dispatch
 from .api import checked_plan, infer_ndim
 from .arrays import Array, CudaArray, View, check_activation, check_dtypes
-from .dispatch import Choice, Implementation, select
+from .dispatch import Choice, Implementation, select, select_backends
 from .execute import Operands, Weights, check_device, copied, prepare, run, view_of
 from .kinds import NUMPY
 from .params import check_shapes, make_params
 from .plan import Plan
 from .settings import AUTO, HIGHEST, Settings, resolve
+from .tuning import tune
 
 #: Input shapes whose plans are kept.
 _MOST_SHAPES = 256
@@ -116,16 +117,51 @@ class ConvTranspose:
                 self._choices.clear()
             found = self._choices[key] = self._choose(operands, settings)
         plan, choice, weights = found
-        return run(choice.implementation, plan, operands, out, weights)
+        return run(choice, plan, operands, out, weights)
+
+    def tune(self, x: Array, *, seconds: float = 1.0) -> dict[str, float]:
+        """Measure every implementation on `x` and let "auto" take the fastest from now on.
+
+        What is found is kept in the cache folder, for this and other processes, and for inputs of about this
+        size. The first time it also compiles what has not been compiled before.
+
+        Parameters
+        ----------
+        x : array
+            Input, as for a call; its values do not matter.
+        seconds : float
+            About how long to measure.
+
+        Returns
+        -------
+        dict of str to float
+            Seconds by implementation, the fastest first.
+
+        Examples
+        --------
+        >>> import numpy as np, gpu_transconv as gtc
+        >>> layer = gtc.ConvTranspose(np.ones((8, 4, 2, 2), np.float32), stride=2)
+        >>> sorted(layer.tune(np.ones((1, 8, 16, 16), np.float32), seconds=0.01))
+        ['cpu/gather', 'cpu/scatter']
+        """
+        kind, view = view_of("x", x)
+        operands, settings = Operands(kind, x, view, self._weight, self._bias), resolve(*self._options)
+        plan, device = self._plan(operands, settings)
+        return tune(plan, operands, select_backends(plan, settings.backend, device)[0], seconds)
 
     def _choose(self, operands: Operands, settings: Settings) -> tuple[Plan, Choice, Weights]:
+        plan, device = self._plan(operands, settings)
+        choice = select(plan, settings, device)
+        key = choice.implementation, plan.single, plan.precision
+        if key not in self._packed:
+            self._packed[key] = prepare(choice.implementation, plan, operands)
+        return plan, choice, self._packed[key]
+
+    def _plan(self, operands: Operands, settings: Settings) -> tuple[Plan, str]:
+        """Return the plan, and the kind of device that the arrays are on."""
         _, _, x, weight, bias = operands
         check_device("x", x, "weight", weight)
         biases = (None, None) if bias is None else (bias.shape, bias.dtype)
         dtype = check_dtypes(x=x.dtype, weight=weight.dtype, bias=biases[1])
         plan = checked_plan(self._params, dtype, x.shape, weight.shape, biases[0], settings)
-        choice = select(plan, settings, "cuda" if isinstance(x, CudaArray) else "cpu")
-        key = choice.implementation, plan.single, plan.precision
-        if key not in self._packed:
-            self._packed[key] = prepare(choice.implementation, plan, operands)
-        return plan, choice, self._packed[key]
+        return plan, "cuda" if isinstance(x, CudaArray) else "cpu"

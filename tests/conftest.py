@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -15,9 +16,16 @@ hypothesis.settings.register_profile("ci", deadline=None, max_examples=40, deran
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
+@pytest.fixture(scope="session")
+def _empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder without results."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller's own settings must not decide what is tested."""
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, _empty_cache: Path) -> None:
+    """The caller's own settings and tuning results must not decide what is tested."""
+    monkeypatch.setenv("GPU_TRANSCONV_CACHE_DIR", str(_empty_cache))
     for name in ("BACKEND", "FORMULATION", "DETERMINISTIC"):
         monkeypatch.delenv(f"GPU_TRANSCONV_{name}", raising=False)
 

@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gpu_transconv.timing import ROUNDS, take_turns
+
 ROOT = Path(__file__).resolve().parents[1]
 if not (ROOT / "benchmarks" / "peers.py").exists():
     pytest.skip("the benchmarks are part of the checkout, not of the package", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
 
-adapters, layers, measure, peers, report = (
-    import_module(f"benchmarks.{name}") for name in ("adapters", "layers", "measure", "peers", "report")
-)
+adapters, layers, report = (import_module(f"gpu_transconv.bench.{name}") for name in ("adapters", "layers", "report"))
+peers = import_module("benchmarks.peers")
 
 TINY = [
     {"name": "square", "cin": 3, "cout": 2, "spatial": [5, 4], "kernel": [4, 4], "stride": [2, 2]},
@@ -41,7 +42,7 @@ MACHINE = {
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Run the tool on the tiny layers in this process; returns the exit status and what --json wrote."""
     monkeypatch.setenv("GPU_TRANSCONV_BENCHMARK_CHILD", "1")
-    monkeypatch.setattr(import_module("benchmarks.machine"), "measure_machine", lambda _: MACHINE)
+    monkeypatch.setattr(import_module("gpu_transconv.bench.machine"), "measure_machine", lambda _: MACHINE)
     (tmp_path / "layers.json").write_text(json.dumps(TINY))
 
     def start(*arguments: str) -> tuple[int, dict[str, Any]]:
@@ -150,9 +151,9 @@ def test_ratios_name_the_best_peer() -> None:
 
 def test_turns_are_interleaved() -> None:
     order: list[str] = []
-    times = measure.take_turns({name: lambda name=name: order.append(name) for name in "ab"}, 1.0)
-    assert min(len(times["a"]), len(times["b"])) >= measure.ROUNDS
-    assert sum(before != after for before, after in pairwise(order)) >= measure.ROUNDS
+    times = take_turns({name: lambda name=name: order.append(name) for name in "ab"}, 1.0)
+    assert min(len(times["a"]), len(times["b"])) >= ROUNDS
+    assert sum(before != after for before, after in pairwise(order)) >= ROUNDS
 
 
 def test_random_layers_are_seeded_and_valid() -> None:
@@ -199,7 +200,7 @@ def test_bad_options(run: Any, capsys: pytest.CaptureFixture[str], arguments: tu
 
 
 def test_machine_figures() -> None:
-    machine = import_module("benchmarks.machine")
+    machine = import_module("gpu_transconv.bench.machine")
     found = machine.measure_machine(1, copy_bytes=2**22, tries=1)
     assert found["peak_gflops"]["float32"] > found["peak_gflops"]["float64"] > 0.1
     assert found["copy_gb_per_s"] > 0.1

@@ -102,7 +102,7 @@ def test_explain_table(capsys):
     text = capsys.readouterr().out
     for words in (
         "1 x 32 x 64 x 64 float32",
-        "reference / scatter",
+        "reference/scatter",
         "67,108,864",
         "917,504",
         "1 (+0), 3 (-1)",

@@ -36,8 +36,8 @@ class DeviceArray:
 class FakeBackend:
     """Modules of a GPU backend which compute the definition and write down what they were asked for."""
 
-    def __init__(self, reason=None, preferred="gather", refusals=()):
-        self.reason, self.preferred, self.refusals = reason, preferred, dict(refusals)
+    def __init__(self, reason=None, preferred="gather", refusals=(), efforts=None):
+        self.reason, self.preferred, self.refusals, self.efforts = reason, preferred, dict(refusals), efforts
         self.log, self.streams = [], []
 
     def memory(self):
@@ -68,6 +68,8 @@ class FakeBackend:
 
     def launch(self):
         functions = {"prefer": lambda _plan: self.preferred}
+        if self.efforts:
+            functions["efforts"] = lambda _plan: self.efforts
         for name in ("gather", "scatter_atomic", "scatter_tiles"):
             functions[f"pack_{name}"] = lambda _plan, weight, _bias, name=name: ("packed", name, weight)
             functions[f"launch_{name}"] = self.launcher(name)
@@ -137,7 +139,7 @@ def test_a_row_is_had_by_its_keywords(row, install):
     ],
 )
 def test_atomics_run_only_where_that_was_allowed(install, deterministic, by_name, prefers_scatter):
-    install(cupy=FakeBackend(preferred="scatter"))
+    install(cupy=FakeBackend(preferred="scatter", efforts={"gather": 1e9, "scatter_tiles": 1e8}))
     assert chosen("cpu", backend="cupy", formulation="scatter", deterministic=deterministic) == by_name
     assert chosen("cuda", deterministic=deterministic) == prefers_scatter
     assert chosen("cuda", formulation="gather", deterministic=deterministic) == "cupy/gather"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from types import SimpleNamespace
+from dataclasses import fields
 from typing import Any
 
-from ..api import infer_ndim
-from ..dispatch import Choice, select
-from ..params import DATA_FORMATS, check_shapes, make_params
-from ..plan import DTYPES, Axis, Plan, make_plan
-from ..settings import AUTO, resolve
+from ..explanation import Explanation, explain
+from ..params import DATA_FORMATS
+from ..plan import DTYPES, Axis
+from ..settings import AUTO, HIGHEST
 from . import CommandError, print_json, print_table
 
 #: Axes with more taps than this are counted, not listed.
@@ -35,56 +34,55 @@ def add(parsers: Any) -> None:
     parser.add_argument("--data-format", default=DATA_FORMATS[0], metavar="NAME", help=" or ".join(DATA_FORMATS))
     parser.add_argument("--backend", metavar="NAME", help="ask for one instead of leaving the choice to the library")
     parser.add_argument("--formulation", metavar="NAME", help="gather or scatter, instead of leaving the choice")
+    parser.add_argument("--precision", metavar="NAME", help="highest or tf32")
+    parser.add_argument("--deterministic", action="store_true", help="only what is bitwise repeatable")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Plan the problem, choose the kernel, print both."""
-    x, weight = _shape("--x", args.x), _shape("--weight", args.weight)
+    shapes = _shape("--x", args.x), _shape("--weight", args.weight)
     try:
-        plan, choice = _decide(x, weight, args)
-    except ValueError as error:
+        found = _explain(*shapes, args)
+    except (TypeError, ValueError) as error:
         raise CommandError(str(error)) from None
-    facts = _facts(x, weight, plan, choice)
     if args.json:
-        print_json(facts)
+        print_json(_facts(*shapes, found))
     else:
-        _print(facts, plan)
+        _print(found)
     return 0
 
 
-def _decide(x: tuple[int, ...], weight: tuple[int, ...], args: argparse.Namespace) -> tuple[Plan, Choice]:
-    params = make_params(
-        infer_ndim(SimpleNamespace(shape=weight)),
+def _explain(x: tuple[int, ...], weight: tuple[int, ...], args: argparse.Namespace) -> Explanation:
+    return explain(
+        x,
+        weight,
+        dtype=args.dtype,
         stride=_ints(args.stride),
         padding=_padding(args.padding),
         output_padding=_ints(args.output_padding),
         dilation=_ints(args.dilation),
         groups=_ints(args.groups),
         data_format=args.data_format,
+        backend=args.backend or AUTO,
+        formulation=args.formulation or AUTO,
+        precision=args.precision or HIGHEST,
+        deterministic=args.deterministic or None,
     )
-    check_shapes(params, x, weight, None)
-    plan = make_plan(params, x, weight, args.dtype, False)
-    return plan, select(plan, resolve(args.backend or AUTO, args.formulation or AUTO))
 
 
-def _facts(x: tuple[int, ...], weight: tuple[int, ...], plan: Plan, choice: Choice) -> dict[str, Any]:
+def _facts(x: tuple[int, ...], weight: tuple[int, ...], found: Explanation) -> dict[str, Any]:
+    facts = {field.name: getattr(found, field.name) for field in fields(found) if field.name != "plan"}
     return {
         "x": x,
         "weight": weight,
-        "dtype": plan.dtype,
-        "accumulate": plan.accumulate,
-        "output_shape": plan.output_shape,
-        "backend": choice.implementation.backend,
-        "formulation": choice.implementation.formulation,
-        "reason": choice.reason,
-        "flops": plan.flops,
-        "bytes": plan.bytes,
-        "arithmetic_intensity": plan.flops / plan.bytes,
-        "index_bits": plan.index_bits,
-        "phases": plan.phase_count,
-        "axes": [_axis(axis) for axis in plan.axes[3 - plan.ndim :]],
+        "dtype": found.plan.dtype,
+        "accumulate": found.plan.accumulate,
+        "index_bits": found.plan.index_bits,
+        **facts,
+        "runners_up": [runner_up._asdict() for runner_up in found.runners_up],
+        "axes": [_axis(axis) for axis in found.plan.axes[3 - found.plan.ndim :]],
     }
 
 
@@ -102,18 +100,9 @@ def _axis(axis: Axis) -> dict[str, Any]:
     }
 
 
-def _print(facts: dict[str, Any], plan: Plan) -> None:
-    rows = [
-        ("output", f"{_times(facts['output_shape'])} {plan.dtype}, summed in {plan.accumulate}"),
-        ("kernel", f"{facts['backend']} / {facts['formulation']}"),
-        ("because", facts["reason"]),
-        ("flops", f"{plan.flops:,}"),
-        ("bytes", f"{plan.bytes:,}"),
-        ("intensity", f"{facts['arithmetic_intensity']:.4g} flops per byte"),
-        ("indices", f"{plan.index_bits} bits"),
-        ("phases", f"{plan.phase_count:,}"),
-    ]
-    print_table(("", ""), rows)
+def _print(found: Explanation) -> None:
+    plan = found.plan
+    print_table(("", ""), found.rows())
     print()
     if sum(axis.kernel for axis in plan.axes) - 3 + plan.ndim > LISTED:
         print(f"The taps of each phase are not listed: more than {LISTED}. --json has them.")
@@ -129,10 +118,6 @@ def _phases(axis: Axis) -> list[tuple[object, ...]]:
     ]
     empty = axis.phase_count - len(rows)
     return [*rows, (f"{empty} more", "", "none: bias only")] if empty else rows
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
 
 
 def _shape(option: str, text: str) -> tuple[int, ...]:

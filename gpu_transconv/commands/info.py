@@ -1,31 +1,36 @@
-"""``gpu-transconv info``: what runs here, and with which settings."""
+"""``gpu-transconv info``: what runs here, how fast the machine is, and with which settings."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import platform
+from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from platformdirs import user_cache_dir
-
-from .. import __version__
-from ..dispatch import backends
+from .. import __version__, cache, records
+from ..dispatch import backends, choose_afresh
+from ..kernels.cpu.threads import choose_layer
+from ..machine import cpu_name, figures, measure, usable_cores
 from ..settings import resolve
+from ..table import AUTO_BACKENDS
 from . import CommandError, print_json, print_table
 
 
 def add(parsers: Any) -> None:
     """Declare the sub-command."""
     parser = parsers.add_parser("info", help="print versions, machine, backends and settings")
+    parser.add_argument("--measure", action="store_true", help="measure the machine first, and keep its figures")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Collect and print."""
+    if args.measure:
+        for device in _devices():
+            measure(device)
+        choose_afresh()
     try:
         facts = collect()
     except ValueError as error:  # a setting in the environment
@@ -33,8 +38,10 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(facts)
         return 0
-    rows = [(name.replace("_", " "), value) for name, value in facts.items() if not isinstance(value, dict)]
+    rows = [(name.replace("_", " "), value) for name, value in facts.items() if not isinstance(value, dict | list)]
     print_table(("", ""), rows)
+    print()
+    print_table(("device", "figures", "float32 GFLOP/s", "copies GB/s", "launch us"), _limits(facts), right=(2, 3, 4))
     print()
     print_table(("backend", ""), [(name, reason or "available") for name, reason in facts["backends"].items()])
     print()
@@ -47,7 +54,7 @@ def collect() -> dict[str, Any]:
     import llvmlite.binding
     import numba
 
-    settings, threads = resolve(), vars(numba.config)
+    settings = resolve()
     return {
         "gpu_transconv": __version__,
         "python": platform.python_version(),
@@ -56,10 +63,12 @@ def collect() -> dict[str, Any]:
         "numba": version("numba"),
         "cpu": cpu_name(),
         "cpu_target": llvmlite.binding.get_host_cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": threads["NUMBA_NUM_THREADS"],
-        "threading_layer": threads["THREADING_LAYER"],
-        "cache": cache_folder(),
+        "cores": usable_cores(),
+        "threads": vars(numba.config)["NUMBA_NUM_THREADS"],
+        "threading_layer": choose_layer(),
+        "cache": str(cache.folder()),
+        "tuned_problems": records.count(),
+        "figures": [asdict(figures(device)) for device in _devices()],
         "backends": {name: status.reason for name, status in backends().items()},
         "settings": {
             "backend": settings.backend,
@@ -70,16 +79,19 @@ def collect() -> dict[str, Any]:
     }
 
 
-def cache_folder() -> str:
-    """Where tuning results are kept."""
-    return os.environ.get("GPU_TRANSCONV_CACHE_DIR") or user_cache_dir("gpu_transconv", appauthor=False)
+def _devices() -> list[str]:
+    """Devices that some backend can run on."""
+    return [device for device, names in AUTO_BACKENDS.items() if any(backends()[name] for name in names)]
 
 
-def cpu_name() -> str:
-    """The processor's name as its maker writes it, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+def _limits(facts: dict[str, Any]) -> list[tuple[object, ...]]:
+    return [
+        (
+            limits["device"],
+            "measured" if limits["measured"] else "shipped",
+            f"{limits['peak_gflops']['float32']:.4g}",
+            f"{limits['copy_gb_per_s']:.3g}",
+            f"{limits['launch_seconds'] * 1e6:.2g}",
+        )
+        for limits in facts["figures"]
+    ]

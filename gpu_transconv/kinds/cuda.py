@@ -22,23 +22,23 @@ class Cupy(Kind):
 
     title = "a CuPy array"
 
-    def owns(self, value: Any) -> bool:  # noqa: D102
+    def owns(self, value: Any) -> bool:
         return isinstance(value, sys.modules["cupy"].ndarray)
 
-    def view(self, name: str, array: Array) -> View:  # noqa: ARG002, D102
+    def view(self, name: str, array: Array) -> View:  # noqa: ARG002
         with self.device(array):
             stream = sys.modules["cupy"].cuda.get_current_stream().ptr
         return CudaArray(array, array.shape, dtype_name(array.dtype), array.device.id, stream)
 
-    def wrap(self, result: Any, given: Array) -> Array:  # noqa: ARG002, D102
+    def wrap(self, result: Any, given: Array) -> Array:  # noqa: ARG002
         return result.array if isinstance(result, CudaArray) else result
 
-    def empty(self, plan: Plan, given: Array) -> CudaArray:  # noqa: D102
+    def empty(self, plan: Plan, given: Array) -> CudaArray:
         with self.device(given):
             made = sys.modules["cupy"].empty(plan.output_shape, given.dtype)
         return CudaArray(made, made.shape, plan.dtype, given.device.id)
 
-    def device(self, given: Array) -> AbstractContextManager[Any]:  # noqa: D102
+    def device(self, given: Array) -> AbstractContextManager[Any]:
         context: AbstractContextManager[Any] = sys.modules["cupy"].cuda.Device(given.device.id)
         return context
 
@@ -48,17 +48,17 @@ class Numba(Kind):
 
     title = "a Numba device array"
 
-    def owns(self, value: Any) -> bool:  # noqa: D102
+    def owns(self, value: Any) -> bool:
         return is_numba(value)
 
-    def view(self, name: str, array: Array) -> View:  # noqa: ARG002, D102
+    def view(self, name: str, array: Array) -> View:  # noqa: ARG002
         stream = getattr(array, "__cuda_array_interface__", {}).get("stream")
         return CudaArray(array, tuple(array.shape), dtype_name(array.dtype), stream=stream)
 
-    def wrap(self, result: Any, given: Array) -> Array:  # noqa: ARG002, D102
+    def wrap(self, result: Any, given: Array) -> Array:  # noqa: ARG002
         return result.array if isinstance(result, CudaArray) else result
 
-    def empty(self, plan: Plan, given: Array) -> CudaArray:  # noqa: ARG002, D102
+    def empty(self, plan: Plan, given: Array) -> CudaArray:  # noqa: ARG002
         made = import_module("numba.cuda").device_array(plan.output_shape, numpy_dtype(plan.dtype))
         return CudaArray(made, plan.output_shape, plan.dtype)
 
@@ -68,10 +68,10 @@ class CudaInterface(Kind):
 
     title = "an array on a CUDA device"
 
-    def owns(self, value: Any) -> bool:  # noqa: D102
+    def owns(self, value: Any) -> bool:
         return on_cuda(value)
 
-    def view(self, name: str, array: Array) -> View:  # noqa: D102
+    def view(self, name: str, array: Array) -> View:
         facts = getattr(array, "__cuda_array_interface__", None)
         if facts is None:
             return _from_dlpack(name, array)

@@ -18,10 +18,10 @@ class HostInterface(Kind):
 
     title = "an array in host memory"
 
-    def owns(self, value: Any) -> bool:  # noqa: D102
+    def owns(self, value: Any) -> bool:
         return hasattr(value, "__array_interface__") or hasattr(value, "__dlpack__")
 
-    def view(self, name: str, array: Array) -> View:  # noqa: D102
+    def view(self, name: str, array: Array) -> View:
         try:
             return np.asarray(array) if hasattr(array, "__array_interface__") else np.from_dlpack(array)
         except REFUSALS as error:
@@ -33,10 +33,10 @@ class ArrayStandard(HostInterface):
 
     title = "an array of the same library"
 
-    def owns(self, value: Any) -> bool:  # noqa: D102
+    def owns(self, value: Any) -> bool:
         return hasattr(value, "__array_namespace__") and hasattr(value, "__dlpack__")
 
-    def wrap(self, result: Any, given: Array) -> Array:  # noqa: D102
+    def wrap(self, result: Any, given: Array) -> Array:
         made = given.__array_namespace__().from_dlpack(result)
         return made if made.device == given.device else made.to_device(given.device)
 

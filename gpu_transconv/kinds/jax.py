@@ -17,10 +17,10 @@ class Jax(Kind):
 
     title = "a JAX array"
 
-    def owns(self, value: Any) -> bool:  # noqa: D102
+    def owns(self, value: Any) -> bool:
         return isinstance(value, sys.modules["jax"].Array)
 
-    def view(self, name: str, array: Array) -> View:  # noqa: D102
+    def view(self, name: str, array: Array) -> View:
         if isinstance(array, sys.modules["jax"].core.Tracer):
             raise TypeError(
                 f"{name} must be a concrete array, got one that JAX is tracing; call this function outside of "
@@ -34,17 +34,17 @@ class Jax(Kind):
             raise TypeError(f"{name} must be on the CPU or on one CUDA device, got an array on {devices}")
         return _on_cuda(array, devices[0].local_hardware_id)
 
-    def view_out(self, out: Array) -> View:  # noqa: D102
+    def view_out(self, out: Array) -> View:
         raise TypeError(f"out must be an array that can be written, which JAX's cannot, got {type(out).__name__}")
 
-    def wrap(self, result: Any, given: Array) -> Array:  # noqa: D102
+    def wrap(self, result: Any, given: Array) -> Array:
         jax = sys.modules["jax"]
         if isinstance(result, np.ndarray):  # no copy: results of a megabyte and more are aligned as JAX wants it
             return jax.device_put(result, next(iter(given.devices())))
         made = jax.dlpack.from_dlpack(result)
         return made if made.dtype == given.dtype else made.view(given.dtype)
 
-    def device(self, given: Array) -> AbstractContextManager[Any]:  # noqa: D102
+    def device(self, given: Array) -> AbstractContextManager[Any]:
         device, cupy = next(iter(given.devices())), sys.modules.get("cupy")
         if device.platform == "cpu" or cupy is None:
             return super().device(given)

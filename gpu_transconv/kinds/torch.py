@@ -22,10 +22,10 @@ class Torch(Kind):
 
     title = "a torch.Tensor"
 
-    def owns(self, value: Any) -> bool:  # noqa: D102
+    def owns(self, value: Any) -> bool:
         return isinstance(value, sys.modules["torch"].Tensor)
 
-    def view(self, name: str, array: Array) -> View:  # noqa: D102
+    def view(self, name: str, array: Array) -> View:
         torch = sys.modules["torch"]
         if array.requires_grad and torch.is_grad_enabled():
             raise TypeError(
@@ -44,7 +44,7 @@ class Torch(Kind):
             return CudaArray(bits, tuple(array.shape), dtype, array.device.index, stream)
         return _on_host(name, bits, dtype)
 
-    def view_out(self, out: Array) -> View:  # noqa: D102
+    def view_out(self, out: Array) -> View:
         view = super().view_out(out)
         if out.is_conj() or out.is_neg():
             raise TypeError("out must be a tensor of its own memory, got a conjugate or negative view")
@@ -52,7 +52,7 @@ class Torch(Kind):
             sys.modules["torch"].autograd.graph.increment_version(out)
         return view
 
-    def wrap(self, result: Any, given: Array) -> Array:  # noqa: D102, ARG002
+    def wrap(self, result: Any, given: Array) -> Array:  # noqa: ARG002
         torch = sys.modules["torch"]
         if isinstance(result, CudaArray):
             return result.array.view(torch.bfloat16) if result.dtype == "bfloat16" else result.array
@@ -60,7 +60,7 @@ class Torch(Kind):
             return torch.from_numpy(result.view("int16")).view(torch.bfloat16)
         return torch.from_numpy(result)
 
-    def empty(self, plan: Plan, given: Array) -> CudaArray:  # noqa: D102
+    def empty(self, plan: Plan, given: Array) -> CudaArray:
         torch = sys.modules["torch"]
         try:
             made = torch.empty(plan.output_shape, dtype=given.dtype, device=given.device)
@@ -70,7 +70,7 @@ class Torch(Kind):
         assert isinstance(view, CudaArray)
         return view
 
-    def device(self, given: Array) -> AbstractContextManager[Any]:  # noqa: D102
+    def device(self, given: Array) -> AbstractContextManager[Any]:
         return sys.modules["torch"].cuda.device(given.device) if given.is_cuda else super().device(given)
 
 

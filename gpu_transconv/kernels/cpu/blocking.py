@@ -46,6 +46,7 @@ class Blocking(NamedTuple):
     line: int  # elements for a row that is put together
     panel: int  # elements of the input
     work: int  # elements of all scratch memory, per thread
+    flat: int  # whether block and input pixel are the same number
     iota: Table
     tile: int  # address of the compiled tiles
 
@@ -58,7 +59,7 @@ def make_blocking(plan: Plan, layout: Layout, threads: int) -> Blocking:
     total = max(plan.batch, 1) * math.prod(blocks)  # weights may be packed for an empty batch
     # With few blocks, a shallower panel of all of them, so that the weights are read once.
     limit = _DEPTH if total > _FEW else min(_DEPTH, _PANEL_BYTES // (itemsize * total))
-    depth = _even(cin, max(1, limit // slots))
+    depth = even(cin, max(1, limit // slots))
     bases = np.append(layout.chunks[:, 6], layout.row_channels.size)
     rows = layout.row_channels.size if depth < cin else int(np.diff(bases).max())
     lane = VECTOR_BYTES // itemsize
@@ -74,8 +75,9 @@ def make_blocking(plan: Plan, layout: Layout, threads: int) -> Blocking:
     # A tile may read and write whole vectors past the last block.
     work = _LINE + panel + rows * pixels + 256
     return Blocking(
-        **_per_axis(blocks=blocks), pixels=pixels, runs=runs, depth=depth, splits=splits, threads=threads,
-        line=_LINE, panel=panel, work=work, iota=_iota(layout), tile=tile_table(plan.accumulate),
+        **per_axis(blocks=blocks), pixels=pixels, runs=runs, depth=depth, splits=splits, threads=threads,
+        line=_LINE, panel=panel, work=work, flat=int(not layout.slots.any() and blocks == list(plan.in_spatial)),
+        iota=_iota(layout), tile=tile_table(plan.accumulate),
     )  # fmt: skip
 
 
@@ -133,15 +135,15 @@ def make_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) -> Boxe
 
     # Elements of a plane: the sums of all planes and a deep enough panel fit together.
     room = max(64, min(_PANEL_BYTES // item // 2 // planes, _PANEL_BYTES // item // min(cin, 64)))
-    box_w = _even(blocks[2], max(64, room // min(8, blocks[1] * blocks[0]) - span[2]))
+    box_w = even(blocks[2], max(64, room // min(8, blocks[1] * blocks[0]) - span[2]))
     pitch = box_w + span[2]
-    box_h = _even(blocks[1], max(1, room // pitch - span[1]))
-    box_d = _even(blocks[0], max(1, room // (pitch * (box_h + span[1])) - span[0]))
+    box_h = even(blocks[1], max(1, room // pitch - span[1]))
+    box_d = even(blocks[0], max(1, room // (pitch * (box_h + span[1])) - span[0]))
     while (
         box_h > 1
         and plan.batch * plan.groups * len(layout.chunks) * _count(blocks, (box_d, box_h, box_w)) < 2 * threads
     ):
-        box_h = _even(blocks[1], box_h - 1)
+        box_h = even(blocks[1], box_h - 1)
     slack = 64 + span[2]
     margin = span[2]
     plane_d = box_h * pitch + slack
@@ -156,7 +158,7 @@ def make_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) -> Boxe
     ]
     panel = depth * panel_step + slack
     return Boxes(
-        **_per_axis(blocks=blocks, box=(box_d, box_h, box_w), boxes=boxes, low=low, span=span),
+        **per_axis(blocks=blocks, box=(box_d, box_h, box_w), boxes=boxes, low=low, span=span),
         pitch=pitch, margin=margin, slack=slack, plane_d=plane_d, plane=plane,
         panel_plane=panel_plane, panel_step=panel_step, depth=depth, channels=channels, threads=threads,
         line=_LINE, panel=panel, work=_LINE + panel + planes * plane + slack,
@@ -210,11 +212,11 @@ def make_direct(plan: Plan, layout: Layout, threads: int) -> Direct:
     copies = np.unique(layout.slots[:, 2])
     depth = min(cin, 64)
     room = min(_BOX, _PANEL_BYTES // (item * len(copies) * depth))
-    box_w = _even(blocks[2], 256 if blocks[0] * blocks[1] > 1 else room)
+    box_w = even(blocks[2], 256 if blocks[0] * blocks[1] > 1 else room)
     pitch = -(-box_w // lane) * lane
     rows = max(1, room // pitch)
-    box_d = _even(blocks[0], max(1, round(math.sqrt(rows)) - int(span[0])))
-    box_h = _even(blocks[1], max(1, rows // (box_d + int(span[0])) - int(span[1])))
+    box_d = even(blocks[0], max(1, round(math.sqrt(rows)) - int(span[0])))
+    box_h = even(blocks[1], max(1, rows // (box_d + int(span[0])) - int(span[1])))
     boxes = [-(-n // box) for n, box in zip(blocks, (box_d, box_h, box_w), strict=True)]
     height = box_h + int(span[1])
     channel = (box_d + int(span[0])) * height * pitch
@@ -228,14 +230,14 @@ def make_direct(plan: Plan, layout: Layout, threads: int) -> Direct:
     sums = (layout.row_channels.size if depth < cin else int(np.diff(bases).max())) * plane
     panel = len(copies) * depth * channel
     return Direct(
-        **_per_axis(blocks=blocks, box=(box_d, box_h, box_w), boxes=boxes, low=low[:2], span=span[:2]),
+        **per_axis(blocks=blocks, box=(box_d, box_h, box_w), boxes=boxes, low=low[:2], span=span[:2]),
         pitch=pitch, plane=plane, channel=channel, depth=depth, threads=threads,
         line=_LINE, panel=panel, work=_LINE + panel + sums, copies=copies, offsets=offsets,
         iota=_iota(layout), tile=tile_table(plan.accumulate),
     )  # fmt: skip
 
 
-def _per_axis(**sizes: Any) -> dict[str, int]:
+def per_axis(**sizes: Any) -> dict[str, int]:
     """One field per name and axis: blocks_d, blocks_h, ..."""
     return {f"{name}_{axis}": int(v) for name, values in sizes.items() for axis, v in zip("dhw", values, strict=False)}
 
@@ -245,7 +247,7 @@ def _iota(layout: Layout) -> Table:
     return np.arange(max(int(layout.sets[:, 3].max()), 64), dtype=np.int64)
 
 
-def _even(size: int, most: int) -> int:
+def even(size: int, most: int) -> int:
     """Largest part when `size` is cut into equal parts of at most `most`."""
     return math.ceil(size / math.ceil(size / max(most, 1)))
 

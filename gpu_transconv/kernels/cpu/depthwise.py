@@ -15,6 +15,7 @@ from numba import njit, prange
 
 from ...plan import Axis, Plan
 from .activation import activate
+from .blocking import even, per_axis
 from .fir import STRIDES, filter_rows, filter_table, filter_vectors
 from .geometry import Geometry, kernel_axes
 from .layout import LAYOUT
@@ -75,21 +76,21 @@ def make_boxes(plan: Plan, threads: int) -> Boxes:
     span = [max(s) - min(s) for s in shifts]
     blocks = [axis.blocks for axis in axes]
     room, region = _PANEL * 4 // item, _REGION * 4 // item
-    box_w = _even(blocks[2], max(lanes, min(room // (1 + span[0] + span[1]), region // axes[2].stride) - span[2]))
+    box_w = even(blocks[2], max(lanes, min(room // (1 + span[0] + span[1]), region // axes[2].stride) - span[2]))
     pitch = -(-(box_w + span[2]) // lanes) * lanes
     rows = max(1, room // pitch)
-    box_d = _even(blocks[0], max(1, round(math.sqrt(rows)) - span[0])) if blocks[0] > 1 else 1
+    box_d = even(blocks[0], max(1, round(math.sqrt(rows)) - span[0])) if blocks[0] > 1 else 1
     tall = min(rows // (box_d + span[0]) - span[1], region // (axes[1].stride * axes[2].output_size))
-    box_h = _even(blocks[1], max(1, tall)) if box_w == blocks[2] else 1
+    box_h = even(blocks[1], max(1, tall)) if box_w == blocks[2] else 1
     boxes = [-(-n // box) for n, box in zip(blocks, (box_d, box_h, box_w), strict=True)]
     panel = (box_d + span[0]) * (box_h + span[1]) * pitch + span[2] + lanes
-    table_rows, offsets = _outer_taps(axes, [low[0], low[1]], (box_h + span[1]) * pitch, pitch)
+    table_rows, offsets = _outer_taps(axes, low, (box_h + span[1]) * pitch, pitch)
     line = box_h * axes[1].stride * min(axes[2].output_size, box_w * axes[2].stride) + 2 * lanes
-    vectors = -(-box_w // lanes)
+    most = filter_vectors(axes[2].stride)[-1]
     return Boxes(
-        *(box_d, box_h, box_w), *boxes, *blocks, *low, *span,
+        **per_axis(box=(box_d, box_h, box_w), boxes=boxes, blocks=blocks, low=low, span=span),
         pitch=pitch, multiplier=plan.out_channels // plan.groups, panel=panel, work=panel + line + lanes,
-        threads=threads, across=int(vectors % filter_vectors(axes[2].stride)[-1] != 0 and box_h >= 4), most=filter_vectors(axes[2].stride)[-1],
+        threads=threads, across=int(-(-box_w // lanes) % most != 0 and box_h >= 4), most=most,
         rows=table_rows, offsets=offsets, inner=np.array(_inner_taps(axes[2])[0], np.int64),
         table=filter_table(plan.accumulate),
     )  # fmt: skip
@@ -115,7 +116,8 @@ def _by_phase(axis: Axis) -> list[list[tuple[int, int]]]:
 
 
 def _outer_taps(axes: tuple[Axis, Axis, Axis], low: list[int], plane: int, pitch: int) -> tuple[Rows, Table]:
-    rows, offsets = [], []
+    rows: list[tuple[int, int]] = []
+    offsets: list[int] = []
     for d in _by_phase(axes[0]):
         for h in _by_phase(axes[1]):
             rows.append((len(offsets), len(d) * len(h)))
@@ -261,8 +263,3 @@ def _flush(out, target, work, source, count, g):
     if head:
         interleave_rows(address(out, target), address(work, source), 0, 1, head, g.half, 0)
     interleave_rows(address(out, target + head), address(work, source + head), 0, 1, count - head, g.half, g.stream)
-
-
-def _even(size: int, most: int) -> int:
-    """Largest part when `size` is cut into equal parts of at most `most`."""
-    return math.ceil(size / math.ceil(size / max(most, 1)))

@@ -110,17 +110,20 @@ def _multiply(sums, base, panel, weight, bias, g, lay, b, group, s, row_base, k0
 @njit(nogil=True, error_model="numpy")
 def _store(out, sums, line, base, g, b, chunk, n, group, d0, h0, w0, depth_d, height, width):
     outputs = min(width * g.stride_w, g.out_w - w0 * g.stride_w)
+    rows = chunk[3] * g.stride_w
     if g.activation:
-        for j in range(base, base + chunk[3] * g.stride_w * b.plane):
+        for j in range(base, base + rows * chunk[7] * b.plane):
             sums[j] = activate(sums[j], g.activation, g.slope)
     for d in range(depth_d):
         o_d = (d0 + d) * g.stride_d + chunk[0]
         for h in range(height):
-            o_h = (h0 + h) * g.stride_h + chunk[1]
-            if o_d < g.out_d and o_h < g.out_h:
+            for phase in range(chunk[7] if o_d < g.out_d else 0):
+                o_h = (h0 + h) * g.stride_h + chunk[1] + phase
+                if o_h >= g.out_h:
+                    break
                 target = n * g.y_batch + (group * g.cout + chunk[2]) * g.y_channel
                 target += (o_d * g.out_h + o_h) * g.out_w + w0 * g.stride_w
-                source = base + (d * b.box_h + h) * b.pitch
+                source = base + phase * rows * b.plane + (d * b.box_h + h) * b.pitch
                 interleave(
                     out, target, g.y_channel, sums, source, b.plane, chunk[3],
                     g.stride_w, outputs, g.half, g.stream, line,

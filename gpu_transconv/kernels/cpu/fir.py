@@ -7,6 +7,7 @@ along the innermost axis read much the same inputs, so a vector of input that se
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import chain
 
 from llvmlite import ir
 from numba import cfunc, types
@@ -93,7 +94,7 @@ def _emit_filter(module: ir.Module, element: ir.Type, stride: int, vectors: int)
     sums = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(stride)]
     used = cgutils.alloca_once_value(builder, _I64(0))
     starts = [builder.gep(x, [builder.mul(x_step, _I64(v))]) for v in range(vectors)]
-    for total in sum(sums, []):
+    for total in chain.from_iterable(sums):
         builder.store(broadcast(builder, bias, _I64(0), vector), total)
 
     def add_taps(place, phases, row):

@@ -22,6 +22,7 @@ from .layout import Layout, Stamps, make_layout, make_stamps
 from .packing import VECTOR_BYTES, pack_weight, pack_weight_part
 from .plain import plain_gather, plain_scatter
 from .scatter import scatter, scatter_part
+from .simplify import simplify
 from .tables import Table, flatten
 from .threads import choose_layer, parallel_region
 
@@ -49,28 +50,29 @@ class Job(NamedTuple):
 
     kernel: Any  # for several threads
     part: Any  # the same for one
-    layout: Layout | None
     table: Table
     work: tuple[int, int]  # threads, elements of scratch memory for each
 
 
 def pack_gather(plan: Plan, weight: Array, bias: Array | None) -> Packed | None:
     """Pack weights for any input size, or None where the plain kernel is the right one."""
+    plan = simplify(plan)
     if not _has_tiles(plan):
         return None
     if depthwise.takes(plan):
         ordered = weight.reshape(plan.out_channels, -1)[:, depthwise.order(plan)].astype(plan.accumulate)
         return Packed(ordered.reshape(-1), _values(plan, bias)) if np.isfinite(ordered).all() else None
-    job = _gather_job(plan, _threads(plan))
-    packed = _pack(plan, job, weight)
+    layout = _gather_layout(plan)
+    packed = _pack(plan, layout, _gather_job(plan, _threads(plan)), weight)
     if packed is None:
         return None
-    rows = _values(plan, bias).reshape(plan.groups, -1)[:, job.layout.row_channels]
+    rows = _values(plan, bias).reshape(plan.groups, -1)[:, layout.row_channels]
     return Packed(packed, np.append(rows, np.zeros(VECTOR_BYTES, rows.dtype)))
 
 
 def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed | None) -> None:
     """Fill `out` by the gather formulation; the contract is in `gpu_transconv.kernels`."""
+    plan = simplify(plan)
     if packed is None:
         _run_plain(plain_gather, plan, x, weight, bias, out, _PIECES * numba.get_num_threads())
     elif plan.batch:
@@ -79,12 +81,14 @@ def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: 
 
 def pack_scatter(plan: Plan, weight: Array, bias: Array | None) -> Packed | None:
     """Pack weights for any input size, or None where the plain kernel is the right one."""
-    packed = _pack(plan, _scatter_job(plan, _threads(plan)), weight) if _has_tiles(plan) else None
+    plan = simplify(plan)
+    packed = _pack(plan, _stamps(plan)[0], _scatter_job(plan, _threads(plan)), weight) if _has_tiles(plan) else None
     return None if packed is None else Packed(packed, _values(plan, bias))
 
 
 def launch_scatter(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed | None) -> None:
     """Fill `out` by the scatter formulation; the contract is in `gpu_transconv.kernels`."""
+    plan = simplify(plan)
     if packed is None and plan.batch:
         images = plan.batch * plan.out_channels
         pieces = max(1, min(-(-_PIECES * numba.get_num_threads() // images), max(plan.out_spatial) // 64))
@@ -95,6 +99,7 @@ def launch_scatter(plan: Plan, x: Array, weight: Array, bias: Array | None, out:
 
 def prefer(plan: Plan) -> str:
     """Return the formulation that should cost less."""
+    plan = simplify(plan)
     costs = predict(plan) if _has_tiles(plan) else {"gather": 0.0}
     return "scatter" if min(costs, key=lambda kernel: costs[kernel]) == "scatter" else "gather"
 
@@ -104,7 +109,7 @@ def _gather_job(plan: Plan, threads: int) -> Job:
     if depthwise.takes(plan):
         boxes = depthwise.make_boxes(plan, threads)
         table = flatten(make_geometry(plan), boxes)
-        return Job(depthwise.depthwise, depthwise.depthwise_part, None, table, (threads, boxes.work))
+        return Job(depthwise.depthwise, depthwise.depthwise_part, table, (threads, boxes.work))
     layout, costs = _gather_layout(plan), predict(plan)
     if costs.get("direct", math.inf) < costs["gather"]:
         return _job(gather_boxes, gather_boxes_part, plan, layout, make_direct(plan, layout, threads))
@@ -118,7 +123,7 @@ def _scatter_job(plan: Plan, threads: int) -> Job:
 
 
 def _job(kernel: Any, part: Any, plan: Plan, layout: Layout, cut: Any, *rest: Any) -> Job:
-    return Job(kernel, part, layout, flatten(make_geometry(plan), layout, cut, *rest), (cut.threads, cut.work))
+    return Job(kernel, part, flatten(make_geometry(plan), layout, cut, *rest), (cut.threads, cut.work))
 
 
 def _run(job: Job, packed: Packed, x: Array, out: Array) -> None:
@@ -139,9 +144,9 @@ def _has_tiles(plan: Plan) -> bool:
     return plan.dtype in _TILED and math.prod(axis.stride for axis in kernel_axes(plan)) <= MOST_PHASES
 
 
-def _pack(plan: Plan, job: Job, weight: Array) -> Array | None:
-    """Weights in the order of the job's layout, or None if some are not finite: times a zero they make NaN."""
-    packed = np.empty(job.layout.weights * plan.in_channels, plan.accumulate)
+def _pack(plan: Plan, layout: Layout, job: Job, weight: Array) -> Array | None:
+    """Weights in the order of `layout`, or None if some are not finite: times a zero they make NaN."""
+    packed = np.empty(layout.weights * plan.in_channels, plan.accumulate)
     threads = 1 if weight.nbytes < _SMALL else numba.get_num_threads()
     if threads == 1:
         return packed if pack_weight_part(_stored(weight), packed, job.table, 1, 0) == 0 else None
@@ -150,18 +155,19 @@ def _pack(plan: Plan, job: Job, weight: Array) -> Array | None:
 
 
 def _values(plan: Plan, bias: Array | None) -> Array:
-    return np.zeros(plan.out_channels, plan.accumulate) if bias is None else bias.astype(plan.accumulate)
+    if bias is None:
+        return np.zeros(plan.out_channels, plan.accumulate)
+    return bias.astype(plan.accumulate).repeat(plan.out_channels // bias.size)
 
 
 def _run_plain(kernel: Any, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, *pieces: int) -> None:
     if plan.batch == 0:
         return
     sums = out if plan.dtype == plan.accumulate else np.empty(out.shape, plan.accumulate)
-    if bias is None:
-        bias = np.zeros(plan.out_channels, x.dtype)
-    x, weight, bias = (array.astype(plan.accumulate, copy=False) for array in (x, weight, bias))
+    x, weight = (array.astype(plan.accumulate, copy=False) for array in (x, weight))
+    table = flatten(make_geometry(plan))
     with parallel_region():
-        kernel(_stored(x), _stored(weight), _stored(bias), sums.reshape(-1), flatten(make_geometry(plan)), *pieces)
+        kernel(_stored(x), _stored(weight), _values(plan, bias), sums.reshape(-1), table, *pieces)
     if sums is not out:
         with np.errstate(over="ignore"):  # a sum beyond the half type's range is infinite, as in the definition
             out[...] = sums

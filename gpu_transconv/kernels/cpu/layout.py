@@ -28,7 +28,7 @@ _PLANES = 128
 class Layout(NamedTuple):
     """The tables of one channel group."""
 
-    chunks: Rows  # phase_d, phase_h, first channel, channels, first set, end of sets, first row
+    chunks: Rows  # phase_d, first phase_h, first channel, channels, first set, end of sets, first row, phases_h
     sets: Rows  # first row in chunk, rows, first tap, taps, weights before, first source
     slots: Rows  # shift_d, shift_h, shift_w
     tap_slots: Table  # by tap of a set: slot
@@ -45,17 +45,21 @@ def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int) -> Layout:
     phases_d, phases_h, phases_w = (_taps_by_phase(axis, s) for axis, s in zip(axes, shifts, strict=True))
     runs = [list(run) for _, run in groupby(range(len(phases_w)), key=lambda r: [slot for _, slot in phases_w[r]])]
     tables = _Tables()
-    for d, h in product(range(len(phases_d)), range(len(phases_h))):
-        outer = [
-            ((k_d * axes[1].kernel + k_h) * axes[2].kernel, (s_d * len(shifts[1]) + s_h) * len(shifts[2]))
-            for (k_d, s_d), (k_h, s_h) in product(phases_d[d], phases_h[h])
-        ]
-        taps = [tables.add_taps(outer, [phases_w[r] for r in run]) for run in runs]
-        most = max(1, _CHUNK_ROWS // len(phases_w))
+    # Channels first, the rows of all phases_h of a block follow each other in memory.
+    together = len(phases_h) if lane == 1 and len(phases_h) * len(phases_w) <= _CHUNK_ROWS else 1
+    for d, h in product(range(len(phases_d)), range(0, len(phases_h), together)):
+        sets = []
+        for phase_h in phases_h[h : h + together]:
+            outer = [
+                ((k_d * axes[1].kernel + k_h) * axes[2].kernel, (s_d * len(shifts[1]) + s_h) * len(shifts[2]))
+                for (k_d, s_d), (k_h, s_h) in product(phases_d[d], phase_h)
+            ]
+            sets += [(run, tables.add_taps(outer, [phases_w[r] for r in run])) for run in runs]
+        most = max(1, _CHUNK_ROWS // (together * len(phases_w)))
         pieces = math.ceil(cout / most)
         for piece in range(pieces):
             first, end = piece * cout // pieces, (piece + 1) * cout // pieces
-            tables.add_chunk(d, h, first, end - first, list(zip(runs, taps, strict=True)), lane)
+            tables.add_chunk(d, h, together, first, end - first, sets, lane)
     return tables.as_layout(list(product(*shifts)), lane)
 
 
@@ -84,7 +88,7 @@ def make_stamps(axes: tuple[Axis, Axis, Axis], cout: int) -> tuple[Layout, Stamp
     taps = list(product(range(d.kernel), range(h.kernel)))
     for piece in range(pieces):
         first, end = piece * cout // pieces, (piece + 1) * cout // pieces
-        chunks.append((0, 0, first, end - first, len(sets), len(sets) + len(taps), 0))
+        chunks.append((0, 0, first, end - first, len(sets), len(sets) + len(taps), 0, h.stride))
         for k_d, k_h in taps:
             rows = (end - first) * w.kernel
             sets.append((0, rows, 0, 1, weights, (k_d * h.kernel + k_h) * w.kernel))
@@ -125,12 +129,13 @@ class _Tables:
         self,
         d: int,
         h: int,
+        together: int,
         first: int,
         count: int,
         runs: list[tuple[list[int], tuple[int, int, int]]],
         lane: int,
     ) -> None:
-        self.chunks.append((d, h, first, count, len(self.sets), len(self.sets) + len(runs), self.rows))
+        self.chunks.append((d, h, first, count, len(self.sets), len(self.sets) + len(runs), self.rows, together))
         base = self.rows
         for run, (tap, taps, source) in runs:
             rows = len(run) * count

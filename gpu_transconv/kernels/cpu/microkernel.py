@@ -134,9 +134,7 @@ def emit_table(
     return table
 
 
-def call_entry(
-    builder: ir.IRBuilder, kind: ir.FunctionType, table: ir.Value, major: ir.Value, minor: ir.Value, args: list[ir.Value]
-) -> None:
+def call_entry(builder: Any, kind: ir.FunctionType, table: Any, major: Any, minor: Any, args: list[Any]) -> None:
     """Call the function of a shape through a table of `emit_table`, given by its address."""
     shape = builder.add(builder.mul(major, _I64(16)), minor)
     at = builder.gep(builder.inttoptr(table, kind.as_pointer().as_pointer()), [shape])

@@ -99,6 +99,9 @@ def pack_input(x, panel, g, slots, b, group, k0, depth, first, count):
 
     The panel is ordered slot, channel, block; with channels last slot, block, channel.
     """
+    if b.flat:
+        _copy_pixels(x, panel, g, b, group, k0, depth, first, count)
+        return
     q = 0
     while q < count:
         p = first + q
@@ -123,4 +126,24 @@ def pack_input(x, panel, g, slots, b, group, k0, depth, first, count):
                 for k in range(depth):
                     target = address(panel, (slot * b.depth + k) * b.pixels + q)
                     copy_row(target, address(x, source + k * g.x_channel), low, high, length, g.half)
+        q += length
+
+
+@njit(nogil=True, error_model="numpy")
+def _copy_pixels(x, panel, g, b, group, k0, depth, first, count):
+    """The same where a block reads the one pixel that has its number: whole runs at once, whatever the rows."""
+    pixels = g.in_d * g.in_h * g.in_w
+    q = 0
+    while q < count:
+        p, n = (first + q) % pixels, (first + q) // pixels
+        length = min(pixels - p, count - q)
+        source = n * g.x_batch + (group * g.cin + k0) * g.x_channel + p * g.x_pixel
+        if g.last:
+            for j in range(length):
+                row = address(x, source + j * g.x_pixel)
+                copy_row(address(panel, (q + j) * b.depth), row, 0, depth, depth, g.half)
+        else:
+            for k in range(depth):
+                row = address(x, source + k * g.x_channel)
+                copy_row(address(panel, k * b.pixels + q), row, 0, length, length, g.half)
         q += length

@@ -22,10 +22,14 @@ def store_chunk(out, c, line, g, lay, b, group, chunk, width, first, count):
     `c` holds the chunk's rows, or with channels last one line per block.
     """
     if g.activation:
-        for i in range(count if g.last else chunk[3] * g.stride_w):
+        for i in range(count if g.last else chunk[3] * g.stride_w * chunk[7]):
             row = i * (width if g.last else b.pixels)
             for j in range(width if g.last else count):
                 c[row + j] = activate(c[row + j], g.activation, g.slope)
+    if not g.last and g.stream and not g.half and g.out_w % (VECTOR_BYTES // c.itemsize) and g.out_w < _LONG:
+        for k in range(chunk[3]):
+            _stream_channel(out, line, c, k, g, b, group * g.cout + chunk[2] + k, chunk, first, count)
+        return
     q = 0
     while q < count:
         p = first + q
@@ -33,8 +37,11 @@ def store_chunk(out, c, line, g, lay, b, group, chunk, width, first, count):
         b_h, rest = rest % b.blocks_h, rest // b.blocks_h
         b_d, n = rest % b.blocks_d, rest // b.blocks_d
         length = min(b.blocks_w - b_w, count - q)
-        o_d, o_h, o_w = b_d * g.stride_d + chunk[0], b_h * g.stride_h + chunk[1], b_w * g.stride_w
-        if o_d < g.out_d and o_h < g.out_h:
+        o_d, o_w = b_d * g.stride_d + chunk[0], b_w * g.stride_w
+        for phase in range(chunk[7]):
+            o_h = b_h * g.stride_h + chunk[1] + phase
+            if o_d >= g.out_d or o_h >= g.out_h:
+                continue
             channel = group * g.cout + chunk[2]
             target = n * g.y_batch + channel * g.y_channel + ((o_d * g.out_h + o_h) * g.out_w + o_w) * g.y_pixel
             outputs = min(length * g.stride_w, g.out_w - o_w)
@@ -59,7 +66,7 @@ def store_chunk(out, c, line, g, lay, b, group, chunk, width, first, count):
                     target,
                     g.y_channel,
                     c,
-                    q,
+                    phase * g.stride_w * chunk[3] * b.pixels + q,
                     b.pixels,
                     chunk[3],
                     g.stride_w,
@@ -69,6 +76,51 @@ def store_chunk(out, c, line, g, lay, b, group, chunk, width, first, count):
                     line,
                 )
         q += length
+
+
+@njit(nogil=True, error_model="numpy")
+def _stream_channel(out, line, c, k, g, b, channel, chunk, first, count):
+    """Store one channel of a chunk past the caches, though its rows begin and end anywhere.
+
+    Rows that follow each other in memory are put together in `line`, from which whole aligned vectors leave.
+    """
+    lanes = VECTOR_BYTES // c.itemsize
+    b_w, rest = first % b.blocks_w, first // b.blocks_w
+    b_h, rest = rest % b.blocks_h, rest // b.blocks_h
+    b_d, n = rest % b.blocks_d, rest // b.blocks_d
+    start, filled = 0, 0  # where the line's first element goes, and how many there are
+    q = 0
+    while q < count:
+        length = min(b.blocks_w - b_w, count - q)
+        o_d, o_w = b_d * g.stride_d + chunk[0], b_w * g.stride_w
+        outputs = min(length * g.stride_w, g.out_w - o_w)
+        for phase in range(chunk[7] if o_d < g.out_d else 0):
+            o_h = b_h * g.stride_h + chunk[1] + phase
+            if o_h >= g.out_h:
+                break
+            to = n * g.y_batch + channel * g.y_channel + (o_d * g.out_h + o_h) * g.out_w + o_w
+            if to != start + filled or filled + outputs > LINE:
+                _flush(out, start, line, filled, lanes)
+                start, filled = to, 0
+            source = (phase * g.stride_w * chunk[3] + k) * b.pixels + q
+            place = address(line, lanes_past(out, start) + filled)
+            interleave_rows(place, address(c, source), chunk[3] * b.pixels, g.stride_w, outputs, 0, 0)
+            filled += outputs
+        q += length
+        b_w, b_h = 0, b_h + 1
+        if b_h == b.blocks_h:
+            b_h, b_d = 0, b_d + 1
+            if b_d == b.blocks_d:
+                b_d, n = 0, n + 1
+    _flush(out, start, line, filled, lanes)
+
+
+@njit(nogil=True, error_model="numpy")
+def _flush(out, start, line, count, lanes):
+    past = lanes_past(out, start)
+    head = min((lanes - past) % lanes, count)
+    interleave_rows(address(out, start), address(line, past), 0, 1, head, 0, 0)
+    interleave_rows(address(out, start + head), address(line, past + head), 0, 1, count - head, 0, 1)
 
 
 @njit(nogil=True, error_model="numpy")

@@ -48,7 +48,11 @@ def address_as(typingctx, like, array, offset):
 @intrinsic
 def offset(typingctx, pointer, count):
     """Address of the element that is `count` further."""
-    return pointer(pointer, types.int64), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
+
+    def codegen(_context, builder, _signature, args):
+        return builder.gep(args[0], [args[1]])
+
+    return pointer(pointer, types.int64), codegen
 
 
 @intrinsic
@@ -139,6 +143,7 @@ class RowFunctions:
         self.lanes = registers()[0] // self.bytes
 
     def function(self, name, half):
+        """The function of that name for one half type or none, added to the module at its first use."""
         full = f"gtc_{name}_{self.wide}_{self.stored}_{half}"
         if full in self.module.globals:
             return self.module.globals[full]
@@ -215,9 +220,7 @@ class RowFunctions:
             with edge:
                 for v, value in enumerate(values):
                     at = _I64(v * self.lanes)
-                    mask = builder.and_(
-                        self._below(builder, at, high), builder.not_(self._below(builder, at, low))
-                    )
+                    mask = builder.and_(self._below(builder, at, high), builder.not_(self._below(builder, at, low)))
                     self._store(builder, value, target, at, mask)
 
     def _transpose(self, builder, half, target, source, step, stride, outputs):
@@ -253,6 +256,7 @@ class RowFunctions:
         return builder.icmp_signed("<", ir.Constant(many, list(range(self.lanes))), _splat(builder, room, self.lanes))
 
     def load(self, builder, kind, pointer, index, mask=None):
+        """A vector from an address that need not be aligned; zero where `mask` is not set."""
         vector = ir.VectorType(kind, self.lanes)
         at = builder.bitcast(builder.gep(pointer, [index]), vector.as_pointer())
         if mask is None:

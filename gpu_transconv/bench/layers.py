@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from gpu_transconv import reference
-from gpu_transconv.params import make_params
-from gpu_transconv.plan import Plan, make_plan
+from .. import reference
+from ..params import make_params
+from ..plan import Plan, make_plan
 
 REAL_LAYERS = Path(__file__).with_name("layers.json")
 
@@ -92,8 +92,9 @@ def _layer_from(entry: Any, where: str) -> Layer:
         ones, zeros = [1] * ndim, [0] * ndim
         defaults = {"n": 1, "stride": ones, "padding": zeros, "output_padding": zeros, "dilation": ones}
         known = {f.name for f in fields(Layer)}
-        values = {key: value for key, value in (defaults | entry).items() if key in known}
-        layer = Layer(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+        values: dict[str, Any] = {key: value for key, value in (defaults | entry).items() if key in known}
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        layer = Layer(**values)
         if layer.cin % layer.groups or layer.cout % layer.groups:
             raise ValueError(f"groups must divide the channels, got {layer.groups}, {layer.cin}, {layer.cout}")
         layer.plan()
@@ -101,6 +102,32 @@ def _layer_from(entry: Any, where: str) -> Layer:
         name = entry.get("name", "") if isinstance(entry, dict) else ""
         raise ValueError(f"{where} {name!r} is no valid layer: {error!r}") from None
     return layer
+
+
+def choose_layers(names: Sequence[str], max_gmac: float) -> list[Layer]:
+    """Return the shipped layers of those names, and all of those files; without any, all shipped ones.
+
+    Layers of more than `max_gmac` thousand million multiplications are left out, unless they are asked for by name.
+
+    Raises
+    ------
+    ValueError
+        If there is no layer or file of a name, or none is left.
+    """
+    shipped = {layer.name: layer for layer in load_layers(REAL_LAYERS)}
+    chosen = []
+    for name in names:
+        if name in shipped:
+            chosen.append(shipped[name])
+        elif Path(name).suffix == ".json":
+            chosen += [layer for layer in load_layers(Path(name)) if layer.gmac <= max_gmac]
+        else:
+            raise ValueError(f"no layer is called {name!r}, and it is no JSON file; there are {', '.join(shipped)}")
+    if not names:
+        chosen = [layer for layer in shipped.values() if layer.gmac <= max_gmac]
+    if not chosen:
+        raise ValueError(f"no layer of up to {max_gmac:g} GMAC is left")
+    return chosen
 
 
 def random_layers(count: int, seed: int, around: Sequence[Layer], max_gmac: float) -> list[Layer]:

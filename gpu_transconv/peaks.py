@@ -1,15 +1,12 @@
-"""What the machine can do at best, measured in the same run as the layers: operations and memory traffic."""
+"""Measure what a machine can do at best: fused multiplications and additions, memory traffic, launches."""
 
 from __future__ import annotations
 
 import math
-import os
-import platform
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,87 +15,82 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_PACKAGES = ("gpu_transconv", "numpy", "numba", "llvmlite", "tbb", "torch", "onnxruntime", "openvino")
+from .machine import Figures
+from .table import cuda_memory
+
+#: CUDA cores per multiprocessor, and how many times as fast tensor cores are: the least of the supported ones.
+_LANES, _TENSOR = 64, 4
 
 
-def measure_machine(threads: int, copy_bytes: int = 2**28, tries: int = 7) -> dict[str, Any]:
-    """Name the machine and measure its peaks with `threads` threads.
-
-    Returns
-    -------
-    dict
-        ``peak_gflops`` per dtype, how each was reached, ``copy_gb_per_s``, bytes read plus bytes written, and
-        ``busy``, the share of the cores' time that other processes took just before.
-        The half types have float32's peak, in which the package computes them; a machine with half-precision
-        products of its own can pass it.
-    """
-    busy = _busy_share()
+def measure_cpu(
+    threads: int, ways: Mapping[str, Mapping[str, float]] | None = None, copy_bytes: int = 2**26, tries: int = 3
+) -> Figures:
+    """Measure the CPU with `threads` threads; the half types have float32's peak, in which they are computed."""
+    ways = ways or peak_ways(threads, tries)
     with ThreadPoolExecutor(threads) as pool:
-        ways = {
+        copy = _copy_gb_per_s(copy_bytes, threads, pool, tries)
+    peak = {dtype: max(found.values()) for dtype, found in ways.items()}
+    peak |= {"float16": peak["float32"], "bfloat16": peak["float32"]}
+    return Figures("cpu", threads, peak, copy, _launch_seconds(), measured=True)
+
+
+def peak_ways(threads: int, tries: int) -> dict[str, dict[str, float]]:
+    """GFLOP/s of float32 and float64 by a chain of vector instructions, and by a product of matrices."""
+    with ThreadPoolExecutor(threads) as pool:
+        return {
             dtype: {
                 "fma_chain": _fma_gflops(dtype, threads, pool, tries),
                 "matrix_product": _product_gflops(dtype, tries),
             }
             for dtype in ("float32", "float64")
         }
-        copy = _copy_gb_per_s(copy_bytes, threads, pool, tries)
-    peak = {dtype: max(found.values()) for dtype, found in ways.items()}
-    return {
-        "cpu": _cpu_name(),
-        "system": platform.platform(),
-        "cores": usable_cores(),
-        "threads": threads,
-        "busy": busy,
-        "peak_gflops": peak | {"float16": peak["float32"], "bfloat16": peak["float32"]},
-        "peak_by": ways,
-        "copy_gb_per_s": copy,
-    }
 
 
-def usable_cores() -> int:
-    """Number of cores this process may run on."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        return os.cpu_count() or 1
+def measure_cuda(known: Figures, copy_bytes: int = 2**28) -> Figures:
+    """Measure copies and launches on the current CUDA device; peaks come from what it says of itself."""
+    memory = cuda_memory()
+    large, small = ([memory.empty((size,), "float32") for _ in range(2)] for size in (copy_bytes // 4, 1))
+    end = np.empty(1, np.float32)
+
+    def seconds(pair: list[Any], calls: int) -> float:
+        def run() -> None:
+            for _ in range(calls):
+                memory.copy_to(*pair)
+            memory.copy_to(small[0], end)  # waits
+
+        return _best_seconds(run, 3)
+
+    copies = (seconds(large, 9) - seconds(large, 1)) / 8
+    launches = (seconds(small, 101) - seconds(small, 1)) / 100
+    peak, units = _cuda_peak(known)
+    return Figures("cuda", units, peak, 2 * copy_bytes / copies / 1e9, max(launches, 1e-6), measured=True)
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the installed packages that take part."""
-    found = {"python": platform.python_version()}
-    found |= {package.name: package.version for package in metadata.distributions() if package.name in _PACKAGES}
-    return found
+def _cuda_peak(known: Figures) -> tuple[dict[str, float], int]:
+    cupy = sys.modules.get("cupy")
+    if cupy is None:
+        return known.peak_gflops, known.units
+    facts = cupy.cuda.Device().attributes
+    units, clock = facts["MultiProcessorCount"], facts["ClockRate"] * 1e3
+    single = 2 * _LANES * units * clock / 1e9 * (2 if cupy.cuda.Device().compute_capability >= "80" else 1)
+    half, ratio = _TENSOR * single, facts.get("SingleToDoublePrecisionPerfRatio", 32)
+    peak = {"float32": single, "float64": single / ratio, "float16": half, "bfloat16": half, "tf32": half / 2}
+    return peak, units
 
 
-def roofline_seconds(plan: Any, machine: dict[str, Any]) -> tuple[float, str]:
-    """Least time the machine needs for a plan, and whether operations (compute) or bytes (memory) set it."""
-    compute = plan.flops / (machine["peak_gflops"][plan.dtype] * 1e9)
-    memory = plan.bytes / (machine["copy_gb_per_s"] * 1e9)
-    return (compute, "compute") if compute >= memory else (memory, "memory")
+def _launch_seconds() -> float:
+    """Seconds of entering a compiled function with one array."""
+    array = np.ones(1, np.float32)
 
+    @njit("void(float32[::1])")
+    def touch(values: Any) -> None:
+        values[0] += 1
 
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
+    def run() -> None:
+        for _ in range(1000):
+            touch(array)
 
-
-def _busy_share(seconds: float = 0.3) -> float | None:
-    def used_and_all() -> tuple[int, int]:
-        words = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:]
-        ticks = [int(word) for word in words[:8]]
-        return sum(ticks) - ticks[3] - ticks[4], sum(ticks)  # the fourth and fifth are idle time
-
-    try:
-        used, total = used_and_all()
-        time.sleep(seconds)
-        used_then, total_then = used_and_all()
-    except OSError:  # not Linux
-        return None
-    return (used_then - used) / max(1, total_then - total)
+    return _best_seconds(run, 5) / 1000
 
 
 def _best_seconds(run: Callable[[], Any], tries: int) -> float:

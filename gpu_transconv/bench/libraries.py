@@ -86,7 +86,7 @@ class OpenVino(Contender):
 
     def __init__(self, problem: Problem, threads: int) -> None:
         # Without its usage reports: they fork this process beside what is timed.
-        sys.modules.setdefault("openvino_telemetry", None)
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino
         import openvino.properties as properties
         import openvino.properties.hint as hints

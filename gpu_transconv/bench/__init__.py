@@ -1,0 +1,1 @@
+"""Real layers, the package and other libraries as contenders, fair timing: what ``bench`` and `benchmarks/` share."""

@@ -1,0 +1,64 @@
+"""``gpu-transconv bench``: the package on layers of yours on this machine, against the libraries that are installed."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..bench import adapters, libraries
+from ..bench.compare import Conditions, measure_rows
+from ..bench.machine import measure_machine, versions
+from ..bench.report import describe, left_out, make_table, summarise
+from ..machine import threads
+from ..settings import AUTO
+from . import CommandError, make_console, print_json
+from .tune import add_layer_options, chosen_layers
+
+
+def add(parsers: Any) -> None:
+    """Declare the sub-command."""
+    parser = parsers.add_parser("bench", help="time layers, against the other libraries that are installed")
+    add_layer_options(parser, seconds=3.0)
+    parser.add_argument(
+        "--contenders", metavar="NAME[,NAME]", help=f"of {', '.join((*adapters.OURS, *libraries.PEERS))}"
+    )
+    parser.add_argument("--no-peers", action="store_true", help="the package alone")
+    parser.add_argument("--own", action="store_true", help="gather, scatter and what auto picks, instead")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure; 1 if a result was wrong."""
+    layers, builds = chosen_layers(args), _contenders(args)
+    machine = measure_machine(threads())
+    how = Conditions(threads(), args.dtype, args.data_format, args.seconds)
+    rows = list(measure_rows(layers, builds, machine, how))
+    summary = summarise(rows)
+    if args.json:
+        print_json({"schema": 1, "machine": machine, "versions": versions(), "summary": summary, "rows": rows})
+        return 1 if summary["wrong"] else 0
+    console = make_console()
+    console.print(
+        f"{machine['cpu']}, threads: {threads()}, {args.dtype} peak: {machine['peak_gflops'][args.dtype]:.0f} GFLOP/s, "
+        f"copies: {machine['copy_gb_per_s']:.1f} GB/s"
+    )
+    if (machine["busy"] or 0) > 0.1:
+        console.print(f"other processes take {machine['busy']:.0%} of the cores: expect noise, not figures")
+    console.print(make_table(rows, list(builds), how.statistic))
+    for line in (*left_out(rows), *describe(summary)):
+        console.print(line)
+    return 1 if summary["wrong"] else 0
+
+
+def _contenders(args: argparse.Namespace) -> dict[str, adapters.Build]:
+    backend = args.backend or AUTO
+    builds = adapters.kernels(backend) if args.own else adapters.ours(backend)
+    if not (args.own or args.no_peers):
+        builds |= libraries.PEERS
+    if not args.contenders:
+        return builds
+    names = [name.strip() for name in args.contenders.split(",")]
+    unknown = [name for name in names if name not in builds]
+    if unknown:
+        raise CommandError(f"no contender is called {unknown[0]!r}; there are {', '.join(builds)}")
+    return {name: builds[name] for name in names}

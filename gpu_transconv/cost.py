@@ -1,0 +1,53 @@
+"""What a row of the table should take, from counts and the machine's figures, without running it.
+
+Operations over the peak, or bytes over the bandwidth, whichever is longer, and the launches. Operations count as
+often as the backend's kernel does them (`efforts`, padding and tile ends included); on a GPU a launch with few
+tiles leaves multiprocessors idle, and atomics write the sums of every stamp to memory.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from .machine import Figures
+from .plan import DTYPES, Plan
+
+#: Outputs of one tile of a GPU kernel.
+_TILE = 128 * 64
+#: Useful operations once over in the formulation that a backend prefers, and this in the other where it says nothing.
+_OTHER = 2.0
+
+
+class Row(Protocol):
+    """What is read of a row."""
+
+    @property
+    def formulation(self) -> str: ...  # noqa: D102
+    @property
+    def variant(self) -> str: ...  # noqa: D102
+
+
+def predict(row: Row, plan: Plan, figures: Figures, efforts: dict[str, float], preferred: str) -> float:
+    """Seconds that `row` should take on prepared weights."""
+    key = "_".join(filter(None, (row.formulation, row.variant)))
+    effort = efforts.get(key, 1.0 if row.formulation == preferred else _OTHER)
+    compute = plan.flops * effort / figures.peak(plan)
+    traffic, launches = plan.bytes, 1
+    if figures.device == "cuda":
+        compute /= _occupancy(plan, figures)
+    if row.variant == "atomic":
+        traffic, launches = traffic + _stamp_bytes(plan), 3  # zeros, stamps, bias and activation
+    return max(compute, traffic / (figures.copy_gb_per_s * 1e9)) + launches * figures.launch_seconds
+
+
+def _occupancy(plan: Plan, figures: Figures) -> float:
+    """Share of the multiprocessors' time that has work, all tiles being equal."""
+    tiles = math.ceil(math.prod(plan.output_shape) / _TILE)
+    return tiles / (math.ceil(tiles / figures.units) * figures.units) if tiles else 1.0
+
+
+def _stamp_bytes(plan: Plan) -> int:
+    """Traffic of adding every stamp's sums over the input channels into memory: a read and a write each."""
+    sums = plan.batch * plan.out_channels * math.prod(plan.in_spatial) * math.prod(plan.kernel)
+    return 2 * sums * DTYPES[plan.accumulate][0]

@@ -1,0 +1,224 @@
+"""What would run for a problem, why, what else could, and what it should take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from .api import checked_plan, infer_ndim
+from .arrays import Array, CudaArray, check_dtypes
+from .dispatch import Candidate, candidates, select, select_backends
+from .execute import view_of
+from .machine import figures
+from .params import make_params
+from .plan import DTYPES, Plan
+from .settings import AUTO, HIGHEST, Settings, resolve
+from .table import TABLE
+
+
+class RunnerUp(NamedTuple):
+    """An implementation that was not chosen; `refusal` says why where it cannot run the problem."""
+
+    name: str
+    predicted_seconds: float
+    tuned_seconds: float | None
+    refusal: str | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The implementation that would run a problem, and what it amounts to.
+
+    Attributes
+    ----------
+    backend, formulation : str
+        The implementation's place in the table.
+    kernel : str
+        Its full name, and which of its kernels runs where it has several.
+    output_shape : tuple of int
+    phases : int
+        Interleaved correlations, those without taps included.
+    flops, bytes : int
+        Useful operations; compulsory traffic: every array once.
+    workspace_bytes : int or None
+        Scratch memory; None where the backend does not tell.
+    arithmetic_intensity : float
+        Operations per byte.
+    reason : str
+        Why this one.
+    deterministic : bool
+        Whether the result is the same to the last bit on every run.
+    predicted_seconds, tuned_seconds : float, float or None
+        By the cost model; by tuning, if it was tuned.
+    roofline_seconds, bound : float, str
+        Least time by the machine's figures, and whether "compute" or "memory" sets it.
+    roofline_fraction : float
+        `roofline_seconds` over the time expected: the tuned one, else the predicted one.
+    measured_machine : bool
+        Whether the machine's figures were measured here, or are those shipped.
+    runners_up : tuple of RunnerUp
+        The backend's other implementations, the fastest first.
+    """
+
+    backend: str
+    formulation: str
+    kernel: str
+    output_shape: tuple[int, ...]
+    phases: int
+    flops: int
+    bytes: int
+    workspace_bytes: int | None
+    arithmetic_intensity: float
+    reason: str
+    deterministic: bool
+    predicted_seconds: float
+    tuned_seconds: float | None
+    roofline_seconds: float
+    bound: str
+    roofline_fraction: float
+    measured_machine: bool
+    runners_up: tuple[RunnerUp, ...]
+    plan: Plan = field(repr=False)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values as they are printed."""
+        limit = "measured" if self.measured_machine else "shipped"
+        scratch = "unknown" if self.workspace_bytes is None else f"{self.workspace_bytes:,} bytes"
+        rows = [
+            ("output", f"{_times(self.output_shape)} {self.plan.dtype}, summed in {self.plan.accumulate}"),
+            ("kernel", self.kernel),
+            ("because", self.reason),
+            ("result", "bitwise repeatable" if self.deterministic else "may change in the last bit from run to run"),
+            ("flops", f"{self.flops:,}"),
+            ("bytes", f"{self.bytes:,}"),
+            ("intensity", f"{self.arithmetic_intensity:.4g} flops per byte"),
+            ("workspace", scratch),
+            ("indices", f"{self.plan.index_bits} bits"),
+            ("phases", f"{self.phases:,}"),
+            ("time", _expected(self.predicted_seconds, self.tuned_seconds)),
+            ("roofline", f"{_ms(self.roofline_seconds)} ({self.bound}, {limit} figures): {self.roofline_fraction:.0%}"),
+        ]
+        return rows + [("instead", f"{r.name}: {_instead(r)}") for r in self.runners_up]
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:{width}}  {value}" for name, value in rows)
+
+
+def explain(
+    x: Array | Sequence[int],
+    weight: Array | Sequence[int],
+    bias: Array | Sequence[int] | None = None,
+    *,
+    dtype: str = "float32",
+    precision: str = HIGHEST,
+    deterministic: bool | None = None,
+    formulation: str = AUTO,
+    backend: str = AUTO,
+    **geometry: Any,
+) -> Explanation:
+    """Tell what a call would run and why, without running it.
+
+    Parameters
+    ----------
+    x, weight, bias : array or sequence of int
+        The arrays of the call, or their shapes.
+    dtype : str
+        Dtype of arrays that are given as shapes.
+    precision, deterministic, formulation, backend, **geometry
+        The keywords of `conv_transpose`.
+
+    Returns
+    -------
+    Explanation
+        Prints as a table.
+
+    Raises
+    ------
+    ValueError, TypeError, BackendUnavailableError
+        As the call would.
+
+    Examples
+    --------
+    >>> import gpu_transconv as gtc
+    >>> found = gtc.explain((1, 64, 32, 32), (64, 32, 4, 4), stride=2, padding=1)
+    >>> found.backend, found.output_shape, found.phases
+    ('cpu', (1, 32, 64, 64), 4)
+    """
+    settings = resolve(backend, formulation, deterministic, precision)
+    facts = [_facts(name, given, dtype) for name, given in (("x", x), ("weight", weight), ("bias", bias))]
+    params = make_params(infer_ndim(facts[1]), **geometry)
+    common = check_dtypes(x=facts[0].dtype, weight=facts[1].dtype, bias=facts[2].dtype)
+    plan = checked_plan(params, common, facts[0].shape, facts[1].shape, facts[2].shape, settings)
+    return explain_plan(plan, settings, facts[0].device)
+
+
+def explain_plan(plan: Plan, settings: Settings, device: str = "cpu") -> Explanation:
+    """Tell the same of a plan on arrays of `device`."""
+    row, reason = select(plan, settings, device)
+    names, _ = select_backends(plan, settings.backend, device)
+    found = [candidate for name in names for candidate in candidates(plan, name)]
+    chosen = next(candidate for candidate in found if candidate.row == row)
+    details, limits = row.details(plan), figures(TABLE[row.backend].device)
+    seconds, bound = limits.roofline(plan)
+    return Explanation(
+        backend=row.backend,
+        formulation=row.formulation,
+        kernel=f"{row.name} ({details['kernel']})" if "kernel" in details else row.name,
+        output_shape=plan.output_shape,
+        phases=plan.phase_count,
+        flops=plan.flops,
+        bytes=plan.bytes,
+        workspace_bytes=details.get("workspace_bytes"),
+        arithmetic_intensity=plan.flops / plan.bytes if plan.bytes else 0.0,
+        reason=reason,
+        deterministic=row.deterministic,
+        predicted_seconds=chosen.predicted,
+        tuned_seconds=chosen.tuned,
+        roofline_seconds=seconds,
+        bound=bound,
+        roofline_fraction=seconds / (chosen.tuned or chosen.predicted),
+        measured_machine=limits.measured,
+        runners_up=tuple(_runner_up(candidate) for candidate in found if candidate.row != row),
+        plan=plan,
+    )
+
+
+class _Facts(NamedTuple):
+    shape: Any
+    dtype: Any
+    device: str
+
+
+def _facts(name: str, given: Any, dtype: str) -> _Facts:
+    """Shape, dtype and device of an array, or of the host's array of that shape."""
+    if given is None and name == "bias":
+        return _Facts(None, None, "cpu")
+    if isinstance(given, tuple | list) and all(isinstance(size, int) for size in given):
+        if dtype not in DTYPES:
+            raise TypeError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        return _Facts(tuple(given), dtype, "cpu")
+    view = view_of(name, given)[1]
+    return _Facts(view.shape, view.dtype, "cuda" if isinstance(view, CudaArray) else "cpu")
+
+
+def _runner_up(candidate: Candidate) -> RunnerUp:
+    return RunnerUp(candidate.row.name, candidate.predicted, candidate.tuned, candidate.refusal)
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g} ms"
+
+
+def _expected(predicted: float, tuned: float | None) -> str:
+    return f"{_ms(predicted)} predicted" + ("" if tuned is None else f", {_ms(tuned)} measured")
+
+
+def _instead(runner_up: RunnerUp) -> str:
+    return runner_up.refusal or _expected(runner_up.predicted_seconds, runner_up.tuned_seconds)
