@@ -22,7 +22,7 @@ from gpu_transconv.kernels.cupy_raw.steps import Buffer, DeviceFacts, Step, step
 from gpu_transconv.kernels.cupy_raw.tiles import Direct, choose
 from gpu_transconv.plan import Plan
 
-from .layers import REAL_LAYERS, Layer, load_layers
+from gpu_transconv.bench.layers import REAL_LAYERS, Layer, load_layers
 from .report import geometric_mean
 
 #: FLOP/s without sparsity and bytes per second of an H100 SXM5, https://www.nvidia.com/en-us/data-center/h100/

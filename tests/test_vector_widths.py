@@ -108,7 +108,7 @@ def assembly(triple: str, cpu: str, element: ir.Type) -> str:
     except RuntimeError as error:
         pytest.skip(f"llvmlite is built without this target: {error}")
     module = ir.Module("tiles")
-    microkernel.emit_tiles(module, element).linkage = "external"
+    microkernel.emit_tiles(module, element).linkage = ""
     parsed = llvm.parse_assembly(str(module))
     parsed.verify()
     passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(3))
