@@ -17,13 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from gpu_transconv.bench.layers import REAL_LAYERS, Layer, load_layers
+from gpu_transconv.bench.report import geometric_mean
 from gpu_transconv.kernels.cupy_raw.ownership import cheaper, own
 from gpu_transconv.kernels.cupy_raw.steps import Buffer, DeviceFacts, Step, steps_gather, steps_scatter_tiles
 from gpu_transconv.kernels.cupy_raw.tiles import Direct, choose
 from gpu_transconv.plan import Plan
-
-from gpu_transconv.bench.layers import REAL_LAYERS, Layer, load_layers
-from .report import geometric_mean
 
 #: FLOP/s without sparsity and bytes per second of an H100 SXM5, https://www.nvidia.com/en-us/data-center/h100/
 PEAK = {"float32": 67e12, "tf32": 494.5e12, "float16": 989.5e12}
