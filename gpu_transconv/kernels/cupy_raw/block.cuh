@@ -11,6 +11,7 @@ struct alignas(16) Tables {
     Pixel<Index> pixel[Tile::PIXELS_PER_TILE];
     Row<Index> row[Tile::ROWS];
     Frame<Index> frame;
+    uint32_t special;  // whether some weight is infinite or NaN
     alignas(16) typename Tile::Result bias[Tile::ROWS];
 };
 
@@ -51,7 +52,7 @@ struct Block {
         work = dynamic_shared() + sizeof(Tables<Tile, Index>);
     }
 
-    // Takes up a phase, and fills the tables unless the tile lies beyond its pixels. The frame is kept in shared
+    // Takes up a phase, and fills the tables unless the tile lies beyond its pixels; a barrier has to follow. The frame is kept in shared
     // memory, where it is read once per tap: registers are for the sums.
     GTC_DEVICE bool begin(Index phase, const T* bias) {
         const Frame<Index> frame = set_frame(phase);
@@ -61,7 +62,6 @@ struct Block {
             store_shared(tables->pixel + n, index < frame.pixels ? pixel_of(g, frame, index) : no_pixel());
         }
         fill_rows(bias);
-        __syncthreads();
         return true;
     }
 
@@ -101,18 +101,16 @@ struct Block {
         inputs.x = x, inputs.channel_stride = g.x_channel, inputs.channels = g.in_channels;
         GTC_KEEP(inputs.x);
         Stage* stages = reinterpret_cast<Stage*>(work);
-        const Index tap = begin / chunks_per_tap();
-        TapCount<Index> count = TapCount<Index>::of(load_shared(&tables->frame), tap);
+        Index tap = begin / chunks_per_tap();
         Index channel = (begin - tap * chunks_per_tap()) * Tile::DEPTH, packed_tap = 0;
         bool new_tap = true;
 
         const auto fetch = [&](Stage& stage) {
             if (new_tap) {
                 const Frame<Index> frame = load_shared(&tables->frame);
-                const Tap<Index> tap = tap_of(g, frame, count);
-                count.advance(frame);
-                packed_tap = tap.packed;
-                inputs.select(g, tables->pixel, tap);
+                const Tap<Index> next = tap_of(g, frame, TapCount<Index>::of(frame, tap++));
+                packed_tap = next.packed;
+                inputs.select(g, tables->pixel, next);
             }
             weights.fetch(stage.weight, packed_tap, channel);
             inputs.fetch(stage.input, channel);

@@ -17,7 +17,7 @@ struct PackedHeader {
 
 // One result by the definition: row `row` of the packed weights, at `pixel` of a phase.
 template <class T, class Index>
-GTC_NOINLINE Sum<T> plain_sum(const Geometry<Index>& g, Index phase, const T* x, const T* weight,
+GTC_DEVICE Sum<T> plain_sum(const Geometry<Index>& g, Index phase, const T* x, const T* weight,
                               const Pixel<Index>* pixel, Index row) {
     Sum<T> sum = zero<Sum<T>>();
     if (row >= g.rows) return sum;
@@ -63,6 +63,28 @@ GTC_DEVICE Index packed_taps(const Geometry<Index>& g) {
     return taps;
 }
 
+// Puts the results of a slab in the place of those that the tile has made. Everything is worked out anew, so that the
+// loop of the tile need not keep it in registers.
+template <class Tile, class Index>
+GTC_NOINLINE void plain_slab(const Geometry<Index>& g, const typename Tile::Element* x, const unsigned char* packed,
+                             Index row_tiles, int slab) {
+    using T = typename Tile::Element;
+    using Result = typename Tile::Result;
+    const TileIndex<Index> index = TileIndex<Index>::of(blockIdx.x, g, row_tiles);
+    const Block<Tile, Index> block(g, index.group, index.row_tile * Tile::ROWS,
+                                   index.pixel_tile * Tile::PIXELS_PER_TILE, x,
+                                   reinterpret_cast<const T*>(packed + sizeof(PackedHeader)), packed_taps(g));
+    block.walk(slab, [&](int row, int pixel) {
+        Result sum = zero<Result>();
+        if (blockIdx.y == 0) {
+            sum = plain_sum(g, index.phase, block.x, block.weight, block.tables->pixel + pixel,
+                            static_cast<Index>(block.first_row + row));
+        }
+        store_shared(block.place(row - slab * Tile::SLAB_ROWS, pixel), sum);
+    });
+    __syncthreads();
+}
+
 // blockIdx.x: tile; blockIdx.y: one of gridDim.y parts of the reduction, whose sums go to `parts` where there are
 // several, [part][tile][slab][row][pixel].
 template <class Tile, class Index>
@@ -76,7 +98,10 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, Tile::BLOCKS)
     Block<Tile, Index> block(g, index.group, index.row_tile * Tile::ROWS, index.pixel_tile * Tile::PIXELS_PER_TILE, x,
                              reinterpret_cast<const T*>(packed + sizeof(PackedHeader)), packed_taps(g));
     if (!block.begin(index.phase, bias)) return;
-    const bool special = load_global(&reinterpret_cast<const PackedHeader*>(packed)->special) != 0;
+    if (threadIdx.x == 0) {
+        store_shared(&block.tables->special, load_global(&reinterpret_cast<const PackedHeader*>(packed)->special));
+    }
+    __syncthreads();
 
     Tile tile;
     tile.clear();
@@ -90,14 +115,7 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, Tile::BLOCKS)
         tile.stage_results(slab, [&](int row, int pixel) { return block.place(row, pixel); });
         __syncthreads();
         const int first = slab * Tile::SLAB_ROWS;
-        if (special) {
-            block.walk(slab, [&](int row, int pixel) {
-                const Result sum = plain_sum(g, index.phase, block.x, block.weight, block.tables->pixel + pixel,
-                                             static_cast<Index>(block.first_row + row));
-                store_shared(block.place(row - first, pixel), blockIdx.y ? zero<Result>() : sum);
-            });
-            __syncthreads();
-        }
+        if (load_shared(&block.tables->special)) plain_slab<Tile, Index>(g, x, packed, row_tiles, slab);
         Result* part = parts ? parts + (Index(blockIdx.y) * Index(gridDim.x) + Index(blockIdx.x)) * Tile::ROWS *
                                            Tile::PIXELS_PER_TILE
                              : nullptr;
@@ -125,6 +143,7 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, 1)
     Block<Tile, Index> block(g, index.group, index.row_tile * Tile::ROWS, index.pixel_tile * Tile::PIXELS_PER_TILE,
                              nullptr, nullptr, 0);
     if (!block.begin(index.phase, bias)) return;
+    __syncthreads();
     constexpr int SIZE = Tile::ROWS * Tile::PIXELS_PER_TILE;
     for (int slab = 0; slab < Tile::SLABS; ++slab) {
         block.walk(slab, [&](int row, int pixel) {

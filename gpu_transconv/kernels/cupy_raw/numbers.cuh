@@ -51,6 +51,22 @@ struct Narrow<bfloat16> {
     GTC_DEVICE static bfloat16 from(float value) { return from_float<bfloat16>(value); }
 };
 
+template <class To, class From>
+GTC_DEVICE To bits_as(From value) {
+    static_assert(sizeof(To) == sizeof(From), "the same bits");
+    union {
+        From from;
+        To to;
+    } bits{value};
+    return bits.to;
+}
+
+// To the nearest TF32 number, ties away from zero, as the matrix instructions' own conversion; NaN and Inf stay.
+GTC_DEVICE float round_to_tf32(float value) {
+    const uint32_t bits = bits_as<uint32_t>(value);
+    return (bits & 0x7f800000u) == 0x7f800000u ? value : bits_as<float>((bits + 0x1000u) & ~0x1fffu);
+}
+
 // zero<A>(), and sum += a*b. Written out for complex numbers as the definition has it: no special cases for NaN.
 template <class A>
 GTC_DEVICE A zero() {

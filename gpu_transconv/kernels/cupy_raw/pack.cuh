@@ -5,7 +5,8 @@
 
 namespace gtc {
 
-template <class T, class Index>
+// ROUND_TF32: rounded as the matrix instructions want them.
+template <class T, bool ROUND_TF32, class Index>
 GTC_GLOBAL pack_weight(const GTC_GRID_CONSTANT Geometry<Index> g, const T* weight, unsigned char* packed) {
     T* to = reinterpret_cast<T*>(packed + sizeof(PackedHeader));
     const Index taps = packed_taps(g), size = g.groups * taps * g.in_channels * g.row_pitch;
@@ -33,6 +34,7 @@ GTC_GLOBAL pack_weight(const GTC_GRID_CONSTANT Geometry<Index> g, const T* weigh
             value = load_global(weight + (channel * g.out_channels + out_channel) * volume + at);
         }
         special = special || !is_finite(widen(value));
+        if constexpr (ROUND_TF32) value = round_to_tf32(value);
         store_global(to + e, value);
     }
     if (special) atomic_or(&reinterpret_cast<PackedHeader*>(packed)->special, 1u);

@@ -26,6 +26,7 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, Tile::BLOCKS)
     Block<Tile, Index> block(g, index.group, index.row_tile * Tile::ROWS, index.pixel_tile * Tile::PIXELS_PER_TILE, x,
                              reinterpret_cast<const T*>(packed + sizeof(PackedHeader)), 1);
     block.begin(0, nullptr);
+    __syncthreads();
     Tile tile;
     tile.clear();
     block.sum_chunks(tile, 0, block.chunks_per_tap());

@@ -99,13 +99,13 @@ def _steps(plan: Plan, view: View | None, launch: tuple[Step, ...]) -> Steps:
     if view is None:
         return Steps((), (), launch)
     lines = view.lines and tuple((line.units, line.taps) for line in view.lines)
-    layout = (view.pixels_first, lines, tuple(axis.stride for axis in view.axes) if lines else None)
+    layout = (plan.precision, view.pixels_first, lines, tuple(axis.stride for axis in view.axes) if lines else None)
     return Steps(layout, (_pack(view),), launch)
 
 
 def _pack(view: View) -> Step:
     plan = view.plan
-    kernel = f"gtc::pack_weight<{C_TYPES[plan.dtype]},{index_type(plan)}>"
+    kernel = _typed("pack_weight", plan, C_TYPES[plan.dtype], str(plan.precision == "tf32").lower())
     grid = _grid(view.packed_elements)
     return Step(kernel, "pack.cuh", grid, (_THREADS, 1, 1), 0, (Bytes(pack_geometry(view)), _WEIGHT, packed(view)))
 

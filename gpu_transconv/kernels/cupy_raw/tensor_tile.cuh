@@ -36,17 +36,18 @@ struct HalfFragments {
     }
 };
 
-// float as TF32, m16n8k8: ldmatrix moves 16-bit elements only, so each lane reads its own.
+// float as TF32, m16n8k8: ldmatrix moves 16-bit elements only, so each lane reads its own. Weights were rounded when
+// they were packed.
 template <int WEIGHT_PITCH, int INPUT_PITCH, bool BY_PIXEL>
 struct Tf32Fragments {
     static constexpr int DEPTH = 8;
 
     GTC_DEVICE static void rows(uint32_t (&a)[4], const float* weight, int k, int row, int lane) {
         const float* at = weight + (k + lane % 4) * WEIGHT_PITCH + row + lane / 4;
-        a[0] = to_tf32(load_shared(at));
-        a[1] = to_tf32(load_shared(at + 8));
-        a[2] = to_tf32(load_shared(at + 4 * WEIGHT_PITCH));
-        a[3] = to_tf32(load_shared(at + 4 * WEIGHT_PITCH + 8));
+        GTC_UNROLL
+        for (int i = 0; i < 4; ++i) {
+            a[i] = bits_as<uint32_t>(load_shared(at + i / 2 * 4 * WEIGHT_PITCH + i % 2 * 8));
+        }
     }
 
     GTC_DEVICE static void pixels(uint32_t (&b)[2][2], const float* input, int k, int pixel, int lane) {
@@ -85,7 +86,7 @@ struct TensorTile {
     static constexpr int DEPTH = 64 / sizeof(T);  // 32 channels of a half type, 16 of float
     static constexpr Input INPUT = INPUT_;
     static constexpr int THREADS = 32 * WARP_ROWS * WARP_PIXELS;
-    static constexpr int BLOCKS = 1;
+    static constexpr int BLOCKS = THREADS >= 256 ? 2 : 4;
     static constexpr bool BY_PIXEL = INPUT_ == PIXELS || INPUT_ == PIXELS_16;
     // Pitches for which neither ldmatrix nor the scalar reads of TF32 meet in one bank.
     static constexpr int WEIGHT_PITCH = ROWS_ + 8;

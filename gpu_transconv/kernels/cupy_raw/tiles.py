@@ -122,7 +122,7 @@ class Tile:
             vector = max(1, 16 // self.sum_bytes)
             stage = self.depth * (s.rows + s.pixels + 2 * vector) * self.sum_bytes
             slab = s.rows * vector // s.down
-        tables = _up(((s.rows + s.pixels) * 5 + 17) * index_bytes) + _up(s.rows * self.sum_bytes)
+        tables = _up(((s.rows + s.pixels) * 5 + 17) * index_bytes + 4) + _up(s.rows * self.sum_bytes)
         return tables + _up(max((slab + 1) * (s.pixels + 1) * self.sum_bytes, s.stages * _up(stage)))
 
 
@@ -170,8 +170,10 @@ def shapes_for(plan: Plan, device: DeviceFacts) -> tuple[Shape, ...]:
     if uses_tensor_cores(plan, device):
         return TENSOR_SHAPES
     shapes = SIMT_SHAPES[_SUM_BYTES.get(plan.dtype, DTYPES[plan.dtype][0])]
-    # With the channels together a thread has more to keep in mind than registers for, beside the largest tile's sums.
-    return tuple(shape for shape in shapes if not plan.channels_last or shape.rows * shape.pixels <= 64 * 128)
+    # Beside the largest tile's sums a thread has too few registers for what it keeps in mind where the channels lie
+    # together, and wherever the compiler needs more of them: it would spill.
+    crowded = plan.channels_last or device.capability >= (10, 0)
+    return tuple(shape for shape in shapes if not crowded or shape.rows * shape.pixels <= 64 * 128)
 
 
 def input_of(view: View, tensor: bool) -> str:

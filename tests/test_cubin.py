@@ -1,0 +1,186 @@
+"""Every CUDA C++ kernel compiles for every architecture, spills nothing, and has the instructions it promises."""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib.util import find_spec
+
+import pytest
+from cases import CASES, CORE, DATA_FORMATS, FLOATS, named
+from cubin_checks import ARCHITECTURES, Kernel, compile_kernel, every_tile, matrix, nvrtc, tile_kernel
+
+import gpu_transconv as gtc
+from gpu_transconv.kernels.cupy_raw import geometry, tiles
+from gpu_transconv.kernels.cupy_raw.compile import read_source
+from gpu_transconv.kernels.cupy_raw.ownership import own
+from gpu_transconv.kernels.cupy_raw.steps import (
+    Buffer,
+    Bytes,
+    DeviceFacts,
+    steps_gather,
+    steps_scatter_atomic,
+    steps_scatter_tiles,
+)
+from gpu_transconv.params import make_params
+from gpu_transconv.plan import make_plan
+
+_MISSING = [name for name in ("cuda.bindings", "nvidia") if find_spec(name.partition(".")[0]) is None]
+# Where tests are a gate, a compiler that is missing is a failure.
+requires_nvrtc = pytest.mark.skipif(
+    bool(_MISSING) and not os.environ.get("CI"), reason="pip install cuda-bindings nvidia-cuda-nvrtc"
+)
+LARGE_HALF = tile_kernel("gather_tile", tiles.Tile(tiles.TENSOR_SHAPES[0], "float16", "PIXELS_16"))
+LARGE_TF32 = tile_kernel("gather_tile", tiles.Tile(tiles.TENSOR_SHAPES[0], "float32", "PLANES"))
+LARGE_SIMT = tile_kernel("gather_tile", tiles.Tile(tiles.SIMT_SHAPES[4][0], "float32", "PLANES_16"))
+ATOMIC = tile_kernel("scatter_atomic", tiles.Tile(tiles.SIMT_SHAPES[4][2], "float32", "PIXELS"))
+OWNED = tile_kernel("scatter_tiles", tiles.Tile(tiles.SIMT_SHAPES[4][2], "float32", "PLANES"))
+DIRECT = Kernel("direct.cuh", "gtc::gather_direct<float,4,4,int>")
+
+
+@requires_nvrtc
+@pytest.mark.parametrize(
+    ("architecture", "kernel"),
+    [pytest.param(a, kernel, id=f"{a}-{kernel.id}") for a in ARCHITECTURES for kernel in matrix(a)],
+)
+def test_compiles_without_spills(architecture, kernel):
+    compiled = compile_kernel(kernel, architecture)
+    needs = compiled.resources
+    assert compiled.cubin[:4] == b"\x7fELF"
+    assert needs.registers
+    assert needs.spilled == 0
+    assert needs.occupancy(kernel, architecture) > 0
+
+
+def ptx(kernel, architecture):
+    return compile_kernel(kernel, architecture).ptx
+
+
+#: Kernel, architecture, instructions that it has, and those that it must not have.
+PROMISES = {
+    "half": (LARGE_HALF, "sm_80", ["mma.sync.aligned.m16n8k16", "ldmatrix", "cp.async.cg"], ["atom.", "red."]),
+    "tf32": (LARGE_TF32, "sm_80", ["mma.sync.aligned.m16n8k8", ".tf32", "cp.async.ca"], ["atom.", "red."]),
+    "simt": (LARGE_SIMT, "sm_86", ["ld.shared.v4.f32", "cp.async.cg", "fma.rn.f32"], ["atom.", "red.", "mma."]),
+    "before-async-copies": (LARGE_SIMT, "sm_75", ["ld.global.v4", "st.shared.v4"], ["cp.async", "mma."]),
+    "vector-reduction": (ATOMIC, "sm_90", ["red.global.add.v4.f32", "atom.*add.f32|red.*add.f32"], []),
+    "scalar-reduction": (ATOMIC, "sm_80", ["atom.*add.f32|red.*add.f32"], [".v4.f32 ["]),
+    "owned": (OWNED, "sm_90", ["cp.async"], ["atom.", "red."]),
+    "direct": (DIRECT, "sm_90", ["fma.rn.f32"], ["atom.", "red.", "mma."]),
+}
+
+
+@requires_nvrtc
+@pytest.mark.parametrize("promise", PROMISES)
+def test_instructions(promise):
+    kernel, architecture, present, absent = PROMISES[promise]
+    text = ptx(kernel, architecture)
+    words = [line.strip() for line in text.splitlines()]
+    for pattern in present:
+        expression = "|".join(re.escape(p).replace(r"\*", ".*") for p in pattern.split("|"))
+        assert re.search(expression, text), f"no {pattern}"
+    for prefix in absent:
+        found = [line for line in words if re.match(rf"(@%p\d+ )?{re.escape(prefix)}", line)]
+        assert not found, found[:3]
+
+
+def plan_of(case, data_format="channels_first", dtype="float32", precision="highest"):
+    defaults = {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "dilation": 1}
+    keywords = {**defaults, "output_size": None, "activation": None, **case.keywords}
+    params = make_params(case.ndim, **keywords, data_format=data_format)
+    last = data_format == "channels_last"
+    x = (*case.x[: -1 - case.ndim], *case.x[-case.ndim :], case.x[-1 - case.ndim]) if last else case.x
+    return make_plan(params, x, case.weight, dtype, case.bias, precision)
+
+
+@requires_nvrtc
+def test_sizes_agree_with_the_sources():
+    """What Python says about structs and shared memory is what the compiler says."""
+    plan = plan_of(named("2d-plain"))
+    size = len(geometry.pack_geometry(geometry.phase_view(plan)))
+    cut = next(a for a in steps_scatter_tiles(plan, DeviceFacts()).launch[0].arguments[1:2] if isinstance(a, Bytes))
+    lines = [
+        f"static_assert(sizeof(gtc::Geometry<int>) == {size}, __FILE__);",
+        f"static_assert(sizeof(gtc::Cut<int>) == {len(cut.value)}, __FILE__);",
+    ]
+    for tile in every_tile():
+        for index, item in (("int", 4), ("long long", 8)):
+            call = f"gtc::shared_bytes<{tile.name},{index}>()"
+            lines.append(f"static_assert({call} == {tile.shared(item)}, __FILE__);")
+    nvrtc(read_source("scatter_tiles.cuh") + "\n".join(lines), ("-std=c++17",), "sm_90")
+
+
+@pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 6), (9, 0)])
+@pytest.mark.parametrize("data_format", DATA_FORMATS)
+@pytest.mark.parametrize("dtype", [*FLOATS, "tf32", "complex64", "complex128"])
+def test_launches_fit_the_device(capability, data_format, dtype):
+    """Shared memory, grids and scratch memory of every case are within what a device has."""
+    shared = {(7, 5): 64, (8, 0): 163, (8, 6): 99, (9, 0): 227}[capability] << 10
+    device = DeviceFacts(capability, 40, shared)
+    for case in CASES if dtype == "float32" else CORE:
+        if not case.takes(dtype.replace("tf32", "float32")):
+            continue
+        precision = "tf32" if dtype == "tf32" else "highest"
+        plan = plan_of(case, data_format, dtype.replace("tf32", "float32"), precision)
+        for make in (steps_gather, steps_scatter_atomic, steps_scatter_tiles):
+            steps = make(plan, device)
+            for step in steps.pack + steps.launch:
+                assert step.shared <= shared, (case.name, step)
+                assert 0 < step.grid[0] < 2**31, (case.name, step)
+                assert max(step.grid[1:]) < 2**16, (case.name, step)
+                assert step.block[0] % 32 == 0, (case.name, step)
+                assert step.block[0] <= 1024, (case.name, step)
+                if capability < (8, 0):
+                    assert "Tensor" not in step.kernel
+            assert bool(steps.launch) == bool(plan.batch)
+
+
+def test_weights_are_shared_between_inputs_of_all_sizes():
+    """What packs weights depends on the input only through the layout's name."""
+    device = DeviceFacts()
+    by_layout = {}
+    for batch in (1, 4, 64):
+        for size in (2, 7, 40, 200):
+            params = make_params(
+                2, stride=2, padding=1, output_padding=0, output_size=None, groups=1, dilation=1,
+                activation=None, data_format="channels_first",
+            )  # fmt: skip
+            plan = make_plan(params, (batch, 512, size, size), (512, 256, 4, 4), "float32", False)
+            for make in (steps_gather, steps_scatter_atomic, steps_scatter_tiles):
+                steps = make(plan, device)
+                packed = [a for s in steps.pack for a in s.arguments if isinstance(a, Buffer) and a.name == "packed"]
+                assert by_layout.setdefault(steps.layout, packed) == packed
+    assert len(by_layout) > 2
+
+
+def test_choice_of_kernels():
+    """The kernel that each kind of layer is meant for."""
+    device = DeviceFacts()
+
+    def kernel(x, weight, **keywords):
+        given = {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "dilation": 1} | keywords
+        params = make_params(len(x) - 2, **given, output_size=None, activation=None, data_format="channels_first")
+        plan = make_plan(params, x, weight, "float32", True)
+        return tiles.choose(plan, device)
+
+    unet = kernel((1, 1024, 32, 32), (1024, 512, 2, 2), stride=2)
+    assert unet.view.lines is not None
+    assert unet.tile.input == "PLANES_16"
+    assert kernel((32, 256, 32, 24), (256, 256, 4, 4), stride=2, padding=1).tile.shape.rows == 128
+    assert isinstance(kernel((1, 64, 64, 64), (64, 1, 4, 4), stride=2, padding=1, groups=64), tiles.Direct)
+    spectrum = kernel((1, 2050, 400), (2050, 1, 4096), stride=1024)
+    assert spectrum.view.rows == 1024  # all phases of the one channel are rows of one product
+    assert kernel((16, 512, 4, 4), (512, 256, 4, 4), stride=2, padding=1).parts > 1
+
+
+def test_owned_boxes_cover_the_output():
+    for case in CASES:
+        plan = plan_of(case)
+        owned = own(plan, DeviceFacts())
+        for axis, size, count in zip(plan.axes, owned.out, owned.tiles, strict=True):
+            assert size * (count - 1) < axis.output_size <= size * count
+            assert count == 1 or size % axis.stride == 0 or axis.stride > size
+
+
+def test_missing_driver_is_explained():
+    status = gtc.backends()["cupy"]
+    assert status.available or "install" in status.reason
