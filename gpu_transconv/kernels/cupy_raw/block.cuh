@@ -37,9 +37,9 @@ struct Block {
 
     const Geometry<Index>& g;
     Index group, first_row, first_pixel;
-    Index taps;  // of the phase
-    const T* x;          // of the group
-    const T* weight;     // of the group, packed
+    Index taps;       // of the phase
+    const T* x;       // of the group
+    const T* weight;  // of the group, packed
     Tables<Tile, Index>* tables;
     unsigned char* work;
 
@@ -52,8 +52,8 @@ struct Block {
         work = dynamic_shared() + sizeof(Tables<Tile, Index>);
     }
 
-    // Takes up a phase, and fills the tables unless the tile lies beyond its pixels; a barrier has to follow. The frame is kept in shared
-    // memory, where it is read once per tap: registers are for the sums.
+    // Takes up a phase, and fills the tables unless the tile lies beyond its pixels; a barrier has to follow. The frame
+    // is kept in shared memory, where it is read once per tap: registers are for the sums.
     GTC_DEVICE bool begin(Index phase, const T* bias) {
         const Frame<Index> frame = set_frame(phase);
         if (first_pixel >= frame.pixels) return false;

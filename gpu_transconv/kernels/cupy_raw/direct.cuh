@@ -99,9 +99,8 @@ struct Direct {
 };
 
 template <class T, int CHANNELS, int PIXELS_, class Index>
-GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, 1)
-    gather_direct(const GTC_GRID_CONSTANT Geometry<Index> g, const T* x, const T* weight, const T* bias, T* out,
-                  long long shares) {
+GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, 1) gather_direct(const GTC_GRID_CONSTANT Geometry<Index> g, const T* x,
+                                                   const T* weight, const T* bias, T* out, long long shares) {
     using A = Sum<T>;
     const long long stride = static_cast<long long>(gridDim.x) * blockDim.x;
     for (long long e = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; e < shares; e += stride) {
@@ -110,16 +109,19 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, 1)
         if (od >= g.axis[0].output_size || oh >= g.axis[1].output_size) continue;
         const Index volume = g.axis[0].kernel * g.axis[1].kernel * g.axis[2].kernel;
         Direct<T, CHANNELS, PIXELS_, Index> direct{
-            g, s, x + s.batch * g.x_batch + s.group * g.in_channels * g.x_channel,
-            weight + (s.group * g.in_channels * g.out_channels + s.channel) * volume, {}};
+            g,
+            s,
+            x + s.batch * g.x_batch + s.group * g.in_channels * g.x_channel,
+            weight + (s.group * g.in_channels * g.out_channels + s.channel) * volume,
+            {}};
         direct.add_taps();
         GTC_UNROLL
         for (int m = 0; m < CHANNELS; ++m) {
             if (s.channel + m >= g.out_channels) continue;
             const Index channel = s.group * g.out_channels + s.channel + m;
             const A b = bias ? widen(load_global(bias + channel)) : zero<A>();
-            T* to = out + (s.batch * g.y_batch + channel * g.y_channel + od * g.axis[0].y_stride +
-                           oh * g.axis[1].y_stride);
+            T* to =
+                out + (s.batch * g.y_batch + channel * g.y_channel + od * g.axis[0].y_stride + oh * g.axis[1].y_stride);
             GTC_UNROLL
             for (int p = 0; p < PIXELS_; ++p) {
                 const Index ow = (s.block[2] + p) * g.axis[2].stride + s.phase[2];

@@ -18,7 +18,7 @@ struct PackedHeader {
 // One result by the definition: row `row` of the packed weights, at `pixel` of a phase.
 template <class T, class Index>
 GTC_DEVICE Sum<T> plain_sum(const Geometry<Index>& g, Index phase, const T* x, const T* weight,
-                              const Pixel<Index>* pixel, Index row) {
+                            const Pixel<Index>* pixel, Index row) {
     Sum<T> sum = zero<Sum<T>>();
     if (row >= g.rows) return sum;
     const Pixel<Index> at = load_shared(pixel);
@@ -30,8 +30,7 @@ GTC_DEVICE Sum<T> plain_sum(const Geometry<Index>& g, Index phase, const T* x, c
         const T* from = x + (at.x + tap.x);
         const T* factor = weight + tap.packed * g.in_channels * g.row_pitch + row;
         for (Index c = 0; c < g.in_channels; ++c) {
-            multiply_add(sum, widen(load_global(factor + c * g.row_pitch)),
-                         widen(load_global(from + c * g.x_channel)));
+            multiply_add(sum, widen(load_global(factor + c * g.row_pitch)), widen(load_global(from + c * g.x_channel)));
         }
     }
     return sum;
@@ -89,9 +88,9 @@ GTC_NOINLINE void plain_slab(const Geometry<Index>& g, const typename Tile::Elem
 // several, [part][tile][slab][row][pixel].
 template <class Tile, class Index>
 GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, Tile::BLOCKS)
-    gather_tile(const GTC_GRID_CONSTANT Geometry<Index> g, const typename Tile::Element* x,
-                const unsigned char* packed, const typename Tile::Element* bias, typename Tile::Element* out,
-                typename Tile::Result* parts, Index row_tiles) {
+    gather_tile(const GTC_GRID_CONSTANT Geometry<Index> g, const typename Tile::Element* x, const unsigned char* packed,
+                const typename Tile::Element* bias, typename Tile::Element* out, typename Tile::Result* parts,
+                Index row_tiles) {
     using T = typename Tile::Element;
     using Result = typename Tile::Result;
     const TileIndex<Index> index = TileIndex<Index>::of(blockIdx.x, g, row_tiles);

@@ -43,8 +43,8 @@ struct bfloat16 {
 #define GTC_UNROLL _Pragma("unroll")
 #if defined(__CUDA_ARCH__)
 #define GTC_GRID_CONSTANT __grid_constant__
-#define GTC_KEEP(pointer)         \
-    asm("" : "+l"(pointer));      \
+#define GTC_KEEP(pointer)    \
+    asm("" : "+l"(pointer)); \
     __builtin_assume(__isGlobal(pointer))
 #endif
 
@@ -221,8 +221,8 @@ GTC_DEVICE void atomic_or(uint32_t* to, uint32_t value) { atomicOr(to, value); }
 // Four neighbours, aligned to 16 bytes.
 GTC_DEVICE void atomic_add_4(float* to, float4 value) {
 #if GTC_SM90
-    asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};\n" ::"l"(to), "f"(value.x), "f"(value.y),
-                 "f"(value.z), "f"(value.w)
+    asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};\n" ::"l"(to), "f"(value.x), "f"(value.y), "f"(value.z),
+                 "f"(value.w)
                  : "memory");
 #else
     atomicAdd(to, value.x);

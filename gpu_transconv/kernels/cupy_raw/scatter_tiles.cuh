@@ -108,10 +108,11 @@ struct OwnerBlock : Block<Tile, Index> {
             Result sum = load_shared(sums + e);
             for (Index i = 0; i < ld.taps; ++i) {
                 for (Index j = 0; j < lh.taps; ++j) {
-                    const Index row = ((c * d.kernel + ld.first_tap + i * d.tap_step) * h.kernel + lh.first_tap +
-                                       j * h.tap_step) * w.kernel + lw.first_tap - begin;
-                    const Index pixel =
-                        pixel_at(ld.shift - i * d.shift_step, lh.shift - j * h.shift_step, lw.shift);
+                    const Index row =
+                        ((c * d.kernel + ld.first_tap + i * d.tap_step) * h.kernel + lh.first_tap + j * h.tap_step) *
+                            w.kernel +
+                        lw.first_tap - begin;
+                    const Index pixel = pixel_at(ld.shift - i * d.shift_step, lh.shift - j * h.shift_step, lw.shift);
                     for (Index k = 0; k < lw.taps; ++k) {
                         const Index r = row + k * w.tap_step;
                         if (r < 0 || r >= Tile::SLAB_ROWS) continue;
@@ -152,7 +153,8 @@ struct OwnerBlock : Block<Tile, Index> {
         for (Index e = threadIdx.x; e < channels * volume; e += Tile::THREADS) {
             const Index at = channels_last ? e / channels : e % volume, c = channels_last ? e % channels : e / volume;
             const Index all = this->group * g.out_channels + channel + c;
-            const Index o[3] = {out[0] + at / live[2] / live[1], out[1] + at / live[2] % live[1], out[2] + at % live[2]};
+            const Index o[3] = {out[0] + at / live[2] / live[1], out[1] + at / live[2] % live[1],
+                                out[2] + at % live[2]};
             Index y = batch * g.y_batch + all * g.y_channel;
             GTC_UNROLL
             for (int a = 0; a < 3; ++a) y += o[a] * g.axis[a].y_stride;

@@ -3,6 +3,8 @@
 
 #include "loaders.cuh"
 
+#if GTC_SM80
+
 namespace gtc {
 
 template <class T>
@@ -161,3 +163,5 @@ struct TensorTile {
 };
 
 }  // namespace gtc
+
+#endif  // GTC_SM80
