@@ -11,6 +11,7 @@ The functions take and return arrays of the caller's own kind:
 """
 
 from .api import conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from .cache import CacheWarning
 from .dispatch import backends, last_choice
 from .errors import BackendUnavailableError
 from .explanation import Explanation, explain
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BackendUnavailableError",
+    "CacheWarning",
     "ConvTranspose",
     "Explanation",
     "__version__",

@@ -37,7 +37,17 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert child.returncode == 1
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["demo", "--help"], ["info", "--help"], ["explain", "--help"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--help"],
+        ["tune", "--help"],
+        ["bench", "--help"],
+        ["demo", "--help"],
+        ["info", "--help"],
+        ["explain", "--help"],
+    ],
+)
 def test_help(capsys, argv):
     with pytest.raises(SystemExit) as stop:
         main(argv)

@@ -15,7 +15,7 @@ from checks import refused
 from test_dispatch import FakeBackend, install  # noqa: F401  (a fixture)
 
 import gpu_transconv as gtc
-from gpu_transconv import cache, dispatch, records
+from gpu_transconv import cache, dispatch, machine, records
 from gpu_transconv.cache import CacheWarning
 from gpu_transconv.params import make_params
 from gpu_transconv.plan import make_plan
@@ -31,6 +31,7 @@ def folder(monkeypatch, tmp_path):
     """An empty cache folder, and a process that has read nothing yet."""
     monkeypatch.setenv("GPU_TRANSCONV_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(cache, "_warned", set())
+    monkeypatch.setattr(machine, "_memory", {})
     dispatch.forget()
     yield tmp_path / "cache"
     monkeypatch.undo()

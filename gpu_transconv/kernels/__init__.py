@@ -12,6 +12,11 @@ What a backend offers
     The reason why it cannot run a plan, or None. May be left out where it runs all of the backend's dtypes.
 ``prefer(plan) -> "gather" or "scatter"``
     The backend's cheaper formulation.
+``efforts(plan) -> dict of str to float``
+    May be left out: by ``<formulation>[_<variant>]`` how many times the useful operations the kernel takes, as the
+    cost model (`gpu_transconv.cost`) multiplies them.
+``details_<formulation>[_<variant>](plan) -> dict``
+    May be left out: ``kernel``, the name of the kernel that runs, and ``workspace_bytes``, for explanations.
 
 The arrays are contiguous, in native byte order, share ``plan.dtype`` and do not overlap `out`; the shapes are
 those of the plan (x and out without the batch axis where ``plan.unbatched``); the batch may be empty on the
