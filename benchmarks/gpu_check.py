@@ -32,6 +32,8 @@ RESULTS = Path(__file__).with_name("results")
 _ROOT = Path(__file__).resolve().parents[1]
 #: The largest part of all time that the tests may take.
 _TEST_SHARE = 0.4
+#: The largest part of what is left then, that compiling ahead may take.
+_COMPILE_SHARE = 0.4
 #: Channels first comes first, and within it the precisions that networks run in.
 _ORDER = ("float16", "tf32", "float32", "bfloat16")
 
@@ -149,6 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
     document = {"schema": 1, "machine": machine, "versions": versions(), "options": settings, "tests": tests}
+    document["compiled"] = device.compile_ahead(tasks, _COMPILE_SHARE * budget.left)
     out = options.out or RESULTS / f"{slug(machine['device'])}.json"
     summary = check(device, machine, document, tasks, budget, out)
     return show(document, summary, out)
@@ -167,12 +170,13 @@ def show(document: dict[str, Any], summary: dict[str, Any], out: Path) -> int:
     peaks = ", ".join(f"{name} {peak:.0f}" for name, peak in machine["peak_tflops"].items())
     console.print(f"{machine['device']}: copies {machine['copy_gb_per_s']:.0f} GB/s, products in TFLOP/s: {peaks}")
     console.print(f"pytest -m gpu: {tests['status']} {tests['note']}", highlight=False, markup=False)
-    for line in (*summary["wrong"], *summary["failed"]):
+    broken = [f"{kernel}: {note}" for kernel, note in document.get("compiled", {}).get("failed", {}).items()]
+    for line in (*broken, *summary["wrong"], *summary["failed"]):
         console.print(line, style="red", highlight=False, markup=False)
     if summary["not_reached"]:
         console.print(f"time did not reach {summary['not_reached']} of {summary['rows']} rows")
     console.print(f"written to {out}", highlight=False)
-    return 1 if summary["wrong"] or tests["status"] in ("failed", "stopped") else 0
+    return 1 if broken or summary["wrong"] or tests["status"] in ("failed", "stopped") else 0
 
 
 def _names(text: str) -> list[str]:

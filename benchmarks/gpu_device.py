@@ -17,6 +17,7 @@ import torch
 
 import gpu_transconv as gtc
 
+from .gpu_compile import compile_ahead, steps_of
 from .gpu_measure import OURS, PEERS, PRECISIONS, Contenders, Task, Times
 
 _PACKAGES = ("gpu_transconv", "numpy", "numba", "numba-cuda", "cupy-cuda12x", "cupy-cuda13x", "torch")
@@ -81,6 +82,15 @@ class CudaDevice:
         for name in OURS:
             builds[name] = lambda name=name: self._ours(own, turn, weight, bias, task, name, last)
         return Contenders(expected, builds)
+
+    def compile_ahead(self, tasks: Sequence[Task], seconds: float) -> dict[str, Any]:
+        """Compile the kernels of all `tasks`, as many as `seconds` allow; only CuPy's compiler works in threads."""
+        if self._backend != "cupy":
+            return {}
+        from gpu_transconv.kernels.cupy_raw.compile import warmup
+        from gpu_transconv.kernels.cupy_raw.launch import device_facts
+
+        return compile_ahead(steps_of(tasks, device_facts(0)), lambda step: warmup([step], 0), seconds)
 
     def _arrays(self, layer: Any) -> Sequence[Any]:
         """Numbers between -1 and 1, the same in every precision and format."""

@@ -52,7 +52,7 @@ H100 SXM5 would get, to be confronted with `python -m benchmarks.gpu_check`.
   split into n parts, `direct` for the kernel without tiles, `owned` for scatter into tiles of the output; then the
   share of the products that is useful.
 
-Channels first, batch as in `benchmarks/layers.json`, bias, the formulation that `auto` takes. Milliseconds.
+Channels first, batch as in `gpu_transconv/bench/layers.json`, bias, the formulation that `auto` takes. Milliseconds.
 
 """
 

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+import threading
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -211,9 +212,16 @@ def test_summary(layers_file: Path) -> None:
 
 def test_document_and_exit_status(layers_file: Path, tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "new" / "made-up.json"
-    for errors, tests, status in (({}, "passed", 0), ({"scatter": 1.0}, "passed", 1), ({}, "failed", 1)):
+    refused = {"gtc::kernel<float>": "RuntimeError: log"}
+    for errors, tests, failed, status in (
+        ({}, "passed", {}, 0),
+        ({"scatter": 1.0}, "passed", {}, 1),
+        ({}, "failed", {}, 1),
+        ({}, "passed", refused, 1),
+    ):
         device = FakeDevice(TIMES, errors)
         document = {"schema": 1, "machine": MACHINE, "tests": {"status": tests, "note": "3 passed"}}
+        document["compiled"] = {"failed": failed}
         budget = gpu_measure.Budget(100.0, device.clock)
         summary = gpu_check.check(device, MACHINE, document, tasks_of(layers_file), budget, out)
         assert gpu_check.show(document, summary, out) == status
@@ -255,6 +263,35 @@ def test_contenders_compute_the_layer(layers_file: Path) -> None:
             assert found == dict.fromkeys(names, status), row
     assert len(device.contenders(tasks[0]).builds) == 5
     assert not torch.backends.cudnn.benchmark
+
+
+def test_kernels_are_compiled_ahead(layers_file: Path) -> None:
+    gpu_compile = import_module("benchmarks.gpu_compile")
+    steps = gpu_compile.steps_of(tasks_of(layers_file), gpu_compile.DeviceFacts())
+    kernels = [(step.source, step.kernel, step.shared) for step in steps]
+    assert len(set(kernels)) == len(kernels)
+    for word in ("gather", "scatter_atomic", "scatter_tiles", "pack_weight", "gtc::half", "gtc::bfloat16", "float"):
+        assert any(word in kernel for _, kernel, _ in kernels), word
+
+    def refuse_halves(step: Any) -> None:
+        if "gtc::half" in step.kernel:
+            raise RuntimeError("log of the compiler\nmore of it")
+
+    found = gpu_compile.compile_ahead(steps, refuse_halves, 60)
+    assert found["kernels"] == len(steps) == found["compiled"] + len(found["failed"])
+    assert set(found["failed"].values()) == {"RuntimeError: log of the compiler"}
+    assert {"gtc::half" in kernel for kernel in found["failed"]} == {True}
+
+    started: list[Any] = []
+    gate = threading.Event()
+
+    def hang(step: Any) -> None:
+        started.append(step)
+        gate.wait(0.5)
+
+    found = gpu_compile.compile_ahead(steps * 20, hang, 0.05)
+    assert found["compiled"] == 0
+    assert len(started) < len(steps) * 20  # the others were given up
 
 
 def test_tests_that_hang_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ struct Fiber {
     jmp_buf place;
     ucontext_t start;
     State state;
-    uint16_t turn;  // barriers of the warp so far
+    uint16_t turn;                          // barriers of the warp so far
     std::vector<std::vector<Copy>> copies;  // groups, the last one open
 };
 

@@ -32,7 +32,8 @@ bool check_races;
 
 const char* verb(int kind) { return kind == READ ? "reads" : kind == WRITE ? "writes" : "adds to"; }
 
-[[noreturn]] void fail_race(const char* name, uintptr_t offset, unsigned item, int kind, const char* other, unsigned by) {
+[[noreturn]] void fail_race(const char* name, uintptr_t offset, unsigned item, int kind, const char* other,
+                            unsigned by) {
     fail("race: it %s %s[%zu], which thread %u %s without a barrier between them", verb(kind), name,
          static_cast<size_t>(offset / item), by, other);
 }
@@ -87,7 +88,8 @@ inline void track(Cell& cell, int kind, bool global, const char* name, uintptr_t
 
 void check_shared(uintptr_t offset, unsigned bytes, int kind) {
     if (offset + bytes > now.shared_bytes)
-        fail("it %s shared memory at byte %zu; the block has %u", verb(kind), static_cast<size_t>(offset), now.shared_bytes);
+        fail("it %s shared memory at byte %zu; the block has %u", verb(kind), static_cast<size_t>(offset),
+             now.shared_bytes);
     if (!check_races) return;
     for (uintptr_t cell = offset >> shift; cell <= (offset + bytes - 1) >> shift; ++cell)
         track(shared_cells[cell], kind, false, "shared memory, byte ", cell << shift, 1);
@@ -97,8 +99,8 @@ void check_array(const Tracked& array, uintptr_t address, unsigned bytes, int ki
     const Region& region = array.region;
     const uintptr_t offset = address - region.base;
     if (offset + bytes > region.bytes)
-        fail("it %s %s[%zu], which has %zu elements", verb(kind), region.name, static_cast<size_t>(offset / region.item),
-             static_cast<size_t>(region.bytes / region.item));
+        fail("it %s %s[%zu], which has %zu elements", verb(kind), region.name,
+             static_cast<size_t>(offset / region.item), static_cast<size_t>(region.bytes / region.item));
     if (kind != READ && !region.writable)
         fail("it %s %s[%zu], which is an input", verb(kind), region.name, static_cast<size_t>(offset / region.item));
     if (!array.cells) return;
@@ -135,7 +137,8 @@ bool is_constant(uintptr_t address) {
     if (!near) fail("it %s memory outside all arrays", verb(kind));
     const int64_t offset = static_cast<int64_t>(address - near->base), item = near->item;
     fail("it %s memory outside all arrays; the nearest is %s[%lld], which has %zu elements", verb(kind), near->name,
-         static_cast<long long>((offset - (offset < 0 ? item - 1 : 0)) / item), static_cast<size_t>(near->bytes / item));
+         static_cast<long long>((offset - (offset < 0 ? item - 1 : 0)) / item),
+         static_cast<size_t>(near->bytes / item));
 }
 
 void check(const void* pointer, unsigned bytes, int kind) {
@@ -196,7 +199,8 @@ EXPORT void cuda_on_host_check(const void* address, unsigned bytes, int kind) { 
 
 EXPORT void cuda_on_host_copy_async(void* to, const void* global, unsigned bytes, bool valid) {
     if (!is_shared(to)) fail("an asynchronous copy to an address that is not in shared memory");
-    if (reinterpret_cast<uintptr_t>(global) % bytes) fail("an asynchronous copy of %u bytes from a misaligned address", bytes);
+    if (reinterpret_cast<uintptr_t>(global) % bytes)
+        fail("an asynchronous copy of %u bytes from a misaligned address", bytes);
     check_aligned(to, bytes, WRITE);
     if (valid) check(global, bytes, READ);
     auto& groups = now.fibers[now.current].copies;
@@ -228,12 +232,12 @@ EXPORT void cuda_on_host_copy_async_wait(unsigned left) {
 
 // The calls that -fsanitize=thread puts before every access.
 
-#define ACCESS(bytes)                                                                                       \
-    EXPORT void __tsan_read##bytes(void* p) { check_aligned(p, bytes, READ); }                              \
-    EXPORT void __tsan_write##bytes(void* p) { check_aligned(p, bytes, WRITE); }                            \
-    EXPORT void __tsan_volatile_read##bytes(void* p) { check_aligned(p, bytes, READ); }                     \
-    EXPORT void __tsan_volatile_write##bytes(void* p) { check_aligned(p, bytes, WRITE); }                   \
-    EXPORT void __tsan_unaligned_read##bytes(void* p) { check(p, bytes, READ); }                            \
+#define ACCESS(bytes)                                                                     \
+    EXPORT void __tsan_read##bytes(void* p) { check_aligned(p, bytes, READ); }            \
+    EXPORT void __tsan_write##bytes(void* p) { check_aligned(p, bytes, WRITE); }          \
+    EXPORT void __tsan_volatile_read##bytes(void* p) { check_aligned(p, bytes, READ); }   \
+    EXPORT void __tsan_volatile_write##bytes(void* p) { check_aligned(p, bytes, WRITE); } \
+    EXPORT void __tsan_unaligned_read##bytes(void* p) { check(p, bytes, READ); }          \
     EXPORT void __tsan_unaligned_write##bytes(void* p) { check(p, bytes, WRITE); }
 ACCESS(1)
 ACCESS(2)
