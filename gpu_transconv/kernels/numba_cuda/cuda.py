@@ -1,0 +1,80 @@
+"""The one place that imports `numba.cuda`, so that its successor has one place to go.
+
+Importing this module imports Numba-CUDA; `gpu_transconv` does so when a kernel of this backend is first needed.
+The kernels use ``cuda`` (thread indices, shared memory, barriers, atomics) and `types` from here; `launch` uses
+the functions.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from numba import cuda
+from numba.cuda import types
+from numba.cuda.core import config
+from numba.cuda.core.errors import NumbaPerformanceWarning
+
+__all__ = ["SIMULATED", "Device", "compile_kernel", "cuda", "current_device", "launch", "signature", "types"]
+
+#: Whether kernels run in the simulator, by NUMBA_ENABLE_CUDASIM.
+SIMULATED = bool(config.ENABLE_CUDASIM)
+#: The simulator runs one kernel at a time.
+_simulator = threading.Lock()
+
+
+class Device(NamedTuple):
+    """What the launcher asks of a device; the simulator's figures keep its blocks tiny."""
+
+    number: int
+    multiprocessors: int
+    threads_per_block: int
+    shared_bytes: int
+    blocks: int
+
+
+def current_device() -> Device:
+    """Return the properties of the device on which a kernel would run now."""
+    if SIMULATED:
+        return Device(number=0, multiprocessors=1, threads_per_block=4, shared_bytes=4096, blocks=3)
+    device = cuda.get_current_device()
+    return Device(
+        number=device.id,
+        multiprocessors=device.MULTIPROCESSOR_COUNT,
+        threads_per_block=device.MAX_THREADS_PER_BLOCK,
+        shared_bytes=device.MAX_SHARED_MEMORY_PER_BLOCK,
+        blocks=device.MAX_GRID_DIM_X,
+    )
+
+
+def signature(*parameters: str) -> Any:
+    """Build a kernel's signature: ``"float32[]"`` is a flat array, ``"float64"`` a number."""
+    return types.void(*map(_type_of, parameters))
+
+
+def _type_of(name: str) -> Any:
+    if name.endswith("]"):
+        dtype, axes = name[:-1].split("[")
+        return types.Array(getattr(types, dtype), int(axes or 1), "A" if axes else "C")
+    return getattr(types, name)
+
+
+def compile_kernel(function: Callable[..., None], parameters: Sequence[str], *facts: object) -> Any:
+    """Compile for one signature, so that a call looks up no types; `facts` go into the name that a profiler shows."""
+    words = [function.__name__, *(str(fact) for fact in facts if fact is not None)]
+    function.__name__ = function.__qualname__ = "_".join(words)
+    return cuda.jit(signature(*parameters))(function)
+
+
+def launch(kernel: Any, blocks: int, threads: int, stream: Any, *arguments: Any) -> None:
+    """Enqueue a kernel; in the simulator, run it."""
+    if SIMULATED:
+        with _simulator:  # which keeps the configuration in the kernel itself
+            kernel[blocks, threads](*arguments)
+        return
+    with warnings.catch_warnings():  # a small problem is no reason to warn the caller
+        warnings.simplefilter("ignore", NumbaPerformanceWarning)
+        configured = kernel[blocks, threads, stream]
+    configured(*arguments)

@@ -1,0 +1,149 @@
+"""Launch the Numba-CUDA kernels: pick the kernel and its shape, compile once, enqueue.
+
+A launch is worked out once per plan and device and kept: the compiled kernel, the number of blocks and threads,
+and the geometry on the device. What remains per call is to flatten the arrays and to enqueue.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from ...plan import Plan
+from . import memory, shapes
+from .compiled import compiled
+from .cuda import Device, current_device, launch
+from .facts import Facts
+from .geometry import index_type, make_geometry
+
+
+class Launch(NamedTuple):
+    """A compiled kernel, how many blocks and threads of it, and the problem's geometry on the device."""
+
+    kernel: Any
+    blocks: int
+    threads: int
+    geometry: Any
+
+    def __call__(self, *arguments: Any) -> None:
+        """Enqueue on the current stream; the geometry is every kernel's last argument."""
+        launch(self.kernel, self.blocks, self.threads, memory.current_stream(), *arguments, self.geometry)
+
+
+def pack_gather(plan: Plan, weight: Any, bias: Any) -> Any:  # noqa: ARG001
+    """Bring the weights into the order tap, input channel, output channel, along which neighbouring threads read."""
+    packed = memory.empty((weight.size,), plan.dtype)
+    _elementwise("pack_weight", plan, current_device(), weight.size)(weight.ravel(), packed)
+    return packed
+
+
+def launch_gather(plan: Plan, x: Any, weight: Any, bias: Any, out: Any, packed: Any) -> None:  # noqa: ARG001
+    """Fill `out` by the gather formulation; the contract is in `gpu_transconv.kernels`."""
+    if plan.batch:
+        _gather(plan, current_device())(x.ravel(), packed, _or(bias, packed), plan.slope, out.ravel())
+
+
+def pack_scatter(plan: Plan, weight: Any, bias: Any) -> None:
+    """The stamps are read as they are."""
+
+
+pack_scatter_atomic = pack_scatter_tiles = pack_scatter
+
+
+def launch_scatter_atomic(plan: Plan, x: Any, weight: Any, bias: Any, out: Any, packed: None) -> None:  # noqa: ARG001
+    """Fill `out` by adding all stamps; half types are summed in a workspace, in float32."""
+    if not plan.batch:
+        return
+    x, weight, out = x.ravel(), weight.ravel(), out.ravel()
+    if plan.dtype == plan.accumulate:
+        _add_stamps(plan, x, weight, bias, out, out)
+    else:
+        with memory.workspace(current_device().number, out.size, plan.accumulate) as sums:
+            _add_stamps(plan, x, weight, bias, sums, out)
+
+
+def _add_stamps(plan: Plan, x: Any, weight: Any, bias: Any, sums: Any, out: Any) -> None:
+    device = current_device()
+    _elementwise("scatter_fill", plan, device, out.size)(_or(bias, weight), sums)
+    _atomic(plan, device)(x, weight, sums)
+    if sums is not out or plan.activation is not None:
+        _elementwise("scatter_finish", plan, device, out.size)(sums, plan.slope, out)
+
+
+def launch_scatter_tiles(plan: Plan, x: Any, weight: Any, bias: Any, out: Any, packed: None) -> None:  # noqa: ARG001
+    """Fill `out` by scatter into owned boxes, the same on every run."""
+    if plan.batch:
+        filters = weight.ravel()
+        _tiles(plan, current_device())(x.ravel(), filters, _or(bias, filters), plan.slope, out.ravel())
+
+
+def prefer(plan: Plan) -> str:  # noqa: ARG001
+    """Return the formulation for a caller who names none: gather writes once, and needs no atomics."""
+    return "gather"
+
+
+def _or(bias: Any, stand_in: Any) -> Any:
+    """A kernel without bias has the parameter all the same, and does not read it."""
+    return stand_in if bias is None else bias
+
+
+def _facts(plan: Plan, **more: Any) -> Facts:
+    return Facts(plan.dtype, plan.accumulate, index_type(plan), plan.channels_last, **more)
+
+
+def _fused(plan: Plan, **more: Any) -> Facts:
+    return _facts(plan, has_bias=plan.has_bias, activation=plan.activation, **more)
+
+
+@lru_cache(maxsize=1024)
+def _gather(plan: Plan, device: Device) -> Launch:
+    if shapes.is_direct(plan, device):
+        facts = _fused(plan, channels=shapes.direct_channels(plan))
+        pieces = -(-(plan.out_channels // plan.groups) // facts.channels) * plan.groups
+        grid = shapes.elementwise_grid(plan.batch * pieces * math.prod(plan.out_spatial), device)
+        return _make("gather_direct", plan, device, facts, *grid)
+    rows, pixels = plan.out_channels // plan.groups, plan.batch * math.prod(axis.blocks for axis in plan.axes)
+    tile = shapes.choose_tile(plan, device, rows, pixels, plan.groups * plan.phase_count)
+    blocks = shapes.tile_count(tile, rows, pixels) * plan.groups * plan.phase_count
+    return _make("gather_tiled", plan, device, _fused(plan, tile=tile), blocks, tile.threads)
+
+
+@lru_cache(maxsize=1024)
+def _atomic(plan: Plan, device: Device) -> Launch:
+    rows, pixels = shapes.stamp_rows(plan), plan.batch * math.prod(plan.in_spatial)
+    tile = shapes.choose_tile(plan, device, rows, pixels, plan.groups)
+    blocks = shapes.tile_count(tile, rows, pixels) * plan.groups
+    return _make("scatter_atomic", plan, device, _facts(plan, tile=tile), blocks, tile.threads)
+
+
+@lru_cache(maxsize=1024)
+def _tiles(plan: Plan, device: Device) -> Launch:
+    tile = shapes.tiles_for(plan, device)[-1]  # the smallest: shared memory goes to the box
+    box = shapes.choose_box(plan, device, tile)
+    facts = _fused(plan, tile=tile, owned=shapes.owned_size(plan, device))
+    return _make("scatter_tiles", plan, device, facts, shapes.box_count(plan, box), tile.threads, box)
+
+
+@lru_cache(maxsize=1024)
+def _elementwise(name: str, plan: Plan, device: Device, elements: int) -> Launch:
+    facts = {"pack_weight": Facts(plan.dtype, plan.accumulate, index_type(plan))}.get(name, _fused(plan))
+    return _make(name, plan, device, facts, *shapes.elementwise_grid(elements, device))
+
+
+def _make(
+    name: str,
+    plan: Plan,
+    device: Device,
+    facts: Facts,
+    blocks: int,
+    threads: int,
+    box: tuple[int, int, int, int] = (1, 1, 1, 1),
+) -> Launch:
+    """Compile, and copy the geometry; more blocks than the device takes are fewer that take turns."""
+    return Launch(
+        compiled(name, facts, device.number),
+        min(blocks, device.blocks),
+        threads,
+        memory.constant(make_geometry(plan, box)),
+    )

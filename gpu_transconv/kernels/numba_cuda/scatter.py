@@ -1,0 +1,91 @@
+"""Scatter: every input element stamps its filter into the output, and stamps that overlap add up.
+
+All stamps of some input pixels are one matrix product, over the input channels alone:
+
+    stamp[(channel, tap), pixel] = sum over input channels of  weight[input channel, channel, tap] * x[input channel, pixel]
+
+which a block computes piece by piece through shared memory (`tile`). Each element of the product belongs at
+
+    output = pixel * stride + tap * dilation - padding          (per axis; beyond the borders it is cut off)
+
+and several may belong at the same output. That is the race of this formulation, and the two kernels are two
+ways out of it:
+
+*atomic*: every element is added to the output in memory by an atomic addition. Any block may take any pixels;
+the order of the additions, and with it the last bit of the result, differs from run to run. Before, the sums
+are filled with the bias; afterwards comes the activation (`elementwise`).
+
+*tiles* (`owned`): a block owns a box of the output, keeps its sums in shared memory, and goes through all inputs whose
+stamps reach the box. Threads take turns: two taps reach the same output only if they are in the same phase, so
+in one round every phase adds one tap, which cannot collide, and a barrier ends the round. The order is fixed,
+and so is the result.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import geometry as at
+from .cuda import cuda, types
+from .facts import Facts
+from .integers import make_integers
+from .stamps import make_stamps
+from .tile import Product, make_product
+
+
+def make_atomic(facts: Facts) -> Any:
+    """Build the kernel that adds stamps to `out`, which is in the accumulation type and holds the bias."""
+    product, number = make_product(facts), getattr(types, facts.accumulate)
+    rows, columns, depth, width = product.rows, product.columns, product.depth, product.width
+    thread_rows, thread_columns, index = product.thread_rows, product.thread_columns, product.index
+    describe_rows, describe_columns, multiply = make_stamps(facts, product)
+    place, add, split = product.place, _make_add(product), make_integers(facts.index).split
+
+    def scatter_atomic(x, weight, out, g):
+        filters = cuda.shared.array((depth, rows), number)
+        inputs = cuda.shared.array((depth, width), number)
+        offsets = cuda.shared.array((5, rows), index)  # of a tap from its stamp's corner, channel, round
+        corners = cuda.shared.array((4, columns), index)  # of a stamp in the output, image
+        source = cuda.shared.array(columns, index)
+        sums = cuda.local.array((thread_rows, thread_columns), number)
+        t = types.uint32(cuda.threadIdx.x)
+        row, column = place(t)
+        stamp = g[at.COUT] * g[at.KERNEL_D] * g[at.KERNEL_H] * g[at.KERNEL_W]
+        pixels = g[at.BATCH] * g[at.IN_D] * g[at.IN_H] * g[at.IN_W]
+        row_tiles = (stamp + rows - 1) // rows
+        tiles = (pixels + columns - 1) // columns * row_tiles * g[at.GROUPS]
+        for number_of_tile in range(cuda.blockIdx.x, tiles, cuda.gridDim.x):
+            rest, row_tile = split(number_of_tile, row_tiles)
+            column_tile, group = split(rest, g[at.GROUPS])
+            count, padding = (g[at.IN_D], g[at.IN_H], g[at.IN_W]), (g[at.PAD_D], g[at.PAD_H], g[at.PAD_W])
+            describe_columns(corners, source, column_tile * columns, pixels, 0, (0, 0, 0), count, padding, t, g)
+            describe_rows(offsets, row_tile * rows, stamp, 0, t, g)
+            cuda.syncthreads()
+            multiply(filters, inputs, sums, x, weight, source, group, row_tile * rows, stamp, t, row, column, g)
+            add(out, sums, offsets, corners, group, row, column, g)
+            cuda.syncthreads()
+
+    return scatter_atomic
+
+
+def _make_add(product: Product) -> Any:
+    thread_rows, thread_columns, offset = product.thread_rows, product.thread_columns, product.offset
+    step_r, step_c = product.rows // thread_rows, product.columns // thread_columns
+
+    @cuda.jit(device=True, inline="always")
+    def add(out, sums, offsets, corners, group, row, column, g):
+        """Add the thread's elements to the output; what falls beyond its borders is cut off."""
+        for i in range(thread_rows):
+            r = row + i * step_r
+            channel = (group * g[at.COUT] + offsets[3, r]) * g[at.Y_CHANNEL]
+            if offsets[3, r] >= 0:
+                for j in range(thread_columns):
+                    c = column + j * step_c
+                    o_d, o_h = corners[0, c] + offsets[0, r], corners[1, c] + offsets[1, r]
+                    o_w = corners[2, c] + offsets[2, r]
+                    inside = 0 <= o_d < g[at.OUT_D] and 0 <= o_h < g[at.OUT_H] and 0 <= o_w < g[at.OUT_W]
+                    if inside and corners[3, c] >= 0:
+                        pixel = ((o_d * g[at.OUT_H] + o_h) * g[at.OUT_W] + o_w) * g[at.Y_PIXEL]
+                        cuda.atomic.add(out, offset(corners[3, c] * g[at.Y_BATCH] + channel + pixel), sums[i, j])
+
+    return add

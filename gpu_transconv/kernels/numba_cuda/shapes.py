@@ -1,0 +1,106 @@
+"""How a problem is cut for a device: which kernel, which tile, which box; plain arithmetic, no arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ...plan import DTYPES, Plan
+from .facts import Tile
+
+if TYPE_CHECKING:
+    from .cuda import Device
+
+#: Tiles by element size of the sums, the most economical one first. A tile of twice the sides reads half as
+#: much per product; a smaller one leaves fewer processors idle. A float64 takes two registers.
+_TILES = {
+    4: (Tile(64, 64, 16, 8, 8), Tile(32, 32, 16, 4, 4)),
+    8: (Tile(32, 64, 16, 4, 8), Tile(32, 32, 16, 4, 4)),
+}
+#: For devices whose blocks have a few threads only: the simulator.
+_TINY = Tile(8, 8, 4, 4, 4)
+#: Output channels that a thread of the direct kernel computes at most.
+_DIRECT_CHANNELS = 4
+#: Threads of a block that share nothing.
+_THREADS = 256
+#: Shared memory that the slices and tables of a block take besides an owned box, in bytes, with room to spare.
+_TABLES = 20 * 1024
+
+
+def item_size(plan: Plan) -> int:
+    """Bytes of one sum."""
+    return DTYPES[plan.accumulate][0]
+
+
+def is_direct(plan: Plan, device: Device) -> bool:
+    """Whether the direct kernel is the right gather: where a tile would be mostly empty."""
+    smallest = tiles_for(plan, device)[-1]
+    return plan.out_channels // plan.groups <= smallest.rows // 4 or (
+        plan.in_channels // plan.groups <= smallest.depth // 4
+    )
+
+
+def direct_channels(plan: Plan) -> int:
+    """Output channels that a thread of the direct kernel computes."""
+    return min(plan.out_channels // plan.groups, _DIRECT_CHANNELS)
+
+
+def tiles_for(plan: Plan, device: Device) -> Sequence[Tile]:
+    """Tiles that the device can run, the most economical one first."""
+    return [tile for tile in _TILES[item_size(plan)] if tile.threads <= device.threads_per_block] or [_TINY]
+
+
+def choose_tile(plan: Plan, device: Device, rows: int, columns: int, products: int) -> Tile:
+    """Take the most economical tile that still gives every processor work, for `products` of rows x columns."""
+    tiles = tiles_for(plan, device)
+    for tile in tiles:
+        if tile_count(tile, rows, columns) * products >= 2 * device.multiprocessors:
+            return tile
+    return tiles[-1]
+
+
+def tile_count(tile: Tile, rows: int, columns: int) -> int:
+    """Tiles that cover a product of rows x columns."""
+    return -(-rows // tile.rows) * -(-columns // tile.columns)
+
+
+def stamp_rows(plan: Plan) -> int:
+    """Rows of the product of stamps: every tap of every output channel of a group."""
+    return plan.out_channels // plan.groups * math.prod(plan.kernel)
+
+
+def owned_size(plan: Plan, device: Device) -> int:
+    """Elements of an owned box: what is left of the shared memory, a power of two."""
+    if device.threads_per_block < min(tile.threads for tile in _TILES[4]):
+        return 128
+    return 2 ** int(math.log2(max(256, (device.shared_bytes - _TABLES) // item_size(plan))))
+
+
+def choose_box(plan: Plan, device: Device, tile: Tile) -> tuple[int, int, int, int]:
+    """Cut the output into boxes (channels, depth, height, width) of at most `owned_size` elements.
+
+    Channels first, as many as fill the rows of a tile with their stamps. Then the axis along which the box
+    is shortest beside a stamp is doubled, as long as there is room: inputs at its border are read by two boxes.
+    """
+    channels = min(plan.out_channels // plan.groups, max(1, tile.rows // math.prod(plan.kernel)))
+    room = owned_size(plan, device) // channels
+    sizes = [1, 1, 1]
+    reach = [axis.dilation * (axis.kernel - 1) + axis.stride for axis in plan.axes]
+    while True:
+        open_axes = [a for a in range(3) if sizes[a] < plan.axes[a].output_size]
+        if not open_axes or 2 * math.prod(sizes) > room:
+            return channels, sizes[0], sizes[1], sizes[2]
+        sizes[min(open_axes, key=lambda a: sizes[a] / reach[a])] *= 2
+
+
+def box_count(plan: Plan, box: tuple[int, int, int, int]) -> int:
+    """Boxes of all images and groups."""
+    per_image = math.prod(-(-axis.output_size // size) for axis, size in zip(plan.axes, box[1:], strict=True))
+    return plan.batch * plan.groups * -(-(plan.out_channels // plan.groups) // box[0]) * per_image
+
+
+def elementwise_grid(elements: int, device: Device) -> tuple[int, int]:
+    """Blocks and threads for kernels whose threads share nothing."""
+    threads = min(_THREADS, device.threads_per_block)
+    return -(-elements // threads), threads

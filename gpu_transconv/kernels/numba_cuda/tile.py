@@ -1,0 +1,159 @@
+"""A block's piece of a matrix product, through shared memory: what gather and scatter have in common.
+
+Both formulations multiply a matrix of filters (rows) with a matrix of input pixels (columns) over the input
+channels (depth). A block of threads owns ``rows x columns`` of the result. It goes through the depth in steps:
+
+1. all threads together copy a slice of both matrices into shared memory, neighbouring threads reading
+   neighbouring addresses, so that the device fetches whole lines;
+2. a barrier;
+3. every thread multiplies its own rows with its own columns out of shared memory, where each value is read by
+   many threads, and adds the products up in registers;
+4. a barrier, and the next slice.
+
+A thread's rows are ``row, row + STEP_R, ...`` and its columns ``column, column + STEP_C, ...``. So the threads
+of a warp read neighbouring words of shared memory, which lie in different banks, or the same word, which is
+broadcast; and when they store, they store neighbouring elements.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from . import geometry as at
+from .cuda import cuda, types
+from .facts import Facts, Tile
+from .integers import make_integers
+
+#: Memory banks of a streaming multiprocessor, each 4 bytes wide.
+_BANKS = 32
+
+
+class Product(NamedTuple):
+    """The device functions of a tile, and the sizes and types that a kernel declares its arrays with."""
+
+    clear: Any
+    load_filters: Any
+    load_inputs: Any
+    multiply: Any
+    multiply_present: Any
+    place: Any
+    rows: int
+    columns: int
+    depth: int
+    thread_rows: int
+    thread_columns: int
+    #: Words in a row of the slice of inputs; with channels last a few more than it has columns, since there
+    #: neighbouring threads write below each other.
+    width: int
+    index: Any
+    offset: Any
+
+
+def make_product(facts: Facts) -> Product:
+    """Build the functions for one tile size and one set of types."""
+    tile = facts.tile
+    assert tile is not None
+    integers = make_integers(facts.index)
+    return Product(
+        _make_clear(tile.thread_rows, tile.thread_columns, getattr(types, facts.accumulate)),
+        *_make_loads(facts, tile),
+        *_make_multiplies(facts, tile),
+        _make_place(facts, tile),
+        tile.rows,
+        tile.columns,
+        tile.depth,
+        tile.thread_rows,
+        tile.thread_columns,
+        tile.columns + (max(1, _BANKS // tile.depth) if facts.channels_last else 0),
+        integers.index,
+        integers.offset,
+    )
+
+
+def _make_place(facts: Facts, tile: Tile) -> Any:
+    """Which row and column is a thread's first; neighbours in a warp lie along the contiguous axis of the result."""
+    step_r, step_c, last = tile.rows // tile.thread_rows, tile.columns // tile.thread_columns, facts.channels_last
+
+    @cuda.jit(device=True, inline="always")
+    def place(t):
+        if last:
+            return t % step_r, t // step_r
+        return t // step_c, t % step_c
+
+    return place
+
+
+def _make_clear(thread_rows: int, thread_columns: int, number: Any) -> Any:
+    @cuda.jit(device=True, inline="always")
+    def clear(sums):
+        for i in range(thread_rows):
+            for j in range(thread_columns):
+                sums[i, j] = number(0)
+
+    return clear
+
+
+def _make_loads(facts: Facts, tile: Tile) -> tuple[Any, Any]:
+    number, last = getattr(types, facts.accumulate), facts.channels_last
+    _, offset, _ = make_integers(facts.index)
+    rows, columns, depth, threads = tile.rows, tile.columns, tile.depth, tile.threads
+
+    @cuda.jit(device=True, inline="always")
+    def load_filters(filters, weight, start, pitch, left, rows_left, t):
+        """Copy `left` rows of `pitch` weights; zeros beyond. Return whether one was not finite."""
+        wild = 0
+        for e in range(t, depth * rows, threads):
+            k, r = e // rows, e % rows
+            value = number(0)
+            if k < left and r < rows_left:
+                value = number(weight[offset(start + k * pitch + r)])
+            filters[k, r] = value
+            if value - value != number(0):
+                wild = 1
+        return wild
+
+    @cuda.jit(device=True, inline="always")
+    def load_inputs(inputs, x, source, first, left, t, g):
+        """Copy `left` channels from `first` on of the pixels at `source`; zeros where there is none (-1)."""
+        for e in range(t, depth * columns, threads):
+            if last:
+                k, c = e % depth, e // depth
+            else:
+                k, c = e // columns, e % columns
+            value = number(0)
+            if k < left and source[c] >= 0:
+                value = number(x[offset(source[c] + (first + k) * g[at.X_CHANNEL])])
+            inputs[k, c] = value
+
+    return load_filters, load_inputs
+
+
+def _make_multiplies(facts: Facts, tile: Tile) -> tuple[Any, Any]:
+    number = getattr(types, facts.accumulate)
+    depth, thread_rows, thread_columns = tile.depth, tile.thread_rows, tile.thread_columns
+    step_r, step_c = tile.rows // thread_rows, tile.columns // thread_columns
+
+    @cuda.jit(device=True, inline="always")
+    def multiply(filters, inputs, sums, row, column):
+        """Add the products of the slices in shared memory to the thread's own sums."""
+        left = cuda.local.array(thread_rows, number)  # registers, since every index is known when compiled
+        right = cuda.local.array(thread_columns, number)
+        for k in range(depth):
+            for i in range(thread_rows):
+                left[i] = filters[k, row + i * step_r]
+            for j in range(thread_columns):
+                right[j] = inputs[k, column + j * step_c]
+            for i in range(thread_rows):
+                for j in range(thread_columns):
+                    sums[i, j] += left[i] * right[j]
+
+    @cuda.jit(device=True, inline="always")
+    def multiply_present(filters, inputs, sums, row, column, source):
+        """The same without the columns that have no pixel: their zeros times infinity would be NaN."""
+        for k in range(depth):
+            for j in range(thread_columns):
+                if source[column + j * step_c] >= 0:
+                    for i in range(thread_rows):
+                        sums[i, j] += filters[k, row + i * step_r] * inputs[k, column + j * step_c]
+
+    return multiply, multiply_present
