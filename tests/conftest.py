@@ -22,6 +22,12 @@ def _empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """A GPU that was asked for (``-m gpu``) and is missing is a failure, whatever the environment names or not."""
+    if config.getoption("-m") == "gpu":
+        os.environ.setdefault("GPU_TRANSCONV_TEST_BACKENDS", "cpu,reference,cupy,numba-cuda")
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, _empty_cache: Path) -> None:
     """The caller's own settings and tuning results must not decide what is tested."""

@@ -51,7 +51,8 @@ _SIZE = 47
 def index_type(plan: Plan) -> str:
     """Name of the narrower integer type that holds every offset and every position."""
     reach = max(axis.size * axis.stride + axis.kernel * axis.dilation + axis.pad_low for axis in plan.axes)
-    return "int32" if plan.index_bits == 32 and reach < 2**31 else "int64"
+    stamps = plan.batch * math.prod(plan.in_spatial) * plan.out_channels * math.prod(plan.kernel)  # counted in tiles
+    return "int32" if plan.index_bits == 32 and reach < 2**31 and stamps < 2**36 else "int64"
 
 
 def make_geometry(plan: Plan, box: tuple[int, int, int, int]) -> Array:

@@ -104,7 +104,7 @@ def _gather(plan: Plan, device: Device) -> Launch:
         grid = shapes.elementwise_grid(plan.batch * pieces * math.prod(plan.out_spatial), device)
         return _make("gather_direct", plan, device, facts, *grid)
     rows, pixels = plan.out_channels // plan.groups, plan.batch * math.prod(axis.blocks for axis in plan.axes)
-    tile = shapes.choose_tile(plan, device, rows, pixels, plan.groups * plan.phase_count)
+    tile = shapes.choose_tile(shapes.gather_tiles(plan, device), device, rows, pixels, plan.groups * plan.phase_count)
     blocks = shapes.tile_count(tile, rows, pixels) * plan.groups * plan.phase_count
     return _make("gather_tiled", plan, device, _fused(plan, tile=tile), blocks, tile.threads)
 
@@ -112,14 +112,14 @@ def _gather(plan: Plan, device: Device) -> Launch:
 @lru_cache(maxsize=1024)
 def _atomic(plan: Plan, device: Device) -> Launch:
     rows, pixels = shapes.stamp_rows(plan), plan.batch * math.prod(plan.in_spatial)
-    tile = shapes.choose_tile(plan, device, rows, pixels, plan.groups)
+    tile = shapes.choose_tile(shapes.stamp_tiles(device), device, rows, pixels, plan.groups)
     blocks = shapes.tile_count(tile, rows, pixels) * plan.groups
     return _make("scatter_atomic", plan, device, _facts(plan, tile=tile), blocks, tile.threads)
 
 
 @lru_cache(maxsize=1024)
 def _tiles(plan: Plan, device: Device) -> Launch:
-    tile = shapes.tiles_for(plan, device)[-1]  # the smallest: shared memory goes to the box
+    tile = shapes.stamp_tiles(device)[-1]  # the smallest: shared memory goes to the box
     box = shapes.choose_box(plan, device, tile)
     facts = _fused(plan, tile=tile, owned=shapes.owned_size(plan, device))
     return _make("scatter_tiles", plan, device, facts, shapes.box_count(plan, box), tile.threads, box)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...arrays import Array
 
-_INSTALL = "pip install 'gpu_transconv[cuda]'"
+_INSTALL = "pip install 'gpu_transconv[cuda13]', or [cuda12] by the CUDA version of the driver"
 _SIMULATOR = "or set NUMBA_ENABLE_CUDASIM=1 to run in Numba's simulator, which is slow and needs no GPU"
 
 
@@ -25,7 +25,8 @@ class _Stream(NamedTuple):
     numba: Any
 
 
-_stream: ContextVar[_Stream] = ContextVar("gpu_transconv_numba_stream", default=_Stream(0, 0))
+_DEFAULT = _Stream(0, 0)
+_stream: ContextVar[_Stream] = ContextVar("gpu_transconv_numba_stream", default=_DEFAULT)
 _workspaces: dict[tuple[int, int, str], Any] = {}
 _lock = threading.Lock()
 
@@ -112,8 +113,8 @@ def on_stream(pointer: int | None) -> Iterator[None]:
     """Enqueue what is launched inside on that CUDA stream; None stands for Numba's default stream."""
     from .cuda import SIMULATED, cuda
 
-    default = not pointer or SIMULATED
-    token = _stream.set(_Stream(0, 0) if default else _Stream(pointer or 0, cuda.external_stream(pointer)))
+    found = _Stream(pointer, cuda.external_stream(pointer)) if pointer and not SIMULATED else _DEFAULT
+    token = _stream.set(found)
     try:
         yield
     finally:

@@ -45,6 +45,7 @@ def make_tiles(facts: Facts) -> Any:
             pixels = count_d * count_h * count_w
             low, count = (low_d, low_h, low_w), (count_d, count_h, count_w)
             origin = (g[at.PAD_D] + o_d, g[at.PAD_H] + o_h, g[at.PAD_W] + o_w)
+            stamp = g[at.COUT] * taps
             last_row = min(channel0 + g[at.BOX_CHANNELS], g[at.COUT]) * taps
             for e in range(t, owned_size, threads):
                 owned[e] = number(0)
@@ -54,9 +55,7 @@ def make_tiles(facts: Facts) -> Any:
                 for row0 in range(channel0 * taps, last_row, rows):
                     describe_rows(offsets, row0, last_row, channel0, t, g)
                     cuda.syncthreads()
-                    multiply(
-                        filters, inputs, sums, x, weight, source, group, row0, g[at.COUT] * taps, t, row, column, g
-                    )
+                    multiply(filters, inputs, sums, x, weight, source, group, row0, stamp, t, row, column, g)
                     add(owned, sums, offsets, corners, row, column, g)
             store(out, bias, slope, owned, image, group, channel0, (o_d, o_h, o_w), t, g)
             cuda.syncthreads()

@@ -1,8 +1,8 @@
 """Scatter: every input element stamps its filter into the output, and stamps that overlap add up.
 
-All stamps of some input pixels are one matrix product, over the input channels alone:
+All stamps of some input pixels are one matrix product, over the input channels (`input` below) alone:
 
-    stamp[(channel, tap), pixel] = sum over input channels of  weight[input channel, channel, tap] * x[input channel, pixel]
+    stamp[(channel, tap), pixel] = sum over inputs of  weight[input, channel, tap] * x[input, pixel]
 
 which a block computes piece by piece through shared memory (`tile`). Each element of the product belongs at
 

@@ -12,14 +12,16 @@ from .facts import Tile
 if TYPE_CHECKING:
     from .cuda import Device
 
-#: Tiles by element size of the sums, the most economical one first. A tile of twice the sides reads half as
-#: much per product; a smaller one leaves fewer processors idle. A float64 takes two registers.
+#: Tiles of the gather by element size of the sums, the most economical one first. A tile of twice the sides
+#: reads half as much per product; a smaller one leaves fewer processors idle. A float64 takes two registers.
 _TILES = {
     4: (Tile(64, 64, 16, 8, 8), Tile(32, 32, 16, 4, 4)),
     8: (Tile(32, 64, 16, 4, 8), Tile(32, 32, 16, 4, 4)),
 }
+#: Tiles of the scatters, which need registers for the places of the stamps too.
+_STAMP_TILES = (Tile(64, 64, 16, 4, 4), Tile(32, 32, 16, 4, 4))
 #: For devices whose blocks have a few threads only: the simulator.
-_TINY = Tile(8, 8, 4, 4, 4)
+_TINY = Tile(8, 8, 8, 4, 4)
 #: Output channels that a thread of the direct kernel computes at most.
 _DIRECT_CHANNELS = 4
 #: Threads of a block that share nothing.
@@ -35,7 +37,7 @@ def item_size(plan: Plan) -> int:
 
 def is_direct(plan: Plan, device: Device) -> bool:
     """Whether the direct kernel is the right gather: where a tile would be mostly empty."""
-    smallest = tiles_for(plan, device)[-1]
+    smallest = gather_tiles(plan, device)[-1]
     return plan.out_channels // plan.groups <= smallest.rows // 4 or (
         plan.in_channels // plan.groups <= smallest.depth // 4
     )
@@ -46,14 +48,22 @@ def direct_channels(plan: Plan) -> int:
     return min(plan.out_channels // plan.groups, _DIRECT_CHANNELS)
 
 
-def tiles_for(plan: Plan, device: Device) -> Sequence[Tile]:
-    """Tiles that the device can run, the most economical one first."""
-    return [tile for tile in _TILES[item_size(plan)] if tile.threads <= device.threads_per_block] or [_TINY]
+def gather_tiles(plan: Plan, device: Device) -> Sequence[Tile]:
+    """Tiles that the gather can use on the device, the most economical one first."""
+    return _fitting(_TILES[item_size(plan)], device)
 
 
-def choose_tile(plan: Plan, device: Device, rows: int, columns: int, products: int) -> Tile:
-    """Take the most economical tile that still gives every processor work, for `products` of rows x columns."""
-    tiles = tiles_for(plan, device)
+def stamp_tiles(device: Device) -> Sequence[Tile]:
+    """Tiles that the scatters can use on the device, the most economical one first."""
+    return _fitting(_STAMP_TILES, device)
+
+
+def _fitting(tiles: Sequence[Tile], device: Device) -> Sequence[Tile]:
+    return [tile for tile in tiles if tile.threads <= device.threads_per_block] or [_TINY]
+
+
+def choose_tile(tiles: Sequence[Tile], device: Device, rows: int, columns: int, products: int) -> Tile:
+    """Take the most economical tile that gives every processor work, for `products` of rows x columns."""
     for tile in tiles:
         if tile_count(tile, rows, columns) * products >= 2 * device.multiprocessors:
             return tile
@@ -72,9 +82,9 @@ def stamp_rows(plan: Plan) -> int:
 
 def owned_size(plan: Plan, device: Device) -> int:
     """Elements of an owned box: what is left of the shared memory, a power of two."""
-    if device.threads_per_block < min(tile.threads for tile in _TILES[4]):
+    if stamp_tiles(device) == [_TINY]:
         return 128
-    return 2 ** int(math.log2(max(256, (device.shared_bytes - _TABLES) // item_size(plan))))
+    return 1 << (max(256, (device.shared_bytes - _TABLES) // item_size(plan)).bit_length() - 1)
 
 
 def choose_box(plan: Plan, device: Device, tile: Tile) -> tuple[int, int, int, int]:
