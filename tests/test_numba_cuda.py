@@ -73,37 +73,27 @@ def test_unavailable_without_the_package(monkeypatch):
     assert "pip install" in status
 
 
-class FakeCuda:
-    """What `status` asks of numba.cuda."""
-
-    def __init__(self, error=None, devices=()):
-        self.error, self.gpus = error, devices
-
-    def cuda_error(self):
-        return self.error
-
-    def is_available(self):
-        return self.error is None
+def fail(words):
+    raise RuntimeError(words)
 
 
 @missing
 @pytest.mark.parametrize(
-    ("cuda", "words"),
+    ("count", "load", "words"),
     [
-        (FakeCuda(error="CUDA driver library\ncannot be found"), ("CUDA driver library cannot be found", "install")),
-        (FakeCuda(), ("sees no device", "CUDA_VISIBLE_DEVICES")),
+        (lambda: fail("no\ndriver"), lambda: None, ("driver", "(no driver)", "install", "NUMBA_ENABLE_CUDASIM=1")),
+        (lambda: 0, lambda: None, ("sees no device", "CUDA_VISIBLE_DEVICES", "NUMBA_ENABLE_CUDASIM=1")),
+        (lambda: 1, lambda: fail("no such file"), ("libNVVM", "(no such file)", "pip install")),
+        (lambda: 1, lambda: None, None),
     ],
-    ids=["driver", "device"],
+    ids=["driver", "device", "compiler", "nothing"],
 )
-def test_unavailable_without(cuda, words, monkeypatch):
-    from gpu_transconv.kernels.numba_cuda import cuda as module
-
-    monkeypatch.setattr(module, "cuda", cuda)
-    monkeypatch.setattr(module, "SIMULATED", False)
+def test_status_names_what_is_missing(count, load, words, monkeypatch):
+    monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
+    monkeypatch.setattr(memory, "_count_devices", count)
+    monkeypatch.setattr(memory, "_load_compiler", load)
     status = memory.status()
-    assert [word for word in (*words, "NUMBA_ENABLE_CUDASIM=1") if word not in status] == []
-    monkeypatch.setattr(module, "cuda", FakeCuda(devices=("one",)))
-    assert memory.status() is None
+    assert status is None if words is None else [word for word in words if word not in status] == []
 
 
 def test_asking_by_name_says_what_is_missing():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -32,22 +33,41 @@ _lock = threading.Lock()
 
 
 def status() -> str | None:
-    """Return None where the backend can run here, else what is missing."""
+    """Return None where the backend can run here, else what is missing; does not import Numba."""
     if find_spec("numba_cuda") is None:
         return f"the package numba-cuda is not installed; {_INSTALL}"
+    if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0"):
+        return None
     try:
-        from .cuda import SIMULATED, cuda
-
-        if SIMULATED:
-            return None
-        if (error := cuda.cuda_error()) is not None or not cuda.is_available():
-            reason = " ".join(str(error or "libNVVM was not found").split())
-            return f"the CUDA driver cannot be used ({reason}); install NVIDIA's driver, {_SIMULATOR}"
-        if not len(cuda.gpus):
-            return f"the CUDA driver sees no device; make one visible (CUDA_VISIBLE_DEVICES), {_SIMULATOR}"
-    except Exception as error:  # whatever the library says is the reason
-        return f"numba-cuda cannot be used ({type(error).__name__}: {' '.join(str(error).split())}); {_INSTALL}"
+        devices = _count_devices()
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        return (
+            f"the CUDA driver cannot be used ({reason}); install NVIDIA's driver on a machine with a GPU, {_SIMULATOR}"
+        )
+    if not devices:
+        return f"the CUDA driver sees no device; make one visible (CUDA_VISIBLE_DEVICES), {_SIMULATOR}"
+    try:
+        _load_compiler()
+    except Exception as error:
+        return f"libNVVM, which compiles the kernels, cannot be loaded ({' '.join(str(error).split())}); {_INSTALL}"
     return None
+
+
+def _count_devices() -> int:
+    """Ask the driver, by NVIDIA's bindings, which Numba-CUDA brings."""
+    from cuda.bindings import driver
+
+    (started,) = driver.cuInit(0)
+    if started != driver.CUresult.CUDA_SUCCESS and started != driver.CUresult.CUDA_ERROR_NO_DEVICE:
+        raise RuntimeError(f"cuInit: {started.name}")
+    return int(driver.cuDeviceGetCount()[1] or 0) if started == driver.CUresult.CUDA_SUCCESS else 0
+
+
+def _load_compiler() -> None:
+    from cuda import pathfinder
+
+    pathfinder.load_nvidia_dynamic_lib("nvvm")
 
 
 def as_device(array: Array) -> Any:
