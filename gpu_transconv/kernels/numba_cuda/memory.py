@@ -15,7 +15,7 @@ import numpy as np
 
 from ...arrays import Array
 
-_INSTALL = "pip install 'gpu_transconv[cuda13]', or [cuda12] by the CUDA version of the driver"
+_INSTALL = "pip install 'numba-cuda[cu13]>=0.30.4,<0.31' (or [cu12], by the driver's CUDA version)"
 _SIMULATOR = "or set NUMBA_ENABLE_CUDASIM=1 to run in Numba's simulator, which is slow and needs no GPU"
 
 
