@@ -73,8 +73,8 @@ BROKEN = {
     ),
     "swapped fragment of the weights": (
         "tensor_tile.cuh",
-        "i / 2 * 4 * WEIGHT_PITCH + i % 2 * 8",
-        "i % 2 * 4 * WEIGHT_PITCH + i / 2 * 8",
+        "at + i / 2 * 4 * WEIGHT_PITCH + i % 2 * 8",
+        "at + i % 2 * 4 * WEIGHT_PITCH + i / 2 * 8",
         ("gather", DENSE, "float32", "tf32", "channels_first"),
     ),
     "result of the wrong lane": (
