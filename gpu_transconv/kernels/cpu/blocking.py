@@ -33,7 +33,7 @@ _LINE = LINE + 64
 
 
 class Blocking(NamedTuple):
-    """Block counts per axis, and how many of them one run takes."""
+    """Block counts per axis (of pairs, on a paired one), and how many of them one run takes."""
 
     blocks_d: int
     blocks_h: int
@@ -56,6 +56,8 @@ def make_blocking(plan: Plan, layout: Layout, threads: int) -> Blocking:
     cin, slots = plan.in_channels // plan.groups, len(layout.slots)
     itemsize = 8 if plan.accumulate == "float64" else 4
     blocks = [axis.blocks for axis in kernel_axes(plan)]
+    flat = not layout.slots.any() and blocks == list(plan.in_spatial)
+    blocks = [blocks[0], -(-blocks[1] // layout.paired_h), -(-blocks[2] // layout.paired_w)]
     total = max(plan.batch, 1) * math.prod(blocks)  # weights may be packed for an empty batch
     # With few blocks, a shallower panel of all of them, so that the weights are read once.
     limit = _DEPTH if total > _FEW else min(_DEPTH, _PANEL_BYTES // (itemsize * total))
@@ -76,7 +78,7 @@ def make_blocking(plan: Plan, layout: Layout, threads: int) -> Blocking:
     work = _LINE + panel + rows * pixels + 256
     return Blocking(
         **per_axis(blocks=blocks), pixels=pixels, runs=runs, depth=depth, splits=splits, threads=threads,
-        line=_LINE, panel=panel, work=work, flat=int(not layout.slots.any() and blocks == list(plan.in_spatial)),
+        line=_LINE, panel=panel, work=work, flat=int(flat),
         iota=_iota(layout), tile=tile_table(plan.accumulate),
     )  # fmt: skip
 

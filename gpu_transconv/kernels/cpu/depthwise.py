@@ -20,6 +20,7 @@ from .fir import STRIDES, filter_rows, filter_table, filter_vectors
 from .geometry import Geometry, kernel_axes
 from .layout import LAYOUT
 from .packing import VECTOR_BYTES
+from .pairs import by_phase
 from .tables import Rows, Table, unpack
 from .vectors import address, address_as, copy_row, fence, interleave_rows, lanes_past, offset
 
@@ -102,24 +103,16 @@ def order(plan: Plan) -> Table:
     _, inner = _inner_taps(axes[2])
     outer = [
         k_d * axes[1].kernel + k_h
-        for d in _by_phase(axes[0]) for h in _by_phase(axes[1]) for k_d, _ in d for k_h, _ in h
+        for d in by_phase(axes[0]) for h in by_phase(axes[1]) for k_d, _ in d for k_h, _ in h
     ]  # fmt: skip
     return (np.array(outer, np.int64)[:, None] * axes[2].kernel + np.array(inner, np.int64)).reshape(-1)
-
-
-def _by_phase(axis: Axis) -> list[list[tuple[int, int]]]:
-    """Per phase of the stride the (tap, shift) that reach it."""
-    found: list[list[tuple[int, int]]] = [[] for _ in range(axis.stride)]
-    for k in range(axis.kernel):
-        found[axis.phase_of(k)].append((k, axis.shift_of(k)))
-    return found
 
 
 def _outer_taps(axes: tuple[Axis, Axis, Axis], low: list[int], plane: int, pitch: int) -> tuple[Rows, Table]:
     rows: list[tuple[int, int]] = []
     offsets: list[int] = []
-    for d in _by_phase(axes[0]):
-        for h in _by_phase(axes[1]):
+    for d in by_phase(axes[0]):
+        for h in by_phase(axes[1]):
             rows.append((len(offsets), len(d) * len(h)))
             offsets += [(s_d - low[0]) * plane + (s_h - low[1]) * pitch for _, s_d in d for _, s_h in h]
     return np.array(rows, np.int64), np.array([*offsets, 0], np.int64)
@@ -127,7 +120,7 @@ def _outer_taps(axes: tuple[Axis, Axis, Axis], low: list[int], plane: int, pitch
 
 def _inner_taps(axis: Axis) -> tuple[list[int], list[int]]:
     """The shifts in a row, as `fir.filter_rows` wants them, and the taps in that order."""
-    phases = [{shift: tap for tap, shift in phase} for phase in _by_phase(axis)]
+    phases = [{shift: tap for tap, shift in phase} for phase in by_phase(axis)]
     low = min(shift for phase in phases for shift in phase)
     shared = sorted(set.intersection(*map(set, phases)))
     shifts = [len(shared), *(shift - low for shift in shared)]

@@ -18,25 +18,29 @@ from .microkernel import ADD, PER_COLUMN, PER_ROW, tile
 from .packing import TILE_ROWS, VECTOR_BYTES, pack_input, tile_count, tile_range, tile_vectors
 from .store import store_chunk
 from .tables import unpack
-from .vectors import address, fence
+from .vectors import address, combine_pairs, fence
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
 def gather(x, weight, bias, out, table, work):
     """Fill the flat `out`; a task is a run of blocks of one group, times a part of the chunks."""
+    wrong = 0
     for thread in prange(work.shape[0]):
-        gather_part(x, weight, bias, out, table, work, thread)
+        wrong += gather_part(x, weight, bias, out, table, work, thread)
+    return wrong
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def gather_part(x, weight, bias, out, table, work, thread):
-    """What one thread does of it."""
+    """What one thread does of it; how many runs of blocks computed in pairs have results that are not finite."""
     g, lay, b = unpack(Geometry, table, 0), unpack(Layout, table, LAYOUT), unpack(Blocking, table, CUT)
     tasks = b.runs * g.groups * b.splits
+    wrong = 0
     for task in range(thread * tasks // b.threads, (thread + 1) * tasks // b.threads):
         run, rest = task % b.runs, task // b.runs
-        _gather_run(x, weight, bias, out, g, lay, b, work[thread], run, rest % b.splits, rest // b.splits)
+        wrong += _gather_run(x, weight, bias, out, g, lay, b, work[thread], run, rest % b.splits, rest // b.splits)
     fence()
+    return wrong
 
 
 @njit(nogil=True, error_model="numpy")
@@ -45,9 +49,10 @@ def _gather_run(x, weight, bias, out, g, lay, b, work, run, split, group):
     count = min(b.pixels, g.batch * b.blocks_d * b.blocks_h * b.blocks_w - first)
     line, panel, sums = work[: b.line], work[b.line : b.line + b.panel], work[b.line + b.panel :]
     chunk0, chunk1 = split * lay.chunks.shape[0] // b.splits, (split + 1) * lay.chunks.shape[0] // b.splits
+    wrong = 0
     for k0 in range(0, g.cin, b.depth):
         depth = min(b.depth, g.cin - k0)
-        pack_input(x, panel, g, lay.slots, b, group, k0, depth, first, count)
+        pack_input(x, panel, g, lay, b, group, k0, depth, first, count)
         for c in range(chunk0, chunk1):
             chunk = lay.chunks[c]
             # With the channels in parts, all chunks keep their sums; else one place serves them in turn.
@@ -63,7 +68,20 @@ def _gather_run(x, weight, bias, out, g, lay, b, work, run, split, group):
                 else:
                     _multiply_first(sums[base:], panel, weight, bias, g, lay, b, group, s, start, k0, depth, count)
             if k0 + depth == g.cin:
+                if lay.paired_h + lay.paired_w > 2:
+                    wrong += _combine(sums, base, g.stride_w * chunk[3], chunk[7], b.pixels, count)
                 store_chunk(out, sums[base:], line, g, lay, b, group, chunk, width, first, count)
+    return wrong
+
+
+@njit(nogil=True, error_model="numpy")
+def _combine(c, base, rows, groups, pixels, count):
+    """Make the outputs of two blocks from three products, in the place of the first two."""
+    wrong = 0
+    for group in range(groups):
+        for row in range(group * 3 * rows, group * 3 * rows + rows):
+            wrong |= combine_pairs(address(c, base + row * pixels), rows * pixels, count)
+    return wrong
 
 
 @njit(nogil=True, error_model="numpy")

@@ -20,6 +20,7 @@ from .gather import gather, gather_part
 from .geometry import MOST_PHASES, kernel_axes, make_geometry
 from .layout import Layout, Stamps, make_layout, make_stamps
 from .packing import VECTOR_BYTES, pack_weight, pack_weight_part
+from .pairs import has_pairs
 from .plain import plain_gather, plain_scatter
 from .scatter import scatter, scatter_part
 from .simplify import simplify
@@ -30,6 +31,8 @@ from .threads import choose_layer, parallel_region
 _PIECES = 4
 #: Multiplications and bytes below which waking a second thread takes longer than it saves.
 _SMALL = 1 << 19
+#: Channels in and out, and products per channel, between which computing blocks in pairs pays.
+_MANY, _SEVERAL, _PHASES = 48, 12, 256
 #: Shapes of scratch memory remembered by a thread.
 _MOST_VIEWS = 256
 _TILED = ("float16", "bfloat16", "float32", "float64")
@@ -62,12 +65,7 @@ def pack_gather(plan: Plan, weight: Array, bias: Array | None) -> Packed | None:
     if depthwise.takes(plan):
         ordered = weight.reshape(plan.out_channels, -1)[:, depthwise.order(plan)].astype(plan.accumulate)
         return Packed(ordered.reshape(-1), _values(plan, bias)) if np.isfinite(ordered).all() else None
-    layout = _gather_layout(plan)
-    packed = _pack(plan, layout, _gather_job(plan, _threads(plan)), weight)
-    if packed is None:
-        return None
-    rows = _values(plan, bias).reshape(plan.groups, -1)[:, layout.row_channels]
-    return Packed(packed, np.append(rows, np.zeros(VECTOR_BYTES, rows.dtype)))
+    return _pack_rows(plan, weight, bias, paired_axis(plan))
 
 
 def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed | None) -> None:
@@ -75,8 +73,11 @@ def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: 
     plan = simplify(plan)
     if packed is None:
         _run_plain(plain_gather, plan, x, weight, bias, out, _PIECES * numba.get_num_threads())
-    elif plan.batch:
-        _run(_gather_job(plan, _threads(plan)), packed, x, out)
+    elif plan.batch and _run(_gather_job(plan, _threads(plan), paired_axis(plan)), packed, x, out):
+        # Not all results are finite, and in pairs an infinity may have become NaN.
+        packed = _pack_rows(plan, weight, bias, None)
+        assert packed is not None
+        _run(_gather_job(plan, _threads(plan), None), packed, x, out)
 
 
 def pack_scatter(plan: Plan, weight: Array, bias: Array | None) -> Packed | None:
@@ -105,13 +106,13 @@ def prefer(plan: Plan) -> str:
 
 
 @lru_cache(maxsize=512)
-def _gather_job(plan: Plan, threads: int) -> Job:
+def _gather_job(plan: Plan, threads: int, paired: int | None) -> Job:
     if depthwise.takes(plan):
         boxes = depthwise.make_boxes(plan, threads)
         table = flatten(make_geometry(plan), boxes)
         return Job(depthwise.depthwise, depthwise.depthwise_part, table, (threads, boxes.work))
-    layout, costs = _gather_layout(plan), predict(plan)
-    if costs.get("direct", math.inf) < costs["gather"]:
+    layout, costs = _gather_layout(plan, paired), predict(plan)
+    if paired is None and costs.get("direct", math.inf) < costs["gather"]:
         return _job(gather_boxes, gather_boxes_part, plan, layout, make_direct(plan, layout, threads))
     return _job(gather, gather_part, plan, layout, make_blocking(plan, layout, threads))
 
@@ -126,13 +127,13 @@ def _job(kernel: Any, part: Any, plan: Plan, layout: Layout, cut: Any, *rest: An
     return Job(kernel, part, flatten(make_geometry(plan), layout, cut, *rest), (cut.threads, cut.work))
 
 
-def _run(job: Job, packed: Packed, x: Array, out: Array) -> None:
+def _run(job: Job, packed: Packed, x: Array, out: Array) -> Any:
+    """Run the job; true if `gpu_transconv.kernels.cpu.gather` found a result that is not finite."""
     work = _workspace(job.work, packed.weight.dtype)
     if job.work[0] == 1:
-        job.part(_stored(x), packed.weight, packed.bias, _stored(out), job.table, work, 0)
-        return
+        return job.part(_stored(x), packed.weight, packed.bias, _stored(out), job.table, work, 0)
     with parallel_region():
-        job.kernel(_stored(x), packed.weight, packed.bias, _stored(out), job.table, work)
+        return job.kernel(_stored(x), packed.weight, packed.bias, _stored(out), job.table, work)
 
 
 def _threads(plan: Plan) -> int:
@@ -142,6 +143,16 @@ def _threads(plan: Plan) -> int:
 @lru_cache(maxsize=1024)
 def _has_tiles(plan: Plan) -> bool:
     return plan.dtype in _TILED and math.prod(axis.stride for axis in kernel_axes(plan)) <= MOST_PHASES
+
+
+def _pack_rows(plan: Plan, weight: Array, bias: Array | None, paired: int | None) -> Packed | None:
+    """Weights and bias by the rows of the gather formulation."""
+    layout = _gather_layout(plan, paired)
+    packed = _pack(plan, layout, _gather_job(plan, _threads(plan), paired), weight)
+    if packed is None:
+        return None
+    values = np.pad(_values(plan, bias).reshape(plan.groups, -1), ((0, 0), (0, 1)))  # row channel -1: zero
+    return Packed(packed, np.append(values[:, layout.row_channels], np.zeros(VECTOR_BYTES, values.dtype)))
 
 
 def _pack(plan: Plan, layout: Layout, job: Job, weight: Array) -> Array | None:
@@ -189,9 +200,19 @@ def _stored(array: Array) -> Array:
 
 
 @lru_cache(maxsize=256)
-def _gather_layout(plan: Plan) -> Layout:
+def paired_axis(plan: Plan) -> int | None:
+    """Axis on which gather computes blocks in pairs, or None; the sizes of the input have no say in it."""
+    if plan.channels_last or plan.in_channels // plan.groups < _MANY or plan.out_channels // plan.groups < _SEVERAL:
+        return None
+    axes = kernel_axes(plan)
+    phases = 3 * axes[1].stride * axes[2].stride
+    return next((i for i in (1, 2) if axes[i].kernel > 1 and has_pairs(axes[i]) and phases <= _PHASES), None)
+
+
+@lru_cache(maxsize=256)
+def _gather_layout(plan: Plan, paired: int | None) -> Layout:
     lane = VECTOR_BYTES // np.dtype(plan.accumulate).itemsize if plan.channels_last else 1
-    return make_layout(kernel_axes(plan), plan.out_channels // plan.groups, lane)
+    return make_layout(kernel_axes(plan), plan.out_channels // plan.groups, lane, paired)
 
 
 @lru_cache(maxsize=256)

@@ -9,6 +9,7 @@ distinct shifts of the input that some tap reads. None of this depends on the si
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import groupby, product
 from typing import NamedTuple
@@ -17,6 +18,7 @@ import numpy as np
 
 from ...plan import Axis
 from .geometry import Geometry
+from .pairs import Reading, Term, read_pairs, read_plainly
 from .tables import Rows, Table, words
 
 #: Rows of a chunk at most, unless one channel alone has more phases.
@@ -30,37 +32,42 @@ class Layout(NamedTuple):
 
     chunks: Rows  # phase_d, first phase_h, first channel, channels, first set, end of sets, first row, phases_h
     sets: Rows  # first row in chunk, rows, first tap, taps, weights before, first source
-    slots: Rows  # shift_d, shift_h, shift_w
+    slots: Rows  # shift_d, shift_h, shift_w, whether the next input on the paired axis is subtracted
     tap_slots: Table  # by tap of a set: slot
-    sources: Table  # by tap of a set, then phase: index into the flat kernel
-    row_channels: Table  # by row: output channel
+    sources: Rows  # by tap of a set, then phase: index into the flat kernel, and of a weight to add or -1
+    row_channels: Table  # by row: output channel whose bias it starts with, or -1
     weights: int  # per input channel, padding included
     lane: int  # rows of every set are padded to a multiple of this
+    paired_h: int  # blocks computed together: 2 on the paired axis
+    paired_w: int
 
 
 @lru_cache(maxsize=256)
-def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int) -> Layout:
-    """Lay out the filters of a group with `cout` output channels; of `axes` the input sizes do not matter."""
-    shifts = [sorted({axis.shift_of(k) for k in range(axis.kernel)}) for axis in axes]
-    phases_d, phases_h, phases_w = (_taps_by_phase(axis, s) for axis, s in zip(axes, shifts, strict=True))
-    runs = [list(run) for _, run in groupby(range(len(phases_w)), key=lambda r: [slot for _, slot in phases_w[r]])]
-    tables = _Tables()
+def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int, paired: int | None = None) -> Layout:
+    """Lay out the filters of a group with `cout` output channels; of `axes` the input sizes do not matter.
+
+    On the axis `paired` (1 or 2, or None) blocks are computed two at once; see `gpu_transconv.kernels.cpu.pairs`.
+    """
+    readings = [read_pairs(axis) if i == paired else read_plainly(axis) for i, axis in enumerate(axes)]
+    phases_d, phases_h, phases_w = (reading.phases for reading in readings)
+    places = [[[term.place for term in terms] for terms in phase] for phase in phases_w]
+    runs = [list(run) for _, run in groupby(range(len(phases_w)), key=lambda r: places[r])]
     # Channels first, the rows of all phases_h of a block follow each other in memory.
     together = len(phases_h) if lane == 1 and len(phases_h) * len(phases_w) <= _CHUNK_ROWS else 1
+    tables = _Tables(readings, [axis.kernel for axis in axes])
     for d, h in product(range(len(phases_d)), range(0, len(phases_h), together)):
-        sets = []
-        for phase_h in phases_h[h : h + together]:
-            outer = [
-                ((k_d * axes[1].kernel + k_h) * axes[2].kernel, (s_d * len(shifts[1]) + s_h) * len(shifts[2]))
-                for (k_d, s_d), (k_h, s_h) in product(phases_d[d], phase_h)
-            ]
-            sets += [(run, tables.add_taps(outer, [phases_w[r] for r in run])) for run in runs]
-        most = max(1, _CHUNK_ROWS // (together * len(phases_w)))
-        pieces = math.ceil(cout / most)
+        sets = [
+            tables.make_set(run, phases_d[d][0], terms, number)
+            for phase_h in phases_h[h : h + together]
+            for terms in enumerate(phase_h)
+            for number in range(len(phases_w[0]))
+            for run in runs
+        ]
+        pieces = math.ceil(cout / max(1, _CHUNK_ROWS // sum(part.phases for part in sets)))
         for piece in range(pieces):
             first, end = piece * cout // pieces, (piece + 1) * cout // pieces
             tables.add_chunk(d, h, together, first, end - first, sets, lane)
-    return tables.as_layout(list(product(*shifts)), lane)
+    return tables.as_layout(lane)
 
 
 #: Where the parts of a kernel's table begin: the geometry at 0, then the layout, then how the problem is cut.
@@ -99,68 +106,78 @@ def make_stamps(axes: tuple[Axis, Axis, Axis], cout: int) -> tuple[Layout, Stamp
     def table(values: object) -> Table:
         return np.array(values, np.int64)
 
-    sources = np.arange(d.kernel * h.kernel * w.kernel, dtype=np.int64)
+    sources = table([(k, -1) for k in range(d.kernel * h.kernel * w.kernel)])
     nothing = table([0])
-    layout = Layout(table(chunks), table(sets), table([(0, 0, 0)]), nothing, sources, nothing, weights, 1)
+    layout = Layout(table(chunks), table(sets), table([(0, 0, 0, 0)]), nothing, sources, nothing, weights, 1, 1, 1)
     return layout, Stamps(table(stamps), table(phases), table(shifts))
+
+
+class _Set(NamedTuple):
+    """A set before it is known how many channels it has."""
+
+    phases: int
+    tap: int
+    taps: int
+    source: int
+    starts: bool  # with the bias, or with zero
 
 
 class _Tables:
     """The tables while they grow."""
 
-    def __init__(self) -> None:
+    def __init__(self, readings: list[Reading], kernel: list[int]) -> None:
+        self.readings, self.kernel = readings, kernel
         self.chunks: list[tuple[int, ...]] = []
         self.sets: list[tuple[int, ...]] = []
         self.tap_slots: list[int] = []
-        self.sources: list[int] = []
+        self.sources: list[tuple[int, int]] = []
         self.row_channels: list[Table] = []
         self.rows = self.weights = 0
 
-    def add_taps(self, outer: list[tuple[int, int]], phases: list[list[tuple[int, int]]]) -> tuple[int, int, int]:
-        """Add the taps of one run of phases; return (first tap, taps, first source)."""
-        first = len(self.tap_slots), len(self.sources)
-        for base, slot in outer:
-            for t, (_, inner) in enumerate(phases[0]):
-                self.tap_slots.append(slot + inner)
-                self.sources.extend(base + taps[t][0] for taps in phases)
-        return first[0], len(self.tap_slots) - first[0], first[1]
+    def make_set(self, run: list[int], terms_d: list[Term], terms_h: tuple[int, list[Term]], number: int) -> _Set:
+        """Add the taps of one run of phases: those of its product `number` with a product of the outer axes."""
+        _, h, w = self.readings
+        inner = [w.phases[r][number] for r in run]
+        tap, source = len(self.tap_slots), len(self.sources)
+        for d_term, h_term in product(terms_d, terms_h[1]):
+            for t, term in enumerate(inner[0]):
+                place = (d_term.place * len(h.slots) + h_term.place) * len(w.slots) + term.place
+                self.tap_slots.append(place)
+                self.sources.extend(self._source(d_term.taps, h_term.taps, terms[t].taps) for terms in inner)
+        starts = h.starts(terms_h[0]) and w.starts(number)
+        return _Set(len(run), tap, len(self.tap_slots) - tap, source, starts)
 
-    def add_chunk(
-        self,
-        d: int,
-        h: int,
-        together: int,
-        first: int,
-        count: int,
-        runs: list[tuple[list[int], tuple[int, int, int]]],
-        lane: int,
-    ) -> None:
-        self.chunks.append((d, h, first, count, len(self.sets), len(self.sets) + len(runs), self.rows, together))
+    def _source(self, *taps: tuple[int, ...]) -> tuple[int, int]:
+        """Index into the flat kernel, and of a second weight to add or -1."""
+        _, kernel_h, kernel_w = self.kernel
+        found = [(d * kernel_h + h) * kernel_w + w for d, h, w in product(*taps)]
+        return found[0], found[1] if len(found) > 1 else -1
+
+    def add_chunk(self, d: int, h: int, together: int, first: int, count: int, sets: list[_Set], lane: int) -> None:
+        self.chunks.append((d, h, first, count, len(self.sets), len(self.sets) + len(sets), self.rows, together))
         base = self.rows
-        for run, (tap, taps, source) in runs:
-            rows = len(run) * count
+        for part in sets:
+            rows = part.phases * count
             padded = -(-rows // lane) * lane
-            self.sets.append((self.rows - base, rows, tap, taps, self.weights, source))
-            channels = np.zeros(padded, np.int64)
-            channels[:rows] = np.tile(np.arange(first, first + count), len(run))
+            self.sets.append((self.rows - base, rows, part.tap, part.taps, self.weights, part.source))
+            channels = np.full(padded, -1, np.int64)
+            if part.starts:
+                channels[:rows] = np.tile(np.arange(first, first + count), part.phases)
             self.row_channels.append(channels)
             self.rows += padded
-            self.weights += padded * taps
+            self.weights += padded * part.taps
 
-    def as_layout(self, slots: list[tuple[int, ...]], lane: int) -> Layout:
-        def table(values: list[int] | list[tuple[int, ...]]) -> Table:
+    def as_layout(self, lane: int) -> Layout:
+        def table(values: Sequence[int] | Sequence[tuple[int, ...]]) -> Table:
             return np.array(values, np.int64)
 
+        slots = [
+            (d, h, w, less_h or less_w)
+            for (d, _), (h, less_h), (w, less_w) in product(*(reading.slots for reading in self.readings))
+        ]
         # A kernel whose taps are all cut away still needs tables with an address.
-        tap_slots, sources = table([*self.tap_slots, 0]), table([*self.sources, 0])
-        rows = np.concatenate(self.row_channels)
-        return Layout(table(self.chunks), table(self.sets), table(slots), tap_slots, sources, rows, self.weights, lane)
-
-
-def _taps_by_phase(axis: Axis, shifts: list[int]) -> list[list[tuple[int, int]]]:
-    """Per phase, its taps and the position of each tap's shift in `shifts`."""
-    position = {shift: i for i, shift in enumerate(shifts)}
-    found: list[list[tuple[int, int]]] = [[] for _ in range(axis.stride)]
-    for k in range(axis.kernel):
-        found[axis.phase_of(k)].append((k, position[axis.shift_of(k)]))
-    return found
+        return Layout(
+            table(self.chunks), table(self.sets), table(slots), table([*self.tap_slots, 0]),
+            table([*self.sources, (0, -1)]), np.concatenate(self.row_channels), self.weights, lane,
+            self.readings[1].blocks, self.readings[2].blocks,
+        )  # fmt: skip

@@ -10,7 +10,7 @@ from .halves import widen
 from .layout import LAYOUT, Layout
 from .microkernel import registers, tile_shapes
 from .tables import unpack
-from .vectors import address, copy_row
+from .vectors import address, copy_differences, copy_every_second, copy_row, subtract_row
 
 VECTOR_BYTES = registers()[0]
 #: Most rows of a tile that is two vectors wide, the common shape.
@@ -74,11 +74,13 @@ def _pack_chunk(weight, packed, g, lay, group, chunk):
             low, high = tile_range(rows, lay.lane, t)
             width, present = high - low, min(high, rows) - low
             # Where the weights of one input channel come from, in the order in which they are packed.
-            places = np.empty(taps * present, np.int64)
+            places, seconds = np.empty(taps * present, np.int64), np.empty(taps * present, np.int64)
             for tap in range(taps):
                 for row in range(present):
                     phase, co = (low + row) // chunk[3], chunk[2] + (low + row) % chunk[3]
-                    places[tap * present + row] = co * g.volume + lay.sources[source + tap * (rows // chunk[3]) + phase]
+                    taken = lay.sources[source + tap * (rows // chunk[3]) + phase]
+                    places[tap * present + row] = co * g.volume + taken[0]
+                    seconds[tap * present + row] = co * g.volume + taken[1] if taken[1] >= 0 else -1
             start = (group * lay.weights + first + low * taps) * g.cin
             for ci in range(g.cin):
                 base = (group * g.cin + ci) * g.cout * g.volume
@@ -86,6 +88,8 @@ def _pack_chunk(weight, packed, g, lay, group, chunk):
                     target = start + (tap * g.cin + ci) * width
                     for row in range(present):
                         value = widen(weight[np.uintp(base + places[tap * present + row])], g.half)
+                        if lay.paired_h + lay.paired_w > 2 and seconds[tap * present + row] >= 0:
+                            value += widen(weight[np.uintp(base + seconds[tap * present + row])], g.half)
                         packed[np.uintp(target + row)] = value
                         wrong += value - value != 0
                     for row in range(present, width):
@@ -94,7 +98,7 @@ def _pack_chunk(weight, packed, g, lay, group, chunk):
 
 
 @njit(nogil=True, error_model="numpy")
-def pack_input(x, panel, g, slots, b, group, k0, depth, first, count):
+def pack_input(x, panel, g, lay, b, group, k0, depth, first, count):
     """Copy the input pixels that the blocks ``first ... first + count`` read, zero outside the input.
 
     The panel is ordered slot, channel, block; with channels last slot, block, channel.
@@ -109,8 +113,9 @@ def pack_input(x, panel, g, slots, b, group, k0, depth, first, count):
         b_h, rest = rest % b.blocks_h, rest // b.blocks_h
         b_d, n = rest % b.blocks_d, rest // b.blocks_d
         length = min(b.blocks_w - b_w, count - q)
-        for slot in range(slots.shape[0]):
-            i_d, i_h, i_w = b_d + slots[slot, 0], b_h + slots[slot, 1], b_w + slots[slot, 2]
+        for slot in range(lay.slots.shape[0]):
+            shift_d, shift_h, shift_w, differs = lay.slots[slot]
+            i_d, i_h, i_w = b_d + shift_d, b_h * lay.paired_h + shift_h, b_w * lay.paired_w + shift_w
             inside = 0 <= i_d < g.in_d and 0 <= i_h < g.in_h
             low = min(max(0, -i_w), length)
             high = max(low, min(length, g.in_w - i_w)) if inside else low
@@ -122,10 +127,25 @@ def pack_input(x, panel, g, slots, b, group, k0, depth, first, count):
                     target = address(panel, ((slot * b.pixels) + q + j) * b.depth)
                     present = depth if low <= j < high else 0
                     copy_row(target, address(x, source + j * g.x_pixel), 0, present, depth, g.half)
+            elif lay.paired_w == 2:
+                low = min(max(0, -i_w), 2 * length)
+                high = max(low, min(2 * length, g.in_w - i_w)) if inside else low
+                for k in range(depth):
+                    target = address(panel, (slot * b.depth + k) * b.pixels + q)
+                    row = address(x, source + k * g.x_channel)
+                    if differs:
+                        copy_differences(target, row, low, high, length, g.half)
+                    else:
+                        copy_every_second(target, row, low, high, length, g.half)
             else:
+                below = differs and 0 <= i_d < g.in_d and 0 <= i_h + 1 < g.in_h
+                end = max(low, min(length, g.in_w - i_w))
                 for k in range(depth):
                     target = address(panel, (slot * b.depth + k) * b.pixels + q)
                     copy_row(target, address(x, source + k * g.x_channel), low, high, length, g.half)
+                    if below:
+                        row = address(x, source + k * g.x_channel + g.in_w)
+                        subtract_row(target, row, low, end, length, g.half)
         q += length
 
 

@@ -22,14 +22,16 @@ def store_chunk(out, c, line, g, lay, b, group, chunk, width, first, count):
     `c` holds the chunk's rows, or with channels last one line per block.
     """
     if g.activation:
-        for i in range(count if g.last else chunk[3] * g.stride_w * chunk[7]):
+        for i in range(count if g.last else width):
             row = i * (width if g.last else b.pixels)
             for j in range(width if g.last else count):
                 c[row + j] = activate(c[row + j], g.activation, g.slope)
     if not g.last and g.stream and not g.half and g.out_w % (VECTOR_BYTES // c.itemsize) and g.out_w < _LONG:
         for k in range(chunk[3]):
-            _stream_channel(out, line, c, k, g, b, group * g.cout + chunk[2] + k, chunk, first, count)
+            _stream_channel(out, line, c, k, g, lay, b, group * g.cout + chunk[2] + k, chunk, first, count)
         return
+    stride_h, stride_w = g.stride_h * lay.paired_h, g.stride_w * lay.paired_w
+    products = 2 * max(lay.paired_h, lay.paired_w) - 1
     q = 0
     while q < count:
         p = first + q
@@ -37,14 +39,14 @@ def store_chunk(out, c, line, g, lay, b, group, chunk, width, first, count):
         b_h, rest = rest % b.blocks_h, rest // b.blocks_h
         b_d, n = rest % b.blocks_d, rest // b.blocks_d
         length = min(b.blocks_w - b_w, count - q)
-        o_d, o_w = b_d * g.stride_d + chunk[0], b_w * g.stride_w
-        for phase in range(chunk[7]):
-            o_h = b_h * g.stride_h + chunk[1] + phase
+        o_d, o_w = b_d * g.stride_d + chunk[0], b_w * stride_w
+        for phase in range(chunk[7] * lay.paired_h):
+            o_h = b_h * stride_h + chunk[1] + phase
             if o_d >= g.out_d or o_h >= g.out_h:
                 continue
             channel = group * g.cout + chunk[2]
             target = n * g.y_batch + channel * g.y_channel + ((o_d * g.out_h + o_h) * g.out_w + o_w) * g.y_pixel
-            outputs = min(length * g.stride_w, g.out_w - o_w)
+            outputs = min(length * stride_w, g.out_w - o_w)
             if g.last:
                 _copy_blocks(
                     out,
@@ -66,10 +68,10 @@ def store_chunk(out, c, line, g, lay, b, group, chunk, width, first, count):
                     target,
                     g.y_channel,
                     c,
-                    phase * g.stride_w * chunk[3] * b.pixels + q,
+                    first_row(phase, chunk, g.stride_w, products) * b.pixels + q,
                     b.pixels,
                     chunk[3],
-                    g.stride_w,
+                    stride_w,
                     outputs,
                     g.half,
                     g.stream,
@@ -79,7 +81,7 @@ def store_chunk(out, c, line, g, lay, b, group, chunk, width, first, count):
 
 
 @njit(nogil=True, error_model="numpy")
-def _stream_channel(out, line, c, k, g, b, channel, chunk, first, count):
+def _stream_channel(out, line, c, k, g, lay, b, channel, chunk, first, count):
     """Store one channel of a chunk past the caches, though its rows begin and end anywhere.
 
     Rows that follow each other in memory are put together in `line`, from which whole aligned vectors leave.
@@ -89,22 +91,24 @@ def _stream_channel(out, line, c, k, g, b, channel, chunk, first, count):
     b_h, rest = rest % b.blocks_h, rest // b.blocks_h
     b_d, n = rest % b.blocks_d, rest // b.blocks_d
     start, filled = 0, 0  # where the line's first element goes, and how many there are
+    stride_h, stride_w = g.stride_h * lay.paired_h, g.stride_w * lay.paired_w
+    products = 2 * max(lay.paired_h, lay.paired_w) - 1
     q = 0
     while q < count:
         length = min(b.blocks_w - b_w, count - q)
-        o_d, o_w = b_d * g.stride_d + chunk[0], b_w * g.stride_w
-        outputs = min(length * g.stride_w, g.out_w - o_w)
-        for phase in range(chunk[7] if o_d < g.out_d else 0):
-            o_h = b_h * g.stride_h + chunk[1] + phase
+        o_d, o_w = b_d * g.stride_d + chunk[0], b_w * stride_w
+        outputs = min(length * stride_w, g.out_w - o_w)
+        for phase in range(chunk[7] * lay.paired_h if o_d < g.out_d else 0):
+            o_h = b_h * stride_h + chunk[1] + phase
             if o_h >= g.out_h:
                 break
             to = n * g.y_batch + channel * g.y_channel + (o_d * g.out_h + o_h) * g.out_w + o_w
             if to != start + filled or filled + outputs > LINE:
                 _flush(out, start, line, filled, lanes)
                 start, filled = to, 0
-            source = (phase * g.stride_w * chunk[3] + k) * b.pixels + q
+            source = (first_row(phase, chunk, g.stride_w, products) + k) * b.pixels + q
             place = address(line, lanes_past(out, start) + filled)
-            interleave_rows(place, address(c, source), chunk[3] * b.pixels, g.stride_w, outputs, 0, 0)
+            interleave_rows(place, address(c, source), chunk[3] * b.pixels, stride_w, outputs, 0, 0)
             filled += outputs
         q += length
         b_w, b_h = 0, b_h + 1
@@ -113,6 +117,12 @@ def _stream_channel(out, line, c, k, g, b, channel, chunk, first, count):
             if b_d == b.blocks_d:
                 b_d, n = 0, n + 1
     _flush(out, start, line, filled, lanes)
+
+
+@njit(nogil=True, error_model="numpy")
+def first_row(phase, chunk, stride_w, products):
+    """First of a chunk's rows that hold the outputs of a phase_h, of the second block of a pair after the first's."""
+    return (phase % chunk[7] * products + phase // chunk[7]) * stride_w * chunk[3]
 
 
 @njit(nogil=True, error_model="numpy")

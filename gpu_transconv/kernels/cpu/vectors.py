@@ -71,14 +71,46 @@ def lanes_past(typingctx, array, offset):
 @intrinsic
 def copy_row(typingctx, target, source, low, high, length, half):
     """Copy ``target[j] = source[j]`` for low <= j < high, and zero for the other j below `length`."""
+    return _copier("copy", target, source)
 
+
+@intrinsic
+def copy_every_second(typingctx, target, source, low, high, length, half):
+    """The same with ``target[j] = source[2*j]``; `low` and `high` bound what is read of `source`."""
+    return _copier("second", target, source)
+
+
+@intrinsic
+def copy_differences(typingctx, target, source, low, high, length, half):
+    """The same with ``target[j] = source[2*j] - source[2*j + 1]``; see `copy_every_second`."""
+    return _copier("differences", target, source)
+
+
+@intrinsic
+def subtract_row(typingctx, target, source, low, high, length, half):
+    """Subtract ``target[j] -= source[j]`` for low <= j < high; all below `length` are written."""
+    return _copier("subtract", target, source)
+
+
+def _copier(name, target, source):
     def codegen(context, builder, _signature, args):
         row = RowFunctions(builder.module, _KIND[target.dtype], _KIND[source.dtype])
-        _call_for_halves(builder, row, "copy", args[:-1], args[-1])
+        _call_for_halves(builder, row, name, args[:-1], args[-1])
         return context.get_dummy_value()
 
     i64 = types.int64
     return types.void(target, source, i64, i64, i64, i64), codegen
+
+
+@intrinsic
+def combine_pairs(typingctx, first, step, count):
+    """Replace rows m0, m1, m2, `step` apart, by m0 + m1, m1 - m2 and m2; return 1 if a result is not finite, or 0."""
+
+    def codegen(context, builder, _signature, args):
+        rows = RowFunctions(builder.module, _KIND[first.dtype], _KIND[first.dtype])
+        return builder.call(rows.combiner(), args)
+
+    return types.int64(first, types.int64, types.int64), codegen
 
 
 @intrinsic
@@ -148,14 +180,20 @@ class RowFunctions:
         if full in self.module.globals:
             return self.module.globals[full]
         wide, stored = self.wide.as_pointer(), self.stored.as_pointer()
-        pointers = [wide, stored] if name == "copy" else [stored, wide]
+        copies = {
+            "copy": self._copy,
+            "second": self._copy_pairs,
+            "differences": self._copy_pairs,
+            "subtract": self._copy,
+        }
+        pointers = [wide, stored] if name in copies else [stored, wide]
         kinds = [*pointers, _I64, _I64, _I64]
         function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), kinds), full)
         function.linkage = "internal"
         function.attributes.add("noinline")
         builder = ir.IRBuilder(function.append_basic_block())
-        if name == "copy":
-            self._copy(builder, half, *function.args)
+        if name in copies:
+            copies[name](builder, half, name in ("differences", "subtract"), *function.args)
         elif name == "transpose":
             self._transpose(builder, half, *function.args)
         else:
@@ -163,32 +201,82 @@ class RowFunctions:
         builder.ret_void()
         return function
 
-    def _copy(self, builder, half, target, source, low, high, length):
-        count = builder.sdiv(builder.add(length, _I64(self.lanes - 1)), _I64(self.lanes))
-        with cgutils.for_range(builder, count) as loop:
+    def _copy(self, builder, half, subtracts, target, source, low, high, length):
+        def put(value, first, mask=None):
+            value = self._widen(builder, value, half)
+            if subtracts:
+                value = builder.fsub(self.load(builder, self.wide, target, first), value)
+            self._store(builder, value, target, first, mask)
+
+        with cgutils.for_range(builder, self._parts(builder, length)) as loop:
             first = builder.mul(loop.index, _I64(self.lanes))
-            last = builder.add(first, _I64(self.lanes))
-            whole = builder.and_(builder.icmp_signed("<=", low, first), builder.icmp_signed("<=", last, high))
-            with builder.if_else(whole) as (inner, edge):
+            with builder.if_else(self._within(builder, first, self.lanes, low, high)) as (inner, edge):
                 with inner:
-                    self._store(
-                        builder,
-                        self._widen(builder, self.load(builder, self.stored, source, first), half),
-                        target,
-                        first,
-                    )
+                    put(self.load(builder, self.stored, source, first), first)
                 with edge:
-                    mask = builder.and_(
-                        self._below(builder, first, high), builder.not_(self._below(builder, first, low))
-                    )
-                    value = self.load(builder, self.stored, source, first, mask)
-                    self._store(
-                        builder,
-                        self._widen(builder, value, half),
-                        target,
-                        first,
-                        self._below(builder, first, length),
-                    )
+                    value = self.load(builder, self.stored, source, first, self._between(builder, first, low, high))
+                    put(value, first, self._below(builder, first, length))
+
+    def _copy_pairs(self, builder, half, subtracts, target, source, low, high, length):
+        chosen = [_indices([2 * lane + odd for lane in range(self.lanes)]) for odd in (0, 1)]
+
+        def put(pair, first, mask=None):
+            value, odd = (self._widen(builder, builder.shuffle_vector(*pair, indices), half) for indices in chosen)
+            self._store(builder, builder.fsub(value, odd) if subtracts else value, target, first, mask)
+
+        with cgutils.for_range(builder, self._parts(builder, length)) as loop:
+            first = builder.mul(loop.index, _I64(self.lanes))
+            starts = [builder.mul(first, _I64(2)), builder.add(builder.mul(first, _I64(2)), _I64(self.lanes))]
+            with builder.if_else(self._within(builder, starts[0], 2 * self.lanes, low, high)) as (inner, edge):
+                with inner:
+                    put([self.load(builder, self.stored, source, at) for at in starts], first)
+                with edge:
+                    masks = [self._between(builder, at, low, high) for at in starts]
+                    pair = [
+                        self.load(builder, self.stored, source, at, mask)
+                        for at, mask in zip(starts, masks, strict=True)
+                    ]
+                    put(pair, first, self._below(builder, first, length))
+
+    def combiner(self):
+        """The function behind `combine_pairs`."""
+        name = f"gtc_combine_{self.wide}"
+        if name in self.module.globals:
+            return self.module.globals[name]
+        kind = ir.FunctionType(_I64, [self.wide.as_pointer(), _I64, _I64])
+        function = ir.Function(self.module, kind, name)
+        function.linkage = "internal"
+        builder = ir.IRBuilder(function.append_basic_block())
+        first, step, count = function.args
+        vector = ir.VectorType(self.wide, self.lanes)
+        nothing = ir.Constant(vector, None)
+        wrong = cgutils.alloca_once_value(builder, nothing)
+        with cgutils.for_range(builder, self._parts(builder, count)) as loop:
+            at = builder.mul(loop.index, _I64(self.lanes))
+            places = [builder.add(at, builder.mul(step, _I64(i))) for i in range(3)]
+            products = [self.load(builder, self.wide, first, place) for place in places]
+            results = builder.fadd(*products[:2]), builder.fsub(*products[1:])
+            mask = self._below(builder, at, count)
+            for result, place in zip(results, places, strict=False):
+                self._store(builder, result, first, place)
+                # Zero where the result is finite, and NaN where it is not.
+                trace = builder.select(mask, builder.fsub(result, result), nothing)
+                builder.store(builder.fadd(builder.load(wrong), trace), wrong)
+        total = builder.load(wrong)
+        found = builder.bitcast(builder.fcmp_unordered("uno", total, total), ir.IntType(self.lanes))
+        builder.ret(builder.zext(builder.icmp_unsigned("!=", found, found.type(0)), _I64))
+        return function
+
+    def _parts(self, builder, count):
+        """Vectors that hold `count` elements."""
+        return builder.sdiv(builder.add(count, _I64(self.lanes - 1)), _I64(self.lanes))
+
+    def _within(self, builder, first, count, low, high):
+        last = builder.add(first, _I64(count))
+        return builder.and_(builder.icmp_signed("<=", low, first), builder.icmp_signed("<=", last, high))
+
+    def _between(self, builder, first, low, high):
+        return builder.and_(self._below(builder, first, high), builder.not_(self._below(builder, first, low)))
 
     def _interleave(self, builder, half, stride, target, source, step, outputs, stream):
         block = stride * self.lanes
@@ -227,13 +315,10 @@ class RowFunctions:
         """Squares of a vector of phases by a vector of blocks, for the strides without their own function."""
         lanes = _I64(self.lanes)
 
-        def parts(total):
-            return builder.sdiv(builder.add(total, _I64(self.lanes - 1)), lanes)
-
         blocks = builder.sdiv(builder.add(outputs, builder.sub(stride, _I64(1))), stride)
         with (
-            cgutils.for_range(builder, parts(stride)) as phase_loop,
-            cgutils.for_range(builder, parts(blocks)) as block_loop,
+            cgutils.for_range(builder, self._parts(builder, stride)) as phase_loop,
+            cgutils.for_range(builder, self._parts(builder, blocks)) as block_loop,
         ):
             r0, j0 = builder.mul(phase_loop.index, lanes), builder.mul(block_loop.index, lanes)
             rows = []
