@@ -1,60 +1,106 @@
-"""The operator over time, commit by commit: implementations x real layers x dtypes."""
+"""Speed of the operator: formulations x real layers x dtypes."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
-from gpu_transconv.bench.adapters import Ours
-from gpu_transconv.bench.layers import REAL_LAYERS, load_layers, make_problem
-
-#: name -> keywords of `Ours`; all of them reuse their output, so that page faults are not measured.
-IMPLEMENTATIONS: dict[str, dict[str, Any]] = {
-    "prepared": {},
-    "auto": {"prepared": False},
-    "gather": {"prepared": False, "formulation": "gather"},
-    "scatter": {"prepared": False, "formulation": "scatter"},
-}
-#: Two and more of each rank, from few channels to many, with and without overlapping stamps.
-LAYERS = (
-    "dcgan_l1",
-    "pix2pix_rgb",
-    "centernet_dla_ida2",
-    "fcn8s_up2",
-    "torch41382",
-    "kokoro_pool_dw",
-    "swinunetr_b",
-    "nnunet3d_b",
+from .harness import (
+    LAYERS,
+    TIMEOUT,
+    Rows,
+    checked_call,
+    cuda_rows_of,
+    entry_of,
+    formulation,
+    keep_expected,
+    layer_named,
+    rows_of,
 )
 
+FORMULATIONS = ("auto", "gather", "scatter")
+DTYPES = ("float32", "float64")
 
-class Forward:
-    """One call on arrays that exist, after a first call that compiled and was checked."""
 
-    params = (tuple(IMPLEMENTATIONS), LAYERS, ("float32", "float64"))
-    param_names = ("implementation", "layer", "dtype")
-    timeout = 120
+class Call:
+    """One call of the prepared operator on the CPU, into a reused output."""
 
-    def setup(self, implementation: str, layer: str, dtype: str) -> None:
-        found = next(known for known in load_layers(REAL_LAYERS) if known.name == layer)
-        problem = make_problem(found, dtype)
-        contender = Ours(problem, 0, backend="cpu", **IMPLEMENTATIONS[implementation])
-        contender.poison()
-        error = problem.error(contender.run())
-        if error > problem.tolerance:
-            raise AssertionError(f"wrong result: error {error:.2g}, allowed {problem.tolerance:.2g}")
-        self.run, self.flops = contender.run, problem.plan.flops
+    params = (FORMULATIONS, LAYERS, DTYPES)
+    param_names = ("formulation", "layer", "dtype")
+    timeout = TIMEOUT
+    repeat = (5, 60, 1.0)
+    warmup_time = 0.05
 
-    def time_forward(self, *_: str) -> None:
+    def setup_cache(self) -> None:
+        keep_expected(LAYERS)
+
+    setup_cache.timeout = TIMEOUT
+
+    def setup(self, formulation: str, layer: str, dtype: str) -> None:
+        self.run = checked_call(formulation, layer_named(layer), dtype)
+
+    def time_call(self, *_: str) -> None:
         self.run()
 
-    def track_gflops(self, *_: str) -> float:
-        """Speed of the fastest of several calls."""
-        best, end = float("inf"), time.perf_counter() + 0.2
-        while best == float("inf") or time.perf_counter() < end:
-            start = time.perf_counter()
-            self.run()
-            best = min(best, time.perf_counter() - start)
-        return self.flops / best / 1e9
+    time_call.pretty_name = "Forward on the CPU: time"
+
+
+class Speed:
+    """The same calls in turns in one process, beside the machine's limits measured there."""
+
+    params = Call.params
+    param_names = Call.param_names
+    timeout = TIMEOUT
+
+    def setup_cache(self) -> Rows:
+        return rows_of({name: formulation(name) for name in FORMULATIONS}, LAYERS, DTYPES)
+
+    setup_cache.timeout = TIMEOUT
+
+    def setup(self, rows: Rows, formulation: str, layer: str, dtype: str) -> None:
+        self.entry = entry_of(rows[layer, dtype], formulation)
+
+    def track_gflops(self, *_: Any) -> float:
+        return float(self.entry["gflops"])
+
+    def track_fraction_of_roofline(self, *_: Any) -> float:
+        return float(self.entry["roofline_fraction"])
 
     track_gflops.unit = "GFLOP/s"
+    track_gflops.pretty_name = "Forward on the CPU: useful operations"
+    track_fraction_of_roofline.unit = "of the roofline"
+    track_fraction_of_roofline.pretty_name = "Forward on the CPU: fraction of the roofline"
+
+
+class Cuda:
+    """Calls on the CUDA device, timed by its events; skipped where there is none."""
+
+    params = (
+        ("cupy/auto", "numba-cuda/auto"),
+        ("dcgan_l3", "pix2pix_rgb", "centernet_dla_ida2", "nnunet3d_b"),
+        ("float32", "tf32", "float16"),
+    )
+    param_names = ("implementation", "layer", "precision")
+    timeout = TIMEOUT
+
+    def setup_cache(self) -> dict[str, Any]:
+        return cuda_rows_of(*self.params)
+
+    setup_cache.timeout = TIMEOUT
+
+    def setup(self, found: dict[str, Any], implementation: str, layer: str, precision: str) -> None:
+        if found["missing"]:
+            raise NotImplementedError(found["missing"])
+        backend, formulation = implementation.split("/")
+        self.row = found[backend, layer, precision]
+        self.entry = entry_of(self.row, formulation)
+
+    def track_gflops(self, *_: Any) -> float:
+        return float(self.row["flops"] / self.entry["ms"] / 1e6)
+
+    def track_fraction_of_roofline(self, *_: Any) -> float:
+        return float(self.entry["roofline_fraction"])
+
+    track_gflops.unit = "GFLOP/s"
+    track_gflops.pretty_name = "Forward on the GPU: useful operations"
+    track_fraction_of_roofline.unit = "of the roofline"
+    track_fraction_of_roofline.pretty_name = "Forward on the GPU: fraction of the roofline"

@@ -13,7 +13,6 @@ from importlib import metadata
 from typing import Any
 
 import numpy as np
-import torch
 
 import gpu_transconv as gtc
 
@@ -37,8 +36,10 @@ class CudaDevice:
         self._backend, self._seed = backend, seed
         self._layer: tuple[Any, ...] = ()
 
-    def time_calls(self, call: Callable[[], Any], count: int, ahead: float = 0.0) -> Times:
+    def clock_calls(self, call: Callable[[], Any], count: int, ahead: float = 0.0) -> Times:
         """Time each call between two events on the current stream."""
+        import torch
+
         pairs = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(count)]
         if ahead > 0:
             torch.cuda._sleep(int(ahead * _CYCLES_PER_SECOND))
@@ -53,6 +54,8 @@ class CudaDevice:
 
     def cache_bytes(self) -> int:
         """Size of the second-level cache."""
+        import torch
+
         return int(torch.cuda.get_device_properties(0).L2_cache_size)
 
     def error(self, result: Any, expected: Any) -> float:
@@ -64,6 +67,8 @@ class CudaDevice:
 
     def contenders(self, task: Task) -> Contenders:
         """Build the package's formulations and both modes of cuDNN on the same arrays."""
+        import torch
+
         dtype, tf32 = PRECISIONS[task.precision]
         kind, last = getattr(torch, dtype), task.data_format == "channels_last"
         x, weight, bias = (array.to(kind) for array in self._arrays(task.layer))
@@ -94,6 +99,8 @@ class CudaDevice:
 
     def _arrays(self, layer: Any) -> Sequence[Any]:
         """Numbers between -1 and 1, the same in every precision and format."""
+        import torch
+
         if not self._layer or self._layer[0] is not layer:
             generator = torch.Generator(self.place).manual_seed(zlib.crc32(layer.name.encode()) + self._seed)
             shapes = ((layer.n, layer.cin, *layer.spatial), layer.weight_shape, (layer.cout,))
@@ -115,6 +122,8 @@ class CudaDevice:
 def _peer(
     function: Any, xs: Sequence[Any], turn: Any, weight: Any, bias: Any, task: Task, name: str, tf32: bool
 ) -> Callable[[], Any]:
+    import torch
+
     set_tf32(tf32)
     torch.backends.cudnn.benchmark = name == "cudnn_search"
     geometry = task.layer.geometry
@@ -122,6 +131,8 @@ def _peer(
 
 
 def _formatted(array: Any, last: bool) -> Any:
+    import torch
+
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     return array.contiguous(memory_format=formats[array.ndim]) if last and array.ndim in formats else array
 
@@ -133,18 +144,24 @@ def _contiguous(x: Any, last: bool) -> Any:
 
 def _rotating(x: Any, cache: int, task: Task) -> list[Any]:
     """Copies of x, as many as it takes for a round of inputs and outputs to pass the second-level cache twice."""
+    import torch
+
     copies = math.ceil(2 * cache / (task.plan.bytes + 1)) + 1
     return [x, *(x.clone(memory_format=torch.preserve_format) for _ in range(min(copies, _MOST_COPIES) - 1))]
 
 
 def set_tf32(allowed: bool) -> None:
     """Whether PyTorch may round operands of float32 to TF32."""
+    import torch
+
     torch.backends.cudnn.allow_tf32 = allowed
     torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
 def measure_machine(device: CudaDevice) -> dict[str, Any]:
     """Name the device and measure its peaks: matrix products per precision, and a copy (bytes read plus written)."""
+    import torch
+
     properties = torch.cuda.get_device_properties(0)
     return {
         "device": properties.name,
@@ -158,12 +175,16 @@ def measure_machine(device: CudaDevice) -> dict[str, Any]:
 
 
 def _copy_gb_per_s(device: CudaDevice) -> float:
+    import torch
+
     source = torch.zeros(_COPY_BYTES, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
     return 2 * _COPY_BYTES / _median(device, lambda: target.copy_(source)) / 1e6
 
 
 def _product_tflops(device: CudaDevice, precision: str) -> float:
+    import torch
+
     dtype, tf32 = PRECISIONS[precision]
     set_tf32(tf32)
     size = _PRODUCT_SIZE[precision]
@@ -172,12 +193,14 @@ def _product_tflops(device: CudaDevice, precision: str) -> float:
 
 
 def _median(device: CudaDevice, call: Callable[[], Any]) -> float:
-    device.time_calls(call, 3)
-    return statistics.median(device.time_calls(call, 15).device_ms)
+    device.clock_calls(call, 3)
+    return statistics.median(device.clock_calls(call, 15).device_ms)
 
 
 def versions() -> dict[str, str]:
     """Versions of Python, CUDA, cuDNN and of the installed packages that take part."""
+    import torch
+
     found = {"python": platform.python_version(), "cuda": str(torch.version.cuda)}
     found |= {"cudnn": str(torch.backends.cudnn.version()), "numpy": np.__version__}
     return found | {p.name: p.version for p in metadata.distributions() if p.name in _PACKAGES}

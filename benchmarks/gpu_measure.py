@@ -40,7 +40,7 @@ _SPACING = {"float32": 2.0**-23, "tf32": 2.0**-10, "float16": 2.0**-10, "bfloat1
 class Device(Protocol):
     """What measuring needs of a device; benchmarks.gpu_device has the real one."""
 
-    def time_calls(self, call: Callable[[], Any], count: int, ahead: float = 0.0) -> Times:
+    def clock_calls(self, call: Callable[[], Any], count: int, ahead: float = 0.0) -> Times:
         """Time `count` calls by the device's own events, and wait for the last.
 
         The device is kept busy for `ahead` seconds first, so that calls queue up and it never waits for the host.
@@ -161,14 +161,14 @@ def _measure_one(
         results.append(call())
         return results[-1]
 
-    first = device.time_calls(keep, 1).device_ms[0]
+    first = device.clock_calls(keep, 1).device_ms[0]
     error = device.error(results.pop(), expected)
     if not error <= tolerance:
         return {"status": "wrong", "error": error if math.isfinite(error) else None, "note": f"allowed {tolerance:.2g}"}
-    warm = device.time_calls(call, _WARM_CALLS)
+    warm = device.clock_calls(call, _WARM_CALLS)
     count = max(_LEAST_CALLS, min(_MOST_CALLS, int(seconds * 1e3 / max(*warm.device_ms, 1e-4))))
-    alone = device.time_calls(call, _LEAST_CALLS)
-    queued = device.time_calls(call, count, ahead=_AHEAD * count * alone.host_seconds / _LEAST_CALLS)
+    alone = device.clock_calls(call, _LEAST_CALLS)
+    queued = device.clock_calls(call, count, ahead=_AHEAD * count * alone.host_seconds / _LEAST_CALLS)
     return {
         "status": "ok",
         "ms": statistics.median(queued.device_ms),

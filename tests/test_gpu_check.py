@@ -46,7 +46,7 @@ class FakeDevice:
     def clock(self) -> float:
         return self.now
 
-    def time_calls(self, call: Any, count: int, ahead: float = 0.0) -> Any:
+    def clock_calls(self, call: Any, count: int, ahead: float = 0.0) -> Any:
         self.now += ahead
         names = [call() for _ in range(count)]
         self.now += sum(self.times[str(name)] for name in names) / 1e3
@@ -246,7 +246,7 @@ def test_contenders_compute_the_layer(layers_file: Path) -> None:
         def cache_bytes(self) -> int:
             return 10_000
 
-        def time_calls(self, call: Any, count: int, ahead: float = 0.0) -> Any:  # noqa: ARG002
+        def clock_calls(self, call: Any, count: int, ahead: float = 0.0) -> Any:  # noqa: ARG002
             results = [call() for _ in range(count)]
             if self.broken:
                 results[0][0, 0] += 1

@@ -1,0 +1,145 @@
+"""What the asv suites share: their layers, contenders that were checked, and rows measured as `peers` measures them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpu_transconv.bench.adapters import Build, Contender, kernels
+from gpu_transconv.bench.compare import Conditions, measure_rows
+from gpu_transconv.bench.layers import REAL_LAYERS, Layer, Problem, load_layers, make_problem
+from gpu_transconv.bench.machine import measure_machine
+from gpu_transconv.bench.report import Row
+from gpu_transconv.machine import threads
+
+#: Real layers of each rank, from few channels to many, with and without overlapping stamps; each takes under 10 ms.
+LAYERS = (
+    "dcgan_l1",
+    "pix2pix_rgb",
+    "centernet_dla_ida2",
+    "fcn8s_up2",
+    "fsrcnn_x3",
+    "kokoro_pool_dw",
+    "swinunetr_b",
+    "nnunet3d_b",
+)
+#: Compiling a kernel counts, for the first process that needs it.
+TIMEOUT = 400.0
+
+Rows = dict[tuple[str, str], Row]
+
+
+@cache
+def layer_named(name: str) -> Layer:
+    """Return one of the real layers."""
+    return next(layer for layer in load_layers(REAL_LAYERS) if layer.name == name)
+
+
+def formulation(name: str) -> Build:
+    """Return the prepared operator on the CPU by "auto", "gather" or "scatter", into a reused output."""
+    return kernels("cpu")[name]
+
+
+def _check(problem: Problem, contender: Contender) -> None:
+    """Run a contender once, which may compile it.
+
+    Raises
+    ------
+    AssertionError
+        If its result is wrong.
+    """
+    contender.poison()
+    error = problem.error(contender.as_array(contender.run()))
+    if not error <= problem.tolerance:
+        raise AssertionError(
+            f"wrong result on {problem.layer.name} in {problem.dtype}: "
+            f"error {error:.2g} of the largest value, allowed {problem.tolerance:.2g}"
+        )
+
+
+def keep_expected(layers: Iterable[str]) -> None:
+    """Compute the right results once for all processes of a suite; for `setup_cache`, whose folder they share."""
+    for name in layers:
+        layer = layer_named(name)
+        np.save(_expected_file(layer), make_problem(layer, "float64").expected)
+
+
+def _expected_file(layer: Layer) -> Path:
+    return Path(f"expected {layer.name}.npy")
+
+
+@cache
+def checked_call(how: str, layer: Layer, dtype: str = "float32") -> Callable[[], Any]:
+    """Make a layer's call by a formulation, after a first call that compiled and was checked.
+
+    Cached, because asv sets up anew before every call that it times.
+    """
+    problem = make_problem(layer, dtype)
+    if (file := _expected_file(layer)).exists():
+        problem.__dict__["expected"] = np.load(file)  # as the cached property would keep it
+    contender = formulation(how)(problem, threads())
+    _check(problem, contender)
+    return contender.run
+
+
+def rows_of(
+    builds: Mapping[str, Build], layers: Iterable[str], dtypes: Iterable[str] = ("float32",), seconds: float = 0.4
+) -> Rows:
+    """Measure contenders in turns on every layer and dtype, with the machine's limits in the same run.
+
+    This is for `setup_cache`: one process measures, and what tracks the figures only reads them.
+    """
+    machine, chosen = measure_machine(threads()), [layer_named(name) for name in layers]
+    rows = {}
+    for dtype in dtypes:
+        for row in measure_rows(chosen, builds, machine, Conditions(threads(), dtype, seconds=seconds)):
+            rows[row["layer"]["name"], dtype] = row
+    return rows
+
+
+def cuda_rows_of(
+    implementations: Iterable[str], layers: Iterable[str], precisions: Iterable[str], seconds: float = 240.0
+) -> dict[Any, Any]:
+    """Measure the package on the CUDA device as `gpu_check` does; rows by backend, layer and precision.
+
+    ``missing`` says what is not here, where the device or what drives it is not.
+    """
+    from .gpu_measure import OURS, Budget, Task, measure
+    from .gpu_report import complete
+
+    found: dict[Any, Any] = {"missing": ""}
+    budget = Budget(seconds)
+    tasks = [Task(layer_named(name), precision, "channels_first") for precision in precisions for name in layers]
+    try:
+        from .gpu_device import CudaDevice
+        from .gpu_device import measure_machine as measure_device
+
+        machine = measure_device(CudaDevice())
+        for backend in dict.fromkeys(name.split("/")[0] for name in implementations):
+            for row in measure(CudaDevice(backend), tasks, budget, OURS):
+                found[backend, row["layer"], row["precision"]] = complete(row, machine)
+    except (ImportError, RuntimeError, AssertionError) as error:
+        found["missing"] = f"no CUDA device with PyTorch: {str(error).strip().splitlines()[:1]}"
+    return found
+
+
+def entry_of(row: Row, name: str) -> dict[str, Any]:
+    """Return what was measured of a contender.
+
+    Raises
+    ------
+    NotImplementedError
+        If it was left out, as asv wants it of a benchmark that is to be skipped.
+    AssertionError
+        If its result was wrong, or it failed.
+    """
+    entry: dict[str, Any] = row["contenders"].get(name, {"status": "left out", "note": "not measured"})
+    if entry["status"] == "left out":
+        raise NotImplementedError(f"{name}: {entry['note']}")
+    if entry["status"] != "ok":
+        raise AssertionError(f"{name}: {entry['status']}: {entry['note']}")
+    return entry
