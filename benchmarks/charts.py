@@ -8,31 +8,35 @@ from typing import Any
 
 import numpy as np
 
-from gpu_transconv.bench.adapters import OURS
-from gpu_transconv.bench.libraries import PEERS
+from .documents import own_name
 
 _COLOURS = ("#0b6e4f", "#b0b7bf", "#c8553d")
 
 
-def draw(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], dtype: str, path: Path) -> None:
-    """Write a PNG with both pictures; without peers the second shows the fraction of the roofline."""
+def draw(
+    rows: Sequence[Mapping[str, Any]],
+    machine: Mapping[str, Any],
+    dtype: str,
+    path: Path,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a PNG with both pictures; without peers the second shows the fraction of the roofline.
+
+    `metadata` is kept as the file's text.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(15, max(6, 0.22 * len(rows) + 2)), layout="constrained")
     roofline, bars = figure.subplots(1, 2, width_ratios=(3, 2))
     _draw_roofline(roofline, rows, machine, dtype)
     _draw_bars(bars, rows)
-    threads = f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}"
-    figure.suptitle(f"Transposed convolution, {dtype}, {threads}, {machine['cpu']}")
-    figure.savefig(path, dpi=130)
+    threads = f" {machine['threads']} thread{'s' * (machine['threads'] > 1)}," if "threads" in machine else ""
+    figure.suptitle(f"Transposed convolution, {dtype},{threads} {machine['cpu']}")
+    figure.savefig(path, dpi=100, metadata=dict(metadata or {}))
 
 
 def _speed(row: Mapping[str, Any], name: str | None) -> float | None:
     return row["contenders"].get(name, {}).get("gflops")
-
-
-def _ours(row: Mapping[str, Any]) -> str | None:
-    return next((name for name in (*OURS, "auto") if _speed(row, name)), None)
 
 
 def _draw_roofline(axes: Any, rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], dtype: str) -> None:
@@ -50,7 +54,7 @@ def _draw_roofline(axes: Any, rows: Sequence[Mapping[str, Any]], machine: Mappin
         textcoords="offset points",
     )
     series = {"best peer": [_speed(row, row["best_peer"]) for row in rows]}
-    series |= {"this package": [_speed(row, _ours(row)) for row in rows]}
+    series |= {"this package": [_speed(row, own_name(row)) for row in rows]}
     for (label, speeds), colour, marker in zip(series.items(), (_COLOURS[2], _COLOURS[0]), "xo", strict=True):
         points = [(i, speed) for i, speed in zip(intensity, speeds, strict=True) if speed]
         if points:
@@ -66,7 +70,7 @@ def _draw_bars(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     compared = any(row["ratios"] for row in rows)
     values: dict[str, float] = {}
     for row in rows:
-        name = _ours(row)
+        name = own_name(row)
         if name is not None and (row["ratios"] or not compared):
             fraction = row["contenders"][name]["roofline_fraction"]
             values[row["layer"]["name"]] = row["ratios"][name] if compared else fraction
@@ -84,9 +88,32 @@ def _draw_bars(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         ticks = [2.0**power for power in range(-6, 8) if low < 2.0**power < high]
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
-        peers = sorted({row["best_peer"] for row in rows if row["best_peer"]}, key=list(PEERS).index)
+        peers = sorted({row["best_peer"] for row in rows if row["best_peer"]})
         axes.set_title(f"Times as fast as the best of {', '.join(peers)}", fontsize=10)
     else:
         axes.set_title("Fraction of the roofline", fontsize=10)
     axes.grid(axis="x", alpha=0.25)
     axes.set_axisbelow(True)
+
+
+def draw_pairs(titles: tuple[str, str], pairs: Mapping[str, tuple[Any, Any]], path: Path) -> None:
+    """Write a PNG of two machines or commits: per layer the fraction of each one's roofline."""
+    from matplotlib.figure import Figure
+
+    names = sorted(pairs, key=lambda name: pairs[name][1].fraction / pairs[name][0].fraction)
+    figure = Figure(figsize=(9, max(3, 0.22 * len(names) + 1.6)), layout="constrained")
+    axes = figure.subplots()
+    for place, name in enumerate(names):
+        axes.plot([side.fraction for side in pairs[name]], [place] * 2, color="#b0b7bf", linewidth=2, zorder=1)
+    for side, (title, colour) in enumerate(zip(titles, (_COLOURS[2], _COLOURS[0]), strict=True)):
+        fractions = [pairs[name][side].fraction for name in names]
+        axes.scatter(fractions, range(len(names)), s=26, c=colour, label=title, zorder=2)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.set_xlim(left=0)
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set_xlabel("fraction of the machine's own roofline")
+    axes.grid(axis="x", alpha=0.25)
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside upper center", ncols=1, fontsize=9)
+    figure.savefig(path, dpi=110)
