@@ -209,9 +209,10 @@ def make_direct(plan: Plan, layout: Layout, threads: int) -> Direct:
     item = 4 if plan.accumulate == "float32" else 8
     lane = VECTOR_BYTES // item
     blocks = [axis.blocks for axis in kernel_axes(plan)]
-    low = layout.slots.min(axis=0)
-    span = layout.slots.max(axis=0) - low
-    copies = np.unique(layout.slots[:, 2])
+    slots = layout.slots[:, :3]
+    low = slots.min(axis=0)
+    span = slots.max(axis=0) - low
+    copies = np.unique(slots[:, 2])
     depth = min(cin, 64)
     room = min(_BOX, _PANEL_BYTES // (item * len(copies) * depth))
     box_w = even(blocks[2], 256 if blocks[0] * blocks[1] > 1 else room)
@@ -222,7 +223,7 @@ def make_direct(plan: Plan, layout: Layout, threads: int) -> Direct:
     boxes = [-(-n // box) for n, box in zip(blocks, (box_d, box_h, box_w), strict=True)]
     height = box_h + int(span[1])
     channel = (box_d + int(span[0])) * height * pitch
-    shifts = layout.slots - np.array([low[0], low[1], 0])
+    shifts = slots - np.array([low[0], low[1], 0])
     where = (
         np.searchsorted(copies, shifts[:, 2]) * depth * (channel // pitch) + shifts[:, 0] * height + shifts[:, 1]
     ) * pitch
