@@ -53,3 +53,12 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     monkeypatch.setattr(Implementation, "launch", property(launch))
     return names
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what compiled kernels need of a device, where a log is kept or more was asked for."""
+    reports = terminalreporter.stats.get("passed", [])
+    budgets = [value for report in reports for name, value in report.user_properties if name == "cuda_budget"]
+    if budgets and (os.environ.get("CI") or terminalreporter.config.get_verbosity() > 0):
+        terminalreporter.section("CUDA kernels: registers for compute capability 7.5/8.0/9.0/10.0/12.0")
+        terminalreporter.write_line("\n".join(sorted(budgets)))

@@ -121,7 +121,7 @@ def _atomic(plan: Plan, device: Device) -> Launch:
 def _tiles(plan: Plan, device: Device) -> Launch:
     tile = shapes.stamp_tiles(device)[-1]  # the smallest: shared memory goes to the box
     box = shapes.choose_box(plan, device, tile)
-    facts = _fused(plan, tile=tile, owned=shapes.owned_size(plan, device))
+    facts = _fused(plan, tile=tile, owned=shapes.owned_elements(shapes.item_size(plan), device))
     return _make("scatter_tiles", plan, device, facts, shapes.box_count(plan, box), tile.threads, box)
 
 

@@ -80,21 +80,21 @@ def stamp_rows(plan: Plan) -> int:
     return plan.out_channels // plan.groups * math.prod(plan.kernel)
 
 
-def owned_size(plan: Plan, device: Device) -> int:
-    """Elements of an owned box: what is left of the shared memory, a power of two."""
+def owned_elements(item: int, device: Device) -> int:
+    """Elements of `item` bytes in an owned box: what is left of the shared memory, as a power of two."""
     if stamp_tiles(device) == [_TINY]:
         return 128
-    return 1 << (max(256, (device.shared_bytes - _TABLES) // item_size(plan)).bit_length() - 1)
+    return 1 << (max(256, (device.shared_bytes - _TABLES) // item).bit_length() - 1)
 
 
 def choose_box(plan: Plan, device: Device, tile: Tile) -> tuple[int, int, int, int]:
-    """Cut the output into boxes (channels, depth, height, width) of at most `owned_size` elements.
+    """Cut the output into boxes (channels, depth, height, width) of at most `owned_elements`.
 
     Channels first, as many as fill the rows of a tile with their stamps. Then the axis along which the box
     is shortest beside a stamp is doubled, as long as there is room: inputs at its border are read by two boxes.
     """
     channels = min(plan.out_channels // plan.groups, max(1, tile.rows // math.prod(plan.kernel)))
-    room = owned_size(plan, device) // channels
+    room = owned_elements(item_size(plan), device) // channels
     sizes = [1, 1, 1]
     reach = [axis.dilation * (axis.kernel - 1) + axis.stride for axis in plan.axes]
     while True:

@@ -1,0 +1,91 @@
+"""Compile Numba-CUDA kernels to PTX, and assemble that, without a driver."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+#: From Turing to Blackwell, one of each generation.
+COMPUTE_CAPABILITIES = ((7, 5), (8, 0), (9, 0), (10, 0), (12, 0))
+#: What a block may have on all of these without asking for more.
+MOST_REGISTERS, MOST_SHARED = 65536, 48 * 1024
+#: Instructions that are indivisible; `bar.red` is a barrier, `.shared.` a memory space.
+_ATOMIC = re.compile(r"(?<![\w.])(?:atom|red)\.")
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """One kernel on one compute capability: its PTX, and what the assembler says of it."""
+
+    ptx: str
+    registers: int
+    shared: int
+    stack: int
+    spilled: int
+
+    @property
+    def is_atomic(self) -> bool:
+        """Whether it has an atomic instruction."""
+        return bool(_ATOMIC.search(self.ptx))
+
+
+def compile_all(kernel: Any, signature: Any, folder: Path) -> Iterator[tuple[tuple[int, int], Assembled]]:
+    """Compile for every compute capability.
+
+    The front end, which takes most of the time and knows no architecture, runs once: `numba.cuda.compile_ptx`,
+    which does the same for one compute capability, would run it each time.
+    """
+    from numba.cuda import compiler
+
+    library, _ = compiler._compile_pyfunc_with_fixup(
+        kernel, signature, debug=None, lineinfo=False, device=False, fastmath=False, cc=(7, 5), opt=None,
+        abi="numba", abi_info=None, forceinline=False, launch_bounds=None, lto=False,
+    )  # fmt: skip
+    for capability in COMPUTE_CAPABILITIES:
+        yield capability, _assemble(library.get_asm_str(cc=capability), capability, folder)
+
+
+def _assemble(ptx: str, capability: tuple[int, int], folder: Path) -> Assembled:
+    source = folder / "kernel.ptx"
+    source.write_text(ptx)
+    architecture = "sm_{}{}".format(*capability)
+    assert f".target {architecture}" in ptx
+    command = [
+        _assembler(),
+        "--verbose",
+        f"--gpu-name={architecture}",
+        source,
+        "--output-file",
+        folder / "kernel.cubin",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+    def figure(pattern: str) -> int:
+        found = re.search(pattern, done.stderr)
+        return int(found[1]) if found else 0
+
+    return Assembled(
+        ptx,
+        registers=figure(r"Used (\d+) registers"),
+        shared=figure(r"(\d+) bytes smem"),
+        stack=figure(r"(\d+) bytes stack frame"),
+        spilled=figure(r"(\d+) bytes spill stores") + figure(r"(\d+) bytes spill loads"),
+    )
+
+
+@lru_cache(maxsize=1)
+def _assembler() -> str:
+    from cuda import pathfinder
+
+    found = pathfinder.find_nvidia_binary_utility("ptxas")
+    if found is None:
+        pytest.fail("ptxas was not found; pip install nvidia-cuda-nvcc")
+    return str(found)

@@ -1,0 +1,87 @@
+"""Every Numba-CUDA kernel compiled for every architecture: atomics only where they belong, registers, memory."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import sys
+
+import pytest
+from ptx_checks import MOST_REGISTERS, MOST_SHARED, compile_all
+
+if sys.platform == "darwin":
+    pytest.skip("there is no numba-cuda for macOS", allow_module_level=True)
+
+from gpu_transconv.kernels.numba_cuda import shapes
+from gpu_transconv.kernels.numba_cuda.compiled import KERNELS, parameters
+from gpu_transconv.kernels.numba_cuda.cuda import Device, signature
+from gpu_transconv.kernels.numba_cuda.facts import Facts, Tile
+from gpu_transconv.params import ACTIVATIONS
+from gpu_transconv.plan import DTYPES
+
+#: The least that every device has.
+SMALLEST = Device(number=0, multiprocessors=1, threads_per_block=1024, shared_bytes=MOST_SHARED, blocks=2**31 - 1)
+DTYPE_NAMES, INDEX_NAMES = ("float16", "float32", "float64"), ("int32", "int64")
+
+
+def facts_of(name: str, dtype: str, index: str, **more) -> list[Facts]:
+    """The facts that the launcher compiles a kernel with, apart from layout, bias and activation."""
+    accumulate = DTYPES[dtype][1]
+    item = DTYPES[accumulate][0]
+    tiles: tuple[Tile | None, ...] = {
+        "gather_tiled": shapes._TILES[item],
+        "scatter_atomic": shapes._STAMP_TILES,
+        "scatter_tiles": shapes._STAMP_TILES[-1:],
+    }.get(name, (None,))
+    sizes = {"channels": shapes._DIRECT_CHANNELS, "owned": shapes.owned_elements(item, SMALLEST)}
+    return [Facts(dtype, accumulate, index, tile=tile, **sizes, **more) for tile in tiles]
+
+
+def check(name: str, facts: Facts, folder, record_property) -> None:
+    kernel = KERNELS[name].make(facts)
+    threads = facts.tile.threads if facts.tile else shapes._THREADS
+    registers, shared = [], 0
+    for capability, found in compile_all(kernel, signature(*parameters(name, facts)), folder):
+        where = f"{name}, {facts}, compute capability {capability}"
+        assert found.is_atomic == (name == "scatter_atomic"), where
+        assert ".local" not in found.ptx, where
+        assert found.stack == found.spilled == 0, where
+        assert 0 < found.registers * threads <= MOST_REGISTERS, where
+        assert found.shared <= MOST_SHARED, where
+        registers.append(found.registers)
+        shared = max(shared, found.shared)
+    label = f"{name} {facts.dtype} {facts.index} {facts.tile or ''}".rstrip()
+    used = "/".join(map(str, registers))
+    record_property("cuda_budget", f"{label}: {threads} threads, registers {used}, shared memory {shared} bytes")
+
+
+@pytest.mark.parametrize("index", INDEX_NAMES)
+@pytest.mark.parametrize("dtype", DTYPE_NAMES)
+@pytest.mark.parametrize("name", KERNELS)
+def test_every_architecture(name, dtype, index, tmp_path, record_property):
+    for facts in facts_of(name, dtype, index, has_bias=True):
+        check(name, facts, tmp_path, record_property)
+
+
+@pytest.mark.parametrize("name", ["gather_tiled", "scatter_tiles"])
+def test_channels_last(name, tmp_path, record_property):
+    for facts in facts_of(name, "float32", "int32", channels_last=True, activation="relu"):
+        check(name, facts, tmp_path, record_property)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_stay_in_the_precision_of_the_sums(activation, tmp_path):
+    (facts,) = facts_of("gather_direct", "float32", "int32", activation=activation)
+    kernel = KERNELS["gather_direct"].make(facts)
+    for _, found in compile_all(kernel, signature(*parameters("gather_direct", facts)), tmp_path):
+        in_double = set(re.findall(r"\b(\w+(?:\.\w+)*)\.f64\b", found.ptx)) - {"ld.param", "cvt.rn.f32", ".reg", "mov"}
+        assert in_double == set()
+        assert found.spilled == 0
+
+
+def test_every_size_of_the_launcher_is_compiled():
+    compiled = {
+        facts.tile for name, d in itertools.product(KERNELS, DTYPE_NAMES) for facts in facts_of(name, d, "int32")
+    }
+    tiles = [tile for tiles in shapes._TILES.values() for tile in tiles] + list(shapes._STAMP_TILES)
+    assert set(tiles) | {None} == compiled
