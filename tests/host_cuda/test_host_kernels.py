@@ -10,6 +10,7 @@ from cases import CASES, COMPLEX, CORE, DATA_FORMATS, FLOATS, Case, named
 from checks import Arrays, as_format, assert_close, assert_same_specials, expected, make_arrays, tolerance
 from host_checks import VARIANTS, plan_of, requires_compiler, run_plan
 from host_compiler import KERNELS
+from test_random_geometries import make_problem
 
 from gpu_transconv.kernels.cupy_raw.geometry import merged_view, phase_view
 from gpu_transconv.kernels.cupy_raw.steps import DeviceFacts
@@ -110,6 +111,20 @@ def test_indices_of_64_bits(variant, dtype, data_format):
     assert all("long long" in step.kernel for step in VARIANTS[variant](plan, DeviceFacts()).launch)
     got = run_plan(plan, arrays._replace(weight=weight), variant)
     assert_close(got, expected(near, arrays, data_format), dtype, near.reduction)
+
+
+#: Devices whose choice of kernels differs: the largest; one without matrix instructions; one with few multiprocessors.
+DEVICES = (DeviceFacts(), DeviceFacts((7, 5), 20, 64 << 10), DeviceFacts((8, 9), 2))
+
+
+@pytest.mark.parametrize("number", range(60))
+def test_random_geometries(number):
+    problem = make_problem(3, number)
+    dtype = problem.dtype if problem.dtype in FLOATS + COMPLEX else "float16"  # no kernels for integers
+    device = DEVICES[number % 3]
+    precision = "tf32" if dtype == "float32" and device.capability >= (8, 0) and number % 2 else "highest"
+    for variant in VARIANTS:
+        check(problem.case, variant, dtype, precision, problem.data_format, device)
 
 
 def names_of(variant, case, dtype, precision, data_format):
