@@ -75,7 +75,7 @@ def predict(layer: Layer, precision: str, device: DeviceFacts = H100) -> Predict
     if cheaper(plan, device) == "scatter":
         owned = own(plan, device)
         seconds = 2 * owned.cost / peak
-        executed = owned.cost * owned.tile.shape.efficiency
+        executed = owned.work
         kernel = f"owned {owned.tile.shape.rows}x{owned.tile.shape.pixels}"
         launches = steps_scatter_tiles(plan, device).launch
     else:

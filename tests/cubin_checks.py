@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from gpu_transconv.kernels.cupy_raw.compile import program_of
+from gpu_transconv.kernels.cupy_raw.shapes import SIMT_SHAPES, TENSOR_SHAPES, Shape, Tile
 from gpu_transconv.kernels.cupy_raw.steps import Step
-from gpu_transconv.kernels.cupy_raw.tiles import SIMT_SHAPES, TENSOR_SHAPES, Shape, Tile
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 

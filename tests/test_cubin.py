@@ -11,7 +11,7 @@ from cases import CASES, CORE, DATA_FORMATS, FLOATS, named
 from cubin_checks import ARCHITECTURES, Kernel, compile_kernel, every_tile, matrix, nvrtc, tile_kernel
 
 import gpu_transconv as gtc
-from gpu_transconv.kernels.cupy_raw import geometry, tiles
+from gpu_transconv.kernels.cupy_raw import geometry, shapes, tiles
 from gpu_transconv.kernels.cupy_raw.compile import read_source
 from gpu_transconv.kernels.cupy_raw.ownership import own
 from gpu_transconv.kernels.cupy_raw.steps import (
@@ -30,11 +30,11 @@ _MISSING = [name for name in ("cuda.bindings", "nvidia") if find_spec(name.parti
 requires_nvrtc = pytest.mark.skipif(
     bool(_MISSING) and not os.environ.get("CI"), reason="pip install cuda-bindings nvidia-cuda-nvrtc"
 )
-LARGE_HALF = tile_kernel("gather_tile", tiles.Tile(tiles.TENSOR_SHAPES[0], "float16", "PIXELS_16"))
-LARGE_TF32 = tile_kernel("gather_tile", tiles.Tile(tiles.TENSOR_SHAPES[0], "float32", "PLANES"))
-LARGE_SIMT = tile_kernel("gather_tile", tiles.Tile(tiles.SIMT_SHAPES[4][0], "float32", "PLANES_16"))
-ATOMIC = tile_kernel("scatter_atomic", tiles.Tile(tiles.SIMT_SHAPES[4][2], "float32", "PIXELS"))
-OWNED = tile_kernel("scatter_tiles", tiles.Tile(tiles.SIMT_SHAPES[4][2], "float32", "PLANES"))
+LARGE_HALF = tile_kernel("gather_tile", shapes.Tile(shapes.TENSOR_SHAPES[0], "float16", "PIXELS_16"))
+LARGE_TF32 = tile_kernel("gather_tile", shapes.Tile(shapes.TENSOR_SHAPES[0], "float32", "PLANES"))
+LARGE_SIMT = tile_kernel("gather_tile", shapes.Tile(shapes.SIMT_SHAPES[4][0], "float32", "PLANES_16"))
+ATOMIC = tile_kernel("scatter_atomic", shapes.Tile(shapes.SIMT_SHAPES[4][2], "float32", "PIXELS"))
+OWNED = tile_kernel("scatter_tiles", shapes.Tile(shapes.SIMT_SHAPES[4][2], "float32", "PLANES"))
 DIRECT = Kernel("direct.cuh", "gtc::gather_direct<float,4,4,int>")
 
 

@@ -13,8 +13,8 @@ from host_compiler import KERNELS
 from test_random_geometries import make_problem
 
 from gpu_transconv.kernels.cupy_raw.geometry import merged_view, phase_view
+from gpu_transconv.kernels.cupy_raw.shapes import SIMT_SHAPES, TENSOR_SHAPES
 from gpu_transconv.kernels.cupy_raw.steps import DeviceFacts
-from gpu_transconv.kernels.cupy_raw.tiles import SIMT_SHAPES, TENSOR_SHAPES
 
 pytestmark = requires_compiler
 

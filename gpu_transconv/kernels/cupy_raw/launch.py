@@ -12,8 +12,10 @@ import numpy as np
 from ...arrays import Array
 from ...plan import Plan
 from .compile import compiled, warmup
-from .ownership import cheaper
+from .geometry import stamp_view
+from .ownership import cheaper, own
 from .steps import Buffer, Bytes, DeviceFacts, Step, Steps, steps_gather, steps_scatter_atomic, steps_scatter_tiles
+from .tiles import Direct, choose, fit, shapes_for, slower
 
 _STEPS: dict[str, Callable[[Plan, DeviceFacts], Steps]] = {
     "gather": steps_gather,
@@ -116,6 +118,39 @@ def supports_gather(plan: Plan) -> str | None:
 
 
 supports_scatter_atomic = supports_scatter_tiles = supports_gather
+
+
+def efforts(plan: Plan) -> dict[str, float]:
+    """Return how many times the useful multiply-adds each kernel's time is worth, on a full device."""
+    facts, useful = device_facts(_current_device()), max(plan.flops / 2, 1.0)
+    chosen, owned = choose(plan, facts), own(plan, facts)
+    return {
+        "gather": chosen.effort * (slower(plan, facts) if isinstance(chosen, Direct) else 1) / useful,
+        "scatter_atomic": min(fit(stamp_view(plan), shape, facts).effort for shape in shapes_for(plan, facts)) / useful,
+        "scatter_tiles": owned.effort / useful,
+    }
+
+
+def details_gather(plan: Plan) -> dict[str, Any]:
+    """Name the kernel that runs and its scratch memory."""
+    return _details("gather", plan)
+
+
+def details_scatter_atomic(plan: Plan) -> dict[str, Any]:
+    """Name the kernel that runs and its scratch memory."""
+    return _details("scatter_atomic", plan)
+
+
+def details_scatter_tiles(plan: Plan) -> dict[str, Any]:
+    """Name the kernel that runs and its scratch memory."""
+    return _details("scatter_tiles", plan)
+
+
+def _details(formulation: str, plan: Plan) -> dict[str, Any]:
+    steps = _STEPS[formulation](plan, device_facts(_current_device()))
+    buffers = {a for step in steps.launch for a in step.arguments if isinstance(a, Buffer) and a.name != "packed"}
+    names = [step.kernel.removeprefix("gtc::") for step in steps.launch]
+    return {"kernel": " + ".join(names), "workspace_bytes": sum(buffer.size for buffer in buffers)}
 
 
 def warm_up(plan: Plan, formulation: str = "gather") -> None:

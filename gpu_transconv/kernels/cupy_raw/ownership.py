@@ -8,13 +8,14 @@ from functools import lru_cache
 
 from ...plan import Axis, Plan
 from .geometry import View, stamp_view
-from .tiles import DeviceFacts, Shape, Tile, choose, input_of, shapes_for
+from .shapes import DeviceFacts, Shape, Tile
+from .tiles import busy, choose, input_of, resident_blocks, shapes_for
 
 #: Shared memory for the sums that a block owns.
 _OWNED_BYTES = 24 << 10
 
-#: How much cheaper scatter has to look before it is preferred: its cost leaves out collecting the stamps.
-_MARGIN = 2.0
+#: Collecting the stamps, as a multiple of making them.
+_COLLECTING = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class Ownership:
     tiles: tuple[int, ...]
     channels: int
     channel_tiles: int
+    work: int  # multiply-adds, with those on padding and those made twice
+    effort: float  # as of a product, see tiles.py
     cost: float
 
 
@@ -35,15 +38,15 @@ class Ownership:
 def own(plan: Plan, device: DeviceFacts, shape: Shape | None = None) -> Ownership:
     """Cut the output so that least is computed twice, for tiles of one shape or of the best."""
     shapes = [shape] if shape else shapes_for(plan, device)
-    return min((_own(plan, s) for s in shapes), key=lambda owned: owned.cost)
+    return min((_own(plan, device, s) for s in shapes), key=lambda owned: owned.cost)
 
 
 def cheaper(plan: Plan, device: DeviceFacts) -> str:
     """Name the formulation that should cost less."""
-    return "scatter" if own(plan, device).cost * _MARGIN < choose(plan, device).cost else "gather"
+    return "scatter" if own(plan, device).cost < choose(plan, device).cost else "gather"
 
 
-def _own(plan: Plan, shape: Shape) -> Ownership:
+def _own(plan: Plan, device: DeviceFacts, shape: Shape) -> Ownership:
     view = stamp_view(plan, channel_major=True)
     gathered = input_of(view, shape.tensor)
     # A box is no run of memory, so x is read by element or by channel.
@@ -58,7 +61,9 @@ def _own(plan: Plan, shape: Shape) -> Ownership:
     blocks = plan.groups * plan.batch * channel_tiles * math.prod(tiles)
     depth = -(-(plan.in_channels // plan.groups) // tile.depth) * tile.depth
     work = blocks * boxes * -(-channels * units // shape.rows) * shape.rows * shape.pixels * (depth + 2 * tile.depth)
-    return Ownership(view, tile, out, inputs, tiles, channels, channel_tiles, work / shape.efficiency)
+    effort = _COLLECTING * work / shape.efficiency
+    cost = effort / max(busy(blocks, resident_blocks(shape, device)), 1e-9)
+    return Ownership(view, tile, out, inputs, tiles, channels, channel_tiles, work, effort, cost)
 
 
 def _box(axes: tuple[Axis, ...], pixels: int, most: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -14,7 +14,8 @@ from typing import TypeAlias
 from ...plan import DTYPES, Plan
 from .geometry import View, index_type, pack_geometry, stamp_view
 from .ownership import own
-from .tiles import C_TYPES, DeviceFacts, Direct, Product, Shape, choose, fit, index_bytes, shapes_for
+from .shapes import C_TYPES, DeviceFacts, Shape
+from .tiles import Direct, Product, choose, fit, index_bytes, shapes_for
 
 __all__ = [
     "Argument",
