@@ -1,0 +1,173 @@
+"""The CuPy launcher from the public functions down to the kernels, with a stand-in for CuPy."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from cases import named
+from checks import assert_close, expected, implementations, make_arrays, run
+from host_checks import requires_compiler
+from host_cupy import Array, Cupy, Stream, asarray
+
+import gpu_transconv as gtc
+from gpu_transconv import dispatch
+from gpu_transconv.kernels.cupy_raw import compile as compiling
+from gpu_transconv.kernels.cupy_raw import launch, memory
+from gpu_transconv.plan import make_plan
+from gpu_transconv.table import IMPLEMENTATIONS
+
+pytestmark = requires_compiler
+ROWS = [row for row in IMPLEMENTATIONS if row.backend == "cupy"]
+
+
+def forget():
+    dispatch.forget()
+    for cached in (launch.device_facts, launch._calls, compiling.compiled):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def cupy(monkeypatch, tmp_path):
+    def install(**facts):
+        fake = Cupy(tmp_path, **facts)
+        monkeypatch.setitem(sys.modules, "cupy", fake)
+        forget()
+        return fake
+
+    yield install
+    monkeypatch.undo()
+    forget()
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "complex64"])
+@pytest.mark.parametrize("name", ["2d-kernel-is-twice-stride", "2d-grouped", "1d-kernel-is-stride"])
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_arrays_of_numpy(row, name, dtype, data_format, cupy):
+    fake, case = cupy(), named(name)
+    arrays = make_arrays(case, dtype, data_format)
+    want = expected(case, arrays, data_format)
+    assert_close(run(row, case, arrays, data_format, dtype, want.shape), want, dtype, case.reduction)
+    word = {"atomic": "scatter_atomic<", "tiles": "scatter_tiles<", "": "gather_"}[row.variant]
+    assert any(word in kernel for kernel, _ in fake.launched)
+
+
+def test_arrays_on_the_device_are_used_where_they_are(cupy):
+    cupy()
+    case = named("2d-kernel-is-twice-stride")
+    arrays = make_arrays(case, "float32")
+    x, weight, bias = (asarray(a) for a in arrays)
+    assert memory.as_device(x) is x
+    given = gtc.conv_transpose(x, weight, bias, **case.keywords, backend="cupy", formulation="gather")
+    assert isinstance(given, Array)
+    assert_close(given.host, expected(case, arrays), "float32", case.reduction)
+    # Not contiguous: copied. Not aligned to 16 bytes: copied too, since kernels read 16 bytes at once.
+    wide = asarray(np.repeat(arrays.x, 2, axis=-1))[..., ::2]
+    again = gtc.conv_transpose(wide, weight, bias, **case.keywords, backend="cupy", formulation="gather")
+    np.testing.assert_array_equal(again.host, given.host)
+    flat = asarray(np.zeros(33, np.float32))[1:]
+    assert memory.as_device(flat).data.ptr != flat.data.ptr
+    assert memory.as_device(flat).data.ptr % 16 == 0
+
+
+def test_out_on_the_device(cupy):
+    cupy()
+    case = named("2d-kernel-is-stride")
+    arrays = make_arrays(case, "float32")
+    want = expected(case, arrays)
+    out = asarray(np.zeros((*want.shape[:-1], 2 * want.shape[-1]), np.float32))[..., ::2]
+    found = gtc.conv_transpose(*(asarray(a) for a in arrays), **case.keywords, backend="cupy", out=out)
+    assert found is out
+    assert_close(np.ascontiguousarray(out.host), want, "float32", case.reduction)
+
+
+def test_prepared_weights_are_packed_once_for_each_order(cupy):
+    fake = cupy()
+    rng = np.random.default_rng(3)
+    weight = rng.standard_normal((40, 20, 2, 2)).astype(np.float32)
+    layer = gtc.ConvTranspose(weight, stride=2, backend="cupy", formulation="gather")
+    for size in (3, 3, 9, 9, 24):
+        x = rng.standard_normal((1, 40, size, size)).astype(np.float32)
+        want = gtc.conv_transpose(x, weight, stride=2, backend="reference")
+        np.testing.assert_allclose(layer(x), want, rtol=1e-3, atol=1e-4)
+    packs = [kernel for kernel, _ in fake.launched if "pack_weight" in kernel]
+    assert 1 <= len(packs) <= 2
+    assert len(fake.launched) >= 5 + len(packs)
+
+
+def test_weights_packed_on_another_stream_are_waited_for(cupy):
+    fake = cupy()
+    case = named("2d-kernel-is-stride")
+    arrays = make_arrays(case, "float32")
+    x, weight, bias = (asarray(a) for a in arrays)
+    params = gtc.params.make_params(
+        2, stride=2, padding=0, output_padding=0, output_size=None, groups=1, dilation=1, activation=None,
+        data_format="channels_first",
+    )  # fmt: skip
+    plan = make_plan(params, arrays.x.shape, arrays.weight.shape, "float32", True)
+    with memory.on_stream(7):
+        packed = launch.pack_scatter_tiles(plan, weight, bias)
+    out = memory.empty(plan.output_shape, "float32")
+    with memory.on_stream(9):
+        launch.launch_scatter_tiles(plan, x, weight, bias, out, packed)
+    with memory.on_stream(None):
+        assert Stream.current.ptr == 0
+    assert_close(out.host, expected(case, arrays), "float32", case.reduction)
+    assert [stream for _, stream in fake.launched] == [7, 9]
+    assert fake.stream(9).waited == [("event", 7)]
+    assert fake.stream(7).waited == []
+
+
+def test_precision_that_the_device_has_not(cupy):
+    cupy(capability=(7, 5))
+    x, weight = np.ones((1, 2, 3), np.float32), np.ones((2, 3, 2), np.float32)
+    with pytest.raises(gtc.BackendUnavailableError, match=r"8\.0.*7\.5.*precision='highest'"):
+        gtc.conv_transpose(x, weight, backend="cupy", precision="tf32")
+    assert gtc.conv_transpose(x, weight, backend="cupy").shape == (1, 3, 4)
+
+
+def test_explanation_names_the_kernel(cupy):
+    cupy()
+    found = gtc.explain((1, 64, 16, 16), (64, 32, 2, 2), stride=2, backend="cupy", formulation="scatter")
+    assert "scatter_atomic<" in found.kernel
+    assert found.workspace_bytes == 0
+
+
+def test_warm_up_compiles_ahead(cupy):
+    fake = cupy()
+    params = gtc.params.make_params(
+        1, stride=2, padding=0, output_padding=0, output_size=None, groups=1, dilation=1, activation=None,
+        data_format="channels_first",
+    )  # fmt: skip
+    launch.warm_up(make_plan(params, (1, 3, 4), (3, 2, 2), "float32", False), "scatter_tiles")
+    assert len(list(fake.folder.glob("*.cuh"))) == 2
+    assert not fake.launched
+
+
+def test_compiler_log_is_shown(cupy, monkeypatch):
+    cupy()
+    monkeypatch.setattr(compiling, "read_source", lambda name: f"no such thing in {name}")
+    with pytest.raises(RuntimeError, match=r"(?s)cannot compile gtc::.* for sm_90:.*error: no such thing"):
+        gtc.conv_transpose(np.ones((1, 2, 3), np.float32), np.ones((2, 3, 2), np.float32), backend="cupy")
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [("getDeviceCount", "driver cannot be used"), ("getVersion", "NVRTC"), (None, "no device")],
+)
+def test_what_is_missing_is_said(part, words, cupy):
+    fake = cupy()
+
+    def fail():
+        raise RuntimeError("not here")
+
+    if part is None:
+        fake.cuda.runtime.getDeviceCount = lambda: 0
+    else:
+        setattr(fake.cuda.nvrtc if part == "getVersion" else fake.cuda.runtime, part, fail)
+    status = gtc.backends()["cupy"]
+    assert not status
+    assert words in status.reason
+    assert implementations("cupy")
