@@ -124,10 +124,20 @@ def identity(device: str) -> str:
     """Name a device as far as its speed goes."""
     if device == "cpu":
         return f"{cpu_name()}, {threads()} threads"
+    if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0"):
+        return "Numba's simulator"
+    try:  # not by CuPy or Numba, of which one may be missing; the bindings come with either
+        cuda = import_module("cuda.bindings.runtime")
+        return str(cuda.cudaGetDeviceProperties(cuda.cudaGetDevice()[1])[1].name.decode())
+    except Exception:  # no bindings, or no device
+        return _cupy_name()
+
+
+def _cupy_name() -> str:
     cupy: Any = sys.modules.get("cupy")  # where there is a CUDA device, its backend has been imported
     try:
         return str(cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode())
-    except Exception:  # no CuPy, or one without a device: Numba's simulator is in use
+    except Exception:  # an old CuPy, or none
         return "cuda"
 
 

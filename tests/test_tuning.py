@@ -148,6 +148,14 @@ def test_what_makes_another_problem():
     assert f"numba {pytest.importorskip('numba').__version__}" in key
 
 
+def test_times_of_the_simulator_are_its_own(monkeypatch):
+    key = records.key_of(plan(), "cuda")
+    monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "1")
+    records.key_of.cache_clear()
+    assert records.key_of(plan(), "cuda") != key
+    records.key_of.cache_clear()
+
+
 def test_large_sizes_share_their_times():
     near, far = plan((1, 2, 513, 640)), plan((1, 2, 512, 704))
     assert records.key_of(plan((1, 2, 512, 640)), "cpu") == records.key_of(near, "cpu")
