@@ -33,6 +33,8 @@ _PIECES = 4
 _SMALL = 1 << 19
 #: Channels in and out, and products per channel, between which computing blocks in pairs pays.
 _MANY, _SEVERAL, _PHASES = 48, 12, 256
+#: How many times longer an operation takes in loops without tiles.
+_PLAIN_EFFORT = 16.0
 #: Shapes of scratch memory remembered by a thread.
 _MOST_VIEWS = 256
 _TILED = ("float16", "bfloat16", "float32", "float64")
@@ -233,3 +235,34 @@ def _workspace(shape: tuple[int, int], dtype: Any) -> Array:
         found = _local.bytes[start : start + needed].view(dtype).reshape(shape)
         kept[shape, dtype] = found
     return found
+
+
+def efforts(plan: Plan) -> dict[str, float]:
+    """Operations of each formulation's kernel, in multiples of the useful ones."""
+    plan = simplify(plan)
+    if not _has_tiles(plan):
+        return {"gather": _PLAIN_EFFORT, "scatter": 2 * _PLAIN_EFFORT}
+    costs = predict(plan)
+    products = plan.in_channels // plan.groups * (plan.out_channels // plan.groups) * math.prod(plan.kernel)
+    gather = min(costs["gather"], costs.get("direct", math.inf))
+    found = {"gather": gather / products, "scatter": costs.get("scatter", 1.5 * gather) / products}
+    return found | {prefer(plan): min(found.values())}
+
+
+def details_gather(plan: Plan) -> dict[str, Any]:
+    """Name the kernel that gather runs on finite weights, and its scratch memory in bytes."""
+    plan = simplify(plan)
+    return _details(plan, _gather_job(plan, _threads(plan), paired_axis(plan)) if _has_tiles(plan) else None)
+
+
+def details_scatter(plan: Plan) -> dict[str, Any]:
+    """Name the kernel that scatter runs on finite weights, and its scratch memory in bytes."""
+    plan = simplify(plan)
+    return _details(plan, _scatter_job(plan, _threads(plan)) if _has_tiles(plan) else None)
+
+
+def _details(plan: Plan, job: Job | None) -> dict[str, Any]:
+    if job is None:
+        sums = 0 if plan.dtype == plan.accumulate else math.prod(plan.output_shape)
+        return {"kernel": "plain", "workspace_bytes": sums * np.dtype(plan.accumulate).itemsize}
+    return {"kernel": job.kernel.__name__, "workspace_bytes": math.prod(job.work) * np.dtype(plan.accumulate).itemsize}
