@@ -52,12 +52,15 @@ class Speed:
     timeout = TIMEOUT
 
     def setup_cache(self) -> Rows:
-        return rows_of({name: formulation(name) for name in FORMULATIONS}, LAYERS, DTYPES)
+        return rows_of({name: formulation(name) for name in FORMULATIONS}, LAYERS, DTYPES, passes=3)
 
     setup_cache.timeout = TIMEOUT
 
     def setup(self, rows: Rows, formulation: str, layer: str, dtype: str) -> None:
         self.entry = entry_of(rows[layer, dtype], formulation)
+
+    def track_milliseconds(self, *_: Any) -> float:
+        return float(self.entry["min_ms"])
 
     def track_gflops(self, *_: Any) -> float:
         return float(self.entry["gflops"])
@@ -65,6 +68,8 @@ class Speed:
     def track_fraction_of_roofline(self, *_: Any) -> float:
         return float(self.entry["roofline_fraction"])
 
+    track_milliseconds.unit = "ms"
+    track_milliseconds.pretty_name = "Forward on the CPU: fastest of many calls"
     track_gflops.unit = "GFLOP/s"
     track_gflops.pretty_name = "Forward on the CPU: useful operations"
     track_fraction_of_roofline.unit = "of the roofline"
