@@ -187,9 +187,12 @@ class Direct(NamedTuple):
     boxes_w: int
     low_d: int  # smallest shift
     low_h: int
+    low_w: int
     span_d: int  # largest shift minus smallest
     span_h: int
-    pitch: int  # of a row, in panel and sums; whole vectors
+    span_w: int
+    pitch: int  # of a row, in panel and sums
+    plane_d: int  # distance of two depths in the sums; whole vectors
     plane: int  # of the sums of one row of the layout
     channel: int  # distance of two channels in the panel
     depth: int  # input channels of one panel
@@ -197,7 +200,6 @@ class Direct(NamedTuple):
     line: int  # elements for a row that is put together
     panel: int  # elements of the input
     work: int  # elements of all scratch memory, per thread
-    copies: Table  # shifts along the innermost axis
     offsets: Table  # by tap of a set: where in the panel it reads
     iota: Table
     tile: int
@@ -209,33 +211,30 @@ def make_direct(plan: Plan, layout: Layout, threads: int) -> Direct:
     item = 4 if plan.accumulate == "float32" else 8
     lane = VECTOR_BYTES // item
     blocks = [axis.blocks for axis in kernel_axes(plan)]
-    slots = layout.slots[:, :3]
-    low = slots.min(axis=0)
-    span = slots.max(axis=0) - low
-    copies = np.unique(slots[:, 2])
+    low, high = layout.slots.min(axis=0)[:3], layout.slots.max(axis=0)[:3]
+    span = [int(width) for width in high - low]
     depth = min(cin, 64)
-    room = min(_BOX, _PANEL_BYTES // (item * len(copies) * depth))
+    room = min(_BOX, _PANEL_BYTES // (item * depth))
     box_w = even(blocks[2], 256 if blocks[0] * blocks[1] > 1 else room)
-    pitch = -(-box_w // lane) * lane
+    pitch = box_w + span[2]
     rows = max(1, room // pitch)
-    box_d = even(blocks[0], max(1, round(math.sqrt(rows)) - int(span[0])))
-    box_h = even(blocks[1], max(1, rows // (box_d + int(span[0])) - int(span[1])))
+    box_d = even(blocks[0], max(1, round(math.sqrt(rows)) - span[0]))
+    box_h = even(blocks[1], max(1, rows // (box_d + span[0]) - span[1]))
     boxes = [-(-n // box) for n, box in zip(blocks, (box_d, box_h, box_w), strict=True)]
-    height = box_h + int(span[1])
-    channel = (box_d + int(span[0])) * height * pitch
-    shifts = slots - np.array([low[0], low[1], 0])
-    where = (
-        np.searchsorted(copies, shifts[:, 2]) * depth * (channel // pitch) + shifts[:, 0] * height + shifts[:, 1]
-    ) * pitch
+    height = box_h + span[1]
+    channel = (box_d + span[0]) * height * pitch
+    shifts = layout.slots[:, :3] - low
+    where = (shifts[:, 0] * height + shifts[:, 1]) * pitch + shifts[:, 2]
     offsets = where[layout.tap_slots]
-    plane = box_d * box_h * pitch
+    plane_d = -(-box_h * pitch // lane) * lane
+    plane = box_d * plane_d
     bases = np.append(layout.chunks[:, 6], layout.row_channels.size)
     sums = (layout.row_channels.size if depth < cin else int(np.diff(bases).max())) * plane
-    panel = len(copies) * depth * channel
+    panel = depth * channel + pitch + lane  # whole vectors are read past the last row
     return Direct(
-        **per_axis(blocks=blocks, box=(box_d, box_h, box_w), boxes=boxes, low=low[:2], span=span[:2]),
-        pitch=pitch, plane=plane, channel=channel, depth=depth, threads=threads,
-        line=_LINE, panel=panel, work=_LINE + panel + sums, copies=copies, offsets=offsets,
+        **per_axis(blocks=blocks, box=(box_d, box_h, box_w), boxes=boxes, low=low, span=span),
+        pitch=pitch, plane_d=plane_d, plane=plane, channel=channel, depth=depth, threads=threads,
+        line=_LINE, panel=panel, work=_LINE + panel + sums, offsets=offsets,
         iota=_iota(layout), tile=tile_table(plan.accumulate),
     )  # fmt: skip
 

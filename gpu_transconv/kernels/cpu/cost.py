@@ -11,7 +11,6 @@ from itertools import groupby
 
 from ...plan import Axis, Plan
 from .geometry import kernel_axes
-from .packing import VECTOR_BYTES
 
 #: A vector copied into a panel: a read, a write, and its share of the row's ends.
 _COPY = 3.0
@@ -33,11 +32,9 @@ def predict(plan: Plan) -> dict[str, float]:
     gather = products * _waiting(cout * w.stride / _runs(w))
     costs = {"gather": gather + _COPY * math.prod(shifts) * cin}
     if not plan.channels_last:
-        lane = VECTOR_BYTES // (8 if plan.accumulate == "float64" else 4)
-        padded = math.ceil(w.blocks / lane) * lane / w.blocks
         margin = math.prod(1 + min(1.0, (n - 1) / 8) for n in shifts[:2])
-        costs["direct"] = _BOX * (gather * padded + _COPY * shifts[2] * margin * cin)
         widened = (w.blocks + shifts[2] - 1) / w.blocks
+        costs["direct"] = _BOX * widened * gather + _COPY * margin * cin
         sums = _ADD * cout * math.prod(plan.kernel) * math.ceil(cin / 64)
         costs["scatter"] = widened * (products * _waiting(cout * w.kernel) + sums) + _COPY * margin * cin
     return costs

@@ -1,8 +1,7 @@
 """Gather for few output channels, depthwise above all: the panel is a box of the input with its margin.
 
 Where a channel meets few others, copying the input once per slot would cost more than the products. So a box is
-copied once per shift along the innermost axis only, which keeps every read of the tiles aligned; the shifts of the
-outer axes are distances between its rows.
+copied once, and the shifts are distances in it; that the tiles then read across cache lines costs less.
 """
 
 from __future__ import annotations
@@ -52,26 +51,18 @@ def _gather_box(x, weight, bias, out, g, lay, b, work, box, group, n):
     for k0 in range(0, g.cin, b.depth):
         depth = min(b.depth, g.cin - k0)
         channel = n * g.x_batch + (group * g.cin + k0) * g.x_channel
-        for copy in range(b.copies.size):
-            start = w0 + b.copies[copy]
-            low = max(0, -start)
-            high = max(low, min(width, g.in_w - start))
-            for k in range(depth):
-                for d in range(depth_d + b.span_d):
-                    i_d = d0 + b.low_d + d
-                    for h in range(height + b.span_h):
-                        i_h = h0 + b.low_h + h
-                        inside = 0 <= i_d < g.in_d and 0 <= i_h < g.in_h
-                        source = address(x, channel + k * g.x_channel + (i_d * g.in_h + i_h) * g.in_w + start)
-                        row = ((copy * b.depth + k) * (b.box_d + b.span_d) + d) * (b.box_h + b.span_h) + h
-                        copy_row(
-                            address(panel, row * b.pitch),
-                            source,
-                            low,
-                            high if inside else low,
-                            b.pitch,
-                            g.half,
-                        )
+        start = w0 + b.low_w
+        low = max(0, -start)
+        high = max(low, min(width + b.span_w, g.in_w - start))
+        for k in range(depth):
+            for d in range(depth_d + b.span_d):
+                i_d = d0 + b.low_d + d
+                for h in range(height + b.span_h):
+                    i_h = h0 + b.low_h + h
+                    present = high if 0 <= i_d < g.in_d and 0 <= i_h < g.in_h else low
+                    source = address(x, channel + k * g.x_channel + (i_d * g.in_h + i_h) * g.in_w + start)
+                    row = (k * (b.box_d + b.span_d) + d) * (b.box_h + b.span_h) + h
+                    copy_row(address(panel, row * b.pitch), source, low, present, b.pitch, g.half)
         for c in range(lay.chunks.shape[0]):
             chunk = lay.chunks[c]
             base = chunk[6] * b.plane if b.depth < g.cin else 0
@@ -85,14 +76,14 @@ def _gather_box(x, weight, bias, out, g, lay, b, work, box, group, n):
 def _multiply(sums, base, panel, weight, bias, g, lay, b, group, s, row_base, k0, depth, depth_d, height):
     row0, rows, tap0, taps, first, _ = lay.sets[s]
     lane = VECTOR_BYTES // sums.itemsize
-    vectors = height * b.pitch // lane
+    vectors = (height * b.pitch + lane - 1) // lane
     for t in range(tile_count(rows, 1)):
         low, high = tile_range(rows, 1, t)
         m = high - low
         a = address(weight, (group * lay.weights + first + low * taps) * g.cin + k0 * m)
         start = address(bias, group * lay.row_channels.size + row_base + row0 + low)
         for d in range(depth_d):
-            target = base + (row0 + low) * b.plane + d * b.box_h * b.pitch
+            target = base + (row0 + low) * b.plane + d * b.plane_d
             source = d * (b.box_h + b.span_h) * b.pitch
             v = 0
             while v < vectors:
@@ -123,7 +114,7 @@ def _store(out, sums, line, base, g, b, chunk, n, group, d0, h0, w0, depth_d, he
                     break
                 target = n * g.y_batch + (group * g.cout + chunk[2]) * g.y_channel
                 target += (o_d * g.out_h + o_h) * g.out_w + w0 * g.stride_w
-                source = base + phase * rows * b.plane + (d * b.box_h + h) * b.pitch
+                source = base + phase * rows * b.plane + d * b.plane_d + h * b.pitch
                 interleave(
                     out, target, g.y_channel, sums, source, b.plane, chunk[3],
                     g.stride_w, outputs, g.half, g.stream, line,

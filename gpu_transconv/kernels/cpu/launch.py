@@ -35,6 +35,8 @@ _SMALL = 1 << 19
 _MANY, _SEVERAL, _PHASES = 48, 12, 256
 #: How many times longer an operation takes in loops without tiles.
 _PLAIN_EFFORT = 16.0
+#: What is left of the operations when blocks are computed in pairs.
+_PAIRED = 0.8
 #: Shapes of scratch memory remembered by a thread.
 _MOST_VIEWS = 256
 _TILED = ("float16", "bfloat16", "float32", "float64")
@@ -102,9 +104,8 @@ def launch_scatter(plan: Plan, x: Array, weight: Array, bias: Array | None, out:
 
 def prefer(plan: Plan) -> str:
     """Return the formulation that should cost less."""
-    plan = simplify(plan)
-    costs = predict(plan) if _has_tiles(plan) else {"gather": 0.0}
-    return "scatter" if min(costs, key=lambda kernel: costs[kernel]) == "scatter" else "gather"
+    found = efforts(plan)
+    return "scatter" if found["scatter"] < found["gather"] else "gather"
 
 
 @lru_cache(maxsize=512)
@@ -237,6 +238,7 @@ def _workspace(shape: tuple[int, int], dtype: Any) -> Array:
     return found
 
 
+@lru_cache(maxsize=512)
 def efforts(plan: Plan) -> dict[str, float]:
     """Operations of each formulation's kernel, in multiples of the useful ones."""
     plan = simplify(plan)
@@ -245,8 +247,11 @@ def efforts(plan: Plan) -> dict[str, float]:
     costs = predict(plan)
     products = plan.in_channels // plan.groups * (plan.out_channels // plan.groups) * math.prod(plan.kernel)
     gather = min(costs["gather"], costs.get("direct", math.inf))
-    found = {"gather": gather / products, "scatter": costs.get("scatter", 1.5 * gather) / products}
-    return found | {prefer(plan): min(found.values())}
+    if depthwise.takes(plan):
+        gather = float(products)
+    elif paired_axis(plan) is not None:
+        gather = _PAIRED * costs["gather"]
+    return {"gather": gather / products, "scatter": costs.get("scatter", 1.5 * gather) / products}
 
 
 def details_gather(plan: Plan) -> dict[str, Any]:
