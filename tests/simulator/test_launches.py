@@ -1,0 +1,203 @@
+"""What the launcher decides, and arrays of other kinds than NumPy's, in the simulator."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from cases import Case, named
+from checks import as_format, assert_close, expected, implementations, make_arrays, run
+
+import gpu_transconv as gtc
+from gpu_transconv.dispatch import Implementation
+from gpu_transconv.kernels.numba_cuda import cuda as backend
+from gpu_transconv.kernels.numba_cuda import geometry, launch, memory, shapes
+from gpu_transconv.kernels.numba_cuda.cuda import Device, cuda
+from gpu_transconv.params import make_params
+from gpu_transconv.plan import make_plan
+
+ROWS = implementations("numba-cuda")
+REPEATABLE = [row for row in ROWS if row.values[0].deterministic]
+OVERLAP = named("2d-kernel-is-twice-stride")
+
+
+def make(case: Case, dtype: str = "float32", batch: int | None = None):
+    x = case.x if batch is None else (batch, *case.x[1:])
+    return make_plan(make_params(case.ndim, **case.keywords), x, case.weight, dtype, case.bias)
+
+
+@pytest.fixture
+def fresh_launches():
+    """Forget prepared launches before and after, since what they depend on is changed."""
+    caches = [launch._gather, launch._atomic, launch._tiles, launch._elementwise]
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh_launches")
+@pytest.mark.parametrize("row", REPEATABLE)
+def test_the_same_bits_for_any_number_of_blocks(row, monkeypatch):
+    arrays = make_arrays(OVERLAP, "float32")
+    results = []
+    for blocks in (1, 2, 7, 1000):
+        device = backend.current_device()._replace(blocks=blocks)
+        monkeypatch.setattr(launch, "current_device", lambda device=device: device)
+        results.append(run(row, OVERLAP, arrays, "channels_first", "float32", make(OVERLAP).output_shape).tobytes())
+    assert len(set(results)) == 1
+
+
+@pytest.mark.usefixtures("fresh_launches")
+@pytest.mark.parametrize("row", ROWS)
+def test_in_64_bit_indices(row, monkeypatch):
+    seen = []
+
+    def wide(plan):
+        seen.append(plan)
+        return "int64"
+
+    monkeypatch.setattr(geometry, "index_type", wide)
+    monkeypatch.setattr(launch, "index_type", wide)
+    arrays = make_arrays(OVERLAP, "float32")
+    want = expected(OVERLAP, arrays)
+    got = run(row, OVERLAP, arrays, "channels_first", "float32", want.shape)
+    assert seen
+    assert_close(got, want, "float32", OVERLAP.reduction)
+
+
+def test_indices_are_64_bits_wide_where_32_do_not_reach():
+    plan = make(OVERLAP)
+    assert geometry.index_type(plan) == "int32"
+    assert geometry.index_type(make(OVERLAP, batch=2**24)) == "int64"
+    far = make(Case("far", (1, 1, 1), (1, 1, 1), keywords={"stride": 2**33}))
+    assert geometry.index_type(far) == "int64"
+    many = replace(plan, batch=1, in_channels=1, axes=(plan.axes[0], plan.axes[1], replace(plan.axes[2], kernel=2**27)))
+    assert geometry.index_type(many) == "int64"  # stamps without number
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_device_arrays_stay_on_the_device(row: Implementation):
+    arrays = make_arrays(OVERLAP, "float32")
+    want = expected(OVERLAP, arrays)
+    x, weight, bias = (cuda.to_device(a) for a in arrays)
+    got = gtc.conv_transpose(x, weight, bias, **OVERLAP.keywords, **row.keywords)
+    assert type(got) is type(x)
+    assert_close(got.copy_to_host(), want, "float32", OVERLAP.reduction)
+
+
+def test_out_on_the_device_with_gaps():
+    case = named("2d-unbatched")
+    arrays = make_arrays(case, "float32")
+    want = expected(case, arrays)
+    whole = cuda.to_device(np.full((*want.shape[:-1], 2 * want.shape[-1]), np.nan, np.float32))
+    out = whole[:, :, ::2]
+    x, weight = cuda.to_device(arrays.x), cuda.to_device(arrays.weight)
+    assert gtc.conv_transpose(x, weight, **case.keywords, backend="numba-cuda", out=out) is out
+    filled = whole.copy_to_host()
+    assert_close(filled[:, :, ::2], want, "float32", case.reduction)
+    assert np.isnan(filled[:, :, 1::2]).all()
+
+
+def test_an_input_that_is_not_contiguous():
+    case = named("1d-grouped")
+    arrays = make_arrays(case, "float64")
+    x = cuda.to_device(np.ascontiguousarray(arrays.x.transpose(2, 0, 1))).transpose((1, 2, 0))
+    assert not x.is_c_contiguous()
+    weight, bias = cuda.to_device(arrays.weight), cuda.to_device(arrays.bias)
+    got = gtc.conv_transpose(x, weight, bias, **case.keywords, backend="numba-cuda")
+    assert_close(got.copy_to_host(), expected(case, arrays), "float64", case.reduction)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_prepared_operator(row: Implementation):
+    layer_case = Case("layer", (2, 3, 4, 5), (3, 4, 4, 4), bias=True, keywords={"stride": 2, "activation": "relu"})
+    arrays = make_arrays(layer_case, "float16")
+    layer = gtc.ConvTranspose(arrays.weight, arrays.bias, **layer_case.keywords, **row.keywords)
+    for size in ((2, 3, 4, 5), (1, 3, 2, 2), (3, 3, 4, 5)):  # the workspace grows, and is used again
+        case = replace(layer_case, x=size)
+        inputs = make_arrays(case, "float16")._replace(weight=arrays.weight, bias=arrays.bias)
+        assert_close(layer(inputs.x), expected(case, inputs), "float16", case.reduction)
+
+
+def test_unsupported_dtypes_are_refused_before_any_launch(launched):
+    x = np.ones((1, 1, 3), np.complex64)
+    with pytest.raises(TypeError, match=r"^x must have one of the dtypes float16, float32, float64, got complex64"):
+        gtc.conv_transpose1d(x, x, backend="numba-cuda")
+    assert launched == []
+
+
+def test_deterministic_takes_the_owned_tiles(launched):
+    x = np.ones((1, 1, 3), np.float32)
+    for deterministic in (True, False, None):
+        gtc.conv_transpose1d(x, x, backend="numba-cuda", formulation="scatter", deterministic=deterministic)
+    gtc.conv_transpose1d(x, x, backend="numba-cuda")
+    scatter = "numba-cuda/scatter/"
+    assert launched == [scatter + "tiles", scatter + "atomic", scatter + "atomic", "numba-cuda/gather"]
+
+
+# Shapes of launches are arithmetic: here for devices that nobody has to own.
+
+DEVICES = {
+    "small": Device(0, 2, 1024, 48 * 1024, 2**31 - 1),
+    "large": Device(0, 132, 1024, 48 * 1024, 2**31 - 1),
+    "few threads": Device(0, 8, 64, 16 * 1024, 65535),
+}
+LAYERS = {
+    "decoder": Case("decoder", (1, 512, 32, 32), (512, 256, 2, 2), keywords={"stride": 2}),
+    "generator": Case("generator", (16, 128, 16, 16), (128, 64, 4, 4), keywords={"stride": 2, "padding": 1}),
+    "rgb": Case("rgb", (1, 64, 64, 64), (64, 3, 4, 4), keywords={"stride": 2, "padding": 1}),
+    "depthwise": Case("depthwise", (1, 64, 64, 64), (64, 1, 4, 4), keywords={"stride": 2, "groups": 64}),
+    "speech": Case("speech", (1, 513, 200), (513, 1, 1024), keywords={"stride": 256}),
+    "volume": Case("volume", (1, 32, 16, 16, 16), (32, 16, 3, 3, 3), keywords={"stride": 2}),
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_shapes_fit_the_device(layer, device, dtype):
+    device, plan = DEVICES[device], make(LAYERS[layer], dtype)
+    for tile in (*shapes.gather_tiles(plan, device), *shapes.stamp_tiles(device)):
+        assert tile.threads <= device.threads_per_block
+    box = shapes.choose_box(plan, device, shapes.stamp_tiles(device)[-1])
+    assert math.prod(box) <= shapes.owned_elements(shapes.item_size(plan), device)
+    assert math.prod(box) * shapes.item_size(plan) < device.shared_bytes
+    assert 1 <= box[0] <= plan.out_channels // plan.groups
+    covered = shapes.box_count(plan, box) * math.prod(box)
+    assert covered >= math.prod(plan.output_shape)
+
+
+def test_which_gather_runs_what():
+    device = DEVICES["large"]
+    direct = {name for name, case in LAYERS.items() if shapes.is_direct(make(case), device)}
+    assert direct == {"rgb", "depthwise", "speech"}
+
+
+def test_small_problems_get_small_tiles():
+    plan, tiles = make(OVERLAP), shapes._TILES[4]
+    assert shapes.choose_tile(tiles, DEVICES["large"], 512, 2**20, 1) == tiles[0]
+    assert shapes.choose_tile(tiles, DEVICES["large"], 512, 2**20, 0) == tiles[-1]
+    assert shapes.choose_tile(tiles, DEVICES["large"], 64, 1024, 4) == tiles[-1]
+    assert shapes.choose_tile(tiles, DEVICES["small"], 64, 1024, 4) == tiles[0]
+    assert shapes.item_size(plan) == 4
+
+
+def test_streams_do_not_leak():
+    with memory.on_stream(None):
+        assert memory.current_stream() == 0
+    assert memory.current_stream() == 0
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+def test_a_launch_is_prepared_once(data_format):
+    arrays = make_arrays(OVERLAP, "float32")
+    x = as_format(arrays.x, OVERLAP, data_format)
+    gtc.conv_transpose(x, arrays.weight, arrays.bias, **OVERLAP.keywords, data_format=data_format, backend="numba-cuda")
+    before = launch._gather.cache_info()
+    gtc.conv_transpose(x, arrays.weight, arrays.bias, **OVERLAP.keywords, data_format=data_format, backend="numba-cuda")
+    after = launch._gather.cache_info()
+    assert (after.misses, after.hits) == (before.misses, before.hits + 1)
