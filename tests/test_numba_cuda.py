@@ -43,8 +43,6 @@ def test_in_the_simulator(part):
         "-m",
         "pytest",
         "tests/simulator",
-        "-m",
-        "",
         "-q",
         "--no-header",
         "-p",

@@ -201,3 +201,15 @@ def test_a_launch_is_prepared_once(data_format):
     gtc.conv_transpose(x, arrays.weight, arrays.bias, **OVERLAP.keywords, data_format=data_format, backend="numba-cuda")
     after = launch._gather.cache_info()
     assert (after.misses, after.hits) == (before.misses, before.hits + 1)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("row", ROWS)
+def test_explanations_name_the_kernel(row, dtype):
+    found = gtc.explain((2, 8, 6, 6), (8, 8, 4, 4), stride=2, padding=1, activation="relu", dtype=dtype, **row.keywords)
+    assert found.backend == "numba-cuda"
+    assert found.formulation == row.formulation
+    kernel = {"gather": "gather_tiled", "scatter": f"scatter_{row.variant}"}[row.formulation]
+    fused = "" if row.variant == "atomic" else "_relu"  # which applies it in a kernel of its own
+    assert found.kernel == f"{row.name} ({kernel}_{dtype}_int32_8x8x8{fused})"
+    assert found.workspace_bytes == (4 * 2 * 8 * 12 * 12 if (row.variant, dtype) == ("atomic", "float16") else 0)

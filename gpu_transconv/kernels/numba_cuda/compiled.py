@@ -40,8 +40,13 @@ def parameters(name: str, facts: Facts) -> list[str]:
     return [types.get(word, word) for word in KERNELS[name].parameters] + [f"{facts.index}[]"]
 
 
+def kernel_name(name: str, facts: Facts) -> str:
+    """Return the name by which profilers and explanations know a compiled kernel."""
+    words = (name, facts.dtype, facts.index, facts.tile, facts.activation, "last" if facts.channels_last else None)
+    return "_".join(str(word) for word in words if word is not None)
+
+
 @lru_cache(maxsize=512)
 def compiled(name: str, facts: Facts, device: int) -> Any:  # noqa: ARG001
     """Compile a kernel for the current device, whose number makes it another one."""
-    label = (facts.dtype, facts.index, facts.tile, facts.activation, "last" if facts.channels_last else None)
-    return compile_kernel(KERNELS[name].make(facts), parameters(name, facts), *label)
+    return compile_kernel(KERNELS[name].make(facts), parameters(name, facts), kernel_name(name, facts))

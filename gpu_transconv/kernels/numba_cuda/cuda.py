@@ -61,10 +61,9 @@ def _type_of(name: str) -> Any:
     return getattr(types, name)
 
 
-def compile_kernel(function: Callable[..., None], parameters: Sequence[str], *facts: object) -> Any:
-    """Compile for one signature, so that a call looks up no types; `facts` go into the name that a profiler shows."""
-    words = [function.__name__, *(str(fact) for fact in facts if fact is not None)]
-    function.__name__ = function.__qualname__ = "_".join(words)
+def compile_kernel(function: Callable[..., None], parameters: Sequence[str], name: str) -> Any:
+    """Compile for one signature, so that a call looks up no types; a profiler shows the name."""
+    function.__name__ = function.__qualname__ = name
     return cuda.jit(signature(*parameters))(function)
 
 

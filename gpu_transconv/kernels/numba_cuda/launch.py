@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ...plan import Plan
 from . import memory, shapes
-from .compiled import compiled
+from .compiled import compiled, kernel_name
 from .cuda import Device, current_device, launch
 from .facts import Facts
 from .geometry import index_type, make_geometry
@@ -83,6 +83,27 @@ def prefer(plan: Plan) -> str:  # noqa: ARG001
     return "gather"
 
 
+def details_gather(plan: Plan) -> dict[str, Any]:
+    """Name the kernel that runs; it needs no scratch memory."""
+    return _details(_gather_kernel(plan, current_device())[:2])
+
+
+def details_scatter_atomic(plan: Plan) -> dict[str, Any]:
+    """Name the kernel that runs, and the memory in which half types are summed."""
+    device = current_device()
+    sums = 0 if plan.dtype == plan.accumulate else math.prod(plan.output_shape) * shapes.item_size(plan)
+    return _details(("scatter_atomic", _atomic_facts(plan, device)), sums)
+
+
+def details_scatter_tiles(plan: Plan) -> dict[str, Any]:
+    """Name the kernel that runs; it needs no scratch memory."""
+    return _details(("scatter_tiles", _tiles_facts(plan, current_device())))
+
+
+def _details(kernel: tuple[str, Facts], workspace: int = 0) -> dict[str, Any]:
+    return {"kernel": kernel_name(*kernel), "workspace_bytes": workspace}
+
+
 def _or(bias: Any, stand_in: Any) -> Any:
     """A kernel without bias has the parameter all the same, and does not read it."""
     return stand_in if bias is None else bias
@@ -96,33 +117,50 @@ def _fused(plan: Plan, **more: Any) -> Facts:
     return _facts(plan, has_bias=plan.has_bias, activation=plan.activation, **more)
 
 
-@lru_cache(maxsize=1024)
-def _gather(plan: Plan, device: Device) -> Launch:
+def _gather_kernel(plan: Plan, device: Device) -> tuple[str, Facts, int, int]:
+    """Name, facts, blocks and threads."""
     if shapes.is_direct(plan, device):
         facts = _fused(plan, channels=shapes.direct_channels(plan))
         pieces = -(-(plan.out_channels // plan.groups) // facts.channels) * plan.groups
         grid = shapes.elementwise_grid(plan.batch * pieces * math.prod(plan.out_spatial), device)
-        return _make("gather_direct", plan, device, facts, *grid)
+        return "gather_direct", facts, *grid
     rows, pixels = plan.out_channels // plan.groups, plan.batch * math.prod(axis.blocks for axis in plan.axes)
-    tile = shapes.choose_tile(shapes.gather_tiles(plan, device), device, rows, pixels, plan.groups * plan.phase_count)
-    blocks = shapes.tile_count(tile, rows, pixels) * plan.groups * plan.phase_count
-    return _make("gather_tiled", plan, device, _fused(plan, tile=tile), blocks, tile.threads)
+    products = plan.groups * plan.phase_count
+    tile = shapes.choose_tile(shapes.gather_tiles(plan, device), device, rows, pixels, products)
+    return "gather_tiled", _fused(plan, tile=tile), shapes.tile_count(tile, rows, pixels) * products, tile.threads
+
+
+@lru_cache(maxsize=1024)
+def _gather(plan: Plan, device: Device) -> Launch:
+    name, facts, blocks, threads = _gather_kernel(plan, device)
+    return _make(name, plan, device, facts, blocks, threads)
+
+
+def _atomic_facts(plan: Plan, device: Device) -> Facts:
+    rows, pixels = shapes.stamp_rows(plan), plan.batch * math.prod(plan.in_spatial)
+    return _facts(plan, tile=shapes.choose_tile(shapes.stamp_tiles(device), device, rows, pixels, plan.groups))
 
 
 @lru_cache(maxsize=1024)
 def _atomic(plan: Plan, device: Device) -> Launch:
-    rows, pixels = shapes.stamp_rows(plan), plan.batch * math.prod(plan.in_spatial)
-    tile = shapes.choose_tile(shapes.stamp_tiles(device), device, rows, pixels, plan.groups)
-    blocks = shapes.tile_count(tile, rows, pixels) * plan.groups
-    return _make("scatter_atomic", plan, device, _facts(plan, tile=tile), blocks, tile.threads)
+    facts = _atomic_facts(plan, device)
+    assert facts.tile is not None
+    pixels = plan.batch * math.prod(plan.in_spatial)
+    blocks = shapes.tile_count(facts.tile, shapes.stamp_rows(plan), pixels) * plan.groups
+    return _make("scatter_atomic", plan, device, facts, blocks, facts.tile.threads)
+
+
+def _tiles_facts(plan: Plan, device: Device) -> Facts:
+    smallest = shapes.stamp_tiles(device)[-1]  # shared memory goes to the box
+    return _fused(plan, tile=smallest, owned=shapes.owned_elements(shapes.item_size(plan), device))
 
 
 @lru_cache(maxsize=1024)
 def _tiles(plan: Plan, device: Device) -> Launch:
-    tile = shapes.stamp_tiles(device)[-1]  # the smallest: shared memory goes to the box
-    box = shapes.choose_box(plan, device, tile)
-    facts = _fused(plan, tile=tile, owned=shapes.owned_elements(shapes.item_size(plan), device))
-    return _make("scatter_tiles", plan, device, facts, shapes.box_count(plan, box), tile.threads, box)
+    facts = _tiles_facts(plan, device)
+    assert facts.tile is not None
+    box = shapes.choose_box(plan, device, facts.tile)
+    return _make("scatter_tiles", plan, device, facts, shapes.box_count(plan, box), facts.tile.threads, box)
 
 
 @lru_cache(maxsize=1024)

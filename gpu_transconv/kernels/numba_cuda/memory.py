@@ -164,7 +164,7 @@ def _copy_kernel(device: int, dtype: str) -> Any:  # noqa: ARG001
     from .cuda import compile_kernel
     from .elementwise import make_copy
 
-    return compile_kernel(make_copy(), (f"{dtype}[5]",) * 2, dtype)
+    return compile_kernel(make_copy(), (f"{dtype}[5]",) * 2, f"copy_{dtype}")
 
 
 def _lifted(array: Any) -> Any:
