@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -138,7 +138,8 @@ def _first(pattern: str, text: str) -> int:
 def tile_kernel(kernel: str, tile: Tile, index: str = "int", hot: bool = True) -> Kernel:
     source = {"gather_add_parts": "gather.cuh", "gather_tile": "gather.cuh", "scatter_tiles": "scatter_tiles.cuh"}
     shared = tile.shared(4 if index == "int" else 8)
-    name = f"gtc::{kernel}<{tile.name},{index}>"
+    exclusive = ",false" if kernel == "scatter_atomic" else ""
+    name = f"gtc::{kernel}<{tile.name}{exclusive},{index}>"
     return Kernel(source.get(kernel, "scatter.cuh"), name, tile.shape.threads, shared, hot)
 
 
@@ -199,6 +200,8 @@ def representative(tensor: bool, largest: int = 0) -> Iterator[Kernel]:
     yield tile_kernel("gather_add_parts", simt, hot=False)
     yield tile_kernel("scatter_atomic", tiles[-1])
     yield tile_kernel("scatter_atomic", Tile(SIMT_SHAPES[4][2], "float32", "PLANES"))
+    exclusive = tile_kernel("scatter_atomic", Tile(SIMT_SHAPES[4][2], "float32", "PIXELS_16"))
+    yield replace(exclusive, name=exclusive.name.replace("false", "true"))
     yield tile_kernel("scatter_tiles", Tile(SIMT_SHAPES[4][2], "float32", "PLANES"), hot=False)
     yield Kernel("direct.cuh", "gtc::gather_direct<gtc::bfloat16,1,4,int>", 128, hot=True)
     yield Kernel("pack.cuh", "gtc::pack_weight<float,true,int>")

@@ -18,7 +18,7 @@ struct alignas(16) Tables {
 // Dynamic shared memory: tables, then the stages of the pipeline, whose place the results take afterwards.
 template <class Tile>
 struct Sizes {
-    static constexpr int RESULTS = (Tile::SLAB_ROWS + 1) * (Tile::PIXELS_PER_TILE + 1) * sizeof(typename Tile::Result);
+    static constexpr int RESULTS = Tile::RESULT_PITCH * (Tile::PIXELS_PER_TILE + 1) * sizeof(typename Tile::Result);
     static constexpr int PIPELINE = Tile::STAGES * sizeof(typename Tile::Stage);
     static constexpr int WORK = ((RESULTS > PIPELINE ? RESULTS : PIPELINE) + 15) / 16 * 16;
 };
@@ -151,22 +151,29 @@ struct Block {
     GTC_DEVICE Result* place(int row, int pixel) const {
         Result* results = reinterpret_cast<Result*>(work);
         return g.pixels_first ? results + row * (Tile::PIXELS_PER_TILE + 1) + pixel
-                              : results + pixel * (Tile::SLAB_ROWS + 1) + row;
+                              : results + pixel * Tile::RESULT_PITCH + row;
     }
 
     // Calls sink(row in the tile, pixel in the tile) for every result of a slab, in the order in which the outputs lie
-    // in memory: pixels and the units between them, or channels.
-    template <class Sink>
+    // in memory: pixels and the units between them, or channels, of which STEP at a time.
+    template <int STEP = 1, class Sink>
     GTC_DEVICE void walk(int slab, Sink sink) const {
-        constexpr int N = Tile::PIXELS_PER_TILE, M = Tile::SLAB_ROWS;
+        constexpr int N = Tile::PIXELS_PER_TILE, M = Tile::SLAB_ROWS / STEP;
         int shift = 0;  // 2^shift neighbouring rows are units that lie side by side
         while (g.pixels_first && g.axis[2].units % (2 << shift) == 0 && M % (2 << shift) == 0) ++shift;
         for (int e = threadIdx.x; e < M * N; e += Tile::THREADS) {
             const int unit = e & ((1 << shift) - 1), rest = e >> shift;
-            const int row = g.pixels_first ? ((rest / N) << shift) + unit : e % M;
+            const int row = g.pixels_first ? ((rest / N) << shift) + unit : e % M * STEP;
             const int pixel = g.pixels_first ? rest % N : e / M;
-            sink(slab * M + row, pixel);
+            sink(slab * Tile::SLAB_ROWS + row, pixel);
         }
+    }
+
+    // Whether four neighbouring rows are channels that lie together in `array`, aligned to 16 bytes.
+    template <class T>
+    GTC_DEVICE bool by_four(const T* array) const {
+        return !g.pixels_first && g.out_channels % 4 == 0 && Tile::SLAB_ROWS % 4 == 0 &&
+               reinterpret_cast<unsigned long long>(array) % 16 == 0;
     }
 
     // Offset of a result in the output, or -1 where there is none.

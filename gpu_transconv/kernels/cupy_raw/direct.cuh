@@ -99,8 +99,11 @@ struct Direct {
 };
 
 template <class T, int CHANNELS, int PIXELS_, class Index>
-GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, 1) gather_direct(const GTC_GRID_CONSTANT Geometry<Index> g, const T* x,
-                                                   const T* weight, const T* bias, T* out, long long shares) {
+GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, sizeof(Sum<T>) * CHANNELS <= 8    ? 7
+                                  : sizeof(Sum<T>) * CHANNELS <= 32 ? 4
+                                                                    : 2)
+    gather_direct(const GTC_GRID_CONSTANT Geometry<Index> g, const T* x, const T* weight, const T* bias, T* out,
+                  long long shares) {
     using A = Sum<T>;
     const long long stride = static_cast<long long>(gridDim.x) * blockDim.x;
     for (long long e = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; e < shares; e += stride) {

@@ -84,6 +84,30 @@ GTC_NOINLINE void plain_slab(const Geometry<Index>& g, const typename Tile::Elem
     __syncthreads();
 }
 
+// Bias, activation, and to the output, four channels at once where they lie together.
+template <class T, class Block, class Result>
+GTC_DEVICE void store_results(const Block& block, int slab, T* out, Result result) {
+    const auto& g = block.g;
+    const auto finished = [&](int row, int pixel) {
+        return finish<T>(result(row, pixel), load_shared(block.tables->bias + row), g.activation, g.slope);
+    };
+    if (block.by_four(out)) {
+        block.template walk<4>(slab, [&](int row, int pixel) {
+            const auto to = block.output(row, pixel);
+            if (to < 0) return;
+            using Four = Vector<T, 4>;
+            const Four four{finished(row, pixel), finished(row + 1, pixel), finished(row + 2, pixel),
+                            finished(row + 3, pixel)};
+            store_global(reinterpret_cast<Four*>(out + to), four);
+        });
+    } else {
+        block.walk(slab, [&](int row, int pixel) {
+            const auto to = block.output(row, pixel);
+            if (to >= 0) store_global(out + to, finished(row, pixel));
+        });
+    }
+}
+
 // blockIdx.x: tile; blockIdx.y: one of gridDim.y parts of the reduction, whose sums go to `parts` where there are
 // several, [part][tile][slab][row][pixel].
 template <class Tile, class Index>
@@ -118,15 +142,14 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, Tile::BLOCKS)
         Result* part = parts ? parts + (Index(blockIdx.y) * Index(gridDim.x) + Index(blockIdx.x)) * Tile::ROWS *
                                            Tile::PIXELS_PER_TILE
                              : nullptr;
-        block.walk(slab, [&](int row, int pixel) {
-            const Result sum = load_shared(block.place(row - first, pixel));
-            const Index to = block.output(row, pixel);
-            if (part) {
-                store_global(part + row * Tile::PIXELS_PER_TILE + pixel, sum);
-            } else if (to >= 0) {
-                store_global(out + to, finish<T>(sum, load_shared(block.tables->bias + row), g.activation, g.slope));
-            }
-        });
+        const auto result = [&](int row, int pixel) { return load_shared(block.place(row - first, pixel)); };
+        if (part) {
+            block.walk(slab, [&](int row, int pixel) {
+                store_global(part + row * Tile::PIXELS_PER_TILE + pixel, result(row, pixel));
+            });
+        } else {
+            store_results(block, slab, out, result);
+        }
         __syncthreads();
     }
 }
@@ -145,13 +168,11 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, 1)
     __syncthreads();
     constexpr int SIZE = Tile::ROWS * Tile::PIXELS_PER_TILE;
     for (int slab = 0; slab < Tile::SLABS; ++slab) {
-        block.walk(slab, [&](int row, int pixel) {
-            const Index to = block.output(row, pixel);
-            if (to < 0) return;
+        store_results(block, slab, out, [&](int row, int pixel) {
             const Result* part = parts + Index(blockIdx.x) * SIZE + row * Tile::PIXELS_PER_TILE + pixel;
             Result sum = zero<Result>();
             for (int i = 0; i < count; ++i) sum = add(sum, load_global(part + Index(i) * Index(gridDim.x) * SIZE));
-            store_global(out + to, finish<T>(sum, load_shared(block.tables->bias + row), g.activation, g.slope));
+            return sum;
         });
     }
 }

@@ -134,6 +134,23 @@ def stamp_view(plan: Plan, channel_major: bool = False) -> View:
     return View(plan, plan.axes, (lines[0], lines[1], lines[2]), channel_major or not plan.channels_last)
 
 
+def is_exclusive(axis: Axis) -> bool:
+    """Whether no two stamps meet on an axis: one input, or no two taps of one phase."""
+    return axis.size == 1 or axis.kernel <= axis.stride // math.gcd(axis.stride, axis.dilation)
+
+
+@lru_cache(maxsize=512)
+def is_covered(axis: Axis) -> bool:
+    """Whether stamps that do not meet fill an axis: each hits as many outputs as there are."""
+    hits = 0
+    for tap in range(axis.kernel):
+        first = tap * axis.dilation - axis.pad_low  # the output that input 0 reaches
+        low = max(0, -(first // axis.stride))
+        high = min(axis.size - 1, (axis.output_size - 1 - first) // axis.stride)
+        hits += max(0, high - low + 1)
+    return hits == axis.output_size
+
+
 def index_type(plan: Plan) -> str:
     """C type of indices: int where all positions and offsets fit, with room to add two of them."""
     reach = max(a.size * a.stride + a.kernel * a.dilation + a.pad_low + a.output_size for a in plan.axes)

@@ -15,41 +15,44 @@ GTC_DEVICE void add_four(A* to, A a, A b, A c, A d) {
 }
 GTC_DEVICE void add_four(float* to, float a, float b, float c, float d) { atomic_add_4(to, float4{a, b, c, d}); }
 
-// Adds into `sums`, which begins as zeros or the bias. blockIdx.x: tile.
-template <class Tile, class Index>
+// Adds into `sums`, which begins as zeros or the bias. Where no two stamps overlap (EXCLUSIVE) they are finished
+// instead and stored to `out`, without atomics. blockIdx.x: tile.
+template <class Tile, bool EXCLUSIVE, class Index>
 GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, Tile::BLOCKS)
     scatter_atomic(const GTC_GRID_CONSTANT Geometry<Index> g, const typename Tile::Element* x,
-                   const unsigned char* packed, typename Tile::Result* sums, Index row_tiles) {
+                   const unsigned char* packed, const typename Tile::Element* bias, typename Tile::Element* out,
+                   typename Tile::Result* sums, Index row_tiles) {
     using T = typename Tile::Element;
-    using Result = typename Tile::Result;
     const TileIndex<Index> index = TileIndex<Index>::of(blockIdx.x, g, row_tiles);
     Block<Tile, Index> block(g, index.group, index.row_tile * Tile::ROWS, index.pixel_tile * Tile::PIXELS_PER_TILE, x,
                              reinterpret_cast<const T*>(packed + sizeof(PackedHeader)), 1);
-    block.begin(0, nullptr);
+    block.begin(0, bias);
     __syncthreads();
     Tile tile;
     tile.clear();
     block.sum_chunks(tile, 0, block.chunks_per_tap());
 
-    const bool by_four = !g.pixels_first && g.out_channels % 4 == 0 && Tile::SLAB_ROWS % 4 == 0 &&
-                         reinterpret_cast<unsigned long long>(sums) % 16 == 0;
     GTC_UNROLL
     for (int slab = 0; slab < Tile::SLABS; ++slab) {
         tile.stage_results(slab, [&](int row, int pixel) { return block.place(row, pixel); });
         __syncthreads();
         const int first = slab * Tile::SLAB_ROWS;
         const auto result = [&](int row, int pixel) { return load_shared(block.place(row - first, pixel)); };
-        block.walk(slab, [&](int row, int pixel) {
-            if (by_four && row % 4) return;
-            const Index to = block.output(row, pixel);
-            if (to < 0) return;
-            if (by_four) {
+        if (EXCLUSIVE) {
+            store_results(block, slab, out, result);
+        } else if (block.by_four(sums)) {
+            block.template walk<4>(slab, [&](int row, int pixel) {
+                const Index to = block.output(row, pixel);
+                if (to < 0) return;
                 add_four(sums + to, result(row, pixel), result(row + 1, pixel), result(row + 2, pixel),
                          result(row + 3, pixel));
-            } else {
-                atomic_add(sums + to, result(row, pixel));
-            }
-        });
+            });
+        } else {
+            block.walk(slab, [&](int row, int pixel) {
+                const Index to = block.output(row, pixel);
+                if (to >= 0) atomic_add(sums + to, result(row, pixel));
+            });
+        }
         __syncthreads();
     }
 }
@@ -59,12 +62,14 @@ GTC_DEVICE Index channel_of(const Geometry<Index>& g, Index e) {
     return e % g.y_batch / g.y_channel % (g.groups * g.out_channels);
 }
 
-// The bias everywhere, or zero: what stamps are added to where the output itself holds the sums.
+// The bias everywhere, or zero: what stamps are added to where the output itself holds the sums. With `finished` the
+// results of a bias alone: what stays where no stamp is stored.
 template <class T, class Index>
-GTC_GLOBAL scatter_begin(const GTC_GRID_CONSTANT Geometry<Index> g, const T* bias, T* out) {
+GTC_GLOBAL scatter_begin(const GTC_GRID_CONSTANT Geometry<Index> g, const T* bias, T* out, int finished) {
     const Index size = g.batch * g.y_batch;
     for (Index e = Index(blockIdx.x) * blockDim.x + threadIdx.x; e < size; e += Index(gridDim.x) * blockDim.x) {
-        store_global(out + e, bias ? load_global(bias + channel_of(g, e)) : T{});
+        const T value = bias ? load_global(bias + channel_of(g, e)) : T{};
+        store_global(out + e, finished ? finish<T>(zero<Sum<T>>(), widen(value), g.activation, g.slope) : value);
     }
 }
 

@@ -109,13 +109,13 @@ class Tile:
             item = DTYPES[self.dtype][0]
             by_pixel = self.input.startswith("PIXELS")
             inputs = s.pixels * (self.depth + 16 // item) if by_pixel else self.depth * (s.pixels + 8)
-            stage, slab = (self.depth * (s.rows + 8) + inputs) * item, s.rows
+            stage, pitch = (self.depth * (s.rows + 8) + inputs) * item, s.rows + 4
         else:
             vector = max(1, 16 // self.sum_bytes)
             stage = self.depth * (s.rows + s.pixels + 2 * vector) * self.sum_bytes
-            slab = s.rows * vector // s.down
+            pitch = s.rows * vector // s.down + 1
         tables = _up(((s.rows + s.pixels) * 5 + 17) * index_bytes + 4) + _up(s.rows * self.sum_bytes)
-        return tables + _up(max((slab + 1) * (s.pixels + 1) * self.sum_bytes, s.stages * _up(stage)))
+        return tables + _up(max(pitch * (s.pixels + 1) * self.sum_bytes, s.stages * _up(stage)))
 
 
 def _up(size: int) -> int:

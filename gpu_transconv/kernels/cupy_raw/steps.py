@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from ...plan import DTYPES, Plan
-from .geometry import View, index_type, pack_geometry, stamp_view
+from .geometry import View, index_type, is_covered, is_exclusive, pack_geometry, stamp_view
 from .ownership import own
 from .shapes import C_TYPES, DeviceFacts, Shape
 from .tiles import Direct, Product, choose, fit, index_bytes, shapes_for
@@ -169,28 +169,39 @@ def _product(plan: Plan, chosen: Product) -> tuple[Step, ...]:
 
 @lru_cache(maxsize=1024)
 def steps_scatter_atomic(plan: Plan, device: DeviceFacts, shape: Shape | None = None) -> Steps:
-    """Launch scatter by atomics: zeros or the bias, the stamps, then activation and rounding where there are any."""
+    """Launch scatter by atomics: zeros or the bias, the stamps, then activation and rounding where there are any.
+
+    Stamps that do not overlap are stored instead, over the bias where they leave gaps.
+    """
     view = stamp_view(plan)
     products = [fit(view, s, device) for s in ([shape] if shape else shapes_for(plan, device))]
     chosen = min(products, key=lambda product: product.cost)
     size = plan.output_bytes // DTYPES[plan.dtype][0]
-    c_type, geometry, bias = C_TYPES[plan.dtype], Bytes(pack_geometry(view)), _bias(plan)
-    widened = plan.accumulate != plan.dtype
+    exclusive = all(is_exclusive(axis) for axis in plan.axes)
+    widened = plan.accumulate != plan.dtype and not exclusive
+    geometry, bias, null = Bytes(pack_geometry(view)), _bias(plan), Scalar("pointer", 0)
     sums = Buffer("sums", size * chosen.tile.sum_bytes, zeroed=True) if widened else _OUT
     stamps = Step(
-        _typed("scatter_atomic", plan, chosen.tile.name), "scatter.cuh", (chosen.tiles, 1, 1),
+        _typed("scatter_atomic", plan, chosen.tile.name, str(exclusive).lower()), "scatter.cuh", (chosen.tiles, 1, 1),
         (chosen.tile.shape.threads, 1, 1), chosen.tile.shared(index_bytes(plan)),
-        (geometry, _X, packed(view), sums, _index(plan, chosen.row_tiles)),
+        (geometry, _X, packed(view), *((bias, _OUT, null) if exclusive else (null, null, sums)),
+         _index(plan, chosen.row_tiles)),
     )  # fmt: skip
     launch = [stamps]
+    if exclusive:
+        if not all(is_covered(axis) for axis in plan.axes):
+            launch.insert(0, _elementwise("scatter_begin", plan, size, geometry, bias, _OUT, Scalar("int32", 1)))
+        return _steps(plan, view, tuple(launch))
     if not widened:
-        kernel = _typed("scatter_begin", plan, c_type)
-        launch.insert(0, Step(kernel, "scatter.cuh", _grid(size), (_THREADS, 1, 1), 0, (geometry, bias, _OUT)))
+        launch.insert(0, _elementwise("scatter_begin", plan, size, geometry, bias, _OUT, Scalar("int32", 0)))
     if widened or plan.activation:
-        kernel = _typed("scatter_finish", plan, c_type)
-        arguments = (geometry, sums, bias if widened else Scalar("pointer", 0), _OUT)
-        launch.append(Step(kernel, "scatter.cuh", _grid(size), (_THREADS, 1, 1), 0, arguments))
+        launch.append(_elementwise("scatter_finish", plan, size, geometry, sums, bias if widened else null, _OUT))
     return _steps(plan, view, tuple(launch))
+
+
+def _elementwise(kernel: str, plan: Plan, size: int, *arguments: Argument) -> Step:
+    name = _typed(kernel, plan, C_TYPES[plan.dtype])
+    return Step(name, "scatter.cuh", _grid(size), (_THREADS, 1, 1), 0, arguments)
 
 
 @lru_cache(maxsize=1024)

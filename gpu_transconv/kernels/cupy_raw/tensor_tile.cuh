@@ -97,6 +97,7 @@ struct TensorTile {
     static constexpr int TILE_ROWS = ROWS_ / WARP_ROWS, TILE_PIXELS = PIXELS_ / WARP_PIXELS;  // of one warp
     static constexpr int DOWN = TILE_ROWS / 16, ACROSS = TILE_PIXELS / 8;
     static constexpr int SLABS = 1, SLAB_ROWS = ROWS_;
+    static constexpr int RESULT_PITCH = SLAB_ROWS + 4;  // of results with the rows together; four are read at once
     static_assert(TILE_ROWS % 16 == 0 && TILE_PIXELS % 16 == 0, "pixels are read two fragments at a time");
 
     struct alignas(16) Stage {
