@@ -51,7 +51,7 @@ BROKEN = {
         "geometry.cuh",
         "inside = inside && o >= 0 && o < g.axis[a].output_size;",
         "inside = inside && o >= 0 && o <= g.axis[a].output_size;",
-        ("gather", DENSE, "float32", "highest", "channels_last"),
+        ("scatter_atomic", DENSE, "float32", "highest", "channels_last"),
     ),
     "one input too many": (
         "geometry.cuh",

@@ -10,6 +10,12 @@
 
 namespace gtc {
 
+// Blocks of 128 threads per multiprocessor: as many as leave the registers for the sums.
+template <class A, int CHANNELS>
+constexpr int DIRECT_BLOCKS = sizeof(A) * CHANNELS <= 8    ? 7
+                              : sizeof(A) * CHANNELS <= 32 ? 4
+                                                           : 2;
+
 // The work of one thread: which phase, pixels and channels.
 template <class Index>
 struct Share {
@@ -99,9 +105,7 @@ struct Direct {
 };
 
 template <class T, int CHANNELS, int PIXELS_, class Index>
-GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, sizeof(Sum<T>) * CHANNELS <= 8    ? 7
-                                  : sizeof(Sum<T>) * CHANNELS <= 32 ? 4
-                                                                    : 2)
+GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, DIRECT_BLOCKS<Sum<T>, CHANNELS>)
     gather_direct(const GTC_GRID_CONSTANT Geometry<Index> g, const T* x, const T* weight, const T* bias, T* out,
                   long long shares) {
     using A = Sum<T>;
