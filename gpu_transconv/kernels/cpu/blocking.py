@@ -214,8 +214,10 @@ def make_direct(plan: Plan, layout: Layout, threads: int) -> Direct:
     low, high = layout.slots.min(axis=0)[:3], layout.slots.max(axis=0)[:3]
     span = [int(width) for width in high - low]
     depth = min(cin, 64)
-    room = min(_BOX, _PANEL_BYTES // (item * depth))
-    box_w = even(blocks[2], 256 if blocks[0] * blocks[1] > 1 else room)
+    bases = np.append(layout.chunks[:, 6], layout.row_channels.size)
+    sums = layout.row_channels.size if depth < cin else int(np.diff(bases).max())
+    room = min(_BOX, _PANEL_BYTES // (item * depth), max(lane, _WORK_BYTES // (item * sums)))
+    box_w = even(blocks[2], min(room, 256) if blocks[0] * blocks[1] > 1 else room)
     pitch = box_w + span[2]
     rows = max(1, room // pitch)
     box_d = even(blocks[0], max(1, round(math.sqrt(rows)) - span[0]))
@@ -228,13 +230,11 @@ def make_direct(plan: Plan, layout: Layout, threads: int) -> Direct:
     offsets = where[layout.tap_slots]
     plane_d = -(-box_h * pitch // lane) * lane
     plane = box_d * plane_d
-    bases = np.append(layout.chunks[:, 6], layout.row_channels.size)
-    sums = (layout.row_channels.size if depth < cin else int(np.diff(bases).max())) * plane
     panel = depth * channel + pitch + lane  # whole vectors are read past the last row
     return Direct(
         **per_axis(blocks=blocks, box=(box_d, box_h, box_w), boxes=boxes, low=low, span=span),
         pitch=pitch, plane_d=plane_d, plane=plane, channel=channel, depth=depth, threads=threads,
-        line=_LINE, panel=panel, work=_LINE + panel + sums, offsets=offsets,
+        line=_LINE, panel=panel, work=_LINE + panel + sums * plane, offsets=offsets,
         iota=_iota(layout), tile=tile_table(plan.accumulate),
     )  # fmt: skip
 

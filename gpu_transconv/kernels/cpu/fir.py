@@ -15,11 +15,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .microkernel import ELEMENT, broadcast, call_entry, emit_table, keep, kind_of, multiply_add, registers
-from .vectors import RowFunctions, interleaved
+from .rows import STRIDES, RowFunctions, interleaved
 
 _I64 = ir.IntType(64)
-#: Strides along the innermost axis that have a function of their own.
-STRIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10)
 #: Arguments of the compiled functions, named in `filter_rows`: addresses of Elements and Tables, and Numbers.
 _ARGUMENTS = "ENNNNNENTNTEE"
 

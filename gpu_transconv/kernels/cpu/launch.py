@@ -12,9 +12,10 @@ import numpy as np
 
 from ...arrays import Array
 from ...plan import Plan
-from . import depthwise
+from . import channel_boxes
 from .blocking import make_blocking, make_boxes, make_direct
 from .cost import predict
+from .depthwise import depthwise, depthwise_part
 from .direct import gather_boxes, gather_boxes_part
 from .gather import gather, gather_part
 from .geometry import MOST_PHASES, kernel_axes, make_geometry
@@ -66,8 +67,8 @@ def pack_gather(plan: Plan, weight: Array, bias: Array | None) -> Packed | None:
     plan = simplify(plan)
     if not _has_tiles(plan):
         return None
-    if depthwise.takes(plan):
-        ordered = weight.reshape(plan.out_channels, -1)[:, depthwise.order(plan)].astype(plan.accumulate)
+    if channel_boxes.takes(plan):
+        ordered = weight.reshape(plan.out_channels, -1)[:, channel_boxes.order(plan)].astype(plan.accumulate)
         return Packed(ordered.reshape(-1), _values(plan, bias)) if np.isfinite(ordered).all() else None
     return _pack_rows(plan, weight, bias, paired_axis(plan))
 
@@ -110,10 +111,10 @@ def prefer(plan: Plan) -> str:
 
 @lru_cache(maxsize=512)
 def _gather_job(plan: Plan, threads: int, paired: int | None) -> Job:
-    if depthwise.takes(plan):
-        boxes = depthwise.make_boxes(plan, threads)
+    if channel_boxes.takes(plan):
+        boxes = channel_boxes.make_channel_boxes(plan, threads)
         table = flatten(make_geometry(plan), boxes)
-        return Job(depthwise.depthwise, depthwise.depthwise_part, table, (threads, boxes.work))
+        return Job(depthwise, depthwise_part, table, (threads, boxes.work))
     layout, costs = _gather_layout(plan, paired), predict(plan)
     if paired is None and costs.get("direct", math.inf) < costs["gather"]:
         return _job(gather_boxes, gather_boxes_part, plan, layout, make_direct(plan, layout, threads))
@@ -247,7 +248,7 @@ def efforts(plan: Plan) -> dict[str, float]:
     costs = predict(plan)
     products = plan.in_channels // plan.groups * (plan.out_channels // plan.groups) * math.prod(plan.kernel)
     gather = min(costs["gather"], costs.get("direct", math.inf))
-    if depthwise.takes(plan):
+    if channel_boxes.takes(plan):
         gather = float(products)
     elif paired_axis(plan) is not None:
         gather = _PAIRED * costs["gather"]

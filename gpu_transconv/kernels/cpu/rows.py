@@ -1,0 +1,288 @@
+"""Functions that move a row of numbers in whole vectors, as LLVM IR: what `gpu_transconv.kernels.cpu.vectors` calls.
+
+The loop vectoriser needs long rows and proof that an index is not negative; maps of 4 to 64 pixels have
+neither. Ends of rows are masked, so nothing is read or written outside them. Half types are converted on
+the way.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba.core import cgutils
+
+from .halves import CODES
+from .microkernel import registers
+
+_I1, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
+_FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
+FLOAT16, BFLOAT16 = CODES["float16"], CODES["bfloat16"]
+#: Strides along the innermost axis that have functions of their own.
+STRIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10)
+
+
+class RowFunctions:
+    """The functions of a module that move rows between sums (type `wide`) and elements (`stored`)."""
+
+    def __init__(self, module, wide, stored):
+        self.module, self.wide, self.stored = module, wide, stored
+        self.bytes = {_FLOAT: 4, _DOUBLE: 8}[wide]
+        self.lanes = registers()[0] // self.bytes
+
+    def function(self, name, half):
+        """The function of that name for one half type or none, added to the module at its first use."""
+        full = f"gtc_{name}_{self.wide}_{self.stored}_{half}"
+        if full in self.module.globals:
+            return self.module.globals[full]
+        wide, stored = self.wide.as_pointer(), self.stored.as_pointer()
+        copies = {
+            "copy": self._copy,
+            "second": self._copy_pairs,
+            "differences": self._copy_pairs,
+            "subtract": self._copy,
+        }
+        pointers = [wide, stored] if name in copies else [stored, wide]
+        kinds = [*pointers, _I64, _I64, _I64]
+        function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), kinds), full)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        builder = ir.IRBuilder(function.append_basic_block())
+        if name in copies:
+            copies[name](builder, half, name in ("differences", "subtract"), *function.args)
+        elif name == "transpose":
+            self._transpose(builder, half, *function.args)
+        else:
+            self._interleave(builder, half, int(name.removeprefix("interleave")), *function.args)
+        builder.ret_void()
+        return function
+
+    def _copy(self, builder, half, subtracts, target, source, low, high, length):
+        def put(value, first, mask=None):
+            value = self._widen(builder, value, half)
+            if subtracts:
+                value = builder.fsub(self.load(builder, self.wide, target, first), value)
+            self._store(builder, value, target, first, mask)
+
+        with cgutils.for_range(builder, self._parts(builder, length)) as loop:
+            first = builder.mul(loop.index, _I64(self.lanes))
+            with builder.if_else(self._within(builder, first, self.lanes, low, high)) as (inner, edge):
+                with inner:
+                    put(self.load(builder, self.stored, source, first), first)
+                with edge:
+                    value = self.load(builder, self.stored, source, first, self._between(builder, first, low, high))
+                    put(value, first, self._below(builder, first, length))
+
+    def _copy_pairs(self, builder, half, subtracts, target, source, low, high, length):
+        chosen = [_indices([2 * lane + odd for lane in range(self.lanes)]) for odd in (0, 1)]
+
+        def put(pair, first, mask=None):
+            value, odd = (self._widen(builder, builder.shuffle_vector(*pair, indices), half) for indices in chosen)
+            self._store(builder, builder.fsub(value, odd) if subtracts else value, target, first, mask)
+
+        with cgutils.for_range(builder, self._parts(builder, length)) as loop:
+            first = builder.mul(loop.index, _I64(self.lanes))
+            starts = [builder.mul(first, _I64(2)), builder.add(builder.mul(first, _I64(2)), _I64(self.lanes))]
+            with builder.if_else(self._within(builder, starts[0], 2 * self.lanes, low, high)) as (inner, edge):
+                with inner:
+                    put([self.load(builder, self.stored, source, at) for at in starts], first)
+                with edge:
+                    masks = [self._between(builder, at, low, high) for at in starts]
+                    pair = [
+                        self.load(builder, self.stored, source, at, mask)
+                        for at, mask in zip(starts, masks, strict=True)
+                    ]
+                    put(pair, first, self._below(builder, first, length))
+
+    def combiner(self):
+        """The function behind `combine_pairs`."""
+        name = f"gtc_combine_{self.wide}"
+        if name in self.module.globals:
+            return self.module.globals[name]
+        kind = ir.FunctionType(_I64, [self.wide.as_pointer(), _I64, _I64])
+        function = ir.Function(self.module, kind, name)
+        function.linkage = "internal"
+        builder = ir.IRBuilder(function.append_basic_block())
+        first, step, count = function.args
+        vector = ir.VectorType(self.wide, self.lanes)
+        nothing = ir.Constant(vector, None)
+        wrong = cgutils.alloca_once_value(builder, nothing)
+        with cgutils.for_range(builder, self._parts(builder, count)) as loop:
+            at = builder.mul(loop.index, _I64(self.lanes))
+            places = [builder.add(at, builder.mul(step, _I64(i))) for i in range(3)]
+            products = [self.load(builder, self.wide, first, place) for place in places]
+            results = builder.fadd(*products[:2]), builder.fsub(*products[1:])
+            mask = self._below(builder, at, count)
+            for result, place in zip(results, places, strict=False):
+                self._store(builder, result, first, place)
+                # Zero where the result is finite, and NaN where it is not.
+                trace = builder.select(mask, builder.fsub(result, result), nothing)
+                builder.store(builder.fadd(builder.load(wrong), trace), wrong)
+        total = builder.load(wrong)
+        found = builder.bitcast(builder.fcmp_unordered("uno", total, total), ir.IntType(self.lanes))
+        builder.ret(builder.zext(builder.icmp_unsigned("!=", found, found.type(0)), _I64))
+        return function
+
+    def _parts(self, builder, count):
+        """Vectors that hold `count` elements."""
+        return builder.sdiv(builder.add(count, _I64(self.lanes - 1)), _I64(self.lanes))
+
+    def _within(self, builder, first, count, low, high):
+        last = builder.add(first, _I64(count))
+        return builder.and_(builder.icmp_signed("<=", low, first), builder.icmp_signed("<=", last, high))
+
+    def _between(self, builder, first, low, high):
+        return builder.and_(self._below(builder, first, high), builder.not_(self._below(builder, first, low)))
+
+    def _interleave(self, builder, half, stride, target, source, step, outputs, stream):
+        block = stride * self.lanes
+        count = builder.sdiv(builder.add(outputs, _I64(block - 1)), _I64(block))
+        size = self.lanes * bytes_of(self.stored)
+        aligned = builder.icmp_unsigned("==", builder.and_(builder.ptrtoint(target, _I64), _I64(size - 1)), _I64(0))
+        streams = builder.select(aligned, stream, _I64(0))
+        with cgutils.for_range(builder, count) as loop:
+            start = builder.mul(loop.index, _I64(self.lanes))
+            phases = []
+            for r in range(stride):
+                at = builder.add(start, builder.mul(step, _I64(r)))
+                phases.append(self._narrow(builder, self.load(builder, self.wide, source, at), half))
+            mixed = interleaved(builder, phases, self.lanes)
+            first = builder.mul(loop.index, _I64(block))
+            here = builder.gep(target, [first])
+            self.store_between(builder, mixed, here, _I64(0), builder.sub(outputs, first), streams)
+
+    def store_between(self, builder, values, target, low, high, stream):
+        """Store vectors one after the other, of their elements those from `low` to `high`; aligned if streamed."""
+        before = builder.icmp_signed("<=", low, _I64(0))
+        whole = builder.and_(before, builder.icmp_signed(">=", high, _I64(len(values) * self.lanes)))
+        with builder.if_else(whole) as (inner, edge):
+            with inner, builder.if_else(builder.icmp_signed("!=", stream, _I64(0))) as (bypass, normal):
+                for path, bypasses in ((bypass, True), (normal, False)):
+                    with path:
+                        for v, value in enumerate(values):
+                            self._store(builder, value, target, _I64(v * self.lanes), bypasses=bypasses)
+            with edge:
+                for v, value in enumerate(values):
+                    at = _I64(v * self.lanes)
+                    mask = builder.and_(self._below(builder, at, high), builder.not_(self._below(builder, at, low)))
+                    self._store(builder, value, target, at, mask)
+
+    def _transpose(self, builder, half, target, source, step, stride, outputs):
+        """Squares of a vector of phases by a vector of blocks, for the strides without their own function."""
+        lanes = _I64(self.lanes)
+
+        blocks = builder.sdiv(builder.add(outputs, builder.sub(stride, _I64(1))), stride)
+        with (
+            cgutils.for_range(builder, self._parts(builder, stride)) as phase_loop,
+            cgutils.for_range(builder, self._parts(builder, blocks)) as block_loop,
+        ):
+            r0, j0 = builder.mul(phase_loop.index, lanes), builder.mul(block_loop.index, lanes)
+            rows = []
+            for i in range(self.lanes):
+                r = builder.add(r0, _I64(i))
+                last = builder.sub(stride, _I64(1))
+                r = builder.select(builder.icmp_signed("<", r, last), r, last)
+                value = self.load(builder, self.wide, source, builder.add(builder.mul(r, step), j0))
+                rows.append(self._narrow(builder, value, half))
+            for i, value in enumerate(interleaved(builder, rows, self.lanes)):
+                at = builder.add(builder.mul(builder.add(j0, _I64(i)), stride), r0)
+                room, left = builder.sub(stride, r0), builder.sub(outputs, at)
+                limit = builder.add(at, builder.select(builder.icmp_signed("<", room, left), room, left))
+                self._store(builder, value, target, at, self._below(builder, at, limit))
+
+    def _below(self, builder, first, limit):
+        """Mask of the lanes whose position, counted from `first`, is below `limit`."""
+        many = ir.VectorType(_I32, self.lanes)
+        room = builder.trunc(builder.sub(limit, first), _I32)
+        return builder.icmp_signed("<", ir.Constant(many, list(range(self.lanes))), _splat(builder, room, self.lanes))
+
+    def load(self, builder, kind, pointer, index, mask=None):
+        """A vector from an address that need not be aligned; zero where `mask` is not set."""
+        vector = ir.VectorType(kind, self.lanes)
+        at = builder.bitcast(builder.gep(pointer, [index]), vector.as_pointer())
+        if mask is None:
+            return builder.load(at, align=bytes_of(kind))
+        name = f"llvm.masked.load.{_suffix(kind, self.lanes)}.p0"
+        masked = self._external(name, vector, [vector.as_pointer(), _I32, ir.VectorType(_I1, self.lanes), vector])
+        return builder.call(masked, [at, _I32(bytes_of(kind)), mask, ir.Constant(vector, None)])
+
+    def _store(self, builder, value, pointer, index, mask=None, bypasses=False):
+        kind = value.type.element
+        at = builder.bitcast(builder.gep(pointer, [index]), value.type.as_pointer())
+        if mask is None:
+            stored = builder.store(value, at, align=self.lanes * bytes_of(kind) if bypasses else bytes_of(kind))
+            if bypasses:
+                stored.set_metadata("nontemporal", self.module.add_metadata([_I32(1)]))
+            return
+        name = f"llvm.masked.store.{_suffix(kind, self.lanes)}.p0"
+        kinds = [value.type, value.type.as_pointer(), _I32, ir.VectorType(_I1, self.lanes)]
+        builder.call(self._external(name, ir.VoidType(), kinds), [value, at, _I32(bytes_of(kind)), mask])
+
+    def _external(self, name, result, kinds):
+        if name in self.module.globals:
+            return self.module.globals[name]
+        return ir.Function(self.module, ir.FunctionType(result, kinds), name)
+
+    def _widen(self, builder, value, half):
+        floats = ir.VectorType(_FLOAT, self.lanes)
+        if half == FLOAT16:
+            return builder.fpext(builder.bitcast(value, ir.VectorType(ir.HalfType(), self.lanes)), floats)
+        if half == BFLOAT16:
+            words = builder.zext(value, ir.VectorType(_I32, self.lanes))
+            return builder.bitcast(builder.shl(words, self._constant(16)), floats)
+        return value
+
+    def _narrow(self, builder, value, half):
+        words = ir.VectorType(_I16, self.lanes)
+        if half == FLOAT16:
+            return builder.bitcast(builder.fptrunc(value, ir.VectorType(ir.HalfType(), self.lanes)), words)
+        if half == BFLOAT16:
+            bits = builder.bitcast(value, ir.VectorType(_I32, self.lanes))
+            odd = builder.and_(builder.lshr(bits, self._constant(16)), self._constant(1))
+            rounded = builder.add(bits, builder.add(odd, self._constant(0x7FFF)))
+            nan = builder.fcmp_unordered("uno", value, value)
+            rounded = builder.select(nan, builder.or_(bits, self._constant(0x400000)), rounded)
+            return builder.trunc(builder.lshr(rounded, self._constant(16)), words)
+        return value
+
+    def _constant(self, value):
+        return ir.Constant(ir.VectorType(_I32, self.lanes), [value] * self.lanes)
+
+
+def interleaved(builder, phases, lanes):
+    """Vectors of the sequence phase 0 lane 0, phase 1 lane 0, ..., phase 0 lane 1, ..."""
+    stride = len(phases)
+    if stride == 1:
+        return phases
+    if stride % 2 == 0:  # the even and the odd phases alternate
+        pairs = zip(interleaved(builder, phases[::2], lanes), interleaved(builder, phases[1::2], lanes), strict=True)
+        order = [lane // 2 + lane % 2 * lanes for lane in range(2 * lanes)]
+        halves = order[:lanes], order[lanes:]
+        return [builder.shuffle_vector(even, odd, _indices(half)) for even, odd in pairs for half in halves]
+    mixed = []
+    for v in range(stride):
+        lane_and_phase = [divmod(v * lanes + i, stride) for i in range(lanes)]
+        value = phases[0]
+        indices = [lane if phase == 0 else 0 for lane, phase in lane_and_phase]
+        value = builder.shuffle_vector(value, value, _indices(indices))
+        for r in range(1, stride):
+            indices = [lanes + lane if phase == r else i for i, (lane, phase) in enumerate(lane_and_phase)]
+            value = builder.shuffle_vector(value, phases[r], _indices(indices))
+        mixed.append(value)
+    return mixed
+
+
+def _indices(values):
+    return ir.Constant(ir.VectorType(_I32, len(values)), values)
+
+
+def _splat(builder, value, lanes):
+    undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    return builder.shuffle_vector(builder.insert_element(undefined, value, _I32(0)), undefined, _indices([0] * lanes))
+
+
+def bytes_of(kind):
+    """Size of an element."""
+    return {_FLOAT: 4, _DOUBLE: 8, _I16: 2}[kind]
+
+
+def _suffix(kind, lanes):
+    return f"v{lanes}" + {_FLOAT: "f32", _DOUBLE: "f64", _I16: "i16"}[kind]
