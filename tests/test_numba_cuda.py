@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,31 @@ def test_gpu_tests_fail_where_the_gpu_is_missing():
     assert "passed" not in done.stdout
     assert "skipped" not in done.stdout
     assert "is not available" in done.stdout
+
+
+class FakeKernel:
+    """Stands for a compiled kernel: notes how it is configured and called, and warns as Numba does of small grids."""
+
+    def __init__(self):
+        self.configured, self.calls = [], []
+
+    def __getitem__(self, configuration):
+        from numba.cuda.core.errors import NumbaPerformanceWarning
+
+        warnings.warn(NumbaPerformanceWarning("Grid size 1 will likely result in GPU under-utilization"), stacklevel=2)
+        self.configured.append(configuration)
+        return lambda *arguments: self.calls.append((configuration, arguments))
+
+
+@missing
+def test_launches_are_configured_once_per_stream_and_do_not_warn(monkeypatch):
+    from gpu_transconv.kernels.numba_cuda import cuda as module
+
+    monkeypatch.setattr(module, "SIMULATED", False)
+    monkeypatch.setattr(module, "stream_at", lambda address: f"stream {address}")
+    kernel = FakeKernel()
+    for number, stream in enumerate((0, 0, 7, 0, 7)):
+        module.launch(kernel, 3, 64, stream, number, "x")
+    assert kernel.configured == [(3, 64, "stream 0"), (3, 64, "stream 7")]
+    assert [arguments for _, arguments in kernel.calls] == [(number, "x") for number in range(5)]
+    assert [configuration[2][-1] for configuration, _ in kernel.calls] == list("00707")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from numba import cuda
@@ -17,7 +18,9 @@ from numba.cuda import types
 from numba.cuda.core import config
 from numba.cuda.core.errors import NumbaPerformanceWarning
 
-__all__ = ["SIMULATED", "Device", "compile_kernel", "cuda", "current_device", "launch", "signature", "types"]
+__all__ = [
+    "SIMULATED", "Device", "compile_kernel", "cuda", "current_device", "launch", "signature", "stream_at", "types",
+]  # fmt: skip
 
 #: Whether kernels run in the simulator, by NUMBA_ENABLE_CUDASIM.
 SIMULATED = bool(config.ENABLE_CUDASIM)
@@ -67,13 +70,22 @@ def compile_kernel(function: Callable[..., None], parameters: Sequence[str], nam
     return cuda.jit(signature(*parameters))(function)
 
 
-def launch(kernel: Any, blocks: int, threads: int, stream: Any, *arguments: Any) -> None:
-    """Enqueue a kernel; in the simulator, run it."""
+def launch(kernel: Any, blocks: int, threads: int, stream: int, *arguments: Any) -> None:
+    """Enqueue a kernel on the stream at that address, 0 for Numba's default one; in the simulator, run it."""
     if SIMULATED:
         with _simulator:  # which keeps the configuration in the kernel itself
             kernel[blocks, threads](*arguments)
-        return
+    else:
+        _configure(kernel, blocks, threads, stream)(*arguments)
+
+
+@lru_cache(maxsize=4096)
+def _configure(kernel: Any, blocks: int, threads: int, stream: int) -> Any:
     with warnings.catch_warnings():  # a small problem is no reason to warn the caller
         warnings.simplefilter("ignore", NumbaPerformanceWarning)
-        configured = kernel[blocks, threads, stream]
-    configured(*arguments)
+        return kernel[blocks, threads, stream_at(stream)]
+
+
+def stream_at(address: int) -> Any:
+    """Return the CUDA stream at an address as Numba takes it."""
+    return cuda.external_stream(address) if address and not SIMULATED else 0

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,17 +17,8 @@ from ...arrays import Array
 
 _INSTALL = "pip install 'numba-cuda[cu13]>=0.30.4,<0.31' (or [cu12], by the driver's CUDA version)"
 _SIMULATOR = "or set NUMBA_ENABLE_CUDASIM=1 to run in Numba's simulator, which is slow and needs no GPU"
-
-
-class _Stream(NamedTuple):
-    """A CUDA stream by its address, and as Numba knows it."""
-
-    pointer: int
-    numba: Any
-
-
-_DEFAULT = _Stream(0, 0)
-_stream: ContextVar[_Stream] = ContextVar("gpu_transconv_numba_stream", default=_DEFAULT)
+#: Address of the CUDA stream that work goes to; 0 is Numba's default one.
+_stream: ContextVar[int] = ContextVar("gpu_transconv_numba_stream", default=0)
 _workspaces: dict[tuple[int, int, str], Any] = {}
 _lock = threading.Lock()
 
@@ -72,11 +63,11 @@ def _load_compiler() -> None:
 
 def as_device(array: Array) -> Any:
     """Return the array on the device, C-contiguous: itself where it is so, otherwise a copy."""
-    from .cuda import SIMULATED, cuda
+    from .cuda import SIMULATED, cuda, stream_at
 
     if isinstance(array, np.ndarray):
         native = np.require(array, array.dtype.newbyteorder("="), ("C", "A"))
-        return cuda.to_device(native, stream=current_stream())
+        return cuda.to_device(native, stream=stream_at(current_stream()))
     found = array if SIMULATED else cuda.as_cuda_array(array, sync=False)
     if found.is_c_contiguous():
         return found
@@ -87,21 +78,21 @@ def as_device(array: Array) -> Any:
 
 def empty(shape: tuple[int, ...], dtype_name: Any) -> Any:
     """Allocate an array on the device."""
-    from .cuda import cuda
+    from .cuda import cuda, stream_at
 
-    return cuda.device_array(tuple(shape), np.dtype(dtype_name), stream=current_stream())
+    return cuda.device_array(tuple(shape), np.dtype(dtype_name), stream=stream_at(current_stream()))
 
 
 def copy_to(source: Any, out: Array) -> None:
     """Copy a device array into `out`, of NumPy or on the device, of any strides."""
-    from .cuda import SIMULATED, cuda
+    from .cuda import SIMULATED, cuda, stream_at
 
     if not isinstance(out, np.ndarray):
         _copy_elements(source, out if SIMULATED else cuda.as_cuda_array(out, sync=False))
         return
     if not source.size:
         return
-    stream = current_stream()
+    stream = stream_at(current_stream())
     host = source.copy_to_host(stream=stream)
     if stream:
         stream.synchronize()
@@ -120,7 +111,7 @@ def constant(values: Array) -> Any:
 @contextlib.contextmanager
 def workspace(device: int, size: int, dtype_name: str) -> Iterator[Any]:
     """Lend scratch memory to what is enqueued inside; the next user on the same stream comes after it."""
-    key = device, _stream.get().pointer, dtype_name
+    key = device, _stream.get(), dtype_name
     with _lock:
         found = _workspaces.get(key)
         if found is None or found.size < size:
@@ -131,19 +122,16 @@ def workspace(device: int, size: int, dtype_name: str) -> Iterator[Any]:
 @contextlib.contextmanager
 def on_stream(pointer: int | None) -> Iterator[None]:
     """Enqueue what is launched inside on that CUDA stream; None stands for Numba's default stream."""
-    from .cuda import SIMULATED, cuda
-
-    found = _Stream(pointer, cuda.external_stream(pointer)) if pointer and not SIMULATED else _DEFAULT
-    token = _stream.set(found)
+    token = _stream.set(pointer or 0)
     try:
         yield
     finally:
         _stream.reset(token)
 
 
-def current_stream() -> Any:
-    """Return the stream of the innermost `on_stream`, 0 where there is none."""
-    return _stream.get().numba
+def current_stream() -> int:
+    """Return the address of the innermost `on_stream`, 0 where there is none."""
+    return _stream.get()
 
 
 def _copy_elements(source: Any, target: Any) -> None:
