@@ -11,10 +11,10 @@
 namespace gtc {
 
 // Blocks of 128 threads per multiprocessor: as many as leave the registers for the sums.
-template <class A, int CHANNELS>
-constexpr int DIRECT_BLOCKS = sizeof(A) * CHANNELS <= 8    ? 7
-                              : sizeof(A) * CHANNELS <= 32 ? 4
-                                                           : 2;
+template <int BYTES>  // of a pixel's sums
+constexpr int DIRECT_BLOCKS = BYTES <= 8    ? 7
+                              : BYTES <= 32 ? 4
+                                            : 2;
 
 // The work of one thread: which phase, pixels and channels.
 template <class Index>
@@ -105,7 +105,7 @@ struct Direct {
 };
 
 template <class T, int CHANNELS, int PIXELS_, class Index>
-GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, DIRECT_BLOCKS<Sum<T>, CHANNELS>)
+GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, DIRECT_BLOCKS<SUM_BYTES<T> * CHANNELS>)
     gather_direct(const GTC_GRID_CONSTANT Geometry<Index> g, const T* x, const T* weight, const T* bias, T* out,
                   long long shares) {
     using A = Sum<T>;

@@ -24,6 +24,8 @@ struct SumOf<bfloat16> {
 };
 template <class T>
 using Sum = typename SumOf<T>::type;
+template <class T>
+constexpr int SUM_BYTES = sizeof(Sum<T>);
 
 // N neighbours that move together; aligned to 16 bytes at most, the widest access there is.
 template <class T, int N>
