@@ -129,7 +129,7 @@ def direct(plan: Plan, device: DeviceFacts) -> Direct:
         shares *= axis.blocks * axis.phase_count
     loads = 1 / channels + 1 / pixels
     fill = min(1.0, shares / (device.multiprocessors * _FULL_THREADS))
-    effort = plan.flops / 2 * (1 + 3 * loads)
+    effort = plan.flops / 2 * (1 + 6 * loads)  # a read takes four multiply-adds' time, and some of it is not hidden
     return Direct(view, channels, pixels, shares, effort, effort / max(fill, 1e-9))
 
 
