@@ -41,7 +41,8 @@ def status() -> str | None:
     try:
         _load_compiler()
     except Exception as error:
-        return f"libNVVM, which compiles the kernels, cannot be loaded ({' '.join(str(error).split())}); {_INSTALL}"
+        reason = " ".join(str(error).split())
+        return f"libNVVM and NVRTC, which compile the kernels, cannot be loaded ({reason}); {_INSTALL}"
     return None
 
 
@@ -58,7 +59,8 @@ def _count_devices() -> int:
 def _load_compiler() -> None:
     from cuda import pathfinder
 
-    pathfinder.load_nvidia_dynamic_lib("nvvm")
+    for library in ("nvvm", "nvrtc"):
+        pathfinder.load_nvidia_dynamic_lib(library)
 
 
 def as_device(array: Array) -> Any:
