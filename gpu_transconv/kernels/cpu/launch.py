@@ -12,6 +12,7 @@ import numpy as np
 
 from ...arrays import Array
 from ...plan import Plan
+from ...pool import outputs
 from . import channel_boxes
 from .blocking import make_blocking, make_boxes, make_direct
 from .cost import predict
@@ -20,13 +21,14 @@ from .direct import gather_boxes, gather_boxes_part
 from .gather import gather, gather_part
 from .geometry import MOST_PHASES, kernel_axes, make_geometry
 from .layout import Layout, Stamps, make_layout, make_stamps
-from .packing import VECTOR_BYTES, pack_weight, pack_weight_part
+from .packing import VECTOR_BYTES
 from .pairs import has_pairs
 from .plain import plain_gather, plain_scatter
 from .scatter import scatter, scatter_part
 from .simplify import simplify
 from .tables import Table, flatten
 from .threads import choose_layer, parallel_region
+from .weights import pack_weight, pack_weight_part, scratch_size
 
 #: Pieces of work per thread, so that a slow piece does not leave the other threads idle.
 _PIECES = 4
@@ -161,12 +163,14 @@ def _pack_rows(plan: Plan, weight: Array, bias: Array | None, paired: int | None
 
 def _pack(plan: Plan, layout: Layout, job: Job, weight: Array) -> Array | None:
     """Weights in the order of `layout`, or None if some are not finite: times a zero they make NaN."""
-    packed = np.empty(layout.weights * plan.in_channels, plan.accumulate)
+    size, dtype = layout.weights * plan.in_channels, np.dtype(plan.accumulate)
+    packed = outputs.empty((size,), dtype, size * dtype.itemsize)
     threads = 1 if weight.nbytes < _SMALL else numba.get_num_threads()
+    work = _workspace((threads, scratch_size(layout, math.prod(plan.kernel))), dtype)
     if threads == 1:
-        return packed if pack_weight_part(_stored(weight), packed, job.table, 1, 0) == 0 else None
+        return packed if pack_weight_part(_stored(weight), packed, job.table, work, 0) == 0 else None
     with parallel_region():
-        return packed if pack_weight(_stored(weight), packed, job.table, threads) else None
+        return packed if pack_weight(_stored(weight), packed, job.table, work) else None
 
 
 def _values(plan: Plan, bias: Array | None) -> Array:

@@ -1,15 +1,10 @@
-"""Bringing weights and input into the order in which the tiles read them."""
+"""Bringing the input into the order in which the tiles read it, and how rows are cut into tiles."""
 
 from __future__ import annotations
 
-import numpy as np
-from numba import njit, prange
+from numba import njit
 
-from .geometry import Geometry
-from .halves import widen
-from .layout import LAYOUT, Layout
 from .microkernel import registers, tile_shapes
-from .tables import unpack
 from .vectors import address, copy_differences, copy_every_second, copy_row, subtract_row
 
 VECTOR_BYTES = registers()[0]
@@ -30,7 +25,8 @@ def tile_range(rows, lane, t):
     """Rows of tile `t`: even parts where they are its rows, pairs of vectors where they are its columns."""
     if lane == 1:
         tiles = tile_count(rows, lane)
-        return t * rows // tiles, (t + 1) * rows // tiles
+        least, more = rows // tiles, rows % tiles
+        return t * least + min(t, more), (t + 1) * least + min(t + 1, more)
     padded = (rows + lane - 1) // lane * lane
     return t * 2 * lane, min((t + 1) * 2 * lane, padded)
 
@@ -43,58 +39,6 @@ def tile_vectors(rows, left):
     if rows <= _ROWS_OF_4 and left >= 4:
         return 4
     return min(2, left)
-
-
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def pack_weight(weight, packed, table, threads):
-    """Fill `packed` in the order group, set, tile, tap, input channel, row; return whether all are finite."""
-    wrong = 0
-    for thread in prange(threads):
-        wrong += pack_weight_part(weight, packed, table, threads, thread)
-    return wrong == 0
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def pack_weight_part(weight, packed, table, threads, thread):
-    """Pack the share of one thread and count what is not finite."""
-    g, lay = unpack(Geometry, table, 0), unpack(Layout, table, LAYOUT)
-    chunks = lay.chunks.shape[0]
-    wrong = 0
-    for task in range(thread * g.groups * chunks // threads, (thread + 1) * g.groups * chunks // threads):
-        wrong += _pack_chunk(weight, packed, g, lay, task // chunks, lay.chunks[task % chunks])
-    return wrong
-
-
-@njit(nogil=True, error_model="numpy")
-def _pack_chunk(weight, packed, g, lay, group, chunk):
-    wrong = 0
-    for s in range(chunk[4], chunk[5]):
-        _, rows, _, taps, first, source = lay.sets[s]
-        for t in range(tile_count(rows, lay.lane)):
-            low, high = tile_range(rows, lay.lane, t)
-            width, present = high - low, min(high, rows) - low
-            # Where the weights of one input channel come from, in the order in which they are packed.
-            places, seconds = np.empty(taps * present, np.int64), np.empty(taps * present, np.int64)
-            for tap in range(taps):
-                for row in range(present):
-                    phase, co = (low + row) // chunk[3], chunk[2] + (low + row) % chunk[3]
-                    taken = lay.sources[source + tap * (rows // chunk[3]) + phase]
-                    places[tap * present + row] = co * g.volume + taken[0]
-                    seconds[tap * present + row] = co * g.volume + taken[1] if taken[1] >= 0 else -1
-            start = (group * lay.weights + first + low * taps) * g.cin
-            for ci in range(g.cin):
-                base = (group * g.cin + ci) * g.cout * g.volume
-                for tap in range(taps):
-                    target = start + (tap * g.cin + ci) * width
-                    for row in range(present):
-                        value = widen(weight[np.uintp(base + places[tap * present + row])], g.half)
-                        if lay.paired_h + lay.paired_w > 2 and seconds[tap * present + row] >= 0:
-                            value += widen(weight[np.uintp(base + seconds[tap * present + row])], g.half)
-                        packed[np.uintp(target + row)] = value
-                        wrong += value - value != 0
-                    for row in range(present, width):
-                        packed[target + row] = 0
-    return wrong
 
 
 @njit(nogil=True, error_model="numpy")

@@ -48,6 +48,8 @@ class RowFunctions:
         builder = ir.IRBuilder(function.append_basic_block())
         if name in copies:
             copies[name](builder, half, name in ("differences", "subtract"), *function.args)
+        elif name.startswith("separate"):
+            self._separate(builder, int(name.removeprefix("separate")), *function.args)
         elif name == "transpose":
             self._transpose(builder, half, *function.args)
         else:
@@ -91,6 +93,32 @@ class RowFunctions:
                         for at, mask in zip(starts, masks, strict=True)
                     ]
                     put(pair, first, self._below(builder, first, length))
+
+    def block_copier(self, adds):
+        """The function behind `copy_block` and `add_block`."""
+        name = f"gtc_{'add' if adds else 'copy'}_block_{self.wide}"
+        if name in self.module.globals:
+            return self.module.globals[name]
+        pointer = self.wide.as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, _I64, pointer, _I64, _I64, _I64])
+        function = ir.Function(self.module, kind, name)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        builder = ir.IRBuilder(function.append_basic_block())
+        target, target_step, source, source_step, length, count = function.args
+        with cgutils.for_range(builder, self._parts(builder, length)) as part:
+            first = builder.mul(part.index, _I64(self.lanes))
+            mask = self._below(builder, first, length)
+            with cgutils.for_range(builder, count) as loop:
+                to = builder.add(first, builder.mul(loop.index, target_step))
+                value = self.load(
+                    builder, self.wide, source, builder.add(first, builder.mul(loop.index, source_step)), mask
+                )
+                if adds:
+                    value = builder.fadd(self.load(builder, self.wide, target, to, mask), value)
+                self._store(builder, value, target, to, mask)
+        builder.ret_void()
+        return function
 
     def combiner(self):
         """The function behind `combine_pairs`."""
@@ -164,6 +192,21 @@ class RowFunctions:
                     at = _I64(v * self.lanes)
                     mask = builder.and_(self._below(builder, at, high), builder.not_(self._below(builder, at, low)))
                     self._store(builder, value, target, at, mask)
+
+    def _separate(self, builder, stride, target, source, step, outputs, _stream):
+        with cgutils.for_range(builder, self._parts(builder, outputs)) as loop:
+            first = builder.mul(loop.index, _I64(self.lanes))
+            start, mask = builder.mul(first, _I64(stride)), self._below(builder, first, outputs)
+            mixed = [
+                self.load(builder, self.wide, source, builder.add(start, _I64(v * self.lanes))) for v in range(stride)
+            ]
+            for r in range(stride):
+                value = mixed[0]
+                for v, part in enumerate(mixed):
+                    places = [(lane, lane * stride + r - v * self.lanes) for lane in range(self.lanes)]
+                    inside = [self.lanes + at if 0 <= at < self.lanes else lane for lane, at in places]
+                    value = builder.shuffle_vector(value, part, _indices(inside))
+                self._store(builder, value, target, builder.add(first, builder.mul(step, _I64(r))), mask)
 
     def _transpose(self, builder, half, target, source, step, stride, outputs):
         """Squares of a vector of phases by a vector of blocks, for the strides without their own function."""

@@ -93,6 +93,27 @@ def _copier(name, target, source):
 
 
 @intrinsic
+def copy_block(typingctx, target, target_step, source, source_step, length, count):
+    """Copy `count` short rows of `length` elements each, `target_step` and `source_step` apart."""
+    return _block_copier(False, target, source)
+
+
+@intrinsic
+def add_block(typingctx, target, target_step, source, source_step, length, count):
+    """Add `count` short rows to others; see `copy_block`."""
+    return _block_copier(True, target, source)
+
+
+def _block_copier(adds, target, source):
+    def codegen(_context, builder, _signature, args):
+        rows = RowFunctions(builder.module, _KIND[target.dtype], _KIND[source.dtype])
+        return builder.call(rows.block_copier(adds), args)
+
+    i64 = types.int64
+    return types.void(target, i64, source, i64, i64, i64), codegen
+
+
+@intrinsic
 def combine_pairs(typingctx, first, step, count):
     """Replace rows m0, m1, m2, `step` apart, by m0 + m1, m1 - m2 and m2; return 1 if a result is not finite, or 0."""
 
@@ -114,24 +135,54 @@ def interleave_rows(typingctx, target, source, step, stride, outputs, half, stre
     def codegen(context, builder, _signature, args):
         row = RowFunctions(builder.module, _KIND[source.dtype], _KIND[target.dtype])
         target_, source_, step_, stride_, outputs_, half_, stream_ = args
-        end, other = builder.append_basic_block(), builder.append_basic_block()
-        switch = builder.switch(stride_, other)
-        with builder.goto_block(other):
-            _call_for_halves(builder, row, "transpose", [target_, source_, step_, stride_, outputs_], half_)
-            builder.branch(end)
-        for value in STRIDES:
-            block = builder.append_basic_block()
-            switch.add_case(_I64(value), block)
-            with builder.goto_block(block):
-                _call_for_halves(
-                    builder, row, f"interleave{value}", [target_, source_, step_, outputs_, stream_], half_
-                )
-                builder.branch(end)
-        builder.position_at_end(end)
+        _call_for_strides(
+            builder,
+            stride_,
+            lambda: _call_for_halves(builder, row, "transpose", [target_, source_, step_, stride_, outputs_], half_),
+            lambda value: _call_for_halves(
+                builder, row, f"interleave{value}", [target_, source_, step_, outputs_, stream_], half_
+            ),
+        )
         return context.get_dummy_value()
 
     i64 = types.int64
     return types.void(target, source, i64, i64, i64, i64, i64), codegen
+
+
+@intrinsic
+def transpose(typingctx, target, source, rows, columns):
+    """Write ``target[c*rows + r] = source[r*columns + c]``; whole vectors of `source` are read, far past its end."""
+
+    def codegen(context, builder, _signature, args):
+        row = RowFunctions(builder.module, _KIND[source.dtype], _KIND[target.dtype])
+        target_, source_, rows_, columns_ = args
+        outputs = builder.mul(rows_, columns_)
+        _call_for_strides(
+            builder,
+            columns_,
+            lambda: builder.call(row.function("transpose", 0), [target_, source_, columns_, rows_, outputs]),
+            lambda value: builder.call(row.function(f"separate{value}", 0), [target_, source_, rows_, rows_, _I64(0)]),
+        )
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    return types.void(target, source, i64, i64), codegen
+
+
+def _call_for_strides(builder, stride, otherwise, special):
+    """Emit a call for each of `STRIDES`, and one for all other strides."""
+    end, other = builder.append_basic_block(), builder.append_basic_block()
+    switch = builder.switch(stride, other)
+    with builder.goto_block(other):
+        otherwise()
+        builder.branch(end)
+    for value in STRIDES:
+        block = builder.append_basic_block()
+        switch.add_case(_I64(value), block)
+        with builder.goto_block(block):
+            special(value)
+            builder.branch(end)
+    builder.position_at_end(end)
 
 
 @intrinsic
