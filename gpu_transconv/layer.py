@@ -9,7 +9,7 @@ import numpy as np
 from . import dispatch
 from .api import checked_plan, infer_ndim
 from .arrays import Array, CudaArray, View, check_activation, check_dtypes
-from .dispatch import Choice, Implementation, select, select_backends
+from .dispatch import Choice, select, select_backends
 from .execute import Operands, Weights, check_device, copied, prepare, run, view_of
 from .kinds import NUMPY
 from .params import check_shapes, make_params
@@ -90,7 +90,7 @@ class ConvTranspose:
         self._weight = copied(kind, weight, self._weight)
         self._bias = None if self._bias is None else copied(kind, weight, self._bias)
         self._choices: dict[tuple[Any, ...], tuple[Plan, Choice, Weights]] = {}
-        self._packed: dict[tuple[Implementation, tuple[bool, ...], str], Weights] = {}
+        self._packed: dict[tuple[Any, ...], Weights] = {}
 
     def __call__(self, x: Array, out: Array | None = None) -> Array:
         """Apply the operator to `x`.
@@ -152,7 +152,7 @@ class ConvTranspose:
     def _choose(self, operands: Operands, settings: Settings) -> tuple[Plan, Choice, Weights]:
         plan, device = self._plan(operands, settings)
         choice = select(plan, settings, device)
-        key = choice.implementation, plan.single, plan.precision
+        key = choice.implementation, plan.single, plan.precision, choice.implementation.packing(plan)
         if key not in self._packed:
             self._packed[key] = prepare(choice.implementation, plan, operands)
         return plan, choice, self._packed[key]

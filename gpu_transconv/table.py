@@ -72,8 +72,12 @@ class Implementation:
 
     @property
     def pack(self) -> Callable[[Plan, Any, Any], Any]:
-        """Function that prepares the weights for `launch` and any input size: pack(plan, weight, bias)."""
+        """Function that prepares the weights for plans with the same `packing`: pack(plan, weight, bias)."""
         return _function(self.backend, "pack", self.formulation, self.variant)
+
+    def packing(self, plan: Plan) -> Any:
+        """What tells apart the ways in which `pack` prepares the same weights for inputs of different sizes."""
+        return self._offer("packing", None, plan)
 
     @property
     def memory(self) -> Any:

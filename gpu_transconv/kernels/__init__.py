@@ -5,11 +5,13 @@ What a backend offers
 ``launch.py`` has, per formulation and, where the table in `gpu_transconv.dispatch` lists variants, per variant:
 
 ``pack_<formulation>[_<variant>](plan, weight, bias) -> packed``
-    Prepares the weights once for all input sizes.
+    Prepares the weights, once for all input sizes for which ``packing`` returns the same.
 ``launch_<formulation>[_<variant>](plan, x, weight, bias, out, packed)``
     Fills `out` with what ``pack`` returned. On a GPU it enqueues on the current stream and does not synchronise.
 ``supports_<formulation>[_<variant>](plan) -> str or None``
     The reason why it cannot run a plan, or None. May be left out where it runs all of the backend's dtypes.
+``packing_<formulation>[_<variant>](plan) -> hashable``
+    May be left out where weights are prepared in one way for all input sizes.
 ``prefer(plan) -> "gather" or "scatter"``
     The backend's cheaper formulation.
 ``efforts(plan) -> dict of str to float``

@@ -19,12 +19,14 @@ from .tables import Table, words
 _PANEL_BYTES = 512 * 1024
 #: Products added before a partial sum is put down: bounds both the panel and the error of a long float32 sum.
 _DEPTH = 2048
+#: The same where blocks are computed in pairs.
+_PAIRED_DEPTH = 8 * _DEPTH
 #: So few blocks are worth a run of their own.
 _FEW = 128
+#: So many tasks per thread need not be a multiple of the threads.
+_TASKS = 6
 #: Blocks of a run at most.
 _PIXELS = 256
-#: Tasks per thread, so that a slow one does not leave the other threads idle.
-_TASKS = 4
 #: Workspace of one thread.
 _WORK_BYTES = 4 * 1024 * 1024
 
@@ -59,20 +61,26 @@ def make_blocking(plan: Plan, layout: Layout, threads: int) -> Blocking:
     flat = not layout.slots.any() and blocks == list(plan.in_spatial)
     blocks = [blocks[0], -(-blocks[1] // layout.paired_h), -(-blocks[2] // layout.paired_w)]
     total = max(plan.batch, 1) * math.prod(blocks)  # weights may be packed for an empty batch
+    # A pair's differences have slots of their own, each for one tap, and there are fewer blocks to fill the vectors.
+    many = layout.paired_h * layout.paired_w > 1
+    deep, room = (_PAIRED_DEPTH, 2 * _PANEL_BYTES) if many else (_DEPTH, _PANEL_BYTES)
     # With few blocks, a shallower panel of all of them, so that the weights are read once.
-    limit = _DEPTH if total > _FEW else min(_DEPTH, _PANEL_BYTES // (itemsize * total))
+    limit = deep if total > _FEW else min(deep, room // (itemsize * total))
     depth = even(cin, max(1, limit // slots))
     bases = np.append(layout.chunks[:, 6], layout.row_channels.size)
     rows = layout.row_channels.size if depth < cin else int(np.diff(bases).max())
     lane = VECTOR_BYTES // itemsize
-    room = min(_PANEL_BYTES // (slots * depth), _WORK_BYTES // (rows + slots * depth)) // itemsize
-    tasks = math.ceil(_TASKS * threads / plan.groups)
-    runs = max(
-        math.ceil(total / max(2 * lane, min(room, _PIXELS))), math.ceil(threads / (plan.groups * len(layout.chunks)))
-    )
-    pixels = max(2 * lane, math.ceil(math.ceil(total / runs) / lane) * lane)
+    most = min(room // (slots * depth), _WORK_BYTES // (rows + slots * depth)) // itemsize
+    runs = math.ceil(total / max(2 * lane, min(most, _PIXELS)))
+    # As much for every thread: either more runs, which all read the weights, or parts of the chunks, which all copy
+    # the input.
+    more = math.ceil(runs * plan.groups / threads) * threads // plan.groups
+    if 2 * slots * total < layout.weights and len(layout.chunks) > 1:
+        more = runs
+    pixels = max(2 * lane, math.ceil(math.ceil(total / max(runs, more)) / lane) * lane)
     runs = math.ceil(total / pixels)
-    splits = min(len(layout.chunks), math.ceil(tasks / runs))
+    tasks = runs * plan.groups
+    splits = 1 if tasks > _TASKS * threads else min(len(layout.chunks), threads // math.gcd(threads, tasks))
     panel = slots * depth * pixels
     # A tile may read and write whole vectors past the last block.
     work = _LINE + panel + rows * pixels + 256

@@ -69,18 +69,40 @@ def _gather_run(x, weight, bias, out, g, lay, b, work, run, split, group):
                     _multiply_first(sums[base:], panel, weight, bias, g, lay, b, group, s, start, k0, depth, count)
             if k0 + depth == g.cin:
                 if lay.paired_h + lay.paired_w > 2:
-                    wrong += _combine(sums, base, g.stride_w * chunk[3], chunk[7], b.pixels, count)
+                    wrong += _combine(sums, base, g, lay, chunk, b.pixels, count)
                 store_chunk(out, sums[base:], line, g, lay, b, group, chunk, width, first, count)
     return wrong
 
 
 @njit(nogil=True, error_model="numpy")
-def _combine(c, base, rows, groups, pixels, count):
-    """Make the outputs of two blocks from three products, in the place of the first two."""
+def _combine(c, base, g, lay, chunk, pixels, count):
+    """Make the outputs of two blocks from two or three products, in the place of the first two."""
     wrong = 0
-    for group in range(groups):
-        for row in range(group * 3 * rows, group * 3 * rows + rows):
-            wrong |= combine_pairs(address(c, base + row * pixels), rows * pixels, count)
+    rows = lay.products_w * chunk[3]  # of a product on h
+    first = lay.products_h[chunk[1]]
+    for part in range(lay.products_h[chunk[1] + chunk[7]] - first):
+        for i in range(lay.threes_w.size):
+            start = part * rows + lay.threes_w[i] * chunk[3]
+            third = part * rows + (2 * g.stride_w + i) * chunk[3]
+            wrong |= _combine_rows(c, base, start, start + g.stride_w * chunk[3], third, chunk[3], pixels, count)
+    for phase in range(chunk[1], chunk[1] + chunk[7]):
+        start = (lay.products_h[phase] - first) * rows
+        if lay.products_h[phase + 1] - lay.products_h[phase] == 3:
+            done = lay.paired_w * g.stride_w * chunk[3]
+            wrong |= _combine_rows(c, base, start, start + rows, start + 2 * rows, done, pixels, count)
+    return wrong
+
+
+@njit(nogil=True, error_model="numpy")
+def _combine_rows(c, base, first, second, third, rows, pixels, count):
+    wrong = 0
+    for row in range(rows):
+        wrong |= combine_pairs(
+            address(c, base + (first + row) * pixels),
+            address(c, base + (second + row) * pixels),
+            address(c, base + (third + row) * pixels),
+            count,
+        )
     return wrong
 
 

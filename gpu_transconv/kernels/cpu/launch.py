@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from functools import lru_cache
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numba
@@ -22,7 +23,7 @@ from .gather import gather, gather_part
 from .geometry import MOST_PHASES, kernel_axes, make_geometry
 from .layout import Layout, Stamps, make_layout, make_stamps
 from .packing import VECTOR_BYTES
-from .pairs import has_pairs
+from .pairs import saving
 from .plain import plain_gather, plain_scatter
 from .scatter import scatter, scatter_part
 from .simplify import simplify
@@ -36,10 +37,12 @@ _PIECES = 4
 _SMALL = 1 << 19
 #: Channels in and out, and products per channel, between which computing blocks in pairs pays.
 _MANY, _SEVERAL, _PHASES = 48, 12, 256
+#: Time in which a weight arrives from the caches, and share of the time that pairs must save, in products.
+_ARRIVAL, _WORTH = 1.5, 0.95
 #: How many times longer an operation takes in loops without tiles.
 _PLAIN_EFFORT = 16.0
-#: What is left of the operations when blocks are computed in pairs.
-_PAIRED = 0.8
+#: What sums and differences leave of the time that pairs of blocks save.
+_KEPT = 0.8
 #: Shapes of scratch memory remembered by a thread.
 _MOST_VIEWS = 256
 _TILED = ("float16", "bfloat16", "float32", "float64")
@@ -72,7 +75,7 @@ def pack_gather(plan: Plan, weight: Array, bias: Array | None) -> Packed | None:
     if channel_boxes.takes(plan):
         ordered = weight.reshape(plan.out_channels, -1)[:, channel_boxes.order(plan)].astype(plan.accumulate)
         return Packed(ordered.reshape(-1), _values(plan, bias)) if np.isfinite(ordered).all() else None
-    return _pack_rows(plan, weight, bias, paired_axis(plan))
+    return _pack_rows(plan, weight, bias, paired_axes(plan))
 
 
 def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed | None) -> None:
@@ -80,11 +83,11 @@ def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: 
     plan = simplify(plan)
     if packed is None:
         _run_plain(plain_gather, plan, x, weight, bias, out, _PIECES * numba.get_num_threads())
-    elif plan.batch and _run(_gather_job(plan, _threads(plan), paired_axis(plan)), packed, x, out):
+    elif plan.batch and _run(_gather_job(plan, _threads(plan), paired_axes(plan)), packed, x, out):
         # Not all results are finite, and in pairs an infinity may have become NaN.
-        packed = _pack_rows(plan, weight, bias, None)
+        packed = _pack_rows(plan, weight, bias, ())
         assert packed is not None
-        _run(_gather_job(plan, _threads(plan), None), packed, x, out)
+        _run(_gather_job(plan, _threads(plan), ()), packed, x, out)
 
 
 def pack_scatter(plan: Plan, weight: Array, bias: Array | None) -> Packed | None:
@@ -112,13 +115,13 @@ def prefer(plan: Plan) -> str:
 
 
 @lru_cache(maxsize=512)
-def _gather_job(plan: Plan, threads: int, paired: int | None) -> Job:
+def _gather_job(plan: Plan, threads: int, paired: tuple[int, ...]) -> Job:
     if channel_boxes.takes(plan):
         boxes = channel_boxes.make_channel_boxes(plan, threads)
         table = flatten(make_geometry(plan), boxes)
         return Job(depthwise, depthwise_part, table, (threads, boxes.work))
     layout, costs = _gather_layout(plan, paired), predict(plan)
-    if paired is None and costs.get("direct", math.inf) < costs["gather"]:
+    if not paired and costs.get("direct", math.inf) < costs["gather"]:
         return _job(gather_boxes, gather_boxes_part, plan, layout, make_direct(plan, layout, threads))
     return _job(gather, gather_part, plan, layout, make_blocking(plan, layout, threads))
 
@@ -151,7 +154,7 @@ def _has_tiles(plan: Plan) -> bool:
     return plan.dtype in _TILED and math.prod(axis.stride for axis in kernel_axes(plan)) <= MOST_PHASES
 
 
-def _pack_rows(plan: Plan, weight: Array, bias: Array | None, paired: int | None) -> Packed | None:
+def _pack_rows(plan: Plan, weight: Array, bias: Array | None, paired: tuple[int, ...]) -> Packed | None:
     """Weights and bias by the rows of the gather formulation."""
     layout = _gather_layout(plan, paired)
     packed = _pack(plan, layout, _gather_job(plan, _threads(plan), paired), weight)
@@ -207,18 +210,34 @@ def _stored(array: Array) -> Array:
     return flat if flat.flags.writeable else np.asarray(_Writeable(flat))
 
 
-@lru_cache(maxsize=256)
-def paired_axis(plan: Plan) -> int | None:
-    """Axis on which gather computes blocks in pairs, or None; the sizes of the input have no say in it."""
+@lru_cache(maxsize=512)
+def paired_axes(plan: Plan) -> tuple[int, ...]:
+    """Axes on which gather computes blocks in pairs."""
     if plan.channels_last or plan.in_channels // plan.groups < _MANY or plan.out_channels // plan.groups < _SEVERAL:
-        return None
+        return ()
     axes = kernel_axes(plan)
-    phases = 3 * axes[1].stride * axes[2].stride
-    return next((i for i in (1, 2) if axes[i].kernel > 1 and has_pairs(axes[i]) and phases <= _PHASES), None)
+    able = [i for i in (1, 2) if saving(axes[i])]
+    if math.prod(axes[i].stride * (3 if i in able else 1) for i in (1, 2)) > _PHASES:
+        return ()
+    lane = VECTOR_BYTES // np.dtype(plan.accumulate).itemsize
+
+    def cost(paired: tuple[int, ...]) -> float:
+        """Vector operations per pair of channels, or the time in which the weights arrive."""
+        blocks = math.prod(-(-axis.blocks // (2 if i in paired else 1)) for i, axis in enumerate(axes))
+        weights = math.prod(axis.kernel * (2 - 2 * saving(axis) if i in paired else 1) for i, axis in enumerate(axes))
+        return weights * max(_ARRIVAL, math.ceil(plan.batch * blocks / lane)) * (1.0 if paired else _WORTH)
+
+    return min(((), *combinations(able, 1), tuple(able)), key=cost)
+
+
+def packing_gather(plan: Plan) -> tuple[int, ...]:
+    """Tell apart the orders in which `pack_gather` packs weights, for inputs of different sizes."""
+    plan = simplify(plan)
+    return paired_axes(plan) if _has_tiles(plan) else ()
 
 
 @lru_cache(maxsize=256)
-def _gather_layout(plan: Plan, paired: int | None) -> Layout:
+def _gather_layout(plan: Plan, paired: tuple[int, ...]) -> Layout:
     lane = VECTOR_BYTES // np.dtype(plan.accumulate).itemsize if plan.channels_last else 1
     return make_layout(kernel_axes(plan), plan.out_channels // plan.groups, lane, paired)
 
@@ -254,15 +273,15 @@ def efforts(plan: Plan) -> dict[str, float]:
     gather = min(costs["gather"], costs.get("direct", math.inf))
     if channel_boxes.takes(plan):
         gather = float(products)
-    elif paired_axis(plan) is not None:
-        gather = _PAIRED * costs["gather"]
+    else:
+        gather *= math.prod(1 - _KEPT * saving(kernel_axes(plan)[i]) for i in paired_axes(plan))
     return {"gather": gather / products, "scatter": costs.get("scatter", 1.5 * gather) / products}
 
 
 def details_gather(plan: Plan) -> dict[str, Any]:
     """Name the kernel that gather runs on finite weights, and its scratch memory in bytes."""
     plan = simplify(plan)
-    return _details(plan, _gather_job(plan, _threads(plan), paired_axis(plan)) if _has_tiles(plan) else None)
+    return _details(plan, _gather_job(plan, _threads(plan), paired_axes(plan)) if _has_tiles(plan) else None)
 
 
 def details_scatter(plan: Plan) -> dict[str, Any]:

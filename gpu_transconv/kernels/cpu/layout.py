@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import groupby, product
+from itertools import accumulate, groupby, product
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,9 @@ from .tables import Rows, Table, words
 
 #: Rows of a chunk at most, unless one channel alone has more phases.
 _CHUNK_ROWS = 256
+#: Channels of a chunk at least where blocks are computed in pairs, and every product of a channel is a row.
+
+_LEAST = 14
 #: Planes of sums that scatter keeps at most, unless one channel alone has more phases.
 _PLANES = 128
 
@@ -32,38 +35,39 @@ class Layout(NamedTuple):
 
     chunks: Rows  # phase_d, first phase_h, first channel, channels, first set, end of sets, first row, phases_h
     sets: Rows  # first row in chunk, rows, first tap, taps, weights before, first source
-    slots: Rows  # shift_d, shift_h, shift_w, whether the next input on the paired axis is subtracted
+    slots: Rows  # shift_d, shift_h, shift_w, whether the next input on axis h and on axis w is subtracted
     tap_slots: Table  # by tap of a set: slot
-    sources: Rows  # by tap of a set, then phase: index into the flat kernel, and of a weight to add or -1
+    sources: Rows  # by tap of a set, then phase: index into the flat kernel, and of weights to add or -1
     row_channels: Table  # by row: output channel whose bias it starts with, or -1
     weights: int  # per input channel, padding included
     lane: int  # rows of every set are padded to a multiple of this
-    paired_h: int  # blocks computed together: 2 on the paired axis
+    paired_h: int  # blocks computed together: 2 on a paired axis
     paired_w: int
+    products_h: Table  # by phase_h: products before its own
+    products_w: int  # products of a row of phases_w
+    threes_w: Table  # phases_w with three products
 
 
 @lru_cache(maxsize=256)
-def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int, paired: int | None = None) -> Layout:
+def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int, paired: tuple[int, ...] = ()) -> Layout:
     """Lay out the filters of a group with `cout` output channels; of `axes` the input sizes do not matter.
 
-    On the axis `paired` (1 or 2, or None) blocks are computed two at once; see `gpu_transconv.kernels.cpu.pairs`.
+    On the axes `paired`, of 1 and 2, blocks are computed two at once; see `gpu_transconv.kernels.cpu.pairs`.
     """
-    readings = [read_pairs(axis) if i == paired else read_plainly(axis) for i, axis in enumerate(axes)]
+    readings = [read_pairs(axis) if i in paired else read_plainly(axis) for i, axis in enumerate(axes)]
     phases_d, phases_h, phases_w = (reading.phases for reading in readings)
-    places = [[[term.place for term in terms] for terms in phase] for phase in phases_w]
-    runs = [list(run) for _, run in groupby(range(len(phases_w)), key=lambda r: places[r])]
     # Channels first, the rows of all phases_h of a block follow each other in memory.
     together = len(phases_h) if lane == 1 and len(phases_h) * len(phases_w) <= _CHUNK_ROWS else 1
     tables = _Tables(readings, [axis.kernel for axis in axes])
     for d, h in product(range(len(phases_d)), range(0, len(phases_h), together)):
         sets = [
-            tables.make_set(run, phases_d[d][0], terms, number)
-            for phase_h in phases_h[h : h + together]
-            for terms in enumerate(phase_h)
-            for number in range(len(phases_w[0]))
+            tables.make_set(run, number_w, phases_d[d][0], phase_h, number_h)
+            for phase_h in range(h, h + together)
+            for number_h in range(len(phases_h[phase_h]))
+            for number_w, runs in enumerate(tables.runs)
             for run in runs
         ]
-        pieces = math.ceil(cout / max(1, _CHUNK_ROWS // sum(part.phases for part in sets)))
+        pieces = math.ceil(cout / max(_LEAST if paired else 1, _CHUNK_ROWS // sum(part.phases for part in sets)))
         for piece in range(pieces):
             first, end = piece * cout // pieces, (piece + 1) * cout // pieces
             tables.add_chunk(d, h, together, first, end - first, sets, lane)
@@ -106,9 +110,12 @@ def make_stamps(axes: tuple[Axis, Axis, Axis], cout: int) -> tuple[Layout, Stamp
     def table(values: object) -> Table:
         return np.array(values, np.int64)
 
-    sources = table([(k, -1) for k in range(d.kernel * h.kernel * w.kernel)])
+    sources = table([(k, -1, -1, -1) for k in range(d.kernel * h.kernel * w.kernel)])
     nothing = table([0])
-    layout = Layout(table(chunks), table(sets), table([(0, 0, 0, 0)]), nothing, sources, nothing, weights, 1, 1, 1)
+    slots = table([(0,) * 5])
+    layout = Layout(
+        table(chunks), table(sets), slots, nothing, sources, nothing, weights, 1, 1, 1, nothing, 0, nothing
+    )  # fmt: skip
     return layout, Stamps(table(stamps), table(phases), table(shifts))
 
 
@@ -130,28 +137,35 @@ class _Tables:
         self.chunks: list[tuple[int, ...]] = []
         self.sets: list[tuple[int, ...]] = []
         self.tap_slots: list[int] = []
-        self.sources: list[tuple[int, int]] = []
+        self.sources: list[tuple[int, ...]] = []
         self.row_channels: list[Table] = []
         self.rows = self.weights = 0
+        phases = readings[2].phases
+        #: By number of a product on w: runs of phases that have it and whose terms read the same places.
+        self.runs = [
+            [list(run) for _, run in groupby(having, key=lambda r, number=number: [t.place for t in phases[r][number]])]
+            for number in range(max(len(products) for products in phases))
+            if (having := [r for r, products in enumerate(phases) if len(products) > number])
+        ]
 
-    def make_set(self, run: list[int], terms_d: list[Term], terms_h: tuple[int, list[Term]], number: int) -> _Set:
-        """Add the taps of one run of phases: those of its product `number` with a product of the outer axes."""
+    def make_set(self, run: list[int], number_w: int, terms_d: list[Term], phase_h: int, number_h: int) -> _Set:
+        """Add the taps of one run of phases_w: those of its products of that number, with a product on h."""
         _, h, w = self.readings
-        inner = [w.phases[r][number] for r in run]
+        inner = [w.phases[r][number_w] for r in run]
         tap, source = len(self.tap_slots), len(self.sources)
-        for d_term, h_term in product(terms_d, terms_h[1]):
+        for d_term, h_term in product(terms_d, h.phases[phase_h][number_h]):
             for t, term in enumerate(inner[0]):
                 place = (d_term.place * len(h.slots) + h_term.place) * len(w.slots) + term.place
                 self.tap_slots.append(place)
                 self.sources.extend(self._source(d_term.taps, h_term.taps, terms[t].taps) for terms in inner)
-        starts = h.starts(terms_h[0]) and w.starts(number)
+        starts = h.starts(phase_h, number_h) and w.starts(run[0], number_w)
         return _Set(len(run), tap, len(self.tap_slots) - tap, source, starts)
 
-    def _source(self, *taps: tuple[int, ...]) -> tuple[int, int]:
-        """Index into the flat kernel, and of a second weight to add or -1."""
+    def _source(self, *taps: tuple[int, ...]) -> tuple[int, ...]:
+        """Index into the flat kernel, and of up to three weights to add or -1."""
         _, kernel_h, kernel_w = self.kernel
         found = [(d * kernel_h + h) * kernel_w + w for d, h, w in product(*taps)]
-        return found[0], found[1] if len(found) > 1 else -1
+        return (*found, *[-1] * (4 - len(found)))
 
     def add_chunk(self, d: int, h: int, together: int, first: int, count: int, sets: list[_Set], lane: int) -> None:
         self.chunks.append((d, h, first, count, len(self.sets), len(self.sets) + len(sets), self.rows, together))
@@ -171,13 +185,15 @@ class _Tables:
         def table(values: Sequence[int] | Sequence[tuple[int, ...]]) -> Table:
             return np.array(values, np.int64)
 
+        _, h, w = self.readings
         slots = [
-            (d, h, w, less_h or less_w)
-            for (d, _), (h, less_h), (w, less_w) in product(*(reading.slots for reading in self.readings))
+            (shift_d, shift_h, shift_w, less_h, less_w)
+            for (shift_d, _), (shift_h, less_h), (shift_w, less_w) in product(*(r.slots for r in self.readings))
         ]
+        products_h = [0, *accumulate(len(products) for products in h.phases)]
         # A kernel whose taps are all cut away still needs tables with an address.
         return Layout(
             table(self.chunks), table(self.sets), table(slots), table([*self.tap_slots, 0]),
-            table([*self.sources, (0, -1)]), np.concatenate(self.row_channels), self.weights, lane,
-            self.readings[1].blocks, self.readings[2].blocks,
+            table([*self.sources, (0, -1, -1, -1)]), np.concatenate(self.row_channels), self.weights, lane,
+            h.blocks, w.blocks, table(products_h), sum(len(products) for products in w.phases), table(w.threes),
         )  # fmt: skip

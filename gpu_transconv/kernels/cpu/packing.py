@@ -5,7 +5,16 @@ from __future__ import annotations
 from numba import njit
 
 from .microkernel import registers, tile_shapes
-from .vectors import address, copy_differences, copy_every_second, copy_row, subtract_row
+from .vectors import (
+    address,
+    copy_differences,
+    copy_differences_less,
+    copy_every_second,
+    copy_every_second_less,
+    copy_row,
+    copy_rows,
+    copy_rows_less,
+)
 
 VECTOR_BYTES = registers()[0]
 #: Most rows of a tile that is two vectors wide, the common shape.
@@ -58,11 +67,14 @@ def pack_input(x, panel, g, lay, b, group, k0, depth, first, count):
         b_d, n = rest % b.blocks_d, rest // b.blocks_d
         length = min(b.blocks_w - b_w, count - q)
         for slot in range(lay.slots.shape[0]):
-            shift_d, shift_h, shift_w, differs = lay.slots[slot]
+            shift_d, shift_h, shift_w, less_h, less_w = lay.slots[slot]
             i_d, i_h, i_w = b_d + shift_d, b_h * lay.paired_h + shift_h, b_w * lay.paired_w + shift_w
             inside = 0 <= i_d < g.in_d and 0 <= i_h < g.in_h
-            low = min(max(0, -i_w), length)
-            high = max(low, min(length, g.in_w - i_w)) if inside else low
+            below = less_h and 0 <= i_d < g.in_d and 0 <= i_h + 1 < g.in_h
+            wide = length * lay.paired_w
+            low = min(max(0, -i_w), wide)
+            end = max(low, min(wide, g.in_w - i_w))
+            high = end if inside else low
             source = (
                 n * g.x_batch + (group * g.cin + k0) * g.x_channel + ((i_d * g.in_h + i_h) * g.in_w + i_w) * g.x_pixel
             )
@@ -71,26 +83,35 @@ def pack_input(x, panel, g, lay, b, group, k0, depth, first, count):
                     target = address(panel, ((slot * b.pixels) + q + j) * b.depth)
                     present = depth if low <= j < high else 0
                     copy_row(target, address(x, source + j * g.x_pixel), 0, present, depth, g.half)
-            elif lay.paired_w == 2:
-                low = min(max(0, -i_w), 2 * length)
-                high = max(low, min(2 * length, g.in_w - i_w)) if inside else low
-                for k in range(depth):
-                    target = address(panel, (slot * b.depth + k) * b.pixels + q)
-                    row = address(x, source + k * g.x_channel)
-                    if differs:
-                        copy_differences(target, row, low, high, length, g.half)
-                    else:
-                        copy_every_second(target, row, low, high, length, g.half)
             else:
-                below = differs and 0 <= i_d < g.in_d and 0 <= i_h + 1 < g.in_h
-                end = max(low, min(length, g.in_w - i_w))
-                for k in range(depth):
-                    target = address(panel, (slot * b.depth + k) * b.pixels + q)
-                    copy_row(target, address(x, source + k * g.x_channel), low, high, length, g.half)
-                    if below:
-                        row = address(x, source + k * g.x_channel + g.in_w)
-                        subtract_row(target, row, low, end, length, g.half)
+                target = address(panel, slot * b.depth * b.pixels + q)
+                row = address(x, source)
+                if less_h:
+                    _read_less(target, row, g, lay, b, depth, low, high, length, end if below else low, less_w)
+                else:
+                    _read_rows(target, row, g, lay, b, depth, low, high, length, less_w)
         q += length
+
+
+@njit(nogil=True, error_model="numpy")
+def _read_rows(target, row, g, lay, b, depth, low, high, length, less):
+    if lay.paired_w == 1:
+        copy_rows(target, b.pixels, row, g.x_channel, depth, low, high, length, g.half)
+    elif less:
+        copy_differences(target, b.pixels, row, g.x_channel, depth, low, high, length, g.half)
+    else:
+        copy_every_second(target, b.pixels, row, g.x_channel, depth, low, high, length, g.half)
+
+
+@njit(nogil=True, error_model="numpy")
+def _read_less(target, row, g, lay, b, depth, low, high, length, end, less):
+    """The same less the row below, which is read up to `end`."""
+    if lay.paired_w == 1:
+        copy_rows_less(target, b.pixels, row, g.x_channel, depth, low, high, length, g.in_w, end, g.half)
+    elif less:
+        copy_differences_less(target, b.pixels, row, g.x_channel, depth, low, high, length, g.in_w, end, g.half)
+    else:
+        copy_every_second_less(target, b.pixels, row, g.x_channel, depth, low, high, length, g.in_w, end, g.half)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -107,7 +128,6 @@ def _copy_pixels(x, panel, g, b, group, k0, depth, first, count):
                 row = address(x, source + j * g.x_pixel)
                 copy_row(address(panel, (q + j) * b.depth), row, 0, depth, depth, g.half)
         else:
-            for k in range(depth):
-                row = address(x, source + k * g.x_channel)
-                copy_row(address(panel, k * b.pixels + q), row, 0, length, length, g.half)
+            target = address(panel, q)
+            copy_rows(target, b.pixels, address(x, source), g.x_channel, depth, 0, length, length, g.half)
         q += length

@@ -1,15 +1,16 @@
 """How an axis is read: plainly, or in pairs of blocks, two for the price of one and a half.
 
-Where each phase has two taps at neighbouring inputs, as with a kernel twice as long as the stride, two
-neighbouring blocks of it are ``y0 = a*d0 + b*d1`` and ``y1 = a*d1 + b*d2``: four products. Three suffice::
+Where a phase has two taps at neighbouring inputs, two neighbouring blocks of it are ``y0 = a*d0 + b*d1`` and
+``y1 = a*d1 + b*d2``: four products. Three suffice::
 
     m0 = (d0 - d1) * a        m1 = d1 * (a + b)        m2 = (d1 - d2) * b
     y0 = m0 + m1              y1 = m1 - m2
 
-This is the fast FIR algorithm F(2, 2) (S. Winograd, "Arithmetic Complexity of Computations", SIAM 1980). The
-factors are 1 and -1, so rounding errors hardly grow. Both outputs depend on the inputs that they depend on
-by definition and on no others; only an infinity may become NaN on the way, and a huge number infinite, which
-shows in the result.
+This is the fast FIR algorithm F(2, 2) (S. Winograd, "Arithmetic Complexity of Computations", SIAM 1980). On two
+axes at once nine products do for sixteen. A phase with one tap or none gains nothing and needs two products. The
+factors are 1 and -1, so rounding errors hardly grow. Both outputs depend on the inputs that they depend on by
+definition and on no others; only an infinity may become NaN on the way, and a huge number infinite, which shows in
+the result.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ...plan import Axis
+
+#: Share of the products that pairs of blocks must do without to be worth their sums and differences.
+_SAVED = 0.12
 
 
 class Term(NamedTuple):
@@ -33,9 +37,14 @@ class Reading(NamedTuple):
     slots: list[tuple[int, int]]  # shift from the block, and whether the next input is subtracted
     blocks: int  # that are computed together
 
-    def starts(self, product: int) -> bool:
-        """Whether this product is in all results, so that the bias belongs to it."""
-        return product == self.blocks - 1
+    def starts(self, phase: int, product: int) -> bool:
+        """Whether the bias belongs to this product: it is in all results, or is one."""
+        return product == 1 or len(self.phases[phase]) < 3
+
+    @property
+    def threes(self) -> list[int]:
+        """Phases with three products."""
+        return [phase for phase, products in enumerate(self.phases) if len(products) == 3]
 
 
 def read_plainly(axis: Axis) -> Reading:
@@ -46,23 +55,29 @@ def read_plainly(axis: Axis) -> Reading:
 
 
 def read_pairs(axis: Axis) -> Reading:
-    """Three products per phase, for two blocks; only where `has_pairs`."""
-    pairs = [sorted(taps, key=lambda tap: tap[1]) for taps in by_phase(axis)]
-    slots = sorted({slot for (_, shift), _ in pairs for slot in ((shift, 1), (shift + 1, 0), (shift + 1, 1))})
-    phases = [
-        [
-            [Term((a,), slots.index((shift, 1)))],
-            [Term((a, b), slots.index((shift + 1, 0)))],
-            [Term((b,), slots.index((shift + 1, 1)))],
-        ]
-        for (a, shift), (b, _) in pairs
-    ]
-    return Reading(phases, slots, 2)
+    """Two or three products per phase, for two blocks; only where `saving` allows it."""
+    phases: list[list[list[tuple[tuple[int, ...], tuple[int, int]]]]] = []
+    for taps in by_phase(axis):
+        if len(taps) == 2:
+            (a, shift), (b, _) = sorted(taps, key=lambda tap: tap[1])
+            phases.append([[((a,), (shift, 1))], [((a, b), (shift + 1, 0))], [((b,), (shift + 1, 1))]])
+        else:
+            phases.append([[((k,), (shift + block, 0)) for k, shift in taps] for block in range(2)])
+    slots = sorted({slot for products in phases for terms in products for _, slot in terms})
+    return Reading(
+        [[[Term(taps, slots.index(slot)) for taps, slot in terms] for terms in products] for products in phases],
+        slots,
+        2,
+    )
 
 
-def has_pairs(axis: Axis) -> bool:
-    """Whether every phase has two taps, at neighbouring inputs."""
-    return all(len(taps) == 2 and abs(taps[0][1] - taps[1][1]) == 1 for taps in by_phase(axis))
+def saving(axis: Axis) -> float:
+    """Share of the products that pairs of blocks do without, or zero where that is too little or they can't be."""
+    taps = by_phase(axis)
+    if any(len(some) > 2 or (len(some) == 2 and abs(some[0][1] - some[1][1]) != 1) for some in taps):
+        return 0.0
+    saved = sum(len(some) == 2 for some in taps) / (2 * axis.kernel)
+    return saved if saved >= _SAVED else 0.0
 
 
 def by_phase(axis: Axis) -> list[list[tuple[int, int]]]:

@@ -28,137 +28,42 @@ class RowFunctions:
         self.bytes = {_FLOAT: 4, _DOUBLE: 8}[wide]
         self.lanes = registers()[0] // self.bytes
 
-    def function(self, name, half):
-        """The function of that name for one half type or none, added to the module at its first use."""
-        full = f"gtc_{name}_{self.wide}_{self.stored}_{half}"
-        if full in self.module.globals:
-            return self.module.globals[full]
-        wide, stored = self.wide.as_pointer(), self.stored.as_pointer()
-        copies = {
-            "copy": self._copy,
-            "second": self._copy_pairs,
-            "differences": self._copy_pairs,
-            "subtract": self._copy,
-        }
-        pointers = [wide, stored] if name in copies else [stored, wide]
-        kinds = [*pointers, _I64, _I64, _I64]
-        function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), kinds), full)
+    def begin(self, name, kinds, result=None):
+        """The function of that name, and where its code goes, or None if the module has it already."""
+        name = f"gtc_{name}"
+        if name in self.module.globals:
+            return self.module.globals[name], None
+        function = ir.Function(self.module, ir.FunctionType(result or ir.VoidType(), kinds), name)
         function.linkage = "internal"
         function.attributes.add("noinline")
-        builder = ir.IRBuilder(function.append_basic_block())
-        if name in copies:
-            copies[name](builder, half, name in ("differences", "subtract"), *function.args)
-        elif name.startswith("separate"):
-            self._separate(builder, int(name.removeprefix("separate")), *function.args)
-        elif name == "transpose":
+        return function, ir.IRBuilder(function.append_basic_block())
+
+    def interleaver(self, stride, half):
+        """Function that interleaves `stride` rows of sums, or with None any number, and stores them."""
+        stored, wide = self.stored.as_pointer(), self.wide.as_pointer()
+        name = f"interleave{stride or ''}_{self.wide}_{self.stored}_{half}"
+        function, builder = self.begin(name, [stored, wide, _I64, _I64, _I64])
+        if builder is None:
+            return function
+        if stride is None:
             self._transpose(builder, half, *function.args)
         else:
-            self._interleave(builder, half, int(name.removeprefix("interleave")), *function.args)
+            self._interleave(builder, half, stride, *function.args)
         builder.ret_void()
         return function
 
-    def _copy(self, builder, half, subtracts, target, source, low, high, length):
-        def put(value, first, mask=None):
-            value = self._widen(builder, value, half)
-            if subtracts:
-                value = builder.fsub(self.load(builder, self.wide, target, first), value)
-            self._store(builder, value, target, first, mask)
-
-        with cgutils.for_range(builder, self._parts(builder, length)) as loop:
-            first = builder.mul(loop.index, _I64(self.lanes))
-            with builder.if_else(self._within(builder, first, self.lanes, low, high)) as (inner, edge):
-                with inner:
-                    put(self.load(builder, self.stored, source, first), first)
-                with edge:
-                    value = self.load(builder, self.stored, source, first, self._between(builder, first, low, high))
-                    put(value, first, self._below(builder, first, length))
-
-    def _copy_pairs(self, builder, half, subtracts, target, source, low, high, length):
-        chosen = [_indices([2 * lane + odd for lane in range(self.lanes)]) for odd in (0, 1)]
-
-        def put(pair, first, mask=None):
-            value, odd = (self._widen(builder, builder.shuffle_vector(*pair, indices), half) for indices in chosen)
-            self._store(builder, builder.fsub(value, odd) if subtracts else value, target, first, mask)
-
-        with cgutils.for_range(builder, self._parts(builder, length)) as loop:
-            first = builder.mul(loop.index, _I64(self.lanes))
-            starts = [builder.mul(first, _I64(2)), builder.add(builder.mul(first, _I64(2)), _I64(self.lanes))]
-            with builder.if_else(self._within(builder, starts[0], 2 * self.lanes, low, high)) as (inner, edge):
-                with inner:
-                    put([self.load(builder, self.stored, source, at) for at in starts], first)
-                with edge:
-                    masks = [self._between(builder, at, low, high) for at in starts]
-                    pair = [
-                        self.load(builder, self.stored, source, at, mask)
-                        for at, mask in zip(starts, masks, strict=True)
-                    ]
-                    put(pair, first, self._below(builder, first, length))
-
-    def block_copier(self, adds):
-        """The function behind `copy_block` and `add_block`."""
-        name = f"gtc_{'add' if adds else 'copy'}_block_{self.wide}"
-        if name in self.module.globals:
-            return self.module.globals[name]
-        pointer = self.wide.as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, _I64, pointer, _I64, _I64, _I64])
-        function = ir.Function(self.module, kind, name)
-        function.linkage = "internal"
-        function.attributes.add("noinline")
-        builder = ir.IRBuilder(function.append_basic_block())
-        target, target_step, source, source_step, length, count = function.args
-        with cgutils.for_range(builder, self._parts(builder, length)) as part:
-            first = builder.mul(part.index, _I64(self.lanes))
-            mask = self._below(builder, first, length)
-            with cgutils.for_range(builder, count) as loop:
-                to = builder.add(first, builder.mul(loop.index, target_step))
-                value = self.load(
-                    builder, self.wide, source, builder.add(first, builder.mul(loop.index, source_step)), mask
-                )
-                if adds:
-                    value = builder.fadd(self.load(builder, self.wide, target, to, mask), value)
-                self._store(builder, value, target, to, mask)
-        builder.ret_void()
-        return function
-
-    def combiner(self):
-        """The function behind `combine_pairs`."""
-        name = f"gtc_combine_{self.wide}"
-        if name in self.module.globals:
-            return self.module.globals[name]
-        kind = ir.FunctionType(_I64, [self.wide.as_pointer(), _I64, _I64])
-        function = ir.Function(self.module, kind, name)
-        function.linkage = "internal"
-        builder = ir.IRBuilder(function.append_basic_block())
-        first, step, count = function.args
-        vector = ir.VectorType(self.wide, self.lanes)
-        nothing = ir.Constant(vector, None)
-        wrong = cgutils.alloca_once_value(builder, nothing)
-        with cgutils.for_range(builder, self._parts(builder, count)) as loop:
-            at = builder.mul(loop.index, _I64(self.lanes))
-            places = [builder.add(at, builder.mul(step, _I64(i))) for i in range(3)]
-            products = [self.load(builder, self.wide, first, place) for place in places]
-            results = builder.fadd(*products[:2]), builder.fsub(*products[1:])
-            mask = self._below(builder, at, count)
-            for result, place in zip(results, places, strict=False):
-                self._store(builder, result, first, place)
-                # Zero where the result is finite, and NaN where it is not.
-                trace = builder.select(mask, builder.fsub(result, result), nothing)
-                builder.store(builder.fadd(builder.load(wrong), trace), wrong)
-        total = builder.load(wrong)
-        found = builder.bitcast(builder.fcmp_unordered("uno", total, total), ir.IntType(self.lanes))
-        builder.ret(builder.zext(builder.icmp_unsigned("!=", found, found.type(0)), _I64))
-        return function
-
-    def _parts(self, builder, count):
+    def parts(self, builder, count):
         """Vectors that hold `count` elements."""
         return builder.sdiv(builder.add(count, _I64(self.lanes - 1)), _I64(self.lanes))
 
-    def _within(self, builder, first, count, low, high):
+    def within(self, builder, first, count, low, high):
+        """Whether `count` elements from `first` lie between `low` and `high`."""
         last = builder.add(first, _I64(count))
         return builder.and_(builder.icmp_signed("<=", low, first), builder.icmp_signed("<=", last, high))
 
-    def _between(self, builder, first, low, high):
-        return builder.and_(self._below(builder, first, high), builder.not_(self._below(builder, first, low)))
+    def between(self, builder, first, low, high):
+        """Mask of the lanes whose position, counted from `first`, is `low` or more and below `high`."""
+        return builder.and_(self.below(builder, first, high), builder.not_(self.below(builder, first, low)))
 
     def _interleave(self, builder, half, stride, target, source, step, outputs, stream):
         block = stride * self.lanes
@@ -186,27 +91,12 @@ class RowFunctions:
                 for path, bypasses in ((bypass, True), (normal, False)):
                     with path:
                         for v, value in enumerate(values):
-                            self._store(builder, value, target, _I64(v * self.lanes), bypasses=bypasses)
+                            self.store(builder, value, target, _I64(v * self.lanes), bypasses=bypasses)
             with edge:
                 for v, value in enumerate(values):
                     at = _I64(v * self.lanes)
-                    mask = builder.and_(self._below(builder, at, high), builder.not_(self._below(builder, at, low)))
-                    self._store(builder, value, target, at, mask)
-
-    def _separate(self, builder, stride, target, source, step, outputs, _stream):
-        with cgutils.for_range(builder, self._parts(builder, outputs)) as loop:
-            first = builder.mul(loop.index, _I64(self.lanes))
-            start, mask = builder.mul(first, _I64(stride)), self._below(builder, first, outputs)
-            mixed = [
-                self.load(builder, self.wide, source, builder.add(start, _I64(v * self.lanes))) for v in range(stride)
-            ]
-            for r in range(stride):
-                value = mixed[0]
-                for v, part in enumerate(mixed):
-                    places = [(lane, lane * stride + r - v * self.lanes) for lane in range(self.lanes)]
-                    inside = [self.lanes + at if 0 <= at < self.lanes else lane for lane, at in places]
-                    value = builder.shuffle_vector(value, part, _indices(inside))
-                self._store(builder, value, target, builder.add(first, builder.mul(step, _I64(r))), mask)
+                    mask = builder.and_(self.below(builder, at, high), builder.not_(self.below(builder, at, low)))
+                    self.store(builder, value, target, at, mask)
 
     def _transpose(self, builder, half, target, source, step, stride, outputs):
         """Squares of a vector of phases by a vector of blocks, for the strides without their own function."""
@@ -214,8 +104,8 @@ class RowFunctions:
 
         blocks = builder.sdiv(builder.add(outputs, builder.sub(stride, _I64(1))), stride)
         with (
-            cgutils.for_range(builder, self._parts(builder, stride)) as phase_loop,
-            cgutils.for_range(builder, self._parts(builder, blocks)) as block_loop,
+            cgutils.for_range(builder, self.parts(builder, stride)) as phase_loop,
+            cgutils.for_range(builder, self.parts(builder, blocks)) as block_loop,
         ):
             r0, j0 = builder.mul(phase_loop.index, lanes), builder.mul(block_loop.index, lanes)
             rows = []
@@ -229,9 +119,9 @@ class RowFunctions:
                 at = builder.add(builder.mul(builder.add(j0, _I64(i)), stride), r0)
                 room, left = builder.sub(stride, r0), builder.sub(outputs, at)
                 limit = builder.add(at, builder.select(builder.icmp_signed("<", room, left), room, left))
-                self._store(builder, value, target, at, self._below(builder, at, limit))
+                self.store(builder, value, target, at, self.below(builder, at, limit))
 
-    def _below(self, builder, first, limit):
+    def below(self, builder, first, limit):
         """Mask of the lanes whose position, counted from `first`, is below `limit`."""
         many = ir.VectorType(_I32, self.lanes)
         room = builder.trunc(builder.sub(limit, first), _I32)
@@ -247,7 +137,8 @@ class RowFunctions:
         masked = self._external(name, vector, [vector.as_pointer(), _I32, ir.VectorType(_I1, self.lanes), vector])
         return builder.call(masked, [at, _I32(bytes_of(kind)), mask, ir.Constant(vector, None)])
 
-    def _store(self, builder, value, pointer, index, mask=None, bypasses=False):
+    def store(self, builder, value, pointer, index, mask=None, bypasses=False):
+        """Store a vector; one that bypasses the caches must be aligned."""
         kind = value.type.element
         at = builder.bitcast(builder.gep(pointer, [index]), value.type.as_pointer())
         if mask is None:
@@ -264,7 +155,8 @@ class RowFunctions:
             return self.module.globals[name]
         return ir.Function(self.module, ir.FunctionType(result, kinds), name)
 
-    def _widen(self, builder, value, half):
+    def widen(self, builder, value, half):
+        """Stored elements as sums."""
         floats = ir.VectorType(_FLOAT, self.lanes)
         if half == FLOAT16:
             return builder.fpext(builder.bitcast(value, ir.VectorType(ir.HalfType(), self.lanes)), floats)
@@ -299,27 +191,29 @@ def interleaved(builder, phases, lanes):
         pairs = zip(interleaved(builder, phases[::2], lanes), interleaved(builder, phases[1::2], lanes), strict=True)
         order = [lane // 2 + lane % 2 * lanes for lane in range(2 * lanes)]
         halves = order[:lanes], order[lanes:]
-        return [builder.shuffle_vector(even, odd, _indices(half)) for even, odd in pairs for half in halves]
+        return [builder.shuffle_vector(even, odd, lane_numbers(half)) for even, odd in pairs for half in halves]
     mixed = []
     for v in range(stride):
         lane_and_phase = [divmod(v * lanes + i, stride) for i in range(lanes)]
         value = phases[0]
         indices = [lane if phase == 0 else 0 for lane, phase in lane_and_phase]
-        value = builder.shuffle_vector(value, value, _indices(indices))
+        value = builder.shuffle_vector(value, value, lane_numbers(indices))
         for r in range(1, stride):
             indices = [lanes + lane if phase == r else i for i, (lane, phase) in enumerate(lane_and_phase)]
-            value = builder.shuffle_vector(value, phases[r], _indices(indices))
+            value = builder.shuffle_vector(value, phases[r], lane_numbers(indices))
         mixed.append(value)
     return mixed
 
 
-def _indices(values):
+def lane_numbers(values):
     return ir.Constant(ir.VectorType(_I32, len(values)), values)
 
 
 def _splat(builder, value, lanes):
     undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
-    return builder.shuffle_vector(builder.insert_element(undefined, value, _I32(0)), undefined, _indices([0] * lanes))
+    return builder.shuffle_vector(
+        builder.insert_element(undefined, value, _I32(0)), undefined, lane_numbers([0] * lanes)
+    )
 
 
 def bytes_of(kind):

@@ -31,7 +31,6 @@ def store_chunk(out, c, line, g, lay, b, group, chunk, width, first, count):
             _stream_channel(out, line, c, k, g, lay, b, group * g.cout + chunk[2] + k, chunk, first, count)
         return
     stride_h, stride_w = g.stride_h * lay.paired_h, g.stride_w * lay.paired_w
-    products = 2 * max(lay.paired_h, lay.paired_w) - 1
     q = 0
     while q < count:
         p = first + q
@@ -68,7 +67,7 @@ def store_chunk(out, c, line, g, lay, b, group, chunk, width, first, count):
                     target,
                     g.y_channel,
                     c,
-                    first_row(phase, chunk, g.stride_w, products) * b.pixels + q,
+                    _first_row(lay, chunk, phase) * b.pixels + q,
                     b.pixels,
                     chunk[3],
                     stride_w,
@@ -92,7 +91,6 @@ def _stream_channel(out, line, c, k, g, lay, b, channel, chunk, first, count):
     b_d, n = rest % b.blocks_d, rest // b.blocks_d
     start, filled = 0, 0  # where the line's first element goes, and how many there are
     stride_h, stride_w = g.stride_h * lay.paired_h, g.stride_w * lay.paired_w
-    products = 2 * max(lay.paired_h, lay.paired_w) - 1
     q = 0
     while q < count:
         length = min(b.blocks_w - b_w, count - q)
@@ -106,7 +104,7 @@ def _stream_channel(out, line, c, k, g, lay, b, channel, chunk, first, count):
             if to != start + filled or filled + outputs > LINE:
                 _flush(out, start, line, filled, lanes)
                 start, filled = to, 0
-            source = (first_row(phase, chunk, g.stride_w, products) + k) * b.pixels + q
+            source = (_first_row(lay, chunk, phase) + k) * b.pixels + q
             place = address(line, lanes_past(out, start) + filled)
             interleave_rows(place, address(c, source), chunk[3] * b.pixels, stride_w, outputs, 0, 0)
             filled += outputs
@@ -120,9 +118,10 @@ def _stream_channel(out, line, c, k, g, lay, b, channel, chunk, first, count):
 
 
 @njit(nogil=True, error_model="numpy")
-def first_row(phase, chunk, stride_w, products):
+def _first_row(lay, chunk, part):
     """First of a chunk's rows that hold the outputs of a phase_h, of the second block of a pair after the first's."""
-    return (phase % chunk[7] * products + phase // chunk[7]) * stride_w * chunk[3]
+    phase, block = chunk[1] + part % chunk[7], part // chunk[7]
+    return (lay.products_h[phase] - lay.products_h[chunk[1]] + block) * lay.products_w * chunk[3]
 
 
 @njit(nogil=True, error_model="numpy")

@@ -6,6 +6,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from .copies import CopyFunctions
 from .microkernel import registers
 from .rows import BFLOAT16, FLOAT16, STRIDES, RowFunctions, bytes_of
 
@@ -61,35 +62,71 @@ def lanes_past(typingctx, array, offset):
 @intrinsic
 def copy_row(typingctx, target, source, low, high, length, half):
     """Copy ``target[j] = source[j]`` for low <= j < high, and zero for the other j below `length`."""
-    return _copier("copy", target, source)
 
-
-@intrinsic
-def copy_every_second(typingctx, target, source, low, high, length, half):
-    """The same with ``target[j] = source[2*j]``; `low` and `high` bound what is read of `source`."""
-    return _copier("second", target, source)
-
-
-@intrinsic
-def copy_differences(typingctx, target, source, low, high, length, half):
-    """The same with ``target[j] = source[2*j] - source[2*j + 1]``; see `copy_every_second`."""
-    return _copier("differences", target, source)
-
-
-@intrinsic
-def subtract_row(typingctx, target, source, low, high, length, half):
-    """Subtract ``target[j] -= source[j]`` for low <= j < high; all below `length` are written."""
-    return _copier("subtract", target, source)
-
-
-def _copier(name, target, source):
     def codegen(context, builder, _signature, args):
-        row = RowFunctions(builder.module, _KIND[target.dtype], _KIND[source.dtype])
-        _call_for_halves(builder, row, name, args[:-1], args[-1])
+        target_, source_, low_, high_, length_, half_ = args
+        numbers = [target_, _I64(0), source_, _I64(0), _I64(1), low_, high_, length_]
+        _call_copier(builder, target, source, (False, False, False), numbers, half_)
         return context.get_dummy_value()
 
     i64 = types.int64
     return types.void(target, source, i64, i64, i64, i64), codegen
+
+
+@intrinsic
+def copy_rows(typingctx, target, target_step, source, source_step, count, low, high, length, half):
+    """The same for `count` rows, `target_step` and `source_step` apart."""
+    return _copier(target, source, (False, False, False))
+
+
+@intrinsic
+def copy_every_second(typingctx, target, target_step, source, source_step, count, low, high, length, half):
+    """Copy ``target[j] = source[2*j]``; `low` and `high` bound what is read of `source`."""
+    return _copier(target, source, (True, False, False))
+
+
+@intrinsic
+def copy_differences(typingctx, target, target_step, source, source_step, count, low, high, length, half):
+    """Copy ``target[j] = source[2*j] - source[2*j + 1]``; see `copy_every_second`."""
+    return _copier(target, source, (True, True, False))
+
+
+@intrinsic
+def copy_rows_less(
+    typingctx, target, target_step, source, source_step, count, low, high, length, distance, other_high, half
+):  # fmt: skip
+    """The same as `copy_rows`, less rows that lie `distance` further and are read up to `other_high`."""
+    return _copier(target, source, (False, False, True))
+
+
+@intrinsic
+def copy_every_second_less(
+    typingctx, target, target_step, source, source_step, count, low, high, length, distance, other_high, half
+):  # fmt: skip
+    """The same as `copy_every_second`; see `copy_rows_less`."""
+    return _copier(target, source, (True, False, True))
+
+
+@intrinsic
+def copy_differences_less(
+    typingctx, target, target_step, source, source_step, count, low, high, length, distance, other_high, half
+):  # fmt: skip
+    """The same as `copy_differences`; see `copy_rows_less`."""
+    return _copier(target, source, (True, True, True))
+
+
+def _copier(target, source, way):
+    def codegen(context, builder, _signature, args):
+        _call_copier(builder, target, source, way, args[:-1], args[-1])
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    return types.void(target, i64, source, *[i64] * (8 if way[2] else 6)), codegen
+
+
+def _call_copier(builder, target, source, way, args, half):
+    functions = CopyFunctions(builder.module, _KIND[target.dtype], _KIND[source.dtype])
+    _call_for_halves(builder, functions, lambda kind: functions.copier(kind, *way), args, half)
 
 
 @intrinsic
@@ -106,22 +143,22 @@ def add_block(typingctx, target, target_step, source, source_step, length, count
 
 def _block_copier(adds, target, source):
     def codegen(_context, builder, _signature, args):
-        rows = RowFunctions(builder.module, _KIND[target.dtype], _KIND[source.dtype])
-        return builder.call(rows.block_copier(adds), args)
+        functions = CopyFunctions(builder.module, _KIND[target.dtype], _KIND[source.dtype])
+        return builder.call(functions.block_copier(adds), args)
 
     i64 = types.int64
     return types.void(target, i64, source, i64, i64, i64), codegen
 
 
 @intrinsic
-def combine_pairs(typingctx, first, step, count):
-    """Replace rows m0, m1, m2, `step` apart, by m0 + m1, m1 - m2 and m2; return 1 if a result is not finite, or 0."""
+def combine_pairs(typingctx, first, second, third, count):
+    """Replace rows m0 and m1 by m0 + m1 and m1 - m2; return 1 if a result is not finite, or 0."""
 
     def codegen(context, builder, _signature, args):
-        rows = RowFunctions(builder.module, _KIND[first.dtype], _KIND[first.dtype])
-        return builder.call(rows.combiner(), args)
+        functions = CopyFunctions(builder.module, _KIND[first.dtype], _KIND[first.dtype])
+        return builder.call(functions.combiner(), args)
 
-    return types.int64(first, types.int64, types.int64), codegen
+    return types.int64(first, first, first, types.int64), codegen
 
 
 @intrinsic
@@ -133,15 +170,15 @@ def interleave_rows(typingctx, target, source, step, stride, outputs, half, stre
     """
 
     def codegen(context, builder, _signature, args):
-        row = RowFunctions(builder.module, _KIND[source.dtype], _KIND[target.dtype])
-        target_, source_, step_, stride_, outputs_, half_, stream_ = args
+        rows = RowFunctions(builder.module, _KIND[source.dtype], _KIND[target.dtype])
+        *rest, step_, stride_, outputs_, half_, stream_ = args
+
+        def call(stride, *numbers):
+            numbers = [*rest, step_, *numbers]
+            _call_for_halves(builder, rows, lambda half: rows.interleaver(stride, half), numbers, half_)
+
         _call_for_strides(
-            builder,
-            stride_,
-            lambda: _call_for_halves(builder, row, "transpose", [target_, source_, step_, stride_, outputs_], half_),
-            lambda value: _call_for_halves(
-                builder, row, f"interleave{value}", [target_, source_, step_, outputs_, stream_], half_
-            ),
+            builder, stride_, lambda: call(None, stride_, outputs_), lambda value: call(value, outputs_, stream_)
         )
         return context.get_dummy_value()
 
@@ -154,14 +191,14 @@ def transpose(typingctx, target, source, rows, columns):
     """Write ``target[c*rows + r] = source[r*columns + c]``; whole vectors of `source` are read, far past its end."""
 
     def codegen(context, builder, _signature, args):
-        row = RowFunctions(builder.module, _KIND[source.dtype], _KIND[target.dtype])
+        functions = CopyFunctions(builder.module, _KIND[source.dtype], _KIND[target.dtype])
         target_, source_, rows_, columns_ = args
-        outputs = builder.mul(rows_, columns_)
+        others = [target_, source_, columns_, rows_, builder.mul(rows_, columns_)]
         _call_for_strides(
             builder,
             columns_,
-            lambda: builder.call(row.function("transpose", 0), [target_, source_, columns_, rows_, outputs]),
-            lambda value: builder.call(row.function(f"separate{value}", 0), [target_, source_, rows_, rows_, _I64(0)]),
+            lambda: builder.call(functions.interleaver(None, 0), others),
+            lambda value: builder.call(functions.separator(value), [target_, source_, rows_, rows_]),
         )
         return context.get_dummy_value()
 
@@ -196,12 +233,12 @@ def fence(typingctx):
     return types.void(), codegen
 
 
-def _call_for_halves(builder, rows, name, args, half):
-    if rows.stored != _I16:
-        builder.call(rows.function(name, 0), args)
+def _call_for_halves(builder, functions, find, args, half):
+    if functions.stored != _I16:
+        builder.call(find(0), args)
         return
     with builder.if_else(builder.icmp_signed("==", half, _I64(FLOAT16))) as (is_float16, is_bfloat16):
         with is_float16:
-            builder.call(rows.function(name, FLOAT16), args)
+            builder.call(find(FLOAT16), args)
         with is_bfloat16:
-            builder.call(rows.function(name, BFLOAT16), args)
+            builder.call(find(BFLOAT16), args)

@@ -94,7 +94,8 @@ def _pack_set(packed, line, g, lay, group, ci, count, chunk, channel, channels, 
         at_tap, phase = source + tap * phases, 0
         t, low, high = -1, 0, 0
         while phase < phases:
-            place, second = lay.sources[at_tap + phase]
+            place = lay.sources[at_tap + phase, 0]
+            others = lay.sources[at_tap + phase, 1:]
             at, row = place * channels, phase * chunk + channel
             past = row + channels
             phase += 1
@@ -108,8 +109,12 @@ def _pack_set(packed, line, g, lay, group, ci, count, chunk, channel, channels, 
                 start = (group * lay.weights + first + low * taps) * g.cin + (tap * g.cin + ci) * width
                 target = address(packed, start + row - low)
                 copy_block(target, width, address(line, at), pitch, length, count)
-                if sums and second >= 0:
-                    add_block(target, width, address(line, at + (second - place) * channels), pitch, length, count)
+                if sums:
+                    for other in others:
+                        if other >= 0:
+                            add_block(
+                                target, width, address(line, at + (other - place) * channels), pitch, length, count
+                            )
                 at, row = at + length, row + length
         if high > rows:  # whole vectors of rows
             for i in range(count):
