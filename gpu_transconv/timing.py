@@ -10,13 +10,14 @@ from typing import Any
 ROUNDS = 5
 _MOST_CALLS = 200
 _PAUSE_SECONDS = 0.002
+_LONG_SECONDS = 0.03
 
 
 def take_turns(runs: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, list[float]]:
-    """Call every function in bursts, in rounds that each start at another function, for about `seconds`.
+    """Call every function in bursts, in rounds, for about `seconds`.
 
-    The first call of a burst is not counted, unless calls are long: it pays for caches, and for threads of
-    the function before that still spin.
+    Each round starts at another function, and every second one goes backwards. The first call of a burst is not
+    counted, unless calls are long: it pays for caches, and for threads of the function before that still spin.
     """
     names = list(runs)
     times: dict[str, list[float]] = {name: [] for name in names}
@@ -30,9 +31,9 @@ def take_turns(runs: Mapping[str, Callable[[], Any]], seconds: float) -> dict[st
         start = time.perf_counter()
         for turn in range(ROUNDS):
             shift = turn % len(names)
-            for name in names[shift:] + names[:shift]:
+            for name in (names[shift:] + names[:shift])[:: -1 if turn % 2 else 1]:
                 time.sleep(_PAUSE_SECONDS)
-                if lengths[name] < share:
+                if lengths[name] < max(share, _LONG_SECONDS):
                     runs[name]()
                 calls = min(_MOST_CALLS, max(1, int(share / max(lengths[name], 1e-7))))
                 times[name].extend(seconds_of(runs[name]) for _ in range(calls))
