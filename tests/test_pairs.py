@@ -94,7 +94,7 @@ def test_the_same_bits_for_any_number_of_threads(name):
 def test_an_operator_packs_once_for_small_inputs_and_once_for_large_ones(monkeypatch):
     chosen = []
     original = Implementation.pack.fget
-    counted = property(lambda self: lambda plan, *rest: chosen.append(plan) or original(self)(plan, *rest))
+    counted = property(lambda self: lambda plan, *rest: chosen.append((self, plan)) or original(self)(plan, *rest))
     monkeypatch.setattr(Implementation, "pack", counted)
     weight = np.random.default_rng(1).integers(-3, 4, (64, 32, 4, 4)).astype(np.float32)
     layer = gtc.ConvTranspose(weight, stride=2, padding=1, formulation="gather")
@@ -102,4 +102,4 @@ def test_an_operator_packs_once_for_small_inputs_and_once_for_large_ones(monkeyp
         x = np.random.default_rng(size).integers(-3, 4, (1, 64, size, size)).astype(np.float32)
         want = gtc.conv_transpose(x, weight, stride=2, padding=1, backend="reference")
         np.testing.assert_array_equal(layer(x), want)  # small integers: nothing is rounded
-    assert [launch.paired_axes(plan) for plan in chosen] == [(), (1, 2)]
+    assert [launch.paired_axes(plan) for row, plan in chosen if row.backend == "cpu"] == [(), (1, 2)]

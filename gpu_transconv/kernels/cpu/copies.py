@@ -50,7 +50,8 @@ class CopyFunctions(RowFunctions):
             value, *next_value = (self.widen(builder, vector, half) for vector in vectors)
             return builder.fsub(value, *next_value) if differs else value
 
-        def copy(to, sources, first, masks, mask):
+        def copy(row, place):
+            (to, sources), (first, masks, mask) = row, place
             value, *less = (read(row, first, some) for row, some in zip(sources, masks, strict=True))
             self.store(builder, builder.fsub(value, *less) if less else value, to, first, mask)
 
@@ -70,14 +71,14 @@ class CopyFunctions(RowFunctions):
             with short, cgutils.for_range(builder, parts) as outer:
                 found = part(outer.index)
                 with cgutils.for_range(builder, count) as inner:
-                    copy(*rows(inner.index), *found)
+                    copy(rows(inner.index), found)
             with long, cgutils.for_range(builder, count) as outer:
                 row = rows(outer.index)
                 with cgutils.for_range(builder, parts) as inner, builder.if_else(whole(inner.index)) as (middle, edge):
                     with middle:
-                        copy(*row, builder.mul(inner.index, _I64(self.lanes)), everything, None)
+                        copy(row, (builder.mul(inner.index, _I64(self.lanes)), everything, None))
                     with edge:
-                        copy(*row, *part(inner.index))
+                        copy(row, part(inner.index))
         builder.ret_void()
         return function
 

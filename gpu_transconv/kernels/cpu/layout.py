@@ -142,11 +142,12 @@ class _Tables:
         self.rows = self.weights = 0
         phases = readings[2].phases
         #: By number of a product on w: runs of phases that have it and whose terms read the same places.
-        self.runs = [
-            [list(run) for _, run in groupby(having, key=lambda r, number=number: [t.place for t in phases[r][number]])]
-            for number in range(max(len(products) for products in phases))
-            if (having := [r for r, products in enumerate(phases) if len(products) > number])
-        ]
+        self.runs: list[list[list[int]]] = []
+        for number in range(max(len(products) for products in phases)):
+            places = {
+                r: [term.place for term in phase[number]] for r, phase in enumerate(phases) if len(phase) > number
+            }
+            self.runs.append([list(run) for _, run in groupby(places, key=places.__getitem__)])
 
     def make_set(self, run: list[int], number_w: int, terms_d: list[Term], phase_h: int, number_h: int) -> _Set:
         """Add the taps of one run of phases_w: those of its products of that number, with a product on h."""

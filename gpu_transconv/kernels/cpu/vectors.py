@@ -174,8 +174,8 @@ def interleave_rows(typingctx, target, source, step, stride, outputs, half, stre
         *rest, step_, stride_, outputs_, half_, stream_ = args
 
         def call(stride, *numbers):
-            numbers = [*rest, step_, *numbers]
-            _call_for_halves(builder, rows, lambda half: rows.interleaver(stride, half), numbers, half_)
+            every = [*rest, step_, *numbers]
+            _call_for_halves(builder, rows, lambda half: rows.interleaver(stride, half), every, half_)
 
         _call_for_strides(
             builder, stride_, lambda: call(None, stride_, outputs_), lambda value: call(value, outputs_, stream_)

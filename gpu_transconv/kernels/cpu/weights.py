@@ -22,7 +22,7 @@ _PAST = 256
 def scratch_size(layout: Layout, volume: int) -> int:
     """Elements of scratch memory with which a thread packs kernels of `volume` taps."""
     most = int(layout.chunks[:, 3].max())
-    return 2 * max(_CLOSE, _channels(most, volume) * volume) + _PAST
+    return 2 * max(_CLOSE, int(_channels(most, volume)) * volume) + _PAST
 
 
 @register_jitable
