@@ -132,6 +132,11 @@ class Plan:
         return shape if self.unbatched else (self.batch, *shape)
 
     @cached_property
+    def input_bytes(self) -> int:
+        """Size of x in bytes."""
+        return self.batch * self.in_channels * math.prod(self.in_spatial) * DTYPES[self.dtype][0]
+
+    @cached_property
     def output_bytes(self) -> int:
         """Size of the result in bytes."""
         return math.prod(self.output_shape) * DTYPES[self.dtype][0]
@@ -139,10 +144,9 @@ class Plan:
     @cached_property
     def bytes(self) -> int:
         """Compulsory traffic: x, weight and bias read once, the result written once."""
-        elements = self.batch * self.in_channels * math.prod(self.in_spatial)
-        elements += self.in_channels * (self.out_channels // self.groups) * math.prod(self.kernel)
+        elements = self.in_channels * (self.out_channels // self.groups) * math.prod(self.kernel)
         elements += self.out_channels * self.has_bias
-        return elements * DTYPES[self.dtype][0] + self.output_bytes
+        return self.input_bytes + elements * DTYPES[self.dtype][0] + self.output_bytes
 
     @cached_property
     def flops(self) -> int:

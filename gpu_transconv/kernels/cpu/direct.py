@@ -12,11 +12,11 @@ from .activation import activate
 from .blocking import Direct
 from .geometry import Geometry
 from .layout import CUT, LAYOUT, Layout
-from .microkernel import ADD, PER_ROW, tile
+from .microkernel import ADD, CACHE_LINE, PER_ROW, tile
 from .packing import VECTOR_BYTES, tile_count, tile_range, tile_vectors
 from .store import interleave
 from .tables import unpack
-from .vectors import address, copy_row, fence
+from .vectors import address, copy_row, fence, place
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
@@ -63,17 +63,43 @@ def _gather_box(x, weight, bias, out, g, lay, b, work, box, group, n):
                     source = address(x, channel + k * g.x_channel + (i_d * g.in_h + i_h) * g.in_w + start)
                     row = (k * (b.box_d + b.span_d) + d) * (b.box_h + b.span_h) + h
                     copy_row(address(panel, row * b.pitch), source, low, present, b.pitch, g.half)
+        # While this panel is multiplied, the rows of the next one, where they follow each other, come to the caches.
+        if k0 + depth < g.cin:
+            ahead = place(x, channel + depth * g.x_channel + (d0 * g.in_h + h0) * g.in_w + w0)
+        else:
+            ahead = _next_box(x, g, b, box, group, n)
+        rows = b.box_h + b.span_h if b.box_d == 1 else b.box_d * g.in_h if b.boxes_h == 1 else 0
+        end = ahead + g.far * x.itemsize * rows * g.in_w
         for c in range(lay.chunks.shape[0]):
             chunk = lay.chunks[c]
             base = chunk[6] * b.plane if b.depth < g.cin else 0
             for s in range(chunk[4], chunk[5]):
-                _multiply(sums, base, panel, weight, bias, g, lay, b, group, s, chunk[6], k0, depth, depth_d, height)
+                ahead = _multiply(
+                    sums, base, panel, weight, bias, g, lay, b, group, s, chunk[6], k0, depth, depth_d, height,
+                    ahead, x.itemsize * g.x_channel, end,
+                )  # fmt: skip
             if k0 + depth == g.cin:
                 _store(out, sums, line, base, g, b, chunk, n, group, d0, h0, w0, depth_d, height, width)
 
 
 @njit(nogil=True, error_model="numpy")
-def _multiply(sums, base, panel, weight, bias, g, lay, b, group, s, row_base, k0, depth, depth_d, height):
+def _next_box(x, g, b, box, group, n):
+    """Place of the first input of the box after this one."""
+    boxes = b.boxes_d * b.boxes_h * b.boxes_w
+    if box + 1 == boxes:
+        box, group = -1, group + 1
+        if group == g.groups:
+            group, n = 0, n + 1
+    w, rest = (box + 1) % b.boxes_w * b.box_w, (box + 1) // b.boxes_w
+    h, d = rest % b.boxes_h * b.box_h, rest // b.boxes_h * b.box_d
+    return place(x, n * g.x_batch + group * g.cin * g.x_channel + (d * g.in_h + h) * g.in_w + w)
+
+
+@njit(nogil=True, error_model="numpy")
+def _multiply(
+    sums, base, panel, weight, bias, g, lay, b, group, s, row_base, k0, depth, depth_d, height, ahead, ahead_step, end
+):  # fmt: skip
+    """Run the tiles of a set; each fetches some lines from `ahead`, and the place behind them is returned."""
     row0, rows, tap0, taps, first, _ = lay.sets[s]
     lane = VECTOR_BYTES // sums.itemsize
     vectors = (height * b.pitch + lane - 1) // lane
@@ -93,9 +119,12 @@ def _multiply(sums, base, panel, weight, bias, g, lay, b, group, s, row_base, k0
                     address(sums, target + v * lane), address(b.iota, 0), b.plane,
                     a, 1, m, address(b.iota, 0), g.cin * m,
                     address(panel, source + v * lane), b.channel, address(b.offsets, tap0), 1,
-                    start, PER_ROW if k0 == 0 else ADD, taps, depth, m, step,
+                    start, PER_ROW if k0 == 0 else ADD, taps, depth,
+                    ahead if ahead < end else place(panel, 0), ahead_step if ahead < end else 0, m, step,
                 )  # fmt: skip
                 v += step
+                ahead += taps * CACHE_LINE
+    return ahead
 
 
 @njit(nogil=True, error_model="numpy")

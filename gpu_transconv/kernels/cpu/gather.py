@@ -18,7 +18,7 @@ from .microkernel import ADD, PER_COLUMN, PER_ROW, tile
 from .packing import TILE_ROWS, VECTOR_BYTES, pack_input, tile_count, tile_range, tile_vectors
 from .store import store_chunk
 from .tables import unpack
-from .vectors import address, combine_pairs, fence
+from .vectors import address, combine_pairs, fence, place
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
@@ -123,7 +123,8 @@ def _multiply_first(c, panel, weight, bias, g, lay, b, group, s, start, k0, dept
                 address(c, (row0 + low) * b.pixels + v * lane), address(b.iota, 0), b.pixels,
                 a, 1, m, address(b.iota, 0), g.cin * m,
                 address(panel, v * lane), b.pixels, address(lay.tap_slots, tap0), b.depth * b.pixels,
-                address(bias, start + row0 + low), PER_ROW if k0 == 0 else ADD, taps, depth, m, step,
+                address(bias, start + row0 + low), PER_ROW if k0 == 0 else ADD, taps, depth,
+                place(panel, 0), 0, m, step,
             )  # fmt: skip
             v += step
 
@@ -143,5 +144,6 @@ def _multiply_last(c, panel, weight, bias, g, lay, b, group, s, start, width, k0
                 address(c, p * width + row0 + low), address(b.iota, 0), width,
                 address(panel, p * b.depth), b.depth, 1, address(lay.tap_slots, tap0), b.pixels * b.depth,
                 columns, high - low, address(b.iota, 0), g.cin * (high - low),
-                address(bias, start + row0 + low), PER_COLUMN if k0 == 0 else ADD, taps, depth, q - p, vectors,
+                address(bias, start + row0 + low), PER_COLUMN if k0 == 0 else ADD, taps, depth,
+                place(panel, 0), 0, q - p, vectors,
             )  # fmt: skip

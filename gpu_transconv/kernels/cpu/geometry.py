@@ -18,6 +18,10 @@ from .tables import Table
 _STREAMED = 16 << 20
 
 
+#: Inputs above this many bytes do not stay in a cache.
+_FAR = 8 << 20
+
+
 #: With more phases than this the tables cost more than they save.
 MOST_PHASES = 4096
 
@@ -56,6 +60,7 @@ class Geometry(NamedTuple):
     slope: float
     half: int  # see halves.CODES
     stream: int  # whether the output is too large for the caches
+    far: int  # whether the input comes from memory, so that it pays to ask for it early
     phase_d: Table  # by tap: phase it belongs to
     phase_h: Table
     phase_w: Table
@@ -108,7 +113,8 @@ def make_geometry(plan: Plan) -> Geometry:
         x_batch=cin * inputs, x_channel=1 if last else inputs, x_pixel=cin if last else 1,
         y_batch=cout * outputs, y_channel=1 if last else outputs, y_pixel=cout if last else 1,
         activation=CODES[plan.activation], slope=plan.slope, half=HALVES.get(plan.dtype, 0),
-        stream=int(plan.output_bytes > _STREAMED), offsets_w=offsets_w, rank_w=rank_w.reshape(-1),
+        stream=int(plan.output_bytes > _STREAMED), far=int(plan.input_bytes > _FAR),
+        offsets_w=offsets_w, rank_w=rank_w.reshape(-1),
     )  # fmt: skip
 
 

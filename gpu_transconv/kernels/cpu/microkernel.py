@@ -20,9 +20,11 @@ from numba.extending import intrinsic
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 ELEMENT = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 #: Arguments of the compiled tiles, named in `tile`: addresses of Elements and Tables, and Numbers.
-_ARGUMENTS = "".join(("ETN", "ENNTN", "ENTN", "ENNN"))
+_ARGUMENTS = "".join(("ETN", "ENNTN", "ENTN", "ENNN", "NN"))
 #: How the sums of a tile start.
 ADD, PER_ROW, PER_COLUMN = range(3)
+#: Bytes of a cache line.
+CACHE_LINE = 64
 _kept: list[Any] = []
 
 
@@ -65,7 +67,7 @@ def _tiles(like):
 @intrinsic
 def tile(
     typingctx, table, c, c_rows, c_row, a, a_row, a_step, a_taps, a_tap, b, b_step, b_taps, b_tap, init,
-    mode, taps, depth, rows, vectors,
+    mode, taps, depth, ahead, ahead_step, rows, vectors,
 ):  # fmt: skip
     """Run one tile; c, c_rows, a, a_taps, b, b_taps and init are addresses of `vectors.address`.
 
@@ -75,6 +77,8 @@ def tile(
     b, b_step, b_taps, b_tap : B, its channel stride, table of taps and what to multiply it by
     init, mode : start values; mode ADD ignores them and adds to C, PER_ROW and PER_COLUMN say whose they are
     taps, depth : numbers of taps and channels
+    ahead, ahead_step : number of an address, and bytes between channels: what is soon read, fetched on the way, a
+        cache line for each tap and channel; lines of the taps lie next to each other
     rows, vectors : shape of the tile; one of `tile_shapes`
 
     In mode ADD the rows of C may overlap.
@@ -162,7 +166,11 @@ def _emit_tile(module: ir.Module, element: ir.Type, rows: int, vectors: int) -> 
     function.linkage = "internal"
     function.attributes.add("noinline")
     c, c_rows, c_row, a, a_row, a_step, a_taps, a_scale, b, b_step, b_taps, b_scale, *_ = function.args
-    init, mode, taps, depth = function.args[-4:]
+    pointer = ir.IntType(8).as_pointer()
+    prefetch = cgutils.get_or_insert_function(
+        module, ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32]), "llvm.prefetch.p0"
+    )
+    init, mode, taps, depth, ahead, ahead_step = function.args[-6:]
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     vector = ir.VectorType(element, width)
     zero, fma = ir.Constant(vector, None), multiply_add(module, vector)
@@ -192,7 +200,10 @@ def _emit_tile(module: ir.Module, element: ir.Type, rows: int, vectors: int) -> 
     with cgutils.for_range(builder, taps) as tap:
         a_tap, b_tap = look_up(a, a_taps, tap.index, a_scale), look_up(b, b_taps, tap.index, b_scale)
         offsets = [builder.mul(a_row, _I64(m)) for m in range(rows)]
+        line = builder.add(ahead, builder.mul(tap.index, _I64(CACHE_LINE)))
         with cgutils.for_range(builder, depth) as channel:
+            soon = builder.add(line, builder.mul(channel.index, ahead_step))
+            builder.call(prefetch, [builder.inttoptr(soon, pointer), _I32(0), _I32(2), _I32(1)])
             b_row = builder.gep(b_tap, [builder.mul(channel.index, b_step)])
             columns = [load(b_row, v) for v in range(vectors)]
             a_column = builder.gep(a_tap, [builder.mul(channel.index, a_step)])

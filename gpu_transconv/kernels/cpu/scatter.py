@@ -21,7 +21,7 @@ from .microkernel import ADD, tile
 from .packing import VECTOR_BYTES, tile_count, tile_range, tile_vectors
 from .store import interleave
 from .tables import unpack
-from .vectors import address, copy_row, fence
+from .vectors import address, copy_row, fence, place
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
@@ -98,7 +98,7 @@ def _stamp(sums, target, panel, source, lanes, weight, g, lay, b, group, s, coun
                 address(sums, target + v * lane), address(offsets, low), 1,
                 a, 1, m, address(b.iota, 0), 0,
                 address(panel, source + v * lane), b.panel_step, address(b.iota, 0), 0,
-                a, ADD, 1, depth, m, step,
+                a, ADD, 1, depth, place(panel, 0), 0, m, step,
             )  # fmt: skip
             v += step
 

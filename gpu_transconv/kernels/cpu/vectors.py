@@ -26,6 +26,17 @@ def address(typingctx, array, offset):
 
 
 @intrinsic
+def place(typingctx, array, offset):
+    """The same as a number, for places that may lie outside the array and are not read."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.ptrtoint(builder.gep(data, [args[1]]), _I64)
+
+    return types.int64(array, types.int64), codegen
+
+
+@intrinsic
 def address_as(typingctx, like, array, offset):
     """Address of an element of an array as that of an element of another type, for code that will not run."""
 
