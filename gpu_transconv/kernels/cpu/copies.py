@@ -8,7 +8,8 @@ from __future__ import annotations
 from llvmlite import ir
 from numba.core import cgutils
 
-from .rows import RowFunctions, lane_numbers
+from .microkernel import multiply_add
+from .rows import RowFunctions, interleaved, lane_numbers
 
 _I64 = ir.IntType(64)
 #: Rows of up to so many vectors are short: then the masks of all rows are found once.
@@ -82,6 +83,34 @@ class CopyFunctions(RowFunctions):
         builder.ret_void()
         return function
 
+    def turner(self, half):
+        """The function behind `turn_rows`."""
+        wide, stored = self.wide.as_pointer(), self.stored.as_pointer()
+        function, builder = self.begin(f"turn_{self.wide}_{self.stored}_{half}", [wide, _I64, stored, *[_I64] * 5])
+        if builder is None:
+            return function
+        target, target_step, source, source_step, count, low, high, length = function.args
+        nothing = ir.Constant(ir.VectorType(ir.IntType(1), self.lanes), None)
+        with (
+            cgutils.for_range(builder, self.parts(builder, count)) as outer,
+            cgutils.for_range(builder, self.parts(builder, length)) as inner,
+        ):
+            k, j = (builder.mul(loop.index, _I64(self.lanes)) for loop in (outer, inner))
+            columns, mask = self.below(builder, k, count), self.below(builder, j, length)
+            rows = []
+            for i in range(self.lanes):
+                at = builder.add(j, _I64(i))
+                inside = builder.and_(builder.icmp_signed("<=", low, at), builder.icmp_signed("<", at, high))
+                read = builder.select(inside, columns, nothing)
+                place = builder.add(builder.mul(at, source_step), k)
+                rows.append(self.widen(builder, self.load(builder, self.stored, source, place, read), half))
+            for i, value in enumerate(interleaved(builder, rows, self.lanes)):
+                row = builder.add(k, _I64(i))
+                with builder.if_then(builder.icmp_signed("<", row, count)):
+                    self.store(builder, value, target, builder.add(builder.mul(row, target_step), j), mask)
+        builder.ret_void()
+        return function
+
     def block_copier(self, adds):
         """The function behind `copy_block` and `add_block`."""
         pointer = self.wide.as_pointer()
@@ -99,6 +128,34 @@ class CopyFunctions(RowFunctions):
                 if adds:
                     value = builder.fadd(self.load(builder, self.wide, target, to, mask), value)
                 self.store(builder, value, target, to, mask)
+        builder.ret_void()
+        return function
+
+    def product_adder(self, half):
+        """The function behind `add_products`."""
+        wide, stored = self.wide.as_pointer(), self.stored.as_pointer()
+        name = f"products_{self.wide}_{self.stored}_{half}"
+        function, builder = self.begin(name, [wide, _I64, stored, _I64, wide, _I64, _I64])
+        if builder is None:
+            return function
+        sums, sums_step, source, source_step, factors, length, count = function.args
+        fma = multiply_add(self.module, ir.VectorType(self.wide, self.lanes))
+
+        def add(first, mask):
+            factor = self.load(builder, self.wide, factors, first, mask)
+            with cgutils.for_range(builder, count) as loop:
+                to, at = (builder.add(first, builder.mul(loop.index, step)) for step in (sums_step, source_step))
+                value = self.widen(builder, self.load(builder, self.stored, source, at, mask), half)
+                total = builder.call(fma, [factor, value, self.load(builder, self.wide, sums, to, mask)])
+                self.store(builder, total, sums, to, mask)
+
+        with cgutils.for_range(builder, self.parts(builder, length)) as part:
+            first = builder.mul(part.index, _I64(self.lanes))
+            with builder.if_else(self.within(builder, first, self.lanes, _I64(0), length)) as (whole, edge):
+                with whole:
+                    add(first, None)
+                with edge:
+                    add(first, self.below(builder, first, length))
         builder.ret_void()
         return function
 

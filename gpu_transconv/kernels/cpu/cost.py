@@ -11,9 +11,14 @@ from itertools import groupby
 
 from ...plan import Axis, Plan
 from .geometry import kernel_axes
+from .packing import VECTOR_BYTES
 
 #: A vector copied into a panel: a read, a write, and its share of the row's ends.
 _COPY = 3.0
+#: A vector copied from channels last to first.
+_TURN = 6.0
+#: Most rows that are interleaved into pixels of channels at once.
+_LAST = 128
 #: A vector of a tile added to sums in cache instead of being stored once.
 _ADD = 5.0
 #: Boxes keep less of the weights close than runs of blocks do.
@@ -30,13 +35,19 @@ def predict(plan: Plan) -> dict[str, float]:
     products = cin * cout * math.prod(plan.kernel)
     shifts = [len({axis.shift_of(k) for k in range(axis.kernel)}) for axis in (d, h, w)]
     gather = products * _waiting(cout * w.stride / _runs(w))
+    rows = cout * w.stride / _runs(w)
+    if plan.channels_last:  # rows come in whole vectors
+        lane = VECTOR_BYTES // (8 if plan.accumulate == "float64" else 4)
+        gather = products * math.ceil(rows / lane) * lane / rows
     costs = {"gather": gather + _COPY * math.prod(shifts) * cin}
+    margin = math.prod(1 + min(1.0, (n - 1) / 8) for n in shifts[:2])
+    widened = (w.blocks + shifts[2] - 1) / w.blocks
     if not plan.channels_last:
-        margin = math.prod(1 + min(1.0, (n - 1) / 8) for n in shifts[:2])
-        widened = (w.blocks + shifts[2] - 1) / w.blocks
         costs["direct"] = _BOX * widened * gather + _COPY * margin * cin
         sums = _ADD * cout * math.prod(plan.kernel) * math.ceil(cin / 64)
         costs["scatter"] = widened * (products * _waiting(cout * w.kernel) + sums) + _COPY * margin * cin
+    elif plan.groups == 1 and cout * w.stride * h.stride <= _LAST:
+        costs["direct"] = _BOX * widened * products * _waiting(rows) + _TURN * margin * cin
     return costs
 
 

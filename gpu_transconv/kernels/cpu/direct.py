@@ -16,12 +16,12 @@ from .microkernel import ADD, CACHE_LINE, PER_ROW, tile
 from .packing import VECTOR_BYTES, tile_count, tile_range, tile_vectors
 from .store import interleave
 from .tables import unpack
-from .vectors import address, copy_row, fence, place
+from .vectors import address, copy_row, fence, interleave_rows, place, turn_rows
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
 def gather_boxes(x, weight, bias, out, table, work):
-    """Fill the flat `out`, channels first; a task is a box of one image and group."""
+    """Fill the flat `out`; a task is a box of one image and group."""
     for thread in prange(work.shape[0]):
         gather_boxes_part(x, weight, bias, out, table, work, thread)
 
@@ -54,21 +54,26 @@ def _gather_box(x, weight, bias, out, g, lay, b, work, box, group, n):
         start = w0 + b.low_w
         low = max(0, -start)
         high = max(low, min(width + b.span_w, g.in_w - start))
-        for k in range(depth):
+        # Channels first, one channel after the other, as they lie in memory.
+        for k in range(1 if g.last else depth):
             for d in range(depth_d + b.span_d):
                 i_d = d0 + b.low_d + d
                 for h in range(height + b.span_h):
                     i_h = h0 + b.low_h + h
                     present = high if 0 <= i_d < g.in_d and 0 <= i_h < g.in_h else low
-                    source = address(x, channel + k * g.x_channel + (i_d * g.in_h + i_h) * g.in_w + start)
-                    row = (k * (b.box_d + b.span_d) + d) * (b.box_h + b.span_h) + h
-                    copy_row(address(panel, row * b.pitch), source, low, present, b.pitch, g.half)
+                    pixel = (i_d * g.in_h + i_h) * g.in_w + start
+                    source = address(x, channel + k * g.x_channel + pixel * g.x_pixel)
+                    target = address(panel, ((k * (b.box_d + b.span_d) + d) * (b.box_h + b.span_h) + h) * b.pitch)
+                    if g.last:
+                        turn_rows(target, b.channel, source, g.x_pixel, depth, low, present, b.pitch, g.half)
+                    else:
+                        copy_row(target, source, low, present, b.pitch, g.half)
         # While this panel is multiplied, the rows of the next one, where they follow each other, come to the caches.
         if k0 + depth < g.cin:
             ahead = place(x, channel + depth * g.x_channel + (d0 * g.in_h + h0) * g.in_w + w0)
         else:
             ahead = _next_box(x, g, b, box, group, n)
-        rows = b.box_h + b.span_h if b.box_d == 1 else b.box_d * g.in_h if b.boxes_h == 1 else 0
+        rows = 0 if g.last else b.box_h + b.span_h if b.box_d == 1 else b.box_d * g.in_h if b.boxes_h == 1 else 0
         end = ahead + g.far * x.itemsize * rows * g.in_w
         for c in range(lay.chunks.shape[0]):
             chunk = lay.chunks[c]
@@ -142,8 +147,12 @@ def _store(out, sums, line, base, g, b, chunk, n, group, d0, h0, w0, depth_d, he
                 if o_h >= g.out_h:
                     break
                 target = n * g.y_batch + (group * g.cout + chunk[2]) * g.y_channel
-                target += (o_d * g.out_h + o_h) * g.out_w + w0 * g.stride_w
+                target += ((o_d * g.out_h + o_h) * g.out_w + w0 * g.stride_w) * g.y_pixel
                 source = base + phase * rows * b.plane + d * b.plane_d + h * b.pitch
+                if g.last:  # all channels of a pixel follow each other
+                    to, sources = address(out, target), address(sums, source)
+                    interleave_rows(to, sources, b.plane, rows, outputs * g.cout, g.half, g.stream)
+                    continue
                 interleave(
                     out, target, g.y_channel, sums, source, b.plane, chunk[3],
                     g.stride_w, outputs, g.half, g.stream, line,

@@ -14,7 +14,7 @@ import numpy as np
 from ...arrays import Array
 from ...plan import Plan
 from ...pool import outputs
-from . import channel_boxes
+from . import channel_boxes, pixels
 from .blocking import make_blocking, make_boxes, make_direct
 from .cost import predict
 from .depthwise import depthwise, depthwise_part
@@ -72,6 +72,8 @@ def pack_gather(plan: Plan, weight: Array, bias: Array | None) -> Packed | None:
     plan = simplify(plan)
     if not _has_tiles(plan):
         return None
+    if pixels.takes(plan):
+        return Packed(pixels.pack(plan, weight), _values(plan, bias))
     if channel_boxes.takes(plan):
         ordered = weight.reshape(plan.out_channels, -1)[:, channel_boxes.order(plan)].astype(plan.accumulate)
         return Packed(ordered.reshape(-1), _values(plan, bias)) if np.isfinite(ordered).all() else None
@@ -116,12 +118,16 @@ def prefer(plan: Plan) -> str:
 
 @lru_cache(maxsize=512)
 def _gather_job(plan: Plan, threads: int, paired: tuple[int, ...]) -> Job:
+    if pixels.takes(plan):
+        cut = pixels.make_pixels(plan, threads)
+        table = flatten(make_geometry(plan), cut)
+        return Job(pixels.depthwise_last, pixels.depthwise_last_part, table, (threads, cut.work))
     if channel_boxes.takes(plan):
         boxes = channel_boxes.make_channel_boxes(plan, threads)
         table = flatten(make_geometry(plan), boxes)
         return Job(depthwise, depthwise_part, table, (threads, boxes.work))
-    layout, costs = _gather_layout(plan, paired), predict(plan)
-    if not paired and costs.get("direct", math.inf) < costs["gather"]:
+    layout = _gather_layout(plan, paired)
+    if not paired and _is_direct(plan):
         return _job(gather_boxes, gather_boxes_part, plan, layout, make_direct(plan, layout, threads))
     return _job(gather, gather_part, plan, layout, make_blocking(plan, layout, threads))
 
@@ -236,9 +242,14 @@ def packing_gather(plan: Plan) -> tuple[int, ...]:
     return paired_axes(plan) if _has_tiles(plan) else ()
 
 
+def _is_direct(plan: Plan) -> bool:
+    costs = predict(plan)
+    return costs.get("direct", math.inf) < costs["gather"]
+
+
 @lru_cache(maxsize=256)
 def _gather_layout(plan: Plan, paired: tuple[int, ...]) -> Layout:
-    lane = VECTOR_BYTES // np.dtype(plan.accumulate).itemsize if plan.channels_last else 1
+    lane = VECTOR_BYTES // np.dtype(plan.accumulate).itemsize if plan.channels_last and not _is_direct(plan) else 1
     return make_layout(kernel_axes(plan), plan.out_channels // plan.groups, lane, paired)
 
 
@@ -271,7 +282,7 @@ def efforts(plan: Plan) -> dict[str, float]:
     costs = predict(plan)
     products = plan.in_channels // plan.groups * (plan.out_channels // plan.groups) * math.prod(plan.kernel)
     gather = min(costs["gather"], costs.get("direct", math.inf))
-    if channel_boxes.takes(plan):
+    if channel_boxes.takes(plan) or pixels.takes(plan):
         gather = float(products)
     else:
         gather *= math.prod(1 - _KEPT * saving(kernel_axes(plan)[i]) for i in paired_axes(plan))

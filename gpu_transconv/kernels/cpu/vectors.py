@@ -126,6 +126,19 @@ def copy_differences_less(
     return _copier(target, source, (True, True, True))
 
 
+@intrinsic
+def turn_rows(typingctx, target, target_step, source, source_step, count, low, high, length, half):
+    """Copy ``target[k*target_step + j] = source[j*source_step + k]`` for `count` rows k; see `copy_row`."""
+
+    def codegen(context, builder, _signature, args):
+        functions = CopyFunctions(builder.module, _KIND[target.dtype], _KIND[source.dtype])
+        _call_for_halves(builder, functions, functions.turner, args[:-1], args[-1])
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    return types.void(target, i64, source, *[i64] * 6), codegen
+
+
 def _copier(target, source, way):
     def codegen(context, builder, _signature, args):
         _call_copier(builder, target, source, way, args[:-1], args[-1])
@@ -159,6 +172,19 @@ def _block_copier(adds, target, source):
 
     i64 = types.int64
     return types.void(target, i64, source, i64, i64, i64), codegen
+
+
+@intrinsic
+def add_products(typingctx, sums, sums_step, source, source_step, factors, length, count, half):
+    """Add ``sums[i*sums_step + j] += source[i*source_step + j] * factors[j]`` for `count` rows of `length` elements."""
+
+    def codegen(context, builder, _signature, args):
+        functions = CopyFunctions(builder.module, _KIND[sums.dtype], _KIND[source.dtype])
+        _call_for_halves(builder, functions, functions.product_adder, args[:-1], args[-1])
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    return types.void(sums, i64, source, i64, sums, i64, i64, i64), codegen
 
 
 @intrinsic
