@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 from functools import lru_cache
-from itertools import combinations
 from typing import Any, NamedTuple
 
 import numba
@@ -14,9 +13,9 @@ import numpy as np
 from ...arrays import Array
 from ...plan import Plan
 from ...pool import outputs
-from . import channel_boxes, pixels
+from . import channel_boxes, depthwise_last
 from .blocking import make_blocking, make_boxes, make_direct
-from .cost import predict
+from .cost import is_direct, paired_axes, predict
 from .depthwise import depthwise, depthwise_part
 from .direct import gather_boxes, gather_boxes_part
 from .gather import gather, gather_part
@@ -35,10 +34,6 @@ from .weights import pack_weight, pack_weight_part, scratch_size
 _PIECES = 4
 #: Multiplications and bytes below which waking a second thread takes longer than it saves.
 _SMALL = 1 << 19
-#: Channels in and out, and products per channel, between which computing blocks in pairs pays.
-_MANY, _SEVERAL, _PHASES = 48, 12, 256
-#: Time in which a weight arrives from the caches, and share of the time that pairs must save, in products.
-_ARRIVAL, _WORTH = 1.5, 0.95
 #: How many times longer an operation takes in loops without tiles.
 _PLAIN_EFFORT = 16.0
 #: What sums and differences leave of the time that pairs of blocks save.
@@ -72,8 +67,8 @@ def pack_gather(plan: Plan, weight: Array, bias: Array | None) -> Packed | None:
     plan = simplify(plan)
     if not _has_tiles(plan):
         return None
-    if pixels.takes(plan):
-        return Packed(pixels.pack(plan, weight), _values(plan, bias))
+    if depthwise_last.takes(plan):
+        return Packed(depthwise_last.pack(plan, weight), _values(plan, bias))
     if channel_boxes.takes(plan):
         ordered = weight.reshape(plan.out_channels, -1)[:, channel_boxes.order(plan)].astype(plan.accumulate)
         return Packed(ordered.reshape(-1), _values(plan, bias)) if np.isfinite(ordered).all() else None
@@ -118,16 +113,16 @@ def prefer(plan: Plan) -> str:
 
 @lru_cache(maxsize=512)
 def _gather_job(plan: Plan, threads: int, paired: tuple[int, ...]) -> Job:
-    if pixels.takes(plan):
-        cut = pixels.make_pixels(plan, threads)
+    if depthwise_last.takes(plan):
+        cut = depthwise_last.make_pixels(plan, threads)
         table = flatten(make_geometry(plan), cut)
-        return Job(pixels.depthwise_last, pixels.depthwise_last_part, table, (threads, cut.work))
+        return Job(depthwise_last.depthwise_last, depthwise_last.depthwise_last_part, table, (threads, cut.work))
     if channel_boxes.takes(plan):
         boxes = channel_boxes.make_channel_boxes(plan, threads)
         table = flatten(make_geometry(plan), boxes)
         return Job(depthwise, depthwise_part, table, (threads, boxes.work))
     layout = _gather_layout(plan, paired)
-    if not paired and _is_direct(plan):
+    if not paired and is_direct(plan):
         return _job(gather_boxes, gather_boxes_part, plan, layout, make_direct(plan, layout, threads))
     return _job(gather, gather_part, plan, layout, make_blocking(plan, layout, threads))
 
@@ -216,40 +211,15 @@ def _stored(array: Array) -> Array:
     return flat if flat.flags.writeable else np.asarray(_Writeable(flat))
 
 
-@lru_cache(maxsize=512)
-def paired_axes(plan: Plan) -> tuple[int, ...]:
-    """Axes on which gather computes blocks in pairs."""
-    if plan.channels_last or plan.in_channels // plan.groups < _MANY or plan.out_channels // plan.groups < _SEVERAL:
-        return ()
-    axes = kernel_axes(plan)
-    able = [i for i in (1, 2) if saving(axes[i])]
-    if math.prod(axes[i].stride * (3 if i in able else 1) for i in (1, 2)) > _PHASES:
-        return ()
-    lane = VECTOR_BYTES // np.dtype(plan.accumulate).itemsize
-
-    def cost(paired: tuple[int, ...]) -> float:
-        """Vector operations per pair of channels, or the time in which the weights arrive."""
-        blocks = math.prod(-(-axis.blocks // (2 if i in paired else 1)) for i, axis in enumerate(axes))
-        weights = math.prod(axis.kernel * (2 - 2 * saving(axis) if i in paired else 1) for i, axis in enumerate(axes))
-        return weights * max(_ARRIVAL, math.ceil(plan.batch * blocks / lane)) * (1.0 if paired else _WORTH)
-
-    return min(((), *combinations(able, 1), tuple(able)), key=cost)
-
-
 def packing_gather(plan: Plan) -> tuple[int, ...]:
     """Tell apart the orders in which `pack_gather` packs weights, for inputs of different sizes."""
     plan = simplify(plan)
     return paired_axes(plan) if _has_tiles(plan) else ()
 
 
-def _is_direct(plan: Plan) -> bool:
-    costs = predict(plan)
-    return costs.get("direct", math.inf) < costs["gather"]
-
-
 @lru_cache(maxsize=256)
 def _gather_layout(plan: Plan, paired: tuple[int, ...]) -> Layout:
-    lane = VECTOR_BYTES // np.dtype(plan.accumulate).itemsize if plan.channels_last and not _is_direct(plan) else 1
+    lane = VECTOR_BYTES // np.dtype(plan.accumulate).itemsize if plan.channels_last and not is_direct(plan) else 1
     return make_layout(kernel_axes(plan), plan.out_channels // plan.groups, lane, paired)
 
 
@@ -282,7 +252,7 @@ def efforts(plan: Plan) -> dict[str, float]:
     costs = predict(plan)
     products = plan.in_channels // plan.groups * (plan.out_channels // plan.groups) * math.prod(plan.kernel)
     gather = min(costs["gather"], costs.get("direct", math.inf))
-    if channel_boxes.takes(plan) or pixels.takes(plan):
+    if channel_boxes.takes(plan) or depthwise_last.takes(plan):
         gather = float(products)
     else:
         gather *= math.prod(1 - _KEPT * saving(kernel_axes(plan)[i]) for i in paired_axes(plan))
