@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numba
 import numpy as np
 
 from ...arrays import Array
-from ...plan import Plan
+from ...plan import Axis, Plan
 from ...pool import outputs
 from . import channel_boxes, depthwise_last
 from .blocking import make_blocking, make_boxes, make_direct
@@ -161,8 +162,10 @@ def _pack_rows(plan: Plan, weight: Array, bias: Array | None, paired: tuple[int,
     packed = _pack(plan, layout, _gather_job(plan, _threads(plan), paired), weight)
     if packed is None:
         return None
-    values = np.pad(_values(plan, bias).reshape(plan.groups, -1), ((0, 0), (0, 1)))  # row channel -1: zero
-    return Packed(packed, np.append(values[:, layout.row_channels], np.zeros(VECTOR_BYTES, values.dtype)))
+    values = np.zeros((plan.groups, plan.out_channels // plan.groups + 1), plan.accumulate)  # row channel -1: zero
+    values[:, :-1] = _values(plan, bias).reshape(plan.groups, -1)
+    rows = values[:, layout.row_channels].reshape(-1)
+    return Packed(packed, np.concatenate([rows, np.zeros(VECTOR_BYTES, values.dtype)]))
 
 
 def _pack(plan: Plan, layout: Layout, job: Job, weight: Array) -> Array | None:
@@ -217,15 +220,21 @@ def packing_gather(plan: Plan) -> tuple[int, ...]:
     return paired_axes(plan) if _has_tiles(plan) else ()
 
 
+def _sizeless(plan: Plan) -> tuple[Axis, Axis, Axis]:
+    """The axes without the sizes of input and output, on which no layout depends."""
+    d, h, w = (replace(axis, size=1, output_size=1) for axis in kernel_axes(plan))
+    return d, h, w
+
+
 @lru_cache(maxsize=256)
 def _gather_layout(plan: Plan, paired: tuple[int, ...]) -> Layout:
     lane = VECTOR_BYTES // np.dtype(plan.accumulate).itemsize if plan.channels_last and not is_direct(plan) else 1
-    return make_layout(kernel_axes(plan), plan.out_channels // plan.groups, lane, paired)
+    return make_layout(_sizeless(plan), plan.out_channels // plan.groups, lane, paired)
 
 
 @lru_cache(maxsize=256)
 def _stamps(plan: Plan) -> tuple[Layout, Stamps]:
-    return make_stamps(kernel_axes(plan), plan.out_channels // plan.groups)
+    return make_stamps(_sizeless(plan), plan.out_channels // plan.groups)
 
 
 def _workspace(shape: tuple[int, int], dtype: Any) -> Array:
