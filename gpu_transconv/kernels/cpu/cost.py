@@ -50,7 +50,7 @@ def predict(plan: Plan) -> dict[str, float]:
     if not plan.channels_last:
         costs["direct"] = _BOX * widened * gather + _COPY * margin * cin
         sums = _ADD * cout * math.prod(plan.kernel) * math.ceil(cin / 64)
-        costs["scatter"] = widened * (products * _waiting(cout * w.kernel) + sums) + _COPY * margin * cin
+        costs["scatter"] = _BOX * widened * (products * _waiting(cout * w.kernel) + sums) + _COPY * margin * cin
     elif plan.groups == 1 and cout * w.stride * h.stride <= _LAST:
         costs["direct"] = _BOX * widened * products * _waiting(rows) + _TURN * margin * cin
     return costs
