@@ -213,7 +213,7 @@ def conv_transpose(
     activation : str or ("leaky_relu", float), optional
         One of relu, leaky_relu (slope 0.01), tanh, sigmoid, silu, gelu (tanh form), applied to the sum.
         Integers take relu; complex numbers tanh, sigmoid and silu.
-    precision : {"highest", "tf32"}
+    precision : {"highest", "tf32", "fast"}
         Whether tensor cores may round float32 operands to TF32. float16 and bfloat16 always accumulate in
         float32 and round once.
     deterministic : bool, optional

@@ -89,8 +89,19 @@ class ConvTranspose:
         check_shapes(self._params, smallest, self._weight.shape, biases[0])
         self._weight = copied(kind, weight, self._weight)
         self._bias = None if self._bias is None else copied(kind, weight, self._bias)
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
         self._choices: dict[tuple[Any, ...], tuple[Plan, Choice, Weights]] = {}
         self._packed: dict[tuple[Any, ...], Weights] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the caller's weights and arguments alone: what was packed fits this machine and this process."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_choices", "_packed")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start_afresh()
 
     def __call__(self, x: Array, out: Array | None = None) -> Array:
         """Apply the operator to `x`.
@@ -152,7 +163,7 @@ class ConvTranspose:
     def _choose(self, operands: Operands, settings: Settings) -> tuple[Plan, Choice, Weights]:
         plan, device = self._plan(operands, settings)
         choice = select(plan, settings, device)
-        key = choice.implementation, plan.single, plan.precision, choice.implementation.packing(plan)
+        key = choice.implementation, choice.implementation.packing(plan)
         if key not in self._packed:
             self._packed[key] = prepare(choice.implementation, plan, operands)
         return plan, choice, self._packed[key]

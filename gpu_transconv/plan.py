@@ -31,6 +31,8 @@ DTYPES = {
     "int32": (4, "int32"),
     "int64": (8, "int64"),
 }
+#: The dtypes for which a precision other than "highest" says something.
+_PRECISIONS = {"tf32": ("float32",), "fast": ("float16", "bfloat16", "float32", "float64")}
 #: Bound of every position on an axis, cut off or not: more than any memory, with room for index arithmetic.
 _POSITIONS = 2**48
 
@@ -91,7 +93,8 @@ class Plan:
     """Everything about a problem that does not depend on the arrays' contents.
 
     1-D and 2-D problems are lifted to three axes by unit axes in front. Sizes count elements. `precision` is
-    "tf32" only where tensor cores may round the operands, which are then float32.
+    "tf32" only where tensor cores may round the operands, which are then float32, and "fast" only where
+    fast algorithms may be used, which lose small values beside large ones.
     """
 
     ndim: int
@@ -162,11 +165,6 @@ class Plan:
         return self._hash
 
     @property
-    def single(self) -> tuple[bool, ...]:
-        """Which axes have one input only; what is prepared for an input of one kind may not fit the other."""
-        return tuple(axis.size == 1 for axis in self.axes)
-
-    @property
     def phase_count(self) -> int:
         """Number of interleaved correlations, those without taps included."""
         return math.prod(axis.phase_count for axis in self.axes)
@@ -220,7 +218,7 @@ def make_plan(params: Params, x: Shape, weight: Shape, dtype: str, has_bias: boo
         activation=params.activation,
         slope=params.slope,
         unbatched=unbatched,
-        precision=precision if dtype == "float32" else "highest",
+        precision=precision if dtype in _PRECISIONS.get(precision, ()) else "highest",
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 BACKENDS = ("cpu", "numba-cuda", "cupy", "reference")
 FORMULATIONS = ("gather", "scatter")
-PRECISIONS = ("highest", "tf32")
+PRECISIONS = ("highest", "tf32", "fast")
 
 _VARIABLES = ("GPU_TRANSCONV_BACKEND", "GPU_TRANSCONV_FORMULATION", "GPU_TRANSCONV_DETERMINISTIC")
 # Straight from where os.environ keeps them, where that is known: a look-up takes a tenth of the time.
@@ -130,7 +130,7 @@ def use(
         Formulation of the calls that name none.
     deterministic : bool, optional
         Whether results must be bitwise repeatable.
-    precision : {"highest", "tf32"}, optional
+    precision : {"highest", "tf32", "fast"}, optional
         Whether tensor cores may round float32 operands.
 
     Raises

@@ -7,7 +7,6 @@ import pytest
 from checks import assert_close
 
 import gpu_transconv as gtc
-from gpu_transconv.dispatch import IMPLEMENTATIONS
 
 #: Input and weight with the channels second, kernel that gather should run, and keywords.
 LAYERS = {
@@ -26,7 +25,6 @@ LAYERS = {
     "two-channels-3d": ((1, 33, 5, 6, 7), (33, 2, 3, 3, 3), "gather_boxes", {"stride": 2, "padding": 1}),
     "rgb-activation": ((1, 20, 40, 21), (20, 3, 3, 3), "gather_boxes", {"padding": 1, "activation": "relu"}),
 }
-GATHER, SCATTER = (row for row in IMPLEMENTATIONS if row.backend == "cpu")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -110,6 +112,26 @@ def test_out(row):
     np.testing.assert_array_equal(out, want)
     with refused(ValueError, "out", f"{want.shape}", "got (1,)"):
         layer(X, out=np.empty(1, np.float32))
+
+
+@pytest.mark.parametrize(
+    "through", [lambda o: pickle.loads(pickle.dumps(o)), copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"]
+)
+@pytest.mark.parametrize("row", ROWS)
+def test_what_is_packed_for_a_machine_does_not_travel(monkeypatch, row, through):
+    """Another machine may have narrower vectors, and so another order of the weights."""
+    layer = gtc.ConvTranspose(WEIGHT, BIAS, **CASE.keywords, backend=row.backend, formulation=row.formulation)
+    before = pickle.dumps(layer)
+    want = layer(X)
+    assert pickle.dumps(layer) == before
+    packed = []
+    original = Implementation.pack.fget
+    counted = property(lambda self: lambda *arguments: packed.append(self.name) or original(self)(*arguments))
+    monkeypatch.setattr(Implementation, "pack", counted)
+    again = through(layer)
+    np.testing.assert_array_equal(again(X), want)
+    np.testing.assert_array_equal(layer(X), want)
+    assert packed == [row.name]
 
 
 def test_settings_are_looked_up_at_the_call(launched):

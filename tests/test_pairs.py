@@ -9,7 +9,8 @@ from checks import assert_close, assert_same_specials
 
 import gpu_transconv as gtc
 from gpu_transconv.dispatch import Implementation
-from gpu_transconv.kernels.cpu import launch
+from gpu_transconv.kernels.cpu import weight_order
+from gpu_transconv.kernels.cpu.cost import paired_axes
 from gpu_transconv.kernels.cpu.geometry import kernel_axes
 from gpu_transconv.kernels.cpu.pairs import saving
 
@@ -47,8 +48,10 @@ def paired(request, monkeypatch):
         chosen.append(tuple(i for i in request.param if not plan.channels_last and saving(axes[i])))
         return chosen[-1]
 
-    monkeypatch.setattr(launch, "paired_axes", choose)
+    monkeypatch.setattr(weight_order, "paired_axes", choose)
+    weight_order.gather_order.cache_clear()
     yield
+    weight_order.gather_order.cache_clear()
     assert chosen
 
 
@@ -97,9 +100,45 @@ def test_an_operator_packs_once_for_small_inputs_and_once_for_large_ones(monkeyp
     counted = property(lambda self: lambda plan, *rest: chosen.append((self, plan)) or original(self)(plan, *rest))
     monkeypatch.setattr(Implementation, "pack", counted)
     weight = np.random.default_rng(1).integers(-3, 4, (64, 32, 4, 4)).astype(np.float32)
-    layer = gtc.ConvTranspose(weight, stride=2, padding=1, formulation="gather")
+    layer = gtc.ConvTranspose(weight, stride=2, padding=1, formulation="gather", precision="fast")
     for size in (2, 40, 3, 30, 2):
         x = np.random.default_rng(size).integers(-3, 4, (1, 64, size, size)).astype(np.float32)
         want = gtc.conv_transpose(x, weight, stride=2, padding=1, backend="reference")
         np.testing.assert_array_equal(layer(x), want)  # small integers: nothing is rounded
-    assert [launch.paired_axes(plan) for row, plan in chosen if row.backend == "cpu"] == [(), (1, 2)]
+    assert [paired_axes(plan) for row, plan in chosen if row.backend == "cpu"] == [(), (1, 2)]
+
+
+def small_beside_large(size=32, channels=64, value=3.3, outlier=-1e9):
+    """A layer whose every second tap is zero, and an input with outliers in every third column."""
+    weight = np.zeros((channels, channels, 4, 4), np.float32)
+    weight[np.arange(channels), np.arange(channels)] = np.outer([0, 1, 1, 0], [0, 1, 1, 0])
+    x = np.full((1, channels, size, size), value, np.float32)
+    x[..., ::3] = outlier
+    return x, weight
+
+
+@pytest.mark.parametrize("outlier", [-1e9, -1e4, 1e30])
+@pytest.mark.parametrize("formulation", ["gather", "scatter"])
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+def test_small_values_beside_large_ones_are_not_lost(formulation, outlier, data_format):
+    x, weight = small_beside_large(outlier=outlier)
+    wide = x.astype("float64"), weight.astype("float64")
+    want = gtc.conv_transpose(*wide, stride=2, padding=1, backend="reference")  # one product each: nothing is rounded
+    if data_format == "channels_last":
+        x, want = (np.ascontiguousarray(np.moveaxis(a, 1, -1)) for a in (x, want))
+    layer = gtc.ConvTranspose(weight, stride=2, padding=1, formulation=formulation, data_format=data_format)
+    np.testing.assert_array_equal(layer(x), want)
+
+
+def test_fast_algorithms_are_asked_for_by_name():
+    """What `precision="fast"` gives away, and that nothing else runs in pairs; so the test above is not idle."""
+    x, weight = small_beside_large()
+    keywords = {"stride": 2, "padding": 1, "formulation": "gather"}
+    exact = gtc.conv_transpose(x, weight, **keywords)
+    for setting in ({}, {"precision": "highest"}, {"precision": "tf32"}):
+        assert gtc.conv_transpose(x, weight, **keywords, **setting).tobytes() == exact.tobytes()
+    fast = gtc.conv_transpose(x, weight, **keywords, precision="fast")
+    small = exact == x[0, 0, 0, 1]
+    assert np.abs(fast[small] - exact[small]).max() > 1
+    # The bound that holds all the same: against the largest input anywhere, not against the products of an output.
+    assert np.abs(fast - exact).max() <= 8 * np.finfo(np.float32).eps * np.abs(x).max()

@@ -47,11 +47,11 @@ def make_problem(seed: int, number: int) -> Problem:
     while True:
         case = _make_case(draw, f"random-{seed}-{number}")
         dtype = draw.choice((*DTYPES["cpu"], "float32", "float32"))
-        if _is_small(case) and case.takes(dtype):
+        if is_small(case) and case.takes(dtype):
             return Problem(case, dtype, draw.choice(DATA_FORMATS))
 
 
-def _is_small(case: Case) -> bool:
+def is_small(case: Case) -> bool:
     taps, positions = math.prod(case.weight[2:]), math.prod(case.x[-case.ndim :])
     batch = 1 if case.unbatched else case.x[0]
     outputs = batch * case.out_channels * math.prod(map(sum, zip(*_full_and_extra(case), strict=True)))

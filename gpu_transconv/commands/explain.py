@@ -34,7 +34,7 @@ def add(parsers: Any) -> None:
     parser.add_argument("--data-format", default=DATA_FORMATS[0], metavar="NAME", help=" or ".join(DATA_FORMATS))
     parser.add_argument("--backend", metavar="NAME", help="ask for one instead of leaving the choice to the library")
     parser.add_argument("--formulation", metavar="NAME", help="gather or scatter, instead of leaving the choice")
-    parser.add_argument("--precision", metavar="NAME", help="highest or tf32")
+    parser.add_argument("--precision", metavar="NAME", help="highest, tf32 or fast")
     parser.add_argument("--deterministic", action="store_true", help="only what is bitwise repeatable")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)

@@ -25,6 +25,8 @@ _PAIRED_DEPTH = 8 * _DEPTH
 _FEW = 128
 #: So many tasks per thread need not be a multiple of the threads.
 _TASKS = 6
+#: Multiplications and bytes that are worth a task of scatter, and the logarithm of how many tasks are enough.
+_WORTH, _LOG_TASKS = 1 << 18, 5
 #: Blocks of a run at most.
 _PIXELS = 256
 #: Workspace of one thread.
@@ -133,7 +135,10 @@ STAMPS = CUT + words(Boxes)
 
 
 def make_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) -> Boxes:
-    """Cut the output into boxes whose sums and panel fit the second-level cache."""
+    """Cut the output into boxes whose sums and panel fit the second-level cache.
+
+    Where stamps overlap, the order in which they are added depends on the box, so the threads have no say in it.
+    """
     cin = plan.in_channels // plan.groups
     channels = int(layout.chunks[:, 3].max())
     planes = channels * math.prod(axis.stride for axis in kernel_axes(plan))
@@ -149,10 +154,8 @@ def make_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) -> Boxe
     pitch = box_w + span[2]
     box_h = even(blocks[1], max(1, room // pitch - span[1]))
     box_d = even(blocks[0], max(1, room // (pitch * (box_h + span[1])) - span[0]))
-    while (
-        box_h > 1
-        and plan.batch * plan.groups * len(layout.chunks) * _count(blocks, (box_d, box_h, box_w)) < 2 * threads
-    ):
+    least = _least_tasks(plan)
+    while box_h > 1 and plan.batch * plan.groups * len(layout.chunks) * _count(blocks, (box_d, box_h, box_w)) < least:
         box_h = even(blocks[1], box_h - 1)
     slack = 64 + span[2]
     margin = span[2]
@@ -175,6 +178,12 @@ def make_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) -> Boxe
         rows=tables[0].reshape(-1), last_rows=tables[1].reshape(-1),
         iota=np.zeros(16, np.int64), tile=tile_table(plan.accumulate),
     )  # fmt: skip
+
+
+def _least_tasks(plan: Plan) -> int:
+    """A power of two: tasks enough for many threads, but none so small that it is not worth one."""
+    worth = (plan.flops // 2 + plan.bytes) // _WORTH
+    return 1 << min(worth.bit_length() - 1, _LOG_TASKS) if worth else 1
 
 
 #: Elements of one channel of a direct box that keep a depthwise panel in the first-level cache.

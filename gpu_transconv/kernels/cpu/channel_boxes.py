@@ -56,7 +56,7 @@ def takes(plan: Plan) -> bool:
     """Whether the kernel is for this plan."""
     axes = kernel_axes(plan)
     alone = plan.in_channels == plan.groups and not plan.channels_last
-    return alone and axes[2].stride in STRIDES and not any(plan.single[3 - plan.ndim :])
+    return alone and axes[2].stride in STRIDES and not any(axis.size == 1 for axis in plan.axes[3 - plan.ndim :])
 
 
 def make_channel_boxes(plan: Plan, threads: int) -> ChannelBoxes:
@@ -89,9 +89,8 @@ def make_channel_boxes(plan: Plan, threads: int) -> ChannelBoxes:
     )  # fmt: skip
 
 
-def order(plan: Plan) -> Table:
+def order(axes: tuple[Axis, Axis, Axis]) -> Table:
     """Taps of a channel in the order in which `fir.filter_rows` uses them."""
-    axes = kernel_axes(plan)
     _, inner = _inner_taps(axes[2])
     outer = [
         k_d * axes[1].kernel + k_h

@@ -64,8 +64,13 @@ def is_direct(plan: Plan) -> bool:
 
 @lru_cache(maxsize=512)
 def paired_axes(plan: Plan) -> tuple[int, ...]:
-    """Axes on which gather computes blocks in pairs."""
-    if plan.channels_last or plan.in_channels // plan.groups < _MANY or plan.out_channels // plan.groups < _SEVERAL:
+    """Axes on which gather computes blocks in pairs, which only `precision` "fast" allows."""
+    if (
+        plan.precision != "fast"
+        or plan.channels_last
+        or plan.in_channels // plan.groups < _MANY
+        or plan.out_channels // plan.groups < _SEVERAL
+    ):
         return ()
     axes = kernel_axes(plan)
     able = [i for i in (1, 2) if saving(axes[i])]

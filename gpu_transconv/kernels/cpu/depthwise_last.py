@@ -14,7 +14,7 @@ from numba import njit, prange
 from ...arrays import Array
 from ...plan import Plan
 from .activation import activate
-from .geometry import Geometry
+from .geometry import Geometry, input_row
 from .layout import LAYOUT
 from .tables import unpack
 from .vectors import add_products, address, copy_row, fence, interleave_rows
@@ -23,7 +23,7 @@ from .vectors import add_products, address, copy_row, fence, interleave_rows
 _SUMS = 4096
 
 
-class Pixels(NamedTuple):
+class Parts(NamedTuple):
     """How rows of outputs are cut."""
 
     length: int  # outputs of a task
@@ -37,11 +37,11 @@ def takes(plan: Plan) -> bool:
     return plan.channels_last and plan.in_channels == plan.out_channels == plan.groups > 1
 
 
-def make_pixels(plan: Plan, threads: int) -> Pixels:
+def make_parts(plan: Plan, threads: int) -> Parts:
     """Cut the rows; the order of every sum does not depend on it."""
     width = plan.out_spatial[2]
     length = min(width, max(1, _SUMS // plan.out_channels))
-    return Pixels(length, -(-width // length), threads, length * plan.out_channels + 64)
+    return Parts(length, -(-width // length), threads, length * plan.out_channels + 64)
 
 
 def pack(plan: Plan, weight: Array) -> Array:
@@ -59,7 +59,7 @@ def depthwise_last(x, weight, bias, out, table, work):
 @njit(nogil=True, cache=True, error_model="numpy")
 def depthwise_last_part(x, weight, bias, out, table, work, thread):
     """What one thread does of it."""
-    g, b = unpack(Geometry, table, 0), unpack(Pixels, table, LAYOUT)
+    g, b = unpack(Geometry, table, 0), unpack(Parts, table, LAYOUT)
     sums = work[thread]
     tasks = g.batch * g.out_d * g.out_h * b.parts
     for task in range(thread * tasks // b.threads, (thread + 1) * tasks // b.threads):
@@ -80,14 +80,11 @@ def depthwise_last_part(x, weight, bias, out, table, work, thread):
 def _add_taps(x, weight, sums, g, n, o_d, o_h, first, count):
     """Add every tap to the outputs of a row from `first` on."""
     for k_d in range(g.kernel_d):
-        i_d = o_d // g.stride_d + g.shift_d[k_d]
-        if g.phase_d[k_d] != o_d % g.stride_d or not 0 <= i_d < g.in_d:
-            continue
         for k_h in range(g.kernel_h):
-            i_h = o_h // g.stride_h + g.shift_h[k_h]
-            if g.phase_h[k_h] != o_h % g.stride_h or not 0 <= i_h < g.in_h:
+            row = input_row(g, k_d, k_h, o_d, o_h)
+            if row < 0:
                 continue
-            source = ((n * g.in_d + i_d) * g.in_h + i_h) * g.in_w
+            source = (n * g.in_d * g.in_h + row) * g.in_w
             for k_w in range(g.kernel_w):
                 # Blocks whose output of this phase is asked for and whose input exists.
                 phase, shift = g.phase_w[k_w], g.shift_w[k_w]

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import njit
 
 from ...plan import Axis, Plan
 from .activation import CODES
@@ -116,6 +117,14 @@ def make_geometry(plan: Plan) -> Geometry:
         stream=int(plan.output_bytes > _STREAMED), far=int(plan.input_bytes > _FAR),
         offsets_w=offsets_w, rank_w=rank_w.reshape(-1),
     )  # fmt: skip
+
+
+@njit(nogil=True, error_model="numpy")
+def input_row(g, k_d, k_h, o_d, o_h):
+    """Number, within an image, of the input row that a tap of the outer axes brings to an output row, or -1."""
+    i_d, i_h = o_d // g.stride_d + g.shift_d[k_d], o_h // g.stride_h + g.shift_h[k_h]
+    same_phase = g.phase_d[k_d] == o_d % g.stride_d and g.phase_h[k_h] == o_h % g.stride_h
+    return i_d * g.in_h + i_h if same_phase and 0 <= i_d < g.in_d and 0 <= i_h < g.in_h else -1
 
 
 def _tap_tables(axis: Axis) -> tuple[Any, Any]:

@@ -24,7 +24,6 @@ from .tables import Rows, Table, words
 #: Rows of a chunk at most, unless one channel alone has more phases.
 _CHUNK_ROWS = 256
 #: Channels of a chunk at least where blocks are computed in pairs, and every product of a channel is a row.
-
 _LEAST = 14
 #: Planes of sums that scatter keeps at most, unless one channel alone has more phases.
 _PLANES = 128

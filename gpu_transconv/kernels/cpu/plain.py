@@ -16,26 +16,26 @@ import numpy as np
 from numba import njit, prange
 
 from .activation import activate
-from .geometry import Geometry
+from .geometry import Geometry, input_row
 from .tables import unpack
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def plain_gather(x, weight, bias, out, table, chunks):
-    """Fill the flat array `out` from flat `x`, `weight` and `bias` (one value per output channel)."""
+def plain_gather(x, weight, bias, out, table, channels, chunks):
+    """Fill `channels` of the flat array `out` from flat `x`, `weight` and `bias` (one value per output channel)."""
     for chunk in prange(chunks):
-        _gather_rows(x, weight, bias, out, table, chunk, chunks)
+        _gather_rows(x, weight, bias, out, table, channels, chunk, chunks)
 
 
 @njit(nogil=True, error_model="numpy")
-def _gather_rows(x, weight, bias, out, table, chunk, chunks):
+def _gather_rows(x, weight, bias, out, table, channels, chunk, chunks):
     g = unpack(Geometry, table, 0)
-    rows = g.batch * g.groups * g.cout * g.out_d * g.out_h
+    rows = g.batch * channels.size * g.out_d * g.out_h
     sums = np.empty((g.offsets_w.size, (g.out_w + g.stride_w - 1) // g.stride_w), x.dtype)
     for row in range(chunk * rows // chunks, (chunk + 1) * rows // chunks):
         o_h, rest = row % g.out_h, row // g.out_h
         o_d, rest = rest % g.out_d, rest // g.out_d
-        channel, n = rest % (g.groups * g.cout), rest // (g.groups * g.cout)
+        channel, n = channels[rest % channels.size], rest // channels.size
         sums[:] = bias[channel]
         _sum_row(sums, x, weight, g, n, channel, o_d, o_h)
         start = n * g.y_batch + channel * g.y_channel + (o_d * g.out_h + o_h) * g.out_w * g.y_pixel
@@ -46,15 +46,12 @@ def _gather_rows(x, weight, bias, out, table, chunk, chunks):
 def _sum_row(sums, x, weight, g, n, channel, o_d, o_h):
     group, co = channel // g.cout, channel % g.cout
     for k_d in range(g.kernel_d):
-        i_d = o_d // g.stride_d + g.shift_d[k_d]
-        if g.phase_d[k_d] != o_d % g.stride_d or not 0 <= i_d < g.in_d:
-            continue
         for k_h in range(g.kernel_h):
-            i_h = o_h // g.stride_h + g.shift_h[k_h]
-            if g.phase_h[k_h] != o_h % g.stride_h or not 0 <= i_h < g.in_h:
+            input_ = input_row(g, k_d, k_h, o_d, o_h)
+            if input_ < 0:
                 continue
             for ci in range(group * g.cin, (group + 1) * g.cin):
-                source = n * g.x_batch + ci * g.x_channel + (i_d * g.in_h + i_h) * g.in_w * g.x_pixel
+                source = n * g.x_batch + ci * g.x_channel + input_ * g.in_w * g.x_pixel
                 taps = (((ci * g.cout + co) * g.kernel_d + k_d) * g.kernel_h + k_h) * g.kernel_w
                 for k_w in range(g.kernel_w):
                     shift, w = g.shift_w[k_w], weight[taps + k_w]
@@ -75,16 +72,15 @@ def _store_row(out, start, sums, bias, g):
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def plain_scatter(x, weight, bias, out, table, tiles, pieces):
-    """Fill the flat array `out` in `tiles` tiles, each channel in `pieces` along the longest output axis."""
+def plain_scatter(x, weight, bias, out, table, channels, tiles, pieces):
+    """Fill `channels` of the flat array `out` in `tiles` tiles, `pieces` of each along the longest axis."""
     for task in prange(tiles):
-        _scatter_tile(x, weight, bias, out, table, task, pieces)
+        _scatter_tile(x, weight, bias, out, table, channels, task, pieces)
 
 
 @njit(nogil=True, error_model="numpy")
-def _scatter_tile(x, weight, bias, out, table, task, pieces):
+def _scatter_tile(x, weight, bias, out, table, channels, task, pieces):
     g = unpack(Geometry, table, 0)
-    channels = g.groups * g.cout
     longest = max(g.out_d, g.out_h, g.out_w)
     axis = 2 if g.out_w == longest else 1 if g.out_h == longest else 0
     piece, rest = task % pieces, task // pieces
@@ -92,7 +88,7 @@ def _scatter_tile(x, weight, bias, out, table, task, pieces):
     d = (low, high) if axis == 0 else (0, g.out_d)
     h = (low, high) if axis == 1 else (0, g.out_h)
     w = (low, high) if axis == 2 else (0, g.out_w)
-    _own_tile(x, weight, bias, out, g, rest // channels, rest % channels, d, h, w)
+    _own_tile(x, weight, bias, out, g, rest // channels.size, channels[rest % channels.size], d, h, w)
 
 
 @njit(nogil=True, error_model="numpy")

@@ -5,34 +5,45 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import lru_cache
+from typing import NamedTuple
 
 from ...plan import Axis, Plan
 
 _UNIT = Axis(1, 1, 1, 1, 0, 1)
 
 
-@lru_cache(maxsize=1024)
-def simplify(plan: Plan) -> Plan:
-    """Return the plan of a simpler problem on the same flat arrays, or `plan` itself.
+class Problem(NamedTuple):
+    """A plan on the same flat arrays as another, and the taps that it uses: a range per axis, or all of them.
 
-    The bias of the simpler problem is that of `plan`, each value repeated as often as there are more channels.
+    Its bias is that of the other plan, each value repeated as often as there are more channels.
     """
+
+    plan: Plan
+    taps: tuple[tuple[int, int], ...] | None = None
+
+
+@lru_cache(maxsize=1024)
+def simplify(plan: Plan) -> Problem:
+    """Return a simpler problem on the same flat arrays, or `plan` itself."""
     if not plan.channels_last and all(_is_single(axis) for axis in plan.axes):
-        # One input element: every element of the filter is a channel of its own, next to each other in memory.
-        channels = plan.out_channels * math.prod(plan.kernel)
-        return replace(plan, axes=(_UNIT, _UNIT, _UNIT), out_channels=channels, channels_last=True, ndim=1)
+        # One input element: every element of the output is a channel of its own, next to each other in memory.
+        channels = plan.out_channels * math.prod(plan.out_spatial)
+        whole = all(axis.output_size == axis.kernel for axis in plan.axes)
+        taps = None if whole else tuple((axis.pad_low, axis.pad_low + axis.output_size) for axis in plan.axes)
+        one = replace(plan, axes=(_UNIT, _UNIT, _UNIT), out_channels=channels, channels_last=True, ndim=1)
+        return Problem(one, taps)
     d, h, w = plan.axes
     if _is_plain(d) and _is_plain(h) and h != _UNIT:
         d, h = _UNIT, _plain(d.size * h.size)
     if _is_plain(h) and _is_plain(w) and h != _UNIT:
         d, h, w = _UNIT, d, _plain(h.size * w.size)
-    return plan if (d, h, w) == plan.axes else replace(plan, axes=(d, h, w), ndim=3)
+    return Problem(plan if (d, h, w) == plan.axes else replace(plan, axes=(d, h, w), ndim=3))
 
 
 def _is_single(axis: Axis) -> bool:
-    """Whether the output of a single input is the filter as it is."""
+    """Whether the output of a single input is the filter, or a part of it."""
     dense = axis.dilation == 1 or axis.kernel == 1
-    return axis.size == 1 and axis.pad_low == 0 and axis.output_size == axis.kernel and dense
+    return axis.size == 1 and axis.pad_low + axis.output_size <= axis.kernel and dense
 
 
 def _is_plain(axis: Axis) -> bool:

@@ -48,34 +48,13 @@ def store_chunk(out, c, line, g, lay, b, group, chunk, width, first, count):
             outputs = min(length * stride_w, g.out_w - o_w)
             if g.last:
                 _copy_blocks(
-                    out,
-                    target,
-                    c,
-                    q * width,
-                    lay.sets,
-                    chunk,
-                    width,
-                    g.stride_w,
-                    g.y_pixel,
-                    outputs,
-                    g.half,
-                    g.stream,
-                )
+                    out, target, c, q * width, lay.sets, chunk, width, g.stride_w, g.y_pixel, outputs, g.half, g.stream
+                )  # fmt: skip
             else:
+                source = _first_row(lay, chunk, phase) * b.pixels + q
                 interleave(
-                    out,
-                    target,
-                    g.y_channel,
-                    c,
-                    _first_row(lay, chunk, phase) * b.pixels + q,
-                    b.pixels,
-                    chunk[3],
-                    stride_w,
-                    outputs,
-                    g.half,
-                    g.stream,
-                    line,
-                )
+                    out, target, g.y_channel, c, source, b.pixels, chunk[3], stride_w, outputs, g.half, g.stream, line
+                )  # fmt: skip
         q += length
 
 

@@ -1,0 +1,115 @@
+"""Bring weights and bias into a `WeightOrder`, once for all plans that have it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+from ...arrays import Array
+from ...pool import outputs
+from . import channel_boxes, depthwise_last
+from .geometry import make_geometry
+from .layout import Layout
+from .packing import VECTOR_BYTES
+from .tables import Table, flatten
+from .threads import parallel_region
+from .weight_order import DEPTHWISE, DEPTHWISE_LAST, ELEMENTWISE, ROWS, STAMPS, WeightOrder, rows_layout, stamps_layout
+from .weights import pack_weight, pack_weight_part, scratch_size
+from .workspace import SMALL, stored, workspace
+
+
+class Packed(NamedTuple):
+    """Weights and bias in the order of a kernel, or None where it has no tiles."""
+
+    weight: Array | None
+    bias: Array | None
+    #: Output channels that are computed element by element, because some of their weights are not finite: times the
+    #: zeros around the input, these would make NaN where by definition there is none.
+    elementwise: Table
+
+
+def pack(order: WeightOrder, weight: Array, bias: Array | None) -> Packed:
+    """Pack finite weights, with zeros in place of the output channels that have others."""
+    channels = order.groups * weight.shape[1]
+    every = np.arange(channels)
+    if order.order == ELEMENTWISE:
+        return Packed(None, None, every)
+    used = _used(weight, order)
+    values = _values(order, channels, bias)
+    packed = _PACKERS[order.order](order, used, values)
+    if packed is not None:
+        return Packed(packed[0], packed[1], every[:0])
+    wrong = ~np.isfinite(used.reshape(order.groups, order.cin, weight.shape[1], -1)).all((1, 3))
+    if wrong.all():
+        return Packed(None, None, every)
+    finite = used.reshape(order.groups, order.cin, weight.shape[1], -1).copy()
+    finite[np.broadcast_to(wrong[:, None, :, None], finite.shape)] = 0
+    packed = _PACKERS[order.order](order, finite.reshape(used.shape), values)
+    assert packed is not None
+    return Packed(packed[0], packed[1], every[wrong.reshape(-1)])
+
+
+def _used(weight: Array, order: WeightOrder) -> Array:
+    """The weights of the taps that the order uses, contiguous."""
+    if order.taps is None:
+        return weight
+    lifted = weight.reshape(*weight.shape[:2], *(1,) * (5 - weight.ndim), *weight.shape[2:])
+    return np.ascontiguousarray(lifted[(..., *(slice(*ends) for ends in order.taps))])
+
+
+def _values(order: WeightOrder, channels: int, bias: Array | None) -> Array:
+    """The bias of every channel of the order, which may have several for one of the caller's."""
+    count = order.groups * order.cout
+    if bias is None:
+        return np.zeros(count, order.accumulate)
+    return bias.astype(order.accumulate).repeat(count // channels)
+
+
+def _pack_depthwise_last(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array]:
+    return depthwise_last.pack(order.plan, weight), values
+
+
+def _pack_depthwise(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:
+    filters = weight.reshape(order.groups * order.cout, -1)
+    ordered = filters[:, channel_boxes.order(order.axes)].astype(order.accumulate)
+    return (ordered.reshape(-1), values) if np.isfinite(ordered).all() else None
+
+
+def _pack_rows(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:
+    layout = rows_layout(order)
+    packed = _pack_tiles(order, layout, weight)
+    if packed is None:
+        return None
+    padded = np.zeros((order.groups, order.cout + 1), order.accumulate)  # row channel -1: zero
+    padded[:, :-1] = values.reshape(order.groups, -1)
+    rows = padded[:, layout.row_channels].reshape(-1)
+    return packed, np.concatenate([rows, np.zeros(VECTOR_BYTES, rows.dtype)])
+
+
+def _pack_stamps(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:
+    packed = _pack_tiles(order, stamps_layout(order)[0], weight)
+    return None if packed is None else (packed, values)
+
+
+def _pack_tiles(order: WeightOrder, layout: Layout, weight: Array) -> Array | None:
+    """Weights in the order of `layout`, or None if some are not finite."""
+    size, dtype = layout.weights * order.groups * order.cin, np.dtype(order.accumulate)
+    packed = outputs.empty((size,), dtype, size * dtype.itemsize)
+    table = flatten(make_geometry(order.plan), layout)
+    threads = 1 if weight.nbytes < SMALL else numba.get_num_threads()
+    work = workspace((threads, scratch_size(layout, math.prod(order.plan.kernel))), dtype)
+    if threads == 1:
+        return packed if pack_weight_part(stored(weight), packed, table, work, 0) == 0 else None
+    with parallel_region():
+        return packed if pack_weight(stored(weight), packed, table, work) else None
+
+
+_PACKERS: dict[str, Any] = {
+    DEPTHWISE_LAST: _pack_depthwise_last,
+    DEPTHWISE: _pack_depthwise,
+    STAMPS: _pack_stamps,
+    ROWS: _pack_rows,
+}
