@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from ...arrays import Array
 from ...plan import Plan
 from .activation import activate
+from .compiled import inner, kernel, parallel_kernel
 from .geometry import Geometry
 from .layout import LAYOUT
 from .tables import unpack
@@ -49,14 +50,14 @@ def pack(plan: Plan, weight: Array) -> Array:
     return np.ascontiguousarray(weight.reshape(plan.groups, -1).T, plan.accumulate).reshape(-1)
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@parallel_kernel
 def depthwise_last(x, weight, bias, out, table, work):
     """Fill the flat `out`; a task is a part of one row of outputs."""
     for thread in prange(work.shape[0]):
         depthwise_last_part(x, weight, bias, out, table, work, thread)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def depthwise_last_part(x, weight, bias, out, table, work, thread):
     """What one thread does of it."""
     g, b = unpack(Geometry, table, 0), unpack(Pixels, table, LAYOUT)
@@ -76,7 +77,7 @@ def depthwise_last_part(x, weight, bias, out, table, work, thread):
     fence()
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _add_taps(x, weight, sums, g, n, o_d, o_h, first, count):
     """Add every tap to the outputs of a row from `first` on."""
     for k_d in range(g.kernel_d):

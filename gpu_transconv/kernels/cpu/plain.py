@@ -13,21 +13,22 @@ No element has two writers, and the order of its sum is fixed.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from .activation import activate
+from .compiled import inner, parallel_kernel
 from .geometry import Geometry
 from .tables import unpack
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@parallel_kernel
 def plain_gather(x, weight, bias, out, table, chunks):
     """Fill the flat array `out` from flat `x`, `weight` and `bias` (one value per output channel)."""
     for chunk in prange(chunks):
         _gather_rows(x, weight, bias, out, table, chunk, chunks)
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _gather_rows(x, weight, bias, out, table, chunk, chunks):
     g = unpack(Geometry, table, 0)
     rows = g.batch * g.groups * g.cout * g.out_d * g.out_h
@@ -42,7 +43,7 @@ def _gather_rows(x, weight, bias, out, table, chunk, chunks):
         _store_row(out, start, sums, bias[channel], g)
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _sum_row(sums, x, weight, g, n, channel, o_d, o_h):
     group, co = channel // g.cout, channel % g.cout
     for k_d in range(g.kernel_d):
@@ -63,7 +64,7 @@ def _sum_row(sums, x, weight, g, n, channel, o_d, o_h):
                         row[b] += w * x[source + (b + shift) * g.x_pixel]
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _store_row(out, start, sums, bias, g):
     if g.offsets_w.size < g.stride_w or g.out_w < g.stride_w:  # a phase without taps holds the bias
         for o in range(g.out_w):
@@ -74,14 +75,14 @@ def _store_row(out, start, sums, bias, g):
             out[start + o * g.y_pixel] = activate(sums[rank, b], g.activation, g.slope)
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@parallel_kernel
 def plain_scatter(x, weight, bias, out, table, tiles, pieces):
     """Fill the flat array `out` in `tiles` tiles, each channel in `pieces` along the longest output axis."""
     for task in prange(tiles):
         _scatter_tile(x, weight, bias, out, table, task, pieces)
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _scatter_tile(x, weight, bias, out, table, task, pieces):
     g = unpack(Geometry, table, 0)
     channels = g.groups * g.cout
@@ -95,7 +96,7 @@ def _scatter_tile(x, weight, bias, out, table, task, pieces):
     _own_tile(x, weight, bias, out, g, rest // channels, rest % channels, d, h, w)
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _own_tile(x, weight, bias, out, g, n, channel, d, h, w):
     group, co = channel // g.cout, channel % g.cout
     start = n * g.y_batch + channel * g.y_channel
@@ -116,7 +117,7 @@ def _own_tile(x, weight, bias, out, g, n, channel, d, h, w):
                     out[row + o_w * g.y_pixel] = activate(out[row + o_w * g.y_pixel], g.activation, g.slope)
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _add_stamps(x, image, weight, stamp, out, start, g, d, h, w):
     for k_d in range(g.kernel_d):
         for i_d in range(*_inputs(d, g.in_d, g.stride_d, g.phase_d[k_d], g.shift_d[k_d])):
@@ -133,7 +134,7 @@ def _add_stamps(x, image, weight, stamp, out, start, g, d, h, w):
                             out[target + (i_w * g.stride_w + offset) * g.y_pixel] += value * x[source + i_w * g.x_pixel]
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _inputs(outputs, size, stride, phase, shift):
     """Range of the inputs whose stamp, through one tap, lands in the range `outputs`."""
     low, high = (

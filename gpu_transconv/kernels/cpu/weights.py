@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from numba import njit, prange
+from numba import prange
 from numba.extending import register_jitable
 
+from .compiled import inner, kernel, parallel_kernel
 from .geometry import Geometry
 from .layout import LAYOUT, Layout
 from .packing import tile_range
@@ -30,7 +31,7 @@ def _channels(most, volume):
     return min(most, max(1, _MOST // volume))
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@parallel_kernel
 def pack_weight(weight, packed, table, work):
     """Fill `packed` in the order group, set, tile, tap, input channel, row; return whether all are finite."""
     wrong = 0
@@ -39,7 +40,7 @@ def pack_weight(weight, packed, table, work):
     return wrong == 0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def pack_weight_part(weight, packed, table, work, thread):
     """Pack the share of one thread, some of the input channels; return 0 if all it met are finite."""
     g, lay = unpack(Geometry, table, 0), unpack(Layout, table, LAYOUT)
@@ -62,7 +63,7 @@ def pack_weight_part(weight, packed, table, work, thread):
     return wrong
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _pack_some(weight, packed, scratch, g, lay, group, ci, count, first, channel, channels):
     """Pack the weights from `count` input channels to `channels` output channels, part of the chunks from `first`."""
     pitch = channels * g.volume
@@ -84,7 +85,7 @@ def _pack_some(weight, packed, scratch, g, lay, group, ci, count, first, channel
     return wrong
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _pack_set(packed, line, g, lay, group, ci, count, chunk, channel, channels, s):
     """Pack what belongs to one set: as long pieces as lie together in `line` and in a tile."""
     rows, taps, first, source = lay.sets[s, 1], lay.sets[s, 3], lay.sets[s, 4], lay.sets[s, 5]
