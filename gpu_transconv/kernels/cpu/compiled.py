@@ -77,8 +77,8 @@ class KernelCache:
     disable = flush = enable
 
 
-class _Entry(CFunc):  # type: ignore[misc]
-    def enable_caching(self) -> None:
+class _Entry(CFunc):
+    def enable_caching(self: Any) -> None:
         self._cache = KernelCache(self._pyfunc)
 
 

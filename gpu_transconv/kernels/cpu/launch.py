@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 from ...arrays import Array
@@ -24,11 +23,11 @@ from .geometry import MOST_PHASES, kernel_axes, make_geometry
 from .layout import Layout, Stamps, make_layout, make_stamps
 from .packing import VECTOR_BYTES
 from .pairs import saving
-from .plain import plain_gather, plain_scatter
+from .plain import plain_gather, plain_gather_part, plain_scatter, plain_scatter_part
 from .scatter import scatter, scatter_part
 from .simplify import simplify
 from .tables import Table, flatten
-from .threads import choose_layer, parallel_region
+from .threads import choose_layer, must_be_serial, parallel_region, thread_count
 from .weights import pack_weight, pack_weight_part, scratch_size
 
 #: Pieces of work per thread, so that a slow piece does not leave the other threads idle.
@@ -80,7 +79,7 @@ def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: 
     """Fill `out` by the gather formulation; the contract is in `gpu_transconv.kernels`."""
     plan = simplify(plan)
     if packed is None:
-        _run_plain(plain_gather, plan, x, weight, bias, out, _PIECES * numba.get_num_threads())
+        _run_plain(plain_gather, plain_gather_part, plan, x, weight, bias, out, _PIECES * thread_count())
     elif plan.batch and _run(_gather_job(plan, _threads(plan), paired_axes(plan)), packed, x, out):
         # Not all results are finite, and in pairs an infinity may have become NaN.
         packed = _pack_rows(plan, weight, bias, ())
@@ -100,8 +99,8 @@ def launch_scatter(plan: Plan, x: Array, weight: Array, bias: Array | None, out:
     plan = simplify(plan)
     if packed is None and plan.batch:
         images = plan.batch * plan.out_channels
-        pieces = max(1, min(-(-_PIECES * numba.get_num_threads() // images), max(plan.out_spatial) // 64))
-        _run_plain(plain_scatter, plan, x, weight, bias, out, images * pieces, pieces)
+        pieces = max(1, min(-(-_PIECES * thread_count() // images), max(plan.out_spatial) // 64))
+        _run_plain(plain_scatter, plain_scatter_part, plan, x, weight, bias, out, images * pieces, pieces)
     elif packed is not None and plan.batch:
         _run(_scatter_job(plan, _threads(plan)), packed, x, out)
 
@@ -148,7 +147,7 @@ def _run(job: Job, packed: Packed, x: Array, out: Array) -> Any:
 
 
 def _threads(plan: Plan) -> int:
-    return 1 if plan.flops // 2 + plan.bytes < _SMALL else numba.get_num_threads()
+    return 1 if plan.flops // 2 + plan.bytes < _SMALL else thread_count()
 
 
 @lru_cache(maxsize=1024)
@@ -172,7 +171,7 @@ def _pack(plan: Plan, layout: Layout, job: Job, weight: Array) -> Array | None:
     """Weights in the order of `layout`, or None if some are not finite: times a zero they make NaN."""
     size, dtype = layout.weights * plan.in_channels, np.dtype(plan.accumulate)
     packed = outputs.empty((size,), dtype, size * dtype.itemsize)
-    threads = 1 if weight.nbytes < _SMALL else numba.get_num_threads()
+    threads = 1 if weight.nbytes < _SMALL else thread_count()
     work = _workspace((threads, scratch_size(layout, math.prod(plan.kernel))), dtype)
     if threads == 1:
         return packed if pack_weight_part(_stored(weight), packed, job.table, work, 0) == 0 else None
@@ -186,14 +185,20 @@ def _values(plan: Plan, bias: Array | None) -> Array:
     return bias.astype(plan.accumulate).repeat(plan.out_channels // bias.size)
 
 
-def _run_plain(kernel: Any, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, *pieces: int) -> None:
+def _run_plain(
+    kernel: Any, part: Any, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, *pieces: int
+) -> None:
     if plan.batch == 0:
         return
     sums = out if plan.dtype == plan.accumulate else np.empty(out.shape, plan.accumulate)
     x, weight = (array.astype(plan.accumulate, copy=False) for array in (x, weight))
-    table = flatten(make_geometry(plan))
-    with parallel_region():
-        kernel(_stored(x), _stored(weight), _values(plan, bias), sums.reshape(-1), table, *pieces)
+    arguments = (_stored(x), _stored(weight), _values(plan, bias), sums.reshape(-1), flatten(make_geometry(plan)))
+    if must_be_serial():
+        for task in range(pieces[0]):
+            part(*arguments, task, pieces[-1])
+    else:
+        with parallel_region():
+            kernel(*arguments, *pieces)
     if sums is not out:
         with np.errstate(over="ignore"):  # a sum beyond the half type's range is infinite, as in the definition
             out[...] = sums

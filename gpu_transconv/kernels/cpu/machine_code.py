@@ -31,13 +31,15 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 #: Folders that are kept in one place: of earlier sources, of other branches and checkouts.
 _MOST_VERSIONS = 8
 _PREFIX = "kernels-"
+#: Modules that no kernel imports, and an edit of which changes no machine code.
+NOT_IN_KERNELS = ("__init__", "cost", "launch", "threads", "warm_up")
 
 
 def _sources(folder: Any) -> Iterator[tuple[str, bytes]]:
     for file in sorted(folder.iterdir(), key=lambda file: str(file.name)):
         if file.is_dir() and file.name != "__pycache__":
             yield from _sources(file)
-        elif file.name.endswith((".py", ".pyc")):
+        elif file.name.endswith((".py", ".pyc")) and file.name.partition(".")[0] not in NOT_IN_KERNELS:
             yield file.name, file.read_bytes()
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numba import prange
 
 from .activation import activate
-from .compiled import inner, parallel_kernel
+from .compiled import inner, kernel, parallel_kernel
 from .geometry import Geometry
 from .tables import unpack
 
@@ -25,11 +25,12 @@ from .tables import unpack
 def plain_gather(x, weight, bias, out, table, chunks):
     """Fill the flat array `out` from flat `x`, `weight` and `bias` (one value per output channel)."""
     for chunk in prange(chunks):
-        _gather_rows(x, weight, bias, out, table, chunk, chunks)
+        plain_gather_part(x, weight, bias, out, table, chunk, chunks)
 
 
-@inner
-def _gather_rows(x, weight, bias, out, table, chunk, chunks):
+@kernel
+def plain_gather_part(x, weight, bias, out, table, chunk, chunks):
+    """One of several chunks of the rows."""
     g = unpack(Geometry, table, 0)
     rows = g.batch * g.groups * g.cout * g.out_d * g.out_h
     sums = np.empty((g.offsets_w.size, (g.out_w + g.stride_w - 1) // g.stride_w), x.dtype)
@@ -79,11 +80,12 @@ def _store_row(out, start, sums, bias, g):
 def plain_scatter(x, weight, bias, out, table, tiles, pieces):
     """Fill the flat array `out` in `tiles` tiles, each channel in `pieces` along the longest output axis."""
     for task in prange(tiles):
-        _scatter_tile(x, weight, bias, out, table, task, pieces)
+        plain_scatter_part(x, weight, bias, out, table, task, pieces)
 
 
-@inner
-def _scatter_tile(x, weight, bias, out, table, task, pieces):
+@kernel
+def plain_scatter_part(x, weight, bias, out, table, task, pieces):
+    """One tile."""
     g = unpack(Geometry, table, 0)
     channels = g.groups * g.cout
     longest = max(g.out_d, g.out_h, g.out_w)
