@@ -77,7 +77,7 @@ def select_backends(plan: Plan, name: str, device: str) -> tuple[list[str], str]
         return [name], f"backend {name!r} was asked for"
     present = [name for name in AUTO_BACKENDS[device] if status(name)]
     if not present:
-        raise table.no_cuda()
+        raise table.no_backend(device)
     able = [name for name in present if plan.dtype in TABLE[name].dtypes]
     if not able:
         dtypes = dict.fromkeys(dtype for name in present for dtype in TABLE[name].dtypes)

@@ -78,7 +78,7 @@ def cpu_name() -> str:
 def threads() -> int:
     """Threads of the CPU kernels: Numba's number, without importing Numba for it."""
     word = os.environ.get("NUMBA_NUM_THREADS", "")
-    return int(word) if word.isdigit() and int(word) else usable_cores()
+    return int(word) if word.isascii() and word.isdecimal() and int(word) else usable_cores()
 
 
 def shipped(device: str) -> Figures:

@@ -1,41 +1,52 @@
 """Recycled memory for large results.
 
 The first write to fresh memory costs a page fault per page, for a large result as much time as a whole
-bandwidth-bound kernel. So the memory of a result, once the result and every view of it are gone, is kept for
-the next one of about its size. What is kept is bounded; ``GPU_TRANSCONV_POOL_BYTES=0`` keeps nothing.
+bandwidth-bound kernel. So the memory of a result, once the result and every view of it are gone, is taken for
+the next one of about its size. ``GPU_TRANSCONV_POOL_BYTES`` says how much memory is held for that at most.
 """
 
 from __future__ import annotations
 
-import os
 import weakref
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .settings import pool_bytes
+
 #: Smaller results come from the allocator, which recycles them itself.
 SMALLEST = 1 << 20
-_DEFAULT_LIMIT = 1 << 30
+#: Results that are watched at most, so that looking through them takes microseconds.
+MOST = 256
 #: Large results start at a cache line, so that their rows can be written past the caches.
 _ALIGNMENT = 64
 
 
-class Pool:
-    """Keeps the memory of dead results, at most `limit` bytes, and drops the oldest first.
+class _Watch(weakref.ref[Any]):
+    """Tells whether a result is alive, and holds its memory for the time after that."""
 
-    Only single dictionary operations touch the state, so that a result may die in any thread at any moment.
+    __slots__ = ("memory",)
+
+    memory: NDArray[np.uint8]
+
+
+class Pool:
+    """Holds the memory of the last results, at most `limit` bytes of it, and finds the dead ones among them.
+
+    Nothing runs when a result dies: Python discards the exceptions of what runs then, a keyboard interrupt too. The
+    oldest results are let go first, dead or alive; those that live then own their memory alone. There is no lock:
+    single dictionary operations touch the state, so that threads, forks and interrupts may come at any moment.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._free: dict[int, NDArray[np.uint8]] = {}
-        self._alive: dict[int, Any] = {}
+        self._watched: dict[int, _Watch] = {}
 
     @property
     def kept(self) -> int:
         """Bytes kept for later."""
-        return sum(memory.nbytes for memory in list(self._free.values()))
+        return sum(watch.memory.nbytes for watch in list(self._watched.values()) if watch() is None)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int) -> NDArray[Any]:
         """Return an uninitialised array, on recycled memory where some of a fitting size is free."""
@@ -44,30 +55,33 @@ class Pool:
         memory = self._take(nbytes)
         # An array on a memoryview stays the base of every view of it, so it lives as long as any of them.
         owner = np.frombuffer(memory.data, np.uint8)
-        key = id(owner)
-        self._alive[key] = weakref.ref(owner, lambda _: self._give_back(key, memory))
+        watch = _Watch(owner)
+        watch.memory = memory
+        self._watched[id(watch)] = watch
         return owner[:nbytes].view(dtype).reshape(shape)
 
     def _take(self, nbytes: int) -> NDArray[np.uint8]:
-        for key, memory in list(self._free.items()):
-            if nbytes <= memory.nbytes <= 2 * nbytes and self._free.pop(key, None) is not None:
-                return memory
+        watched = list(self._watched.items())
+        for key, watch in watched:
+            fits = nbytes <= watch.memory.nbytes <= 2 * nbytes
+            if fits and watch() is None and self._watched.pop(key, None) is not None:
+                return watch.memory
+        self._make_room(watched, nbytes)
         memory = np.empty(nbytes + _ALIGNMENT, np.uint8)
         start = -memory.ctypes.data % _ALIGNMENT
         return memory[start : start + nbytes]
 
-    def _give_back(self, key: int, memory: NDArray[np.uint8]) -> None:
-        self._alive.pop(key, None)
-        self._free[id(memory)] = memory
-        for oldest in list(self._free):
-            if self.kept <= self.limit:
+    def _make_room(self, watched: list[tuple[int, _Watch]], nbytes: int) -> None:
+        """Let go of the oldest, so that `nbytes` more are within the limit."""
+        surplus = sum(watch.memory.nbytes for _, watch in watched) + nbytes - self.limit
+        for count, (key, watch) in enumerate(watched):
+            if surplus <= 0 and len(watched) - count < MOST:
                 break
-            self._free.pop(oldest, None)
+            surplus -= watch.memory.nbytes
+            self._watched.pop(key, None)
 
 
-def _limit() -> int:
-    word = os.environ.get("GPU_TRANSCONV_POOL_BYTES", "")
-    return int(word) if word.isdigit() else _DEFAULT_LIMIT
-
-
-outputs = Pool(_limit())
+try:
+    outputs = Pool(pool_bytes())
+except ValueError:  # which every call raises before it asks for memory
+    outputs = Pool(0)

@@ -6,6 +6,7 @@ An explicit argument beats the innermost `use` block, which beats the environmen
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,6 +23,9 @@ _VARIABLES = ("GPU_TRANSCONV_BACKEND", "GPU_TRANSCONV_FORMULATION", "GPU_TRANSCO
 _STORE: Any = getattr(os.environ, "_data", os.environ)
 _KEYS = _VARIABLES if _STORE is os.environ else tuple(map(os.environ.encodekey, _VARIABLES))
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+_POOL_BYTES = "GPU_TRANSCONV_POOL_BYTES"
+_SIZE = re.compile(r"(\d+)\s*([kmgt]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
+_FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 class Default(str):
@@ -62,7 +66,8 @@ def _check(settings: Settings, prefix: str = "") -> Settings:
 
 
 def _from_environment(*words: str) -> Settings:
-    """Read the values of `_VARIABLES`."""
+    """Read the values of `_VARIABLES`, and refuse what is wrong elsewhere in the environment."""
+    pool_bytes()
     backend, formulation, deterministic = (word.strip().lower() for word in words)
     settings = Settings(backend=backend or AUTO, formulation=formulation or AUTO)
     _check_choice(_VARIABLES[0], settings.backend, ("auto", *BACKENDS))
@@ -70,6 +75,18 @@ def _from_environment(*words: str) -> Settings:
     if deterministic and deterministic not in _TRUE + _FALSE:
         raise ValueError(f"{_VARIABLES[2]} must be one of {', '.join(_TRUE + _FALSE)}, got {deterministic!r}")
     return replace(settings, deterministic=deterministic in _TRUE) if deterministic else settings
+
+
+def pool_bytes() -> int:
+    """Return how many bytes of results are held for later: ``GPU_TRANSCONV_POOL_BYTES``, or 1 GiB.
+
+    The variable is a number of bytes, or of K, M, G or T, the powers of 1024: 0, 67108864, 512M, 2 GiB.
+    """
+    word = os.environ.get(_POOL_BYTES, "").strip() or "1G"
+    found = _SIZE.fullmatch(word)
+    if found is None:
+        raise ValueError(f"{_POOL_BYTES} must be a number of bytes such as 0, 67108864, 512M or 2G, got {word!r}")
+    return int(found[1]) * _FACTORS[found[2].lower()]
 
 
 def resolve(

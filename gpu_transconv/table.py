@@ -133,10 +133,8 @@ def backends() -> dict[str, BackendStatus]:
 @cache
 def status(name: str) -> BackendStatus:
     """Whether one backend can run here."""
-    if TABLE[name].device == "cpu":
-        return BackendStatus(True)
     try:
-        reason = _memory(name).status()
+        reason = (_memory(name) or import_module(TABLE[name].package, __package__)).status()
     except ImportError as error:
         reason = f"this version of gpu_transconv has no kernels for it ({error}); install a newer one"
     return BackendStatus(reason is None, reason)
@@ -147,13 +145,14 @@ def cuda_memory() -> Any:
     for name in AUTO_BACKENDS["cuda"]:
         if status(name):
             return _memory(name)
-    raise no_cuda()
+    raise no_backend("cuda")
 
 
-def no_cuda() -> BackendUnavailableError:
-    """Error for arrays on a CUDA device where no backend can take them."""
-    reasons = "; ".join(f"{name}: {status(name).reason}" for name in AUTO_BACKENDS["cuda"])
-    return BackendUnavailableError(f"no backend for arrays on a CUDA device is available: {reasons}")
+def no_backend(device: str) -> BackendUnavailableError:
+    """Error for arrays on a device, "cpu" or "cuda", where no backend can take them."""
+    reasons = "; ".join(f"{name}: {status(name).reason}" for name in AUTO_BACKENDS[device])
+    place = {"cpu": "in host memory", "cuda": "on a CUDA device"}[device]
+    return BackendUnavailableError(f"no backend for arrays {place} is available: {reasons}")
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -122,6 +123,43 @@ def test_an_enormous_result_does_not_drive_out_what_is_kept():
     assert pool.kept == 2 * SMALLEST
 
 
+def test_nothing_runs_when_a_result_dies():
+    """What runs then may be where a keyboard interrupt is raised, and Python discards what is raised there."""
+    pool, called = Pool(4 * SMALLEST), []
+    first = take(pool, SMALLEST)
+    sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_name) if event == "call" else None)
+    try:
+        del first
+    finally:
+        sys.setprofile(None)
+    assert called == []
+    assert pool.kept == SMALLEST
+
+
+def test_results_of_which_too_many_live_own_their_memory_alone():
+    pool = Pool(4 * SMALLEST)
+    results = [take(pool, SMALLEST) for _ in range(6)]
+    for number, result in enumerate(results):
+        result[:] = number
+    del result
+    held = {address(result) for result in results[2:]}
+    del results[2:]
+    assert pool.kept == 4 * SMALLEST
+    assert {address(result) for result in [take(pool, SMALLEST) for _ in range(4)]} == held
+    assert [(result.min(), result.max()) for result in results] == [(0, 0), (1, 1)]
+    results.clear()
+    assert pool.kept == 4 * SMALLEST
+
+
+def test_the_number_of_results_that_are_watched_is_bounded(monkeypatch):
+    monkeypatch.setattr("gpu_transconv.pool.MOST", 3)
+    pool = Pool(64 * SMALLEST)
+    results = [take(pool, SMALLEST) for _ in range(7)]
+    assert len(pool._watched) == 3
+    results.clear()
+    assert pool.kept == 3 * SMALLEST
+
+
 def test_threads():
     pool = Pool(8 * SMALLEST)
 
@@ -161,7 +199,6 @@ def test_results_that_the_garbage_collector_frees_in_any_thread():
         gc.set_threshold(*limits)
     gc.collect()
     assert SMALLEST <= pool.kept <= 6 * SMALLEST
-    assert pool._alive == {}
 
 
 def test_a_view_that_dies_in_another_thread():
@@ -191,8 +228,9 @@ def test_out_is_never_recycled(monkeypatch):
     x, weight = np.ones((1, 1, 256, 256), np.float32), np.ones((1, 1, 2, 2), np.float32)
     out = np.empty((1, 1, 512, 512), np.float32)
     assert gtc.conv_transpose(x, weight, stride=2, out=out) is out
+    del out
     assert pool.kept == 0
-    assert pool._alive == {}
+    assert pool._watched == {}
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])

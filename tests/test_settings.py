@@ -9,7 +9,8 @@ import pytest
 from checks import refused
 
 import gpu_transconv as gtc
-from gpu_transconv.settings import Settings, resolve
+from gpu_transconv import settings
+from gpu_transconv.settings import Settings, pool_bytes, resolve
 
 X, WEIGHT = np.ones((1, 5, 3)), np.ones((5, 5, 2))
 
@@ -117,6 +118,38 @@ def test_environment_with_an_invalid_value(monkeypatch, name, value, choices):
     monkeypatch.setenv(f"GPU_TRANSCONV_{name}", value)
     with refused(ValueError, f"GPU_TRANSCONV_{name} must be one of", *choices, f"got {value!r}"):
         gtc.conv_transpose(X, WEIGHT)
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("", 1 << 30),
+        (" ", 1 << 30),
+        ("0", 0),
+        ("12345", 12345),
+        ("7b", 7),
+        ("3k", 3072),
+        (" 64KiB ", 1 << 16),
+        ("512M", 1 << 29),
+        ("512MB", 1 << 29),
+        ("2 GiB", 1 << 31),
+        ("1T", 1 << 40),
+    ],
+)
+def test_bytes_of_results_that_are_kept(monkeypatch, word, expected):
+    monkeypatch.setenv("GPU_TRANSCONV_POOL_BYTES", word)
+    assert pool_bytes() == expected
+
+
+@pytest.mark.parametrize("word", ["half", "-1", "1.5G", "512X", "M", "1e9", "0x10", "²", "1_000", "5 12"])
+def test_bytes_that_are_none_are_refused_at_the_call(monkeypatch, word):
+    monkeypatch.setenv("GPU_TRANSCONV_POOL_BYTES", word)
+    settings._merge.cache_clear()
+    try:
+        with refused(ValueError, "GPU_TRANSCONV_POOL_BYTES must be a number of bytes", "512M", f"got {word!r}"):
+            gtc.conv_transpose(X, WEIGHT)
+    finally:
+        settings._merge.cache_clear()
 
 
 @pytest.mark.parametrize("through", ["argument", "block"])

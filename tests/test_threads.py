@@ -96,6 +96,86 @@ def test_a_forked_child_calls_after_its_parent(formulation):
     assert python(FORK, formulation).split() == ["child", "parent"]
 
 
+LAYERS = """
+import os, signal, sys, threading, time, warnings
+from concurrent.futures import ThreadPoolExecutor
+import numba
+
+numba.get_num_threads()  # as the first parallel function of the process does, whosever it is
+expected, checks = sys.argv[1], sys.argv[2:]
+assert numba.threading_layer() == expected
+
+import numpy as np
+import gpu_transconv as gtc
+from gpu_transconv.kernels.cpu import threads
+
+assert threads.layer() == expected
+ones = lambda *shape, dtype="f4": np.ones(shape, dtype)
+problems = [(ones(1, 16, 64, 64), ones(16, 16, 4, 4)), (ones(2, 3, 200, dtype="i8"), ones(3, 4, 4, dtype="i8"))]
+
+def call():
+    return [
+        gtc.conv_transpose(x, weight, stride=2, formulation=formulation)
+        for x, weight in problems
+        for formulation in ("gather", "scatter")
+    ]
+
+want = call()
+
+def right(_=None):
+    return all(np.array_equal(got, result) for got, result in zip(call(), want, strict=True))
+
+def fork():
+    with warnings.catch_warnings():
+        # Python warns about any fork of a process with threads; that this one works is what is tested.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        os._exit(0 if right() else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+if "threads" in checks:
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(right, range(20)))
+if "fork" in checks:
+    fork()
+if "fork-while-another-computes" in checks:
+    stop = threading.Event()
+    def work():
+        while not stop.is_set():
+            assert right()
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(work)
+        for _ in range(5):
+            time.sleep(0.003)
+            fork()
+        stop.set()
+        other.result()
+assert right()
+print("ok")
+"""
+PRIORITY, CHOSEN = "NUMBA_THREADING_LAYER_PRIORITY", "NUMBA_THREADING_LAYER"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no os.fork")
+@pytest.mark.parametrize(
+    ("layer", "checks", "environment"),
+    [
+        ("workqueue", ["threads"], {PRIORITY: "workqueue omp tbb"}),
+        ("workqueue", ["fork", "fork-while-another-computes"], {CHOSEN: "workqueue"}),
+        pytest.param(
+            *("omp", ["threads", "fork"], {PRIORITY: "omp tbb workqueue"}),
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP, which no fork survives"),
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_layer_that_another_library_settled(layer, checks, environment):
+    environment = {PRIORITY: "tbb omp workqueue", CHOSEN: "default", "NUMBA_NUM_THREADS": "2"} | environment
+    assert python(LAYERS, layer, *checks, **environment) == "ok\n"
+
+
 BITS = """
 import hashlib, sys
 import numba

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import platform
 from dataclasses import asdict
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
 from .. import __version__, cache, records
 from ..dispatch import backends, choose_afresh
-from ..kernels.cpu.threads import choose_layer
 from ..machine import cpu_name, figures, measure, usable_cores
 from ..settings import resolve
 from ..table import AUTO_BACKENDS
@@ -65,7 +65,7 @@ def collect() -> dict[str, Any]:
         "cpu_target": llvmlite.binding.get_host_cpu_name(),
         "cores": usable_cores(),
         "threads": vars(numba.config)["NUMBA_NUM_THREADS"],
-        "threading_layer": choose_layer(),
+        "threading_layer": _threading_layer(),
         "cache": str(cache.folder()),
         "tuned_problems": records.count(),
         "figures": [asdict(figures(device)) for device in _devices()],
@@ -77,6 +77,12 @@ def collect() -> dict[str, Any]:
             "precision": settings.precision,
         },
     }
+
+
+def _threading_layer() -> str | None:
+    if not backends()["cpu"]:
+        return None
+    return str(import_module("..kernels.cpu.threads", __package__).layer())
 
 
 def _devices() -> list[str]:

@@ -25,10 +25,13 @@ those of the plan (x and out without the batch axis where ``plan.unbatched``); t
 CPU, and is not on a GPU. Variants of one formulation are tried in the table's order; `atomic`, whose result may
 change in the last bit from run to run, only where the caller named scatter or allowed that.
 
-``memory.py``, of a backend whose arrays are not in host memory:
+The package itself, of a backend whose arrays are in host memory, and else ``memory.py`` has
 
 ``status() -> str or None``
     None where the backend can run here, else why not and what to install. Never raises.
+
+``memory.py``, of a backend whose arrays are not in host memory:
+
 ``as_device(array)``
     The array on the device, contiguous, in native byte order: a copy of a NumPy array, the same memory for a
     contiguous array with ``__cuda_array_interface__``.

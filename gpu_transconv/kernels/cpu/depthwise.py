@@ -7,10 +7,9 @@ large for the caches are put together first, as the run of memory that they are,
 
 from __future__ import annotations
 
-from numba import njit, prange
-
 from .activation import activate
 from .channel_boxes import ChannelBoxes
+from .compiled import inner, kernel
 from .fir import filter_rows
 from .geometry import Geometry
 from .layout import LAYOUT
@@ -19,16 +18,9 @@ from .tables import unpack
 from .vectors import address, address_as, copy_row, fence, interleave_rows, lanes_past, offset
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def depthwise(x, weight, bias, out, table, work):
-    """Fill the flat `out`, channels first; a task is a box of one output channel of one image."""
-    for thread in prange(work.shape[0]):
-        depthwise_part(x, weight, bias, out, table, work, thread)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def depthwise_part(x, weight, bias, out, table, work, thread):
-    """What one thread does of it."""
+@kernel
+def depthwise(x, weight, bias, out, table, work, thread):
+    """Fill the share of one thread of the flat `out`, channels first; a task is a box of one channel of one image."""
     g, b = unpack(Geometry, table, 0), unpack(ChannelBoxes, table, LAYOUT)
     boxes = b.boxes_d * b.boxes_h * b.boxes_w
     channels = g.groups * b.multiplier
@@ -42,16 +34,17 @@ def depthwise_part(x, weight, bias, out, table, work, thread):
             copied = rest
         _filter_box(weight, bias, out, work[thread], g, b, rest % boxes, rest // boxes // g.groups, channel)
     fence()
+    return 0
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _corner(b, box):
     w0, rest = box % b.boxes_w * b.box_w, box // b.boxes_w
     h0, d0 = rest % b.boxes_h * b.box_h, rest // b.boxes_h * b.box_d
     return d0, h0, w0, min(b.box_d, b.blocks_d - d0), min(b.box_h, b.blocks_h - h0), min(b.box_w, b.blocks_w - w0)
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _copy_box(x, panel, g, b, box, image):
     """Copy the rows of input that a box reads, zero outside the input; `image` counts images and channels."""
     d0, h0, w0, depth, height, width = _corner(b, box)
@@ -67,7 +60,7 @@ def _copy_box(x, panel, g, b, box, image):
             copy_row(address(panel, (d * (b.box_h + b.span_h) + h) * b.pitch), source, low, present, b.pitch, g.half)
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _filter_box(weight, bias, out, work, g, b, box, n, channel):
     d0, h0, w0, depth, height, width = _corner(b, box)
     lanes = VECTOR_BYTES // work.itemsize
@@ -102,7 +95,7 @@ def _filter_box(weight, bias, out, work, g, b, box, n, channel):
                 _flush(out, target, work, line + past, count * g.out_w, g)
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _filter_plane(to, work, weight, bias, g, b, source, channel, s, blocks, width, outputs, stream):
     """Rows of one phase of the outer axes, `blocks` of them, written from address `to` on."""
     lanes = VECTOR_BYTES // work.itemsize
@@ -132,7 +125,7 @@ def _filter_plane(to, work, weight, bias, g, b, source, channel, s, blocks, widt
         h += many
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _flush(out, target, work, source, count, g):
     """Move a run of outputs to memory, whole lines past the caches."""
     if g.activation:

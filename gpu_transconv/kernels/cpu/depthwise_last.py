@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
 
 from ...arrays import Array
 from ...plan import Plan
 from .activation import activate
+from .compiled import inner, kernel
 from .geometry import Geometry, input_row
 from .layout import LAYOUT
 from .tables import unpack
@@ -49,16 +49,9 @@ def pack(plan: Plan, weight: Array) -> Array:
     return np.ascontiguousarray(weight.reshape(plan.groups, -1).T, plan.accumulate).reshape(-1)
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def depthwise_last(x, weight, bias, out, table, work):
-    """Fill the flat `out`; a task is a part of one row of outputs."""
-    for thread in prange(work.shape[0]):
-        depthwise_last_part(x, weight, bias, out, table, work, thread)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def depthwise_last_part(x, weight, bias, out, table, work, thread):
-    """What one thread does of it."""
+@kernel
+def depthwise_last(x, weight, bias, out, table, work, thread):
+    """Fill the share of one thread of the flat `out`; a task is a part of one row of outputs."""
     g, b = unpack(Geometry, table, 0), unpack(Parts, table, LAYOUT)
     sums = work[thread]
     tasks = g.batch * g.out_d * g.out_h * b.parts
@@ -74,9 +67,10 @@ def depthwise_last_part(x, weight, bias, out, table, work, thread):
         target = address(out, (row * g.out_w + first) * g.groups)
         interleave_rows(target, address(sums, 0), 0, 1, count * g.groups, g.half, g.stream)
     fence()
+    return 0
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _add_taps(x, weight, sums, g, n, o_d, o_h, first, count):
     """Add every tap to the outputs of a row from `first` on."""
     for k_d in range(g.kernel_d):

@@ -6,10 +6,9 @@ copied once, and the shifts are distances in it; that the tiles then read across
 
 from __future__ import annotations
 
-from numba import njit, prange
-
 from .activation import activate
 from .blocking import Direct
+from .compiled import inner, kernel
 from .geometry import Geometry
 from .layout import CUT, LAYOUT, Layout
 from .microkernel import ADD, CACHE_LINE, PER_ROW, tile
@@ -19,16 +18,9 @@ from .tables import unpack
 from .vectors import address, copy_row, fence, interleave_rows, place, turn_rows
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def gather_boxes(x, weight, bias, out, table, work):
-    """Fill the flat `out`; a task is a box of one image and group."""
-    for thread in prange(work.shape[0]):
-        gather_boxes_part(x, weight, bias, out, table, work, thread)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def gather_boxes_part(x, weight, bias, out, table, work, thread):
-    """What one thread does of it."""
+@kernel
+def gather_boxes(x, weight, bias, out, table, work, thread):
+    """Fill the share of one thread of the flat `out`; a task is a box of one image and group."""
     g, lay, b = unpack(Geometry, table, 0), unpack(Layout, table, LAYOUT), unpack(Direct, table, CUT)
     boxes = b.boxes_d * b.boxes_h * b.boxes_w
     tasks = g.batch * g.groups * boxes
@@ -36,9 +28,10 @@ def gather_boxes_part(x, weight, bias, out, table, work, thread):
         box, rest = task % boxes, task // boxes
         _gather_box(x, weight, bias, out, g, lay, b, work[thread], box, rest % g.groups, rest // g.groups)
     fence()
+    return 0
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _gather_box(x, weight, bias, out, g, lay, b, work, box, group, n):
     w0, rest = box % b.boxes_w * b.box_w, box // b.boxes_w
     h0, d0 = rest % b.boxes_h * b.box_h, rest // b.boxes_h * b.box_d
@@ -87,7 +80,7 @@ def _gather_box(x, weight, bias, out, g, lay, b, work, box, group, n):
                 _store(out, sums, line, base, g, b, chunk, n, group, d0, h0, w0, depth_d, height, width)
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _next_box(x, g, b, box, group, n):
     """Place of the first input of the box after this one."""
     boxes = b.boxes_d * b.boxes_h * b.boxes_w
@@ -100,7 +93,7 @@ def _next_box(x, g, b, box, group, n):
     return place(x, n * g.x_batch + group * g.cin * g.x_channel + (d * g.in_h + h) * g.in_w + w)
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _multiply(
     sums, base, panel, weight, bias, g, lay, b, group, s, row_base, k0, depth, depth_d, height, ahead, ahead_step, end
 ):  # fmt: skip
@@ -132,7 +125,7 @@ def _multiply(
     return ahead
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _store(out, sums, line, base, g, b, chunk, n, group, d0, h0, w0, depth_d, height, width):
     outputs = min(width * g.stride_w, g.out_w - w0 * g.stride_w)
     rows = chunk[3] * g.stride_w

@@ -10,10 +10,11 @@ from functools import lru_cache
 from itertools import chain
 
 from llvmlite import ir
-from numba import cfunc, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .compiled import entry
 from .microkernel import ELEMENT, broadcast, call_entry, emit_table, keep, kind_of, multiply_add, registers
 from .rows import STRIDES, RowFunctions, interleaved
 
@@ -30,7 +31,7 @@ def filter_vectors(stride: int) -> list[int]:
 @lru_cache(maxsize=2)
 def filter_table(dtype: str) -> int:
     """Address of the table of compiled functions behind `filter_rows`, for sums of type `dtype`."""
-    find = keep(cfunc(types.int64(types.CPointer(getattr(types, dtype))), cache=True)(_filters))
+    find = keep(entry(types.int64(types.CPointer(getattr(types, dtype))), _filters))
     return int(find.ctypes(None))
 
 

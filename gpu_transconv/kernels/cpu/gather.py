@@ -9,9 +9,8 @@ last the other way round, so that both read and write memory in order.
 
 from __future__ import annotations
 
-from numba import njit, prange
-
 from .blocking import Blocking
+from .compiled import inner, kernel
 from .geometry import Geometry
 from .layout import CUT, LAYOUT, Layout
 from .microkernel import ADD, PER_COLUMN, PER_ROW, tile
@@ -21,18 +20,12 @@ from .tables import unpack
 from .vectors import address, combine_pairs, fence, place
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def gather(x, weight, bias, out, table, work):
-    """Fill the flat `out`; a task is a run of blocks of one group, times a part of the chunks."""
-    wrong = 0
-    for thread in prange(work.shape[0]):
-        wrong += gather_part(x, weight, bias, out, table, work, thread)
-    return wrong
+@kernel
+def gather(x, weight, bias, out, table, work, thread):
+    """Fill the share of one thread of the flat `out`; return how many runs of blocks in pairs are not all finite.
 
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def gather_part(x, weight, bias, out, table, work, thread):
-    """What one thread does of it; how many runs of blocks computed in pairs have results that are not finite."""
+    A task is a run of blocks of one group, times a part of the chunks.
+    """
     g, lay, b = unpack(Geometry, table, 0), unpack(Layout, table, LAYOUT), unpack(Blocking, table, CUT)
     tasks = b.runs * g.groups * b.splits
     wrong = 0
@@ -43,7 +36,7 @@ def gather_part(x, weight, bias, out, table, work, thread):
     return wrong
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _gather_run(x, weight, bias, out, g, lay, b, work, run, split, group):
     first = run * b.pixels
     count = min(b.pixels, g.batch * b.blocks_d * b.blocks_h * b.blocks_w - first)
@@ -74,7 +67,7 @@ def _gather_run(x, weight, bias, out, g, lay, b, work, run, split, group):
     return wrong
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _combine(c, base, g, lay, chunk, pixels, count):
     """Make the outputs of two blocks from two or three products, in the place of the first two."""
     wrong = 0
@@ -93,7 +86,7 @@ def _combine(c, base, g, lay, chunk, pixels, count):
     return wrong
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _combine_rows(c, base, first, second, third, rows, pixels, count):
     wrong = 0
     for row in range(rows):
@@ -106,7 +99,7 @@ def _combine_rows(c, base, first, second, third, rows, pixels, count):
     return wrong
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _multiply_first(c, panel, weight, bias, g, lay, b, group, s, start, k0, depth, count):
     row0, rows, tap0, taps, first, _ = lay.sets[s]
     lane = VECTOR_BYTES // c.itemsize
@@ -129,7 +122,7 @@ def _multiply_first(c, panel, weight, bias, g, lay, b, group, s, start, k0, dept
             v += step
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _multiply_last(c, panel, weight, bias, g, lay, b, group, s, start, width, k0, depth, count):
     row0, rows, tap0, taps, first, _ = lay.sets[s]
     for t in range(tile_count(rows, lay.lane)):

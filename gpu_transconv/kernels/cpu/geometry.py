@@ -8,10 +8,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from ...plan import Axis, Plan
 from .activation import CODES
+from .compiled import inner
 from .halves import CODES as HALVES
 from .tables import Table
 
@@ -119,7 +119,7 @@ def make_geometry(plan: Plan) -> Geometry:
     )  # fmt: skip
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def input_row(g, k_d, k_h, o_d, o_h):
     """Number, within an image, of the input row that a tap of the outer axes brings to an output row, or -1."""
     i_d, i_h = o_d // g.stride_d + g.shift_d[k_d], o_h // g.stride_h + g.shift_h[k_h]

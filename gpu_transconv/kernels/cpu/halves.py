@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic, overload
+
+from .compiled import inner
 
 #: What `Geometry.half` holds for a dtype; other dtypes are stored as they are summed.
 CODES = {"float16": 1, "bfloat16": 2}
@@ -34,7 +36,7 @@ def _bits(typingctx: Any, value: Any) -> Any:
     return target(value), lambda _context, builder, _signature, args: builder.bitcast(args[0], kind)
 
 
-@njit
+@inner
 def _bfloat16_bits(value):
     bits = _bits(value)
     if (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000):

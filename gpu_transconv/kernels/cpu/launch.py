@@ -6,7 +6,6 @@ import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 from ...arrays import Array
@@ -14,17 +13,18 @@ from ...plan import Plan
 from . import channel_boxes, depthwise_last
 from .blocking import make_blocking, make_boxes, make_direct
 from .cost import is_direct, predict
-from .depthwise import depthwise, depthwise_part
-from .direct import gather_boxes, gather_boxes_part
-from .gather import gather, gather_part
+from .depthwise import depthwise
+from .direct import gather_boxes
+from .gather import gather
 from .geometry import kernel_axes, make_geometry
 from .pairs import saving
-from .plain import plain_gather, plain_scatter
+from .parallel import run_parts
+from .plain import Pieces, plain_gather, plain_scatter
 from .prepare import Packed, pack
-from .scatter import scatter, scatter_part
+from .scatter import scatter
 from .simplify import simplify
 from .tables import Table, flatten
-from .threads import choose_layer, parallel_region
+from .threads import choose_layer, thread_count
 from .weight_order import (
     DEPTHWISE,
     DEPTHWISE_LAST,
@@ -51,8 +51,7 @@ choose_layer()
 class Job(NamedTuple):
     """A tiled kernel with all that it needs besides the arrays."""
 
-    kernel: Any  # for several threads
-    part: Any  # the same for one
+    kernel: Any
     table: Table
     work: tuple[int, int]  # threads, elements of scratch memory for each
 
@@ -71,8 +70,8 @@ def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: 
             order = unpaired(plan)
             _run(_gather_job(plan, _threads(plan), order), pack(order, weight, bias), x, out)
     if plan.batch and packed.elementwise.size:
-        pieces = _PIECES * numba.get_num_threads()
-        _run_elementwise(plain_gather, plan, x, weight, bias, out, packed.elementwise, pieces)
+        pieces = _PIECES * thread_count()
+        _run_elementwise(plain_gather, pieces, plan, x, weight, bias, out, Pieces(packed.elementwise, pieces))
 
 
 #: Tells apart the orders in which weights are packed for gather, for inputs of different sizes.
@@ -90,8 +89,9 @@ def launch_scatter(plan: Plan, x: Array, weight: Array, bias: Array | None, out:
         _run(_scatter_job(plan, _threads(plan)), packed, x, out)
     if plan.batch and packed.elementwise.size:
         images = plan.batch * packed.elementwise.size
-        pieces = max(1, min(-(-_PIECES * numba.get_num_threads() // images), max(plan.out_spatial) // 64))
-        _run_elementwise(plain_scatter, plan, x, weight, bias, out, packed.elementwise, images * pieces, pieces)
+        pieces = max(1, min(-(-_PIECES * thread_count() // images), max(plan.out_spatial) // 64))
+        cut = Pieces(packed.elementwise, pieces)
+        _run_elementwise(plain_scatter, images * pieces, plan, x, weight, bias, out, cut)
 
 
 #: The same for scatter.
@@ -109,16 +109,16 @@ def _gather_job(plan: Plan, threads: int, order: WeightOrder) -> Job:
     plan = simplify(plan).plan
     if order.order == DEPTHWISE_LAST:
         parts = depthwise_last.make_parts(plan, threads)
-        return _job(depthwise_last.depthwise_last, depthwise_last.depthwise_last_part, plan, parts, parts)
+        return _job(depthwise_last.depthwise_last, plan, parts, parts)
     if order.order == DEPTHWISE:
         boxes = channel_boxes.make_channel_boxes(plan, threads)
-        return _job(depthwise, depthwise_part, plan, boxes, boxes)
+        return _job(depthwise, plan, boxes, boxes)
     layout = rows_layout(order)
     if not order.paired and is_direct(plan):
         direct = make_direct(plan, layout, threads)
-        return _job(gather_boxes, gather_boxes_part, plan, direct, layout, direct)
+        return _job(gather_boxes, plan, direct, layout, direct)
     blocking = make_blocking(plan, layout, threads)
-    return _job(gather, gather_part, plan, blocking, layout, blocking)
+    return _job(gather, plan, blocking, layout, blocking)
 
 
 @lru_cache(maxsize=512)
@@ -126,42 +126,38 @@ def _scatter_job(plan: Plan, threads: int) -> Job:
     layout, stamps = stamps_layout(scatter_order(plan))
     plan = simplify(plan).plan
     boxes = make_boxes(plan, layout, stamps, threads)
-    return _job(scatter, scatter_part, plan, boxes, layout, boxes, stamps)
+    return _job(scatter, plan, boxes, layout, boxes, stamps)
 
 
-def _job(kernel: Any, part: Any, plan: Plan, cut: Any, *tables: Any) -> Job:
-    return Job(kernel, part, flatten(make_geometry(plan), *tables), (cut.threads, cut.work))
+def _job(kernel: Any, plan: Plan, cut: Any, *tables: Any) -> Job:
+    return Job(kernel, flatten(make_geometry(plan), *tables), (cut.threads, cut.work))
 
 
-def _run(job: Job, packed: Packed, x: Array, out: Array) -> Any:
+def _run(job: Job, packed: Packed, x: Array, out: Array) -> int:
     """Run the job; true if `gpu_transconv.kernels.cpu.gather` found a result that is not finite."""
     assert packed.weight is not None
+    assert packed.bias is not None
     work = workspace(job.work, packed.weight.dtype)
-    if job.work[0] == 1:
-        return job.part(stored(x), packed.weight, packed.bias, stored(out), job.table, work, 0)
-    with parallel_region():
-        return job.kernel(stored(x), packed.weight, packed.bias, stored(out), job.table, work)
+    return run_parts(job.kernel, job.work[0], stored(x), packed.weight, packed.bias, stored(out), job.table, work)
 
 
 def _threads(plan: Plan) -> int:
-    return 1 if plan.flops // 2 + plan.bytes < SMALL else numba.get_num_threads()
+    return 1 if plan.flops // 2 + plan.bytes < SMALL else thread_count()
 
 
 def _run_elementwise(
-    kernel: Any, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, channels: Table, *pieces: int
+    kernel: Any, parts: int, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, cut: Pieces
 ) -> None:
     """Fill some channels of `out`."""
     dtype = plan.accumulate
     sums = out if plan.dtype == dtype else np.empty(out.shape, dtype)
     x, weight = (array.astype(dtype, copy=False) for array in (x, weight))
     bias = np.zeros(plan.out_channels, dtype) if bias is None else bias.astype(dtype, copy=False)
-    with parallel_region():
-        kernel(
-            stored(x), stored(weight), stored(bias), sums.reshape(-1), flatten(make_geometry(plan)), channels, *pieces
-        )
+    table, work = flatten(make_geometry(plan), cut), np.empty((1, 1), dtype)
+    run_parts(kernel, parts, stored(x), stored(weight), stored(bias), sums.reshape(-1), table, work)
     if sums is not out:
         axis = -1 if plan.channels_last else 0 if plan.unbatched else 1
-        some = (slice(None),) * (axis % out.ndim) + (channels,)
+        some = (slice(None),) * (axis % out.ndim) + (cut.channels,)
         with np.errstate(over="ignore"):  # a sum beyond the half type's range is infinite, as in the definition
             out[some] = sums[some]
 

@@ -12,10 +12,12 @@ from functools import lru_cache
 from typing import Any
 
 from llvmlite import ir
-from numba import cfunc, types
+from numba import types
 from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
+
+from .compiled import entry
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 ELEMENT = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
@@ -56,7 +58,7 @@ def tile_table(dtype: str) -> int:
     The kernels call the tiles through it, so that the many shapes are compiled once and not again with every
     kernel.
     """
-    find = keep(cfunc(types.int64(types.CPointer(getattr(types, dtype))), cache=True)(_tiles))
+    find = keep(entry(types.int64(types.CPointer(getattr(types, dtype))), _tiles))
     return int(find.ctypes(None))
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from numba import njit
-
+from .compiled import inner
 from .microkernel import registers, tile_shapes
 from .vectors import (
     address,
@@ -22,14 +21,14 @@ TILE_ROWS = tile_shapes()[2]
 _ROWS_OF_4, _ROWS_OF_8 = tile_shapes().get(4, 0), tile_shapes().get(8, 0)
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def tile_count(rows, lane):
     """Number of tiles that cover the rows of a set."""
     step = TILE_ROWS if lane == 1 else 2 * lane
     return (rows + step - 1) // step
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def tile_range(rows, lane, t):
     """Rows of tile `t`: even parts where they are its rows, pairs of vectors where they are its columns."""
     if lane == 1:
@@ -40,7 +39,7 @@ def tile_range(rows, lane, t):
     return t * 2 * lane, min((t + 1) * 2 * lane, padded)
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def tile_vectors(rows, left):
     """Vectors of columns of the next tile, of `left` still to do: as many as the registers take."""
     if rows <= _ROWS_OF_8 and left >= 8:
@@ -50,7 +49,7 @@ def tile_vectors(rows, left):
     return min(2, left)
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def pack_input(x, panel, g, lay, b, group, k0, depth, first, count):
     """Copy the input pixels that the blocks ``first ... first + count`` read, zero outside the input.
 
@@ -93,7 +92,7 @@ def pack_input(x, panel, g, lay, b, group, k0, depth, first, count):
         q += length
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _read_rows(target, row, g, lay, b, depth, low, high, length, less):
     if lay.paired_w == 1:
         copy_rows(target, b.pixels, row, g.x_channel, depth, low, high, length, g.half)
@@ -103,7 +102,7 @@ def _read_rows(target, row, g, lay, b, depth, low, high, length, less):
         copy_every_second(target, b.pixels, row, g.x_channel, depth, low, high, length, g.half)
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _read_less(target, row, g, lay, b, depth, low, high, length, end, less):
     """The same less the row below, which is read up to `end`."""
     if lay.paired_w == 1:
@@ -114,7 +113,7 @@ def _read_less(target, row, g, lay, b, depth, low, high, length, end, less):
         copy_every_second_less(target, b.pixels, row, g.x_channel, depth, low, high, length, g.in_w, end, g.half)
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _copy_pixels(x, panel, g, b, group, k0, depth, first, count):
     """The same where a block reads the one pixel that has its number: whole runs at once, whatever the rows."""
     pixels = g.in_d * g.in_h * g.in_w

@@ -12,27 +12,32 @@ No element has two writers, and the order of its sum is fixed.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
-from numba import njit, prange
 
 from .activation import activate
+from .compiled import inner, kernel
 from .geometry import Geometry, input_row
-from .tables import unpack
+from .layout import LAYOUT
+from .tables import Table, unpack
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def plain_gather(x, weight, bias, out, table, channels, chunks):
-    """Fill `channels` of the flat array `out` from flat `x`, `weight` and `bias` (one value per output channel)."""
-    for chunk in prange(chunks):
-        _gather_rows(x, weight, bias, out, table, channels, chunk, chunks)
+class Pieces(NamedTuple):
+    """Which channels of the output are computed, and in how many pieces."""
+
+    channels: Table
+    pieces: int  # of all rows for gather; of each channel, along the longest axis, for scatter
 
 
-@njit(nogil=True, error_model="numpy")
-def _gather_rows(x, weight, bias, out, table, channels, chunk, chunks):
-    g = unpack(Geometry, table, 0)
+@kernel
+def plain_gather(x, weight, bias, out, table, _work, piece):
+    """Fill one piece of the rows of the flat `out`; `weight` as it is, `bias` one value per output channel."""
+    g, p = unpack(Geometry, table, 0), unpack(Pieces, table, LAYOUT)
+    channels = p.channels
     rows = g.batch * channels.size * g.out_d * g.out_h
     sums = np.empty((g.offsets_w.size, (g.out_w + g.stride_w - 1) // g.stride_w), x.dtype)
-    for row in range(chunk * rows // chunks, (chunk + 1) * rows // chunks):
+    for row in range(piece * rows // p.pieces, (piece + 1) * rows // p.pieces):
         o_h, rest = row % g.out_h, row // g.out_h
         o_d, rest = rest % g.out_d, rest // g.out_d
         channel, n = channels[rest % channels.size], rest // channels.size
@@ -40,9 +45,10 @@ def _gather_rows(x, weight, bias, out, table, channels, chunk, chunks):
         _sum_row(sums, x, weight, g, n, channel, o_d, o_h)
         start = n * g.y_batch + channel * g.y_channel + (o_d * g.out_h + o_h) * g.out_w * g.y_pixel
         _store_row(out, start, sums, bias[channel], g)
+    return 0
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _sum_row(sums, x, weight, g, n, channel, o_d, o_h):
     group, co = channel // g.cout, channel % g.cout
     for k_d in range(g.kernel_d):
@@ -60,7 +66,7 @@ def _sum_row(sums, x, weight, g, n, channel, o_d, o_h):
                         row[b] += w * x[source + (b + shift) * g.x_pixel]
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _store_row(out, start, sums, bias, g):
     if g.offsets_w.size < g.stride_w or g.out_w < g.stride_w:  # a phase without taps holds the bias
         for o in range(g.out_w):
@@ -71,27 +77,22 @@ def _store_row(out, start, sums, bias, g):
             out[start + o * g.y_pixel] = activate(sums[rank, b], g.activation, g.slope)
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def plain_scatter(x, weight, bias, out, table, channels, tiles, pieces):
-    """Fill `channels` of the flat array `out` in `tiles` tiles, `pieces` of each along the longest axis."""
-    for task in prange(tiles):
-        _scatter_tile(x, weight, bias, out, table, channels, task, pieces)
-
-
-@njit(nogil=True, error_model="numpy")
-def _scatter_tile(x, weight, bias, out, table, channels, task, pieces):
-    g = unpack(Geometry, table, 0)
+@kernel
+def plain_scatter(x, weight, bias, out, table, _work, task):
+    """Fill one piece of one channel of the flat `out`, from the same."""
+    g, p = unpack(Geometry, table, 0), unpack(Pieces, table, LAYOUT)
     longest = max(g.out_d, g.out_h, g.out_w)
     axis = 2 if g.out_w == longest else 1 if g.out_h == longest else 0
-    piece, rest = task % pieces, task // pieces
-    low, high = piece * longest // pieces, (piece + 1) * longest // pieces
+    piece, rest = task % p.pieces, task // p.pieces
+    low, high = piece * longest // p.pieces, (piece + 1) * longest // p.pieces
     d = (low, high) if axis == 0 else (0, g.out_d)
     h = (low, high) if axis == 1 else (0, g.out_h)
     w = (low, high) if axis == 2 else (0, g.out_w)
-    _own_tile(x, weight, bias, out, g, rest // channels.size, channels[rest % channels.size], d, h, w)
+    _own_tile(x, weight, bias, out, g, rest // p.channels.size, p.channels[rest % p.channels.size], d, h, w)
+    return 0
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _own_tile(x, weight, bias, out, g, n, channel, d, h, w):
     group, co = channel // g.cout, channel % g.cout
     start = n * g.y_batch + channel * g.y_channel
@@ -112,7 +113,7 @@ def _own_tile(x, weight, bias, out, g, n, channel, d, h, w):
                     out[row + o_w * g.y_pixel] = activate(out[row + o_w * g.y_pixel], g.activation, g.slope)
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _add_stamps(x, image, weight, stamp, out, start, g, d, h, w):
     for k_d in range(g.kernel_d):
         for i_d in range(*_inputs(d, g.in_d, g.stride_d, g.phase_d[k_d], g.shift_d[k_d])):
@@ -129,7 +130,7 @@ def _add_stamps(x, image, weight, stamp, out, start, g, d, h, w):
                             out[target + (i_w * g.stride_w + offset) * g.y_pixel] += value * x[source + i_w * g.x_pixel]
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _inputs(outputs, size, stride, phase, shift):
     """Range of the inputs whose stamp, through one tap, lands in the range `outputs`."""
     low, high = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 from ...arrays import Array
@@ -14,10 +13,11 @@ from . import channel_boxes, depthwise_last
 from .geometry import make_geometry
 from .layout import Layout
 from .packing import VECTOR_BYTES
+from .parallel import run_parts
 from .tables import Table, flatten
-from .threads import parallel_region
+from .threads import thread_count
 from .weight_order import DEPTHWISE, DEPTHWISE_LAST, ELEMENTWISE, ROWS, STAMPS, WeightOrder, rows_layout, stamps_layout
-from .weights import pack_weight, pack_weight_part, scratch_size
+from .weights import pack_weight, scratch_size
 from .workspace import SMALL, stored, workspace
 
 
@@ -99,12 +99,11 @@ def _pack_tiles(order: WeightOrder, layout: Layout, weight: Array) -> Array | No
     size, dtype = layout.weights * order.groups * order.cin, np.dtype(order.accumulate)
     packed = outputs.empty((size,), dtype, size * dtype.itemsize)
     table = flatten(make_geometry(order.plan), layout)
-    threads = 1 if weight.nbytes < SMALL else numba.get_num_threads()
+    threads = 1 if weight.nbytes < SMALL else thread_count()
     work = workspace((threads, scratch_size(layout, math.prod(order.plan.kernel))), dtype)
-    if threads == 1:
-        return packed if pack_weight_part(stored(weight), packed, table, work, 0) == 0 else None
-    with parallel_region():
-        return packed if pack_weight(stored(weight), packed, table, work) else None
+    source = stored(weight)
+    finite = run_parts(pack_weight, threads, source, packed, packed[:0], source[:0], table, work) == 0
+    return packed if finite else None
 
 
 _PACKERS: dict[str, Any] = {

@@ -10,10 +10,9 @@ every sum is fixed.
 
 from __future__ import annotations
 
-from numba import njit, prange
-
 from .activation import activate
 from .blocking import STAMPS, Boxes
+from .compiled import inner, kernel
 from .geometry import Geometry
 from .halves import narrow, widen
 from .layout import CUT, LAYOUT, Layout, Stamps
@@ -24,16 +23,9 @@ from .tables import unpack
 from .vectors import address, copy_row, fence, place
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def scatter(x, weight, bias, out, table, work):
-    """Fill the flat `out`; a task is a box of one image and one chunk of channels."""
-    for thread in prange(work.shape[0]):
-        scatter_part(x, weight, bias, out, table, work, thread)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def scatter_part(x, weight, bias, out, table, work, thread):
-    """What one thread does of it."""
+@kernel
+def scatter(x, weight, bias, out, table, work, thread):
+    """Fill the share of one thread of the flat `out`; a task is a box of one image and one chunk of channels."""
     g, lay = unpack(Geometry, table, 0), unpack(Layout, table, LAYOUT)
     stamps, b = unpack(Stamps, table, STAMPS), unpack(Boxes, table, CUT)
     boxes = b.boxes_d * b.boxes_h * b.boxes_w
@@ -43,9 +35,10 @@ def scatter_part(x, weight, bias, out, table, work, thread):
         box, rest = task % boxes, task // boxes
         _own_box(x, weight, bias, out, g, lay, stamps, b, work[thread], box, rest % chunks, rest // chunks)
     fence()
+    return 0
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _own_box(x, weight, bias, out, g, lay, stamps, b, work, box, chunk, n):
     group, c = chunk // lay.chunks.shape[0], chunk % lay.chunks.shape[0]
     channel = group * g.cout + lay.chunks[c, 2]
@@ -80,7 +73,7 @@ def _own_box(x, weight, bias, out, g, lay, stamps, b, work, box, chunk, n):
     _store_box(out, sums, line, g, b, n, channel, count, d0, h0, w0, depth_d, height, width)
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _stamp(sums, target, panel, source, lanes, weight, g, lay, b, group, s, count, k0, depth):
     rows, first = lay.sets[s, 1], lay.sets[s, 4]
     lane = VECTOR_BYTES // sums.itemsize
@@ -103,7 +96,7 @@ def _stamp(sums, target, panel, source, lanes, weight, g, lay, b, group, s, coun
             v += step
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _pack_box(x, panel, g, b, n, group, k0, depth, d0, h0, w0, depth_d, height, width):
     """Copy the input that the box reads, zero outside the image; ordered channel, d, h, w."""
     start = w0 + b.low_w
@@ -130,7 +123,7 @@ def _pack_box(x, panel, g, b, n, group, k0, depth, d0, h0, w0, depth_d, height, 
                 panel[j] = 0
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _store_box(out, sums, line, g, b, n, channel, count, d0, h0, w0, depth_d, height, width):
     outputs = min(width * g.stride_w, g.out_w - w0 * g.stride_w)
     for o_d in range(d0 * g.stride_d, min((d0 + depth_d) * g.stride_d, g.out_d)):
@@ -152,7 +145,7 @@ def _store_box(out, sums, line, g, b, n, channel, count, d0, h0, w0, depth_d, he
                 )  # fmt: skip
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _store_last(out, target, sums, source, plane, count, stride, outputs, pixel, half):
     for o in range(outputs):
         at = source + o % stride * count * plane + o // stride

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from numba import njit
-
 from .activation import activate
+from .compiled import inner
 from .geometry import MOST_PHASES
 from .packing import VECTOR_BYTES
 from .vectors import address, interleave_rows, lanes_past
@@ -15,7 +14,7 @@ LINE = MOST_PHASES
 _LONG = 1024
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def store_chunk(out, c, line, g, lay, b, group, chunk, width, first, count):
     """Store a chunk for the blocks ``first ... first + count``.
 
@@ -58,7 +57,7 @@ def store_chunk(out, c, line, g, lay, b, group, chunk, width, first, count):
         q += length
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _stream_channel(out, line, c, k, g, lay, b, channel, chunk, first, count):
     """Store one channel of a chunk past the caches, though its rows begin and end anywhere.
 
@@ -96,14 +95,14 @@ def _stream_channel(out, line, c, k, g, lay, b, channel, chunk, first, count):
     _flush(out, start, line, filled, lanes)
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _first_row(lay, chunk, part):
     """First of a chunk's rows that hold the outputs of a phase_h, of the second block of a pair after the first's."""
     phase, block = chunk[1] + part % chunk[7], part // chunk[7]
     return (lay.products_h[phase] - lay.products_h[chunk[1]] + block) * lay.products_w * chunk[3]
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _flush(out, start, line, count, lanes):
     past = lanes_past(out, start)
     head = min((lanes - past) % lanes, count)
@@ -111,7 +110,7 @@ def _flush(out, start, line, count, lanes):
     interleave_rows(address(out, start + head), address(line, past + head), 0, 1, count - head, 0, 1)
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def interleave(out, target, channel, c, source, row, channels, stride, outputs, half, stream, line):
     """Write ``out[k*channel + j*stride + phase] = c[phase][k][j]`` for every channel k.
 
@@ -139,7 +138,7 @@ def interleave(out, target, channel, c, source, row, channels, stride, outputs, 
             past = (past + count) % lanes
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _copy_blocks(out, target, c, source, sets, chunk, width, stride, pixel, outputs, half, stream):
     """Channels last: a block holds, per set, its phases of the chunk's channels in the order of memory."""
     count = chunk[3]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from numba import njit, prange
 from numba.extending import register_jitable
 
+from .compiled import inner, kernel
 from .geometry import Geometry
 from .layout import LAYOUT, Layout
 from .packing import tile_range
@@ -30,18 +30,12 @@ def _channels(most, volume):
     return min(most, max(1, _MOST // volume))
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def pack_weight(weight, packed, table, work):
-    """Fill `packed` in the order group, set, tile, tap, input channel, row; return whether all are finite."""
-    wrong = 0
-    for thread in prange(work.shape[0]):
-        wrong += pack_weight_part(weight, packed, table, work, thread)
-    return wrong == 0
+@kernel
+def pack_weight(weight, packed, _bias, _out, table, work, thread):
+    """Pack the share of one thread, some of the input channels; return 0 if all it met are finite.
 
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def pack_weight_part(weight, packed, table, work, thread):
-    """Pack the share of one thread, some of the input channels; return 0 if all it met are finite."""
+    The order is group, set, tile, tap, input channel, row.
+    """
     g, lay = unpack(Geometry, table, 0), unpack(Layout, table, LAYOUT)
     start, end = thread * g.cin // work.shape[0], (thread + 1) * g.cin // work.shape[0]
     wrong = 0
@@ -62,7 +56,7 @@ def pack_weight_part(weight, packed, table, work, thread):
     return wrong
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _pack_some(weight, packed, scratch, g, lay, group, ci, count, first, channel, channels):
     """Pack the weights from `count` input channels to `channels` output channels, part of the chunks from `first`."""
     pitch = channels * g.volume
@@ -84,7 +78,7 @@ def _pack_some(weight, packed, scratch, g, lay, group, ci, count, first, channel
     return wrong
 
 
-@njit(nogil=True, error_model="numpy")
+@inner
 def _pack_set(packed, line, g, lay, group, ci, count, chunk, channel, channels, s):
     """Pack what belongs to one set: as long pieces as lie together in `line` and in a tile."""
     rows, taps, first, source = lay.sets[s, 1], lay.sets[s, 3], lay.sets[s, 4], lay.sets[s, 5]

@@ -1,0 +1,109 @@
+"""The decorators of the CPU kernels: compiled on the first call, the machine code kept by `machine_code`."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit, typeof
+from numba.core import config
+from numba.core.ccallback import CFunc
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
+from numba.core.sigutils import normalize_signature
+
+from . import machine_code
+from .notice import compiling, finished
+
+#: How all of them are compiled: they release the interpreter's lock and divide as NumPy does.
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+#: Settings of Numba that change the code that it makes.
+_SETTINGS = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DISABLE_INTEL_SVML")
+#: The kernels that can be called from Python, by name.
+KERNELS: dict[str, Any] = {}
+
+#: (kernel, types of the arguments) -> where its machine code is.
+_addresses: dict[tuple[Any, ...], int] = {}
+
+#: Decorator of a function that kernels call.
+inner = njit(**_OPTIONS)
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Decorate a function that Python calls, for one thread."""
+    return _kept(njit(**_OPTIONS)(function))
+
+
+def parallel_kernel(function: Callable[..., Any]) -> Any:
+    """Decorate a function that Python calls, whose loops over `numba.prange` run on several threads."""
+    return _kept(njit(parallel=True, **_OPTIONS)(function))
+
+
+def address_of(kernel: Any, *arguments: Any) -> int:
+    """Address of a kernel's machine code for arguments of these types, compiled if need be."""
+    signature = tuple(map(typeof, arguments))
+    address = _addresses.get((kernel, signature))
+    if address is None:
+        kernel.compile(signature)
+        made = kernel.overloads[signature]
+        address = made.library.get_pointer_to_function(made.fndesc.llvm_func_name)
+        _addresses[kernel, signature] = address
+    return address
+
+
+def entry(signature: Any, function: Callable[..., Any]) -> Any:
+    """Compile a function that is called by its address."""
+    made = _Entry(function, normalize_signature(signature), locals={}, options={})
+    made.enable_caching()
+    made.compile()
+    return made
+
+
+class KernelCache:
+    """What Numba asks before it compiles a function and tells afterwards; the methods are those of its own caches."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+
+    @property
+    def cache_path(self) -> str:
+        """Folder that new files go to first."""
+        return str(machine_code.folders()[0])
+
+    def load_overload(self, signature: Any, target_context: Any) -> CompileResult | None:
+        """Return the compiled function from its file, or None."""
+        target_context.refresh()
+        payload = machine_code.read(self._name, _key(signature, target_context.codegen()), pickle.loads)
+        if payload is None:
+            compiling(self)
+            return None
+        return CompileResult._rebuild(target_context, *payload)
+
+    def save_overload(self, signature: Any, result: CompileResult) -> None:
+        """Write a compiled function to its file; without a place to write, warn once."""
+        finished(self)
+        if not result.library.has_dynamic_globals:  # addresses are of this process only
+            machine_code.write(self._name, _key(signature, result.codegen), dumps(result._reduce()))
+
+    def enable(self) -> None:
+        """Nothing to switch on."""
+
+    disable = flush = enable
+
+
+class _Entry(CFunc):
+    def enable_caching(self: Any) -> None:
+        self._cache = KernelCache(self._pyfunc)
+
+
+def _kept(dispatcher: Any) -> Any:
+    if not config.DISABLE_JIT:
+        dispatcher._cache = KernelCache(dispatcher.py_func)
+        KERNELS[dispatcher.__name__] = dispatcher
+    return dispatcher
+
+
+def _key(signature: Any, codegen: Any) -> str:
+    """All that decides the code besides the sources: types, processor, settings."""
+    return repr((str(signature), codegen.magic_tuple(), [str(getattr(config, name, None)) for name in _SETTINGS]))
