@@ -12,6 +12,7 @@ from ...arrays import Array
 from ...plan import Plan
 from . import channel_boxes, depthwise_last
 from .blocking import make_blocking, make_boxes, make_direct
+from .complexes import apart, result_of, together
 from .cost import is_direct, predict
 from .depthwise import depthwise
 from .direct import gather_boxes
@@ -65,10 +66,10 @@ def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: 
     """Fill `out` by the gather formulation; the contract is in `gpu_transconv.kernels`."""
     if plan.batch and packed.weight is not None:
         order = gather_order(plan)
-        if _run(_gather_job(plan, _threads(plan), order), packed, x, out):
+        if _run(plan, _gather_job(plan, _threads(plan), order), packed, x, out):
             # Not all results are finite, and in pairs an infinity may have become NaN.
             order = unpaired(plan)
-            _run(_gather_job(plan, _threads(plan), order), pack(order, weight, bias), x, out)
+            _run(plan, _gather_job(plan, _threads(plan), order), pack(order, weight, bias), x, out)
     if plan.batch and packed.elementwise.size:
         pieces = _PIECES * thread_count()
         _run_elementwise(plain_gather, pieces, plan, x, weight, bias, out, Pieces(packed.elementwise, pieces))
@@ -86,7 +87,7 @@ def pack_scatter(plan: Plan, weight: Array, bias: Array | None) -> Packed:
 def launch_scatter(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed) -> None:
     """Fill `out` by the scatter formulation; the contract is in `gpu_transconv.kernels`."""
     if plan.batch and packed.weight is not None:
-        _run(_scatter_job(plan, _threads(plan)), packed, x, out)
+        _run(plan, _scatter_job(plan, _threads(plan)), packed, x, out)
     if plan.batch and packed.elementwise.size:
         images = plan.batch * packed.elementwise.size
         pieces = max(1, min(-(-_PIECES * thread_count() // images), max(plan.out_spatial) // 64))
@@ -133,12 +134,18 @@ def _job(kernel: Any, plan: Plan, cut: Any, *tables: Any) -> Job:
     return Job(kernel, flatten(make_geometry(plan), *tables), (cut.threads, cut.work))
 
 
-def _run(job: Job, packed: Packed, x: Array, out: Array) -> int:
+def _run(plan: Plan, job: Job, packed: Packed, x: Array, out: Array) -> int:
     """Run the job; true if `gpu_transconv.kernels.cpu.gather` found a result that is not finite."""
     assert packed.weight is not None
     assert packed.bias is not None
     work = workspace(job.work, packed.weight.dtype)
-    return run_parts(job.kernel, job.work[0], stored(x), packed.weight, packed.bias, stored(out), job.table, work)
+    if x.dtype.kind != "c":
+        return run_parts(job.kernel, job.work[0], stored(x), packed.weight, packed.bias, stored(out), job.table, work)
+    parts = result_of(out, plan)
+    source, target = stored(apart(x, plan)), parts.reshape(-1)
+    found = run_parts(job.kernel, job.work[0], source, packed.weight, packed.bias, target, job.table, work)
+    together(parts, out, plan)
+    return found
 
 
 def _threads(plan: Plan) -> int:

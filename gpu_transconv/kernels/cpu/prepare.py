@@ -10,6 +10,7 @@ import numpy as np
 from ...arrays import Array
 from ...pool import outputs
 from . import channel_boxes, depthwise_last
+from .complexes import real_parts, real_weight
 from .geometry import make_geometry
 from .layout import Layout
 from .packing import VECTOR_BYTES
@@ -33,23 +34,27 @@ class Packed(NamedTuple):
 
 def pack(order: WeightOrder, weight: Array, bias: Array | None) -> Packed:
     """Pack finite weights, with zeros in place of the output channels that have others."""
-    channels = order.groups * weight.shape[1]
-    every = np.arange(channels)
+    every = np.arange(order.groups * weight.shape[1])
     if order.order == ELEMENTWISE:
         return Packed(None, None, every)
-    used = _used(weight, order)
-    values = _values(order, channels, bias)
+    parts = 1
+    if weight.dtype.kind == "c":
+        parts, weight, bias = 2, real_weight(weight), None if bias is None else real_parts(bias)
+    used, columns = _used(weight, order), weight.shape[1]
+    values = _values(order, order.groups * columns, bias)
     packed = _PACKERS[order.order](order, used, values)
     if packed is not None:
         return Packed(packed[0], packed[1], every[:0])
-    wrong = ~np.isfinite(used.reshape(order.groups, order.cin, weight.shape[1], -1)).all((1, 3))
+    finite = used.reshape(order.groups, order.cin, columns, -1).copy()
+    wrong = np.repeat((~np.isfinite(finite)).any((1, 3)).reshape(-1, parts).any(1), parts).reshape(
+        order.groups, 1, -1, 1
+    )
     if wrong.all():
         return Packed(None, None, every)
-    finite = used.reshape(order.groups, order.cin, weight.shape[1], -1).copy()
-    finite[np.broadcast_to(wrong[:, None, :, None], finite.shape)] = 0
+    np.copyto(finite, 0, where=wrong)
     packed = _PACKERS[order.order](order, finite.reshape(used.shape), values)
     assert packed is not None
-    return Packed(packed[0], packed[1], every[wrong.reshape(-1)])
+    return Packed(packed[0], packed[1], every[wrong])
 
 
 def _used(weight: Array, order: WeightOrder) -> Array:

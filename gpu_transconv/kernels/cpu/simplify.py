@@ -1,4 +1,8 @@
-"""Problems that are simpler ones in disguise: the same memory, read as another shape."""
+"""Problems that are simpler ones in disguise: the same memory, read as another shape.
+
+A complex problem is a real one with twice as many channels, real parts and imaginary parts in turns. With the channels
+last its memory is that of the complex arrays; else the parts are put apart before and together after (`complexes`).
+"""
 
 from __future__ import annotations
 
@@ -22,9 +26,15 @@ class Problem(NamedTuple):
     taps: tuple[tuple[int, int], ...] | None = None
 
 
+_REAL = {"complex64": "float32", "complex128": "float64"}
+
+
 @lru_cache(maxsize=1024)
 def simplify(plan: Plan) -> Problem:
     """Return a simpler problem on the same flat arrays, or `plan` itself."""
+    if plan.dtype in _REAL and plan.activation is None:
+        dtype, cin, cout = _REAL[plan.dtype], 2 * plan.in_channels, 2 * plan.out_channels
+        return simplify(replace(plan, in_channels=cin, out_channels=cout, dtype=dtype, accumulate=dtype))
     if not plan.channels_last and all(_is_single(axis) for axis in plan.axes):
         # One input element: every element of the output is a channel of its own, next to each other in memory.
         channels = plan.out_channels * math.prod(plan.out_spatial)
