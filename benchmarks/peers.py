@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     """Measure in this process; 0 if every result was right, 1 if one was wrong, 2 for bad options."""
     from rich.console import Console
 
-    from gpu_transconv.bench.machine import measure_machine, versions
+    from gpu_transconv.bench.machine import make_heading, measure_machine, name_machine
     from gpu_transconv.bench.report import describe, left_out, make_table, summarise
 
     try:
@@ -83,16 +83,18 @@ def run(options: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 200)
     machine = measure_machine(options.threads)
     console.print(
-        f"{machine['cpu']}, threads: {options.threads}, {options.dtype} peak: "
+        f"{name_machine(machine)}, threads: {options.threads}, {options.dtype} peak: "
         f"{machine['peak_gflops'][options.dtype]:.0f} GFLOP/s, copies: {machine['copy_gb_per_s']:.1f} GB/s"
     )
     if (machine["busy"] or 0) > 0.1:
-        console.print(f"[red]other processes take {machine['busy']:.0%} of the cores: expect noise, not figures[/]")
+        console.print(
+            f"other processes take {machine['busy']:.0%} of the cores: expect noise, not figures", style="red"
+        )
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-    document = {"schema": 1, "machine": machine, "versions": versions(), "options": settings}
+    document = make_heading(machine) | {"options": settings}
     rows: list[dict[str, Any]] = []
     for row in _measure(layers, builds, machine, options):
         rows.append(row)
@@ -102,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
     console.print(make_table(rows, list(builds), options.statistic))
     summary = summarise(rows)
     for line in (*left_out(rows), *describe(summary)):
-        console.print(line, highlight=False)
+        console.print(line)
     if options.picture:
         from .charts import draw
 

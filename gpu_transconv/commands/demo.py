@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from ..demo import THRESHOLD, Picture, Result, demonstrate, normalise, strokes
 from ..settings import resolve
-from . import CommandError, make_console, print_json, print_table
+from . import CommandError, add_command, make_console, print_json, print_table
 
 T = TypeVar("T")
 SAMPLE = "grace_hopper.jpg"
@@ -23,7 +23,8 @@ NEEDED = ("matplotlib", "PIL", "scipy")
 
 def add(parsers: Any) -> None:
     """Declare the sub-command."""
-    parser = parsers.add_parser("demo", help="detect a feature in a picture, generate it back, write the figures")
+    summary = "detect a feature in a picture, generate it back, write the figures"
+    parser = add_command(parsers, "demo", run, summary, "gpu-transconv demo my_picture.jpg -o figures")
     parser.add_argument("image", nargs="?", type=Path, metavar="IMAGE", help="any image file; default: a photograph")
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("demo_figures"), metavar="DIR", help="default: %(default)s"
@@ -34,7 +35,6 @@ def add(parsers: Any) -> None:
     words = "responses up to T are dropped; default: %(default)s, a full diagonal gives 3"
     parser.add_argument("--threshold", type=float, default=THRESHOLD, metavar="T", help=words)
     parser.add_argument("--json", action="store_true", help="print the checks and the paths as JSON")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
