@@ -42,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
     console = make_console()
     console.print(
         f"{name_machine(machine)}, threads: {threads()}, "
-        f"{args.dtype} peak: {machine['peak_gflops'][args.dtype]:.0f} GFLOP/s, copies: {machine['copy_gb_per_s']:.1f} GB/s"
+        f"{args.dtype} peak: {machine['peak_gflops'][args.dtype]:.0f} GFLOP/s, "
+        f"copies: {machine['copy_gb_per_s']:.1f} GB/s"
     )
     if (machine["busy"] or 0) > 0.1:
         console.print(f"other processes take {machine['busy']:.0%} of the cores: expect noise, not figures")
