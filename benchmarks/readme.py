@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .documents import RESULTS, Group, read_groups
-from .tables import by_domain, by_machine, conditions, every_layer, main_group, remarks, title
+from .tables import by_domain, by_machine, conditions, every_layer, headline, main_group, remarks, title
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -31,7 +31,7 @@ def section(groups: Sequence[Group]) -> str:
     group = main_group(groups)
     if group is None:
         return "No results are kept."
-    return "\n".join([*by_domain(group), "", conditions(group), "", *remarks(group)])
+    return "\n".join([headline(group), "", *by_domain(group), "", conditions(group), "", *remarks(group)])
 
 
 def page(groups: Sequence[Group]) -> str:
@@ -45,7 +45,8 @@ def page(groups: Sequence[Group]) -> str:
         *by_machine(groups),
     ]
     for group in groups:
-        lines += ["", f"## {title(group)}", "", conditions(group), "", *remarks(group, names=True), ""]
+        lines += ["", f"## {title(group)}", "", headline(group), "", conditions(group), ""]
+        lines += [*remarks(group, names=True), ""]
         lines += [f"![{title(group)}: speed against the roofline, and against the best other library]"
                   f"(images/{picture_name(group)})", ""]  # fmt: skip
         lines += every_layer(group)

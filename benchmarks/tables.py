@@ -82,6 +82,21 @@ def by_domain(group: Group) -> list[str]:
     return lines
 
 
+def headline(group: Group) -> str:
+    """Say in one sentence how the package compares on a group."""
+    best, function = ratios(group.rows, "prepared"), ratios(group.rows, "function")
+    if not best or not function:
+        return f"{title(group)}: {percent(geometric_mean(_fractions(group.rows)))} of the roofline."
+    peers = dict.fromkeys(NAMES.get(row["best_peer"], "").partition(",")[0] for row in group.rows)
+    others = ", ".join(sorted(filter(None, peers), key=str.lower))
+    return (
+        f"**{times(best)} times as fast as the best of {others}** (geometric mean over {len(best)} layers, "
+        f"{group.dtype}, {group.device}) where the weights are prepared, slower than it on "
+        f"{sum(ratio < 1 for ratio in best)} of them; "
+        f"{times(function)} times where they are not, slower on {sum(ratio < 1 for ratio in function)}."
+    )
+
+
 def by_machine(groups: Sequence[Group]) -> list[str]:
     """Table with a line per machine, dtype and data format."""
     columns = ("machine", "dtype", "layers", "of the roofline", "best other / prepared", "PyTorch / prepared",
@@ -159,19 +174,10 @@ def remarks(group: Group, names: bool = False) -> list[str]:
         found.append(words + listed)
     if above := sum(fraction > 1 for fraction in _fractions(group.rows)):
         found.append(
-            f"{_layers(above)} above 100 % of the roofline, which counts the multiplications of the definition: there "
-            "the kernel needs fewer (decision 0010)."
+            f"{above} layer{' is' if above == 1 else 's are'} above 100 % of the roofline, which counts the "
+            "multiplications of the definition: there the kernel needs fewer (decision 0010)."
         )
-    slower = sum(ratio < 1 for ratio in ratios(group.rows, "prepared"))
-    also = sum(ratio < 1 for ratio in ratios(group.rows, "function"))
-    if ratios(group.rows, "prepared"):
-        found.append(f"Some other library is faster than the prepared operator on {_layers(slower)}, and than the "
-                     f"function on {_layers(also)}.")  # fmt: skip
     return [f"- {words}" for words in found]
-
-
-def _layers(count: int) -> str:
-    return f"{count} layer{'s' * (count != 1)}"
 
 
 def table(columns: Sequence[str], aligned: str) -> list[str]:
