@@ -27,9 +27,7 @@ sys.path.insert(0, str(ROOT))
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 SOURCES = sorted([*ROOT.glob("gpu_transconv/**/*.py"), *ROOT.glob("benchmarks/*.py")])
 #: What stands for a file of the reader's, or is made by a command.
-PLACEHOLDERS = re.compile(
-    r"my_|^out\.|^compare\.|demo_figures|^lib|<|\*|^/|\.asv|https?:|__pycache__|\.nbi$|^NAME|^IMAGE|^DIR|^FILE"
-)
+PLACEHOLDERS = re.compile(r"my_|^out[./]|^compare\.|demo_figures|<|[*]|^[./]|https?:|__pycache__|^[A-Z]+$")
 SUFFIXES = (".py", ".md", ".json", ".cuh", ".toml", ".png", ".yml", ".cpp", ".h", ".txt")
 
 
