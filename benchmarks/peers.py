@@ -2,7 +2,7 @@
 
 Every result is checked before it is timed; a wrong one gets no speed, and the exit status is then 1. ::
 
-    python -m benchmarks.peers                                   # the real layers up to 4 GMAC, all cores
+    python -m benchmarks.peers                                   # the shipped layers up to 4 GMAC, all cores
     python -m benchmarks.peers --threads 1 --json out.json --picture out.png
     python -m benchmarks.peers --random 20 --seed 7 --contenders prepared,torch
     python -m benchmarks.peers --own                             # the package's formulations alone
@@ -49,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__.split("\n", 1)[0])
     layers = parser.add_argument_group("layers")
-    layers.add_argument("--layers", type=Path, metavar="FILE", help="JSON list of layers (default: the real ones)")
+    layers.add_argument("--layers", type=Path, metavar="FILE", help="JSON list of layers (default: the shipped ones)")
     layers.add_argument("--max-gmac", type=float, default=4.0, metavar="G", help="skip larger layers (default: 4)")
     layers.add_argument("--only", type=_names, metavar="NAME[,NAME]", help="only these layers")
     layers.add_argument("--random", type=int, metavar="N", help="N random layers around those in the file instead")

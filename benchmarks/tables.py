@@ -149,7 +149,7 @@ def conditions(group: Group) -> str:
     versions = ", ".join(
         f"{NAMES.get(name, name)} {group.versions[name]}" for name in _PACKAGES if name in group.versions
     )
-    date, commit = group.date[:10], group.commit[:12]
+    date, commit = group.date[:10], group.commit[:12] + " with changes" * group.commit.endswith("+")
     return (
         f"{', '.join(how)}; {group.dtype}, {group.data_format.replace('_', ' ')}; measured {date}, commit {commit}, "
         f"with {versions or 'unknown versions'}."

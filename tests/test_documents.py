@@ -82,6 +82,11 @@ def test_files_that_pages_name_exist(path):
     assert sorted(name for name in named_files(path) if not known(name)) == []
 
 
+def test_files_that_messages_name_exist():
+    lost = {(path.name, name) for path in SOURCES for name in named_files(path) if not known(name)}
+    assert sorted(lost) == []
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_links_lead_somewhere(path):
     lost = []
@@ -194,6 +199,16 @@ def test_the_example_with_pytorch_gives_its_result():
     exec(code, names)
     with torch.no_grad():
         torch.testing.assert_close(names["y"], names["module"](torch.ones(1, 8, 16, 16)))
+
+
+def test_the_share_of_the_operator_in_hifi_gan():
+    """Multiplications per frame of HiFi-GAN V1: four transposed convolutions, the rest in the residual blocks."""
+    channels, lengths, kernels = (512, 256, 128, 64, 32), (1, 8, 64, 128, 256), (16, 16, 4, 4)
+    ours = sum(channels[i] * channels[i + 1] * kernels[i] * lengths[i] for i in range(4))
+    blocks = sum(c * c * n * 6 * (3 + 7 + 11) for c, n in zip(channels[1:], lengths[1:], strict=True))
+    ends = 80 * 512 * 7 + 32 * 7 * 256
+    words = f"{ours / 1e6:.1f} of {(ours + blocks + ends) / 1e6:.0f} million multiplications per frame"
+    assert words in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_page_on_layers_has_every_field_and_value():

@@ -197,7 +197,7 @@ def test_readme_domains_are_those_of_the_files() -> None:
 def test_what_readers_must_be_told(files: tuple[Path, Path]) -> None:
     """Layers left out, whose sizes are no model's, who is faster, above the roofline; and on what, when, with what."""
     found = document(2, [row("dcgan_l1", 0.5), row("espcn_equiv_x3", 4.0)])
-    found |= {"date": "2026-01-02T03:04:05+00:00", "commit": "0123456789abcdef+", "versions": {"torch": "9.8"}}
+    found |= {"date": "2026-01-02T03:04:05+00:00", "commit": "0123456789abcdef" * 2 + "+", "versions": {"torch": "9.8"}}
     found["machine"] |= {"virtual": True, "cpu_target": "swift"}
     found["options"]["max_gmac"] = 3.5
     files[0].write_text(json.dumps(found))
@@ -207,7 +207,7 @@ def test_what_readers_must_be_told(files: tuple[Path, Path]) -> None:
         assert "The sizes of 1 of the 2 measured ones are from a model's source" in text
         assert "1 layer is above 100 % of the roofline" in text
         assert "A Processor (swift, virtual machine), 2 threads; float32, channels first" in text
-        assert "measured 2026-01-02, commit 0123456789ab, with PyTorch 9.8." in text
+        assert "measured 2026-01-02, commit 0123456789ab with changes, with PyTorch 9.8." in text
     assert "espcn_equiv_x3 (derived)" in readme.page([group])
 
 

@@ -1,4 +1,4 @@
-"""The layers that are measured, real ones and random ones around them, and seeded arrays for each."""
+"""The layers that are measured, those of models and random ones around them, and seeded arrays for each."""
 
 from __future__ import annotations
 
