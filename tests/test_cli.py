@@ -98,7 +98,7 @@ def test_info(capsys, monkeypatch, tmp_path):
 
 def test_info_reads_well(capsys, monkeypatch):
     long = dict.fromkeys(gtc.backends(), "word " * 60)
-    collected = info.collect() | {"backends": long, "cache": "/tmp/cache"}
+    collected = info.collect() | {"backends": long, "cache": "/tmp/cache", "threading_layer": None}
     monkeypatch.setattr(info, "collect", lambda: collected)
     assert main(["info"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -106,6 +106,7 @@ def test_info_reads_well(capsys, monkeypatch):
     assert [line for line in lines if line != line.rstrip()] == []
     assert lines[0].split() == ["gpu_transconv", gtc.__version__]
     assert "deterministic  not set" in lines
+    assert not any("None" in line for line in lines)
 
 
 def test_info_with_a_bad_setting(capsys, monkeypatch):

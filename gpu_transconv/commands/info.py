@@ -39,9 +39,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(facts)
         return 0
-    print_table(
-        ("", ""), [(_title(name), value) for name, value in facts.items() if not isinstance(value, dict | list)]
-    )
+    single = {name: value for name, value in facts.items() if not isinstance(value, dict | list)}
+    print_table(("", ""), [(_title(name), "none" if value is None else value) for name, value in single.items()])
     print()
     print_table(("device", "figures", "float32 GFLOP/s", "copies GB/s", "launch us"), _limits(facts), right=(2, 3, 4))
     print()
