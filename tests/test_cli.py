@@ -52,7 +52,7 @@ def test_help_ends_with_an_example(capsys, command):
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert text.startswith("usage: gpu-transconv")
-    examples = re.split(r"\n\nexamples?:\n", text)[-1].splitlines()
+    examples = re.split(r"\n\nexamples?:\s+", text)[-1].splitlines()
     assert examples
     for line in examples:
         program, *words = shlex.split(line)
