@@ -65,18 +65,18 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def replaced(text: str, section: str) -> str:
-    """Put the section between the README's markers.
+def replaced(text: str, section: str, begin: str = BEGIN, end: str = END, page: str = "README.md") -> str:
+    """Put the section between a page's markers, by default the README's.
 
     Raises
     ------
     ValueError
         If the markers are not there, once each and in order.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"README.md must have the lines {BEGIN!r} and {END!r} once each, in this order")
-    head, rest = text.split(BEGIN)
-    return f"{head}{BEGIN}\n\n{section}\n\n{END}{rest.split(END)[1]}"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"{page} must have the lines {begin!r} and {end!r} once each, in this order")
+    head, rest = text.split(begin)
+    return f"{head}{begin}\n\n{section}\n\n{end}{rest.split(end)[1]}"
 
 
 def stale(groups: Sequence[Group], results: Path = RESULTS, root: Path = ROOT) -> list[str]:

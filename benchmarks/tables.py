@@ -78,7 +78,7 @@ def by_domain(group: Group) -> list[str]:
             times(ratios(found, "function")),
             percent(geometric_mean(_fractions(found))),
         )
-        lines.append(line(cells))
+        lines.append(table_row(cells))
     return lines
 
 
@@ -112,7 +112,7 @@ def by_machine(groups: Sequence[Group]) -> list[str]:
             if contender == "prepared":
                 cells.append(times(ratios(group.rows, contender, "torch")))
             cells.append(f"{sum(ratio < 1 for ratio in best)} of {len(best)}" if best else "-")
-        lines.append(line(cells))
+        lines.append(table_row(cells))
     return lines
 
 
@@ -138,7 +138,7 @@ def every_layer(group: Group) -> list[str]:
             times(ratios([row], name or "")),
             times(ratios([row], "function")),
         )
-        lines.append(line(cells))
+        lines.append(table_row(cells))
     return lines
 
 
@@ -182,10 +182,10 @@ def remarks(group: Group, names: bool = False) -> list[str]:
 
 def table(columns: Sequence[str], aligned: str) -> list[str]:
     """First two lines of a table; a letter per column says to which side it goes."""
-    return [line(columns), line(["---" if letter == "l" else "---:" for letter in aligned])]
+    return [table_row(columns), table_row(["---" if letter == "l" else "---:" for letter in aligned])]
 
 
-def line(cells: Sequence[str]) -> str:
+def table_row(cells: Sequence[str]) -> str:
     """One line of a table."""
     return f"| {' | '.join(cells)} |"
 
