@@ -12,13 +12,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from gpu_transconv.bench.machine import measure_machine
+from gpu_transconv.bench.machine import identify, measure_machine, name_machine
 from gpu_transconv.machine import threads
 
 
 def figures() -> dict[str, str]:
-    """Measure this machine's peaks, with one thread and with all; name its GPU and driver."""
-    found = {"gpu": _gpu()}
+    """Measure this machine's peaks, with one thread and with all; name its processor, GPU and driver."""
+    found = {"gpu": _gpu(), "processor": name_machine(identify())}
     for count in sorted({1, threads()}):
         machine = measure_machine(count)
         name = "1 thread" if count == 1 else "all threads"

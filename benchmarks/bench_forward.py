@@ -1,4 +1,4 @@
-"""Speed of the operator: formulations x real layers x dtypes."""
+"""Speed of the operator: formulations x layers of models x dtypes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of a comparison: every layer under the roofline, and the ratios to the best peer."""
+"""Pictures of a comparison: every layer beside the roofline, and the ratios to the best other library."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from gpu_transconv.bench.machine import name_machine
+
 from .documents import own_name
+from .tables import NAMES
 
 _COLOURS = ("#0b6e4f", "#b0b7bf", "#c8553d")
 
@@ -26,12 +29,12 @@ def draw(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(15, max(6, 0.22 * len(rows) + 2)), layout="constrained")
-    roofline, bars = figure.subplots(1, 2, width_ratios=(3, 2))
+    figure = Figure(figsize=(10, max(5.5, 0.2 * len(rows) + 1.6)), layout="constrained")
+    roofline, bars = figure.subplots(1, 2, width_ratios=(1, 1))
     _draw_roofline(roofline, rows, machine, dtype)
     _draw_bars(bars, rows)
     threads = f" {machine['threads']} thread{'s' * (machine['threads'] > 1)}," if "threads" in machine else ""
-    figure.suptitle(f"Transposed convolution, {dtype},{threads} {machine['cpu']}")
+    figure.suptitle(f"Transposed convolution, {dtype},{threads} {name_machine(machine)}")
     figure.savefig(path, dpi=100, metadata=dict(metadata or {}))
 
 
@@ -44,7 +47,7 @@ def _draw_roofline(axes: Any, rows: Sequence[Mapping[str, Any]], machine: Mappin
     intensity = [row["flops"] / row["bytes"] for row in rows]
     span = np.geomspace(min([*intensity, 1.0]) / 2, max([*intensity, 2 * peak / copy]) * 2, 200)
     axes.plot(span, np.minimum(peak, copy * span), color="black", linewidth=1.2)
-    axes.annotate(f"{peak:.0f} GFLOP/s", (span[-1], peak), ha="right", va="bottom")
+    axes.annotate(f"{peak:.0f} GFLOP/s", (peak / copy, peak), ha="right", va="bottom")
     axes.annotate(
         f"{copy:.0f} GB/s",
         (span[4], copy * span[4]),
@@ -53,17 +56,19 @@ def _draw_roofline(axes: Any, rows: Sequence[Mapping[str, Any]], machine: Mappin
         xytext=(6, -2),
         textcoords="offset points",
     )
-    series = {"best peer": [_speed(row, row["best_peer"]) for row in rows]}
-    series |= {"this package": [_speed(row, own_name(row)) for row in rows]}
+    series = {"best other library": [_speed(row, row["best_peer"]) for row in rows]}
+    series |= {"this package, prepared": [_speed(row, own_name(row)) for row in rows]}
     for (label, speeds), colour, marker in zip(series.items(), (_COLOURS[2], _COLOURS[0]), "xo", strict=True):
         points = [(i, speed) for i, speed in zip(intensity, speeds, strict=True) if speed]
         if points:
             axes.scatter(*zip(*points, strict=True), s=26, c=colour, marker=marker, label=label, zorder=3)
-    axes.set(xscale="log", yscale="log", xlabel="operations per compulsory byte", ylabel="GFLOP/s")
-    axes.set_title("Every layer under the roofline")
+    axes.set(
+        xscale="log", yscale="log", xlabel="operations per byte of arrays (log scale)", ylabel="GFLOP/s (log scale)"
+    )
+    axes.set_title("Speed against the roofline of the definition", fontsize=11)
     axes.grid(alpha=0.25, which="both", linewidth=0.5)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="lower right")
+        axes.legend(loc="lower right", fontsize=9)
 
 
 def _draw_bars(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -79,7 +84,17 @@ def _draw_bars(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     colours = [_COLOURS[0] if height >= 1 or not compared else _COLOURS[2] for height in heights]
     left = 1 if compared else 0  # as fast as the best peer is in the middle
     axes.barh(range(len(names)), [height - left for height in heights], left=left, color=colours)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.scatter(heights, range(len(names)), s=16, c=colours, zorder=3)  # seen at 1.00 too
+    axes.scatter([], [], s=16, c=_COLOURS[0], label="prepared")
+    functions = {row["layer"]["name"]: row["ratios"].get("function") for row in rows if compared}
+    points = [(functions[name], place) for place, name in enumerate(names) if functions.get(name)]
+    if points:
+        axes.scatter(
+            *zip(*points, strict=True), s=22, facecolors="white", edgecolors="black", zorder=4, label="function"
+        )
+        axes.legend(loc="lower right", fontsize=9)
+        heights = [*heights, *(height for height, _ in points)]
+    axes.set_yticks(range(len(names)), names, fontsize=9)
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.axvline(1, color="black", linewidth=1)
     if compared:
@@ -89,11 +104,17 @@ def _draw_bars(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
         peers = sorted({row["best_peer"] for row in rows if row["best_peer"]})
-        axes.set_title(f"Times as fast as the best of {', '.join(peers)}", fontsize=10)
+        axes.set_title("Times as fast as the best other library", fontsize=11)
+        axes.set_xlabel(f"the best of {_listed(peers)} (log scale)")
     else:
-        axes.set_title("Fraction of the roofline", fontsize=10)
+        axes.set_title("Fraction of the roofline", fontsize=11)
     axes.grid(axis="x", alpha=0.25)
     axes.set_axisbelow(True)
+
+
+def _listed(peers: Sequence[str]) -> str:
+    """Names of libraries, each once."""
+    return ", ".join(dict.fromkeys(NAMES.get(name, name).partition(",")[0] for name in peers))
 
 
 def draw_pairs(titles: tuple[str, str], pairs: Mapping[str, tuple[Any, Any]], path: Path) -> None:

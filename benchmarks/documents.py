@@ -32,6 +32,9 @@ class Group:
     dtype: str
     data_format: str
     rows: Sequence[Row]
+    date: str = "unknown"
+    commit: str = "unknown"
+    max_gmac: float | None = None
 
     @cached_property
     def device(self) -> str:
@@ -73,7 +76,9 @@ def read_groups(path: Path) -> list[Group]:
     options = document["options"]
     for entry in (entry for row in rows for entry in row["contenders"].values() if entry["status"] == "ok"):
         entry["ms"] = entry[f"{options['statistic']}_ms"]
-    return [Group(path.name, machine, versions, options["dtype"], options["data_format"], rows)]
+    kind = options["dtype"], options["data_format"]
+    when = document.get("date", "unknown"), document.get("commit") or "unknown"
+    return [Group(path.name, machine, versions, *kind, rows, *when, options.get("max_gmac"))]
 
 
 def _gpu_groups(

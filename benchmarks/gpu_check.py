@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_transconv.bench.layers import REAL_LAYERS, Layer, load_layers
+from gpu_transconv.bench.machine import identify, make_heading
 
 from .gpu_measure import DATA_FORMATS, OURS, PEERS, PRECISIONS, Budget, Task, first_line, measure
 
@@ -150,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else run_tests(_TEST_SHARE * options.seconds, options.backend)
     )
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-    document = {"schema": 1, "machine": machine, "versions": versions(), "options": settings, "tests": tests}
+    document = make_heading(machine | {"host": identify()}, versions()) | {"options": settings, "tests": tests}
     document["compiled"] = device.compile_ahead(tasks, _COMPILE_SHARE * budget.left)
     out = options.out or RESULTS / f"{slug(machine['device'])}.json"
     summary = check(device, machine, document, tasks, budget, out)

@@ -35,7 +35,7 @@ Rows = dict[tuple[str, str], Row]
 
 @cache
 def layer_named(name: str) -> Layer:
-    """Return one of the real layers."""
+    """Return one of the package's layers."""
     return next(layer for layer in load_layers(REAL_LAYERS) if layer.name == name)
 
 

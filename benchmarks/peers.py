@@ -2,7 +2,7 @@
 
 Every result is checked before it is timed; a wrong one gets no speed, and the exit status is then 1. ::
 
-    python -m benchmarks.peers                                   # the real layers up to 4 GMAC, all cores
+    python -m benchmarks.peers                                   # the shipped layers up to 4 GMAC, all cores
     python -m benchmarks.peers --threads 1 --json out.json --picture out.png
     python -m benchmarks.peers --random 20 --seed 7 --contenders prepared,torch
     python -m benchmarks.peers --own                             # the package's formulations alone
@@ -49,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__.split("\n", 1)[0])
     layers = parser.add_argument_group("layers")
-    layers.add_argument("--layers", type=Path, metavar="FILE", help="JSON list of layers (default: the real ones)")
+    layers.add_argument("--layers", type=Path, metavar="FILE", help="JSON list of layers (default: the shipped ones)")
     layers.add_argument("--max-gmac", type=float, default=4.0, metavar="G", help="skip larger layers (default: 4)")
     layers.add_argument("--only", type=_names, metavar="NAME[,NAME]", help="only these layers")
     layers.add_argument("--random", type=int, metavar="N", help="N random layers around those in the file instead")
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     """Measure in this process; 0 if every result was right, 1 if one was wrong, 2 for bad options."""
     from rich.console import Console
 
-    from gpu_transconv.bench.machine import measure_machine, versions
+    from gpu_transconv.bench.machine import make_heading, measure_machine, name_machine
     from gpu_transconv.bench.report import describe, left_out, make_table, summarise
 
     try:
@@ -83,16 +83,18 @@ def run(options: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 200)
     machine = measure_machine(options.threads)
     console.print(
-        f"{machine['cpu']}, threads: {options.threads}, {options.dtype} peak: "
+        f"{name_machine(machine)}, threads: {options.threads}, {options.dtype} peak: "
         f"{machine['peak_gflops'][options.dtype]:.0f} GFLOP/s, copies: {machine['copy_gb_per_s']:.1f} GB/s"
     )
     if (machine["busy"] or 0) > 0.1:
-        console.print(f"[red]other processes take {machine['busy']:.0%} of the cores: expect noise, not figures[/]")
+        console.print(
+            f"other processes take {machine['busy']:.0%} of the cores: expect noise, not figures", style="red"
+        )
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-    document = {"schema": 1, "machine": machine, "versions": versions(), "options": settings}
+    document = make_heading(machine) | {"options": settings}
     rows: list[dict[str, Any]] = []
     for row in _measure(layers, builds, machine, options):
         rows.append(row)
@@ -102,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
     console.print(make_table(rows, list(builds), options.statistic))
     summary = summarise(rows)
     for line in (*left_out(rows), *describe(summary)):
-        console.print(line, highlight=False)
+        console.print(line)
     if options.picture:
         from .charts import draw
 

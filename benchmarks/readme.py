@@ -1,9 +1,9 @@
-"""Write the README's section of results, and its pictures, from the files in benchmarks/results.
+"""Write the README's section of results, the page with every layer, and the pictures, from benchmarks/results.
 
 ::
 
     python -m benchmarks.readme           # after a file of results was added or replaced
-    python -m benchmarks.readme --check   # whether the README and the pictures are those of the files
+    python -m benchmarks.readme --check   # whether the README, the page and the pictures are those of the files
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from gpu_transconv.bench.report import geometric_mean
-
-from .documents import RESULTS, Group, own_name, read_groups
+from .documents import RESULTS, Group, read_groups
+from .tables import by_domain, by_machine, conditions, every_layer, headline, main_group, remarks, title
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "results.md"
 IMAGES = ROOT / "docs" / "images"
 BEGIN, END = "<!-- results: begin, by python -m benchmarks.readme -->", "<!-- results: end -->"
 #: Key of a picture's text that says from which file it was drawn.
@@ -28,86 +27,30 @@ PICTURE_KEY = "Results"
 
 
 def section(groups: Sequence[Group]) -> str:
-    """Write the section: a line per machine, its pictures, and every layer behind a fold."""
-    columns = (
-        "machine",
-        "dtype",
-        "layers",
-        "of the roofline",
-        "best other library / ours",
-        "PyTorch / ours",
-        "slower on",
-    )
-    lines = [_line(columns), _line(["---"] * len(columns))]
-    lines += [_line(_summary(group)) for group in groups]
-    for group in groups:
-        lines += ["", f"![{_title(group)}: every layer under the roofline, and against the best other library]"
-                      f"(docs/images/{picture_name(group)})"]  # fmt: skip
-        lines += [
-            "",
-            f"<details><summary>{_title(group)}: every layer</summary>",
-            "",
-            *_layers(group),
-            "",
-            "</details>",
-        ]
-    return "\n".join(lines)
+    """Write the README's section: a line per domain of the main group, and under which conditions."""
+    group = main_group(groups)
+    if group is None:
+        return "No results are kept."
+    return "\n".join([headline(group), "", *by_domain(group), "", conditions(group), "", *remarks(group)])
 
 
-def _title(group: Group) -> str:
-    return f"{group.device}, {group.dtype}, {group.data_format.replace('_', ' ')}"
-
-
-def _summary(group: Group) -> list[str]:
-    ours = [(row, row["contenders"][name]) for row in group.rows if (name := own_name(row))]
-    best = [row["contenders"][row["best_peer"]]["ms"] / entry["ms"] for row, entry in ours if row["best_peer"]]
-    torch = [
-        row["contenders"]["torch"]["ms"] / entry["ms"]
-        for row, entry in ours
-        if row["contenders"].get("torch", {}).get("status") == "ok"
-    ]
-    mean = geometric_mean([entry["roofline_fraction"] for _, entry in ours])
-    kind = group.dtype if group.data_format == "channels_first" else f"{group.dtype}, {group.data_format}"
-    slower = f"{sum(ratio < 1 for ratio in best)} of {len(best)}" if best else "-"
-    return [group.device, kind, str(len(ours)), _percent(mean), _times(best), _times(torch), slower]
-
-
-def _layers(group: Group) -> list[str]:
+def page(groups: Sequence[Group]) -> str:
+    """Write the page: a line per machine, then per group its conditions, its picture and every layer."""
     lines = [
-        _line(("layer", "roofline, ms", "ours, ms", "of the roofline", "best other, ms", "", "best other / ours")),
-        _line(("---", "---:", "---:", "---:", "---:", "---", "---:")),
+        "# Results",
+        "",
+        "Written by `python -m benchmarks.readme` from the files in `benchmarks/results/`.",
+        "[Performance on the CPU](performance.md) says how they are measured.",
+        "",
+        *by_machine(groups),
     ]
-    for row in group.rows:
-        name, peer = own_name(row), row["best_peer"]
-        entry: dict[str, Any] = row["contenders"].get(name, {})
-        other = row["contenders"][peer]["ms"] if peer else None
-        ratio = _ratio(other / entry["ms"]) if other and entry else "-"
-        ours = (_ms(entry["ms"]), _percent(entry["roofline_fraction"])) if entry else ("-", "-")
-        lines.append(
-            _line((row["layer"]["name"], _ms(row["roofline_ms"]), *ours, _ms(other), peer or "", ratio))
-        )  # fmt: skip
-    return lines
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
-
-
-def _ratio(value: float) -> str:
-    return f"{value:.2f}"
-
-
-def _times(ratios: Sequence[float]) -> str:
-    mean = geometric_mean(ratios)
-    return "-" if mean is None else _ratio(mean)
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0%}"
+    for group in groups:
+        lines += ["", f"## {title(group)}", "", headline(group), "", conditions(group), ""]
+        lines += [*remarks(group, names=True), ""]
+        lines += [f"![{title(group)}: speed against the roofline, and against the best other library]"
+                  f"(images/{picture_name(group)})", ""]  # fmt: skip
+        lines += every_layer(group)
+    return "\n".join(lines) + "\n"
 
 
 def picture_name(group: Group) -> str:
@@ -122,26 +65,29 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def replaced(text: str, section: str) -> str:
-    """Put the section between the README's markers.
+def replaced(text: str, section: str, begin: str = BEGIN, end: str = END, page: str = "README.md") -> str:
+    """Put the section between a page's markers, by default the README's.
 
     Raises
     ------
     ValueError
         If the markers are not there, once each and in order.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"README.md must have the lines {BEGIN!r} and {END!r} once each, in this order")
-    head, rest = text.split(BEGIN)
-    return f"{head}{BEGIN}\n\n{section}\n\n{END}{rest.split(END)[1]}"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"{page} must have the lines {begin!r} and {end!r} once each, in this order")
+    head, rest = text.split(begin)
+    return f"{head}{begin}\n\n{section}\n\n{end}{rest.split(end)[1]}"
 
 
-def stale(groups: Sequence[Group], results: Path = RESULTS, readme: Path = README, images: Path = IMAGES) -> list[str]:
+def stale(groups: Sequence[Group], results: Path = RESULTS, root: Path = ROOT) -> list[str]:
     """List what does not show what the files say."""
     from PIL import Image
 
+    readme, results_page, images = (root / path.relative_to(ROOT) for path in (README, PAGE, IMAGES))
     text = readme.read_text(encoding="utf-8")
     found = [] if replaced(text, section(groups)) == text else [readme.name]
+    if not results_page.exists() or results_page.read_text(encoding="utf-8") != page(groups):
+        found.append(results_page.name)
     for group in groups:
         picture = images / picture_name(group)
         if not picture.exists():
@@ -175,6 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             draw(group.rows, group.machine, group.dtype, IMAGES / picture_name(group),
                  {PICTURE_KEY: digest(RESULTS / group.source)})  # fmt: skip
     README.write_text(replaced(README.read_text(encoding="utf-8"), section(groups)), encoding="utf-8")
+    PAGE.write_text(page(groups), encoding="utf-8")
     return 0
 
 

@@ -13,12 +13,12 @@ from importlib import import_module
 from typing import NoReturn
 
 from . import __version__
-from .commands import CommandError
+from .commands import CommandError, example
 from .errors import BackendUnavailableError
 
 PROGRAM = "gpu-transconv"
 COMMANDS = ("demo", "info", "explain", "bench", "tune")
-DESCRIPTION = "Transposed convolution as a first-class operator: gather and scatter, on CPU and GPU."
+DESCRIPTION = "Transposed convolution as an operator: explained, measured and tuned."
 
 
 class _Parser(argparse.ArgumentParser):
@@ -30,9 +30,14 @@ class _Parser(argparse.ArgumentParser):
 
 def make_parser() -> argparse.ArgumentParser:
     """Parser of the whole command line; ``args.run(args)`` does the work."""
-    parser = _Parser(prog=PROGRAM, description=DESCRIPTION)
+    parser = _Parser(
+        prog=PROGRAM,
+        description=DESCRIPTION,
+        epilog=example(f"{PROGRAM} demo my_picture.jpg\n{PROGRAM} bench --help"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    parsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    parsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     for name in COMMANDS:
         import_module(f".commands.{name}", __package__).add(parsers)
     return parser
@@ -51,7 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0, or 1 where a check fails, or 2 where the input is bad.
     """
-    args = make_parser().parse_args(argv)
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 0
     try:
         code = args.run(args)
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""A detector's transpose generates what the detector finds: the demonstration on a real picture.
+"""A detector's transpose generates what the detector finds: the demonstration, on a drawing and on a photograph.
 
 Every function here is a step of the demonstration and can be called on its own; `gpu_transconv.picture` reads
 the picture, `gpu_transconv.figures` draws, and ``gpu-transconv demo`` does it all.
@@ -19,8 +19,13 @@ Picture = NDArray[Any]
 
 #: Finds strokes that run from north-west to south-east: bright on the diagonal, dark beside it.
 DIAGONAL = np.array([[1, -1, -1], [-1, 1, -1], [-1, -1, 1]], np.float32)
-#: A lone bright pixel under the filter gives at most 1, a full diagonal 3.
+_BAR = np.array([[-1, 1, -1]] * 3, np.float32)
+#: Strokes in four directions. Each filter has mean zero, so that an even surface of any brightness gives 0.
+BANK = np.stack([kernel - kernel.mean() for kernel in (DIAGONAL, DIAGONAL[:, ::-1], _BAR, _BAR.T)])
+#: A lone bright pixel under `DIAGONAL` gives at most 1, a full diagonal 3.
 THRESHOLD = 1.0
+#: Part of the responses that is kept of a photograph.
+SHARE = 0.1
 
 
 def normalise(picture: Picture) -> Picture:
@@ -37,23 +42,28 @@ def normalise(picture: Picture) -> Picture:
     return stretched.astype(np.float32)
 
 
-def strokes(grey: Picture) -> Picture:
-    """Bright strokes and outlines, from 0 (none) to 1: how much a pixel outshines the 3 x 3 pixels around it.
+def drawing() -> Picture:
+    """Draw one stroke in each of four directions: bright (1) on dark (0), 20 x 20 pixels."""
+    picture = np.zeros((20, 20), np.float32)
+    steps = np.arange(7)
+    picture[1 + steps, 1 + steps] = 1  # from north-west
+    picture[1 + steps, 18 - steps] = 1  # from north-east
+    picture[11:18, 4] = 1
+    picture[14, 11:18] = 1
+    return picture
 
-    The weights of `DIAGONAL` do not add up to zero, so on plain brightness its response would mostly say how
-    dark a place is. Here an even surface is 0, whatever its brightness, and three bright pixels in a diagonal
-    row respond with 3.
+
+def detail(picture: Picture) -> Picture:
+    """How much every pixel differs from the mean of the 3 x 3 pixels around it.
 
     Examples
     --------
-    >>> bool(strokes(np.full((4, 4), 0.7)).any())
+    >>> bool(detail(np.full((4, 4), 0.5)).any())
     False
     """
     window = np.ones((3, 3))
-    around = detect(grey, window) / detect(np.ones_like(grey), window)
-    excess = np.maximum(np.round(grey - around, 6), 0)
-    clear = float(np.quantile(excess, 0.95)) or float(excess.max()) or 1.0
-    return np.minimum(excess / clear, 1).astype(np.float32)
+    fine: Picture = picture - detect(picture, window) / detect(np.ones_like(picture), window)
+    return fine
 
 
 def detect(picture: Picture, kernel: Picture, stride: int = 1) -> Picture:
@@ -78,21 +88,35 @@ def detect(picture: Picture, kernel: Picture, stride: int = 1) -> Picture:
     return features
 
 
-def keep(features: Picture, threshold: float) -> Picture:
-    """Set every response that does not exceed the threshold to 0.
+def rectify(features: Picture, threshold: float = THRESHOLD) -> Picture:
+    """Keep what exceeds the threshold, as a layer with the bias -threshold and ReLU does.
 
     Examples
     --------
-    >>> keep(np.array([-5., 1., 2.]), 1)
+    >>> rectify(np.array([-5., 1., 3.]))
     array([0., 0., 2.])
     """
-    return np.where(features > threshold, features, np.zeros_like(features))
+    return np.maximum(features - threshold, 0)
 
 
-def paint(features: Picture, kernel: Picture, shape: tuple[int, ...], stride: int = 1, **how: Any) -> Picture:
-    """Apply the detector's transpose: every feature stamps the filter into a picture of `shape`.
+def keep_strongest(features: Picture, share: float) -> Picture:
+    """Set all but the strongest responses, of either sign, to 0; about `share` of them stay.
 
-    Stamps that overlap add. ``how`` names the formulation or the backend.
+    Examples
+    --------
+    >>> keep_strongest(np.array([-5., 1., 3., 0.]), 0.5)
+    array([-5.,  0.,  3.,  0.])
+    """
+    strength = np.abs(features)
+    limit = np.quantile(strength, 1 - share) if share < 1 else -1.0
+    return np.where(strength > limit, features, np.zeros_like(features))
+
+
+def paint(features: Picture, kernels: Picture, shape: tuple[int, ...], stride: int = 1, **how: Any) -> Picture:
+    """Apply the detector's transpose: every feature stamps its filter into a picture of `shape`.
+
+    Stamps that overlap add. One feature map and one filter are matrices, several of them stacks of matrices.
+    ``how`` names the formulation or the backend.
 
     Examples
     --------
@@ -101,10 +125,27 @@ def paint(features: Picture, kernel: Picture, shape: tuple[int, ...], stride: in
            [-5.,  5., -5.],
            [-5., -5.,  5.]])
     """
-    painted: Picture = conv_transpose2d(
-        features[None], kernel[None, None], stride=stride, padding=_pads(kernel), output_size=shape, **how
-    )
+    rows, columns = kernels.shape[-2:]
+    weight = kernels.reshape(-1, 1, rows, columns)
+    stack = features.reshape(len(weight), *features.shape[-2:])
+    pads = [rows // 2, columns // 2]
+    painted: Picture = conv_transpose2d(stack, weight, stride=stride, padding=pads, output_size=shape, **how)
     return painted.reshape(shape)
+
+
+def likeness(one: Picture, other: Picture) -> float:
+    """Correlation of two pictures inside of a border of one pixel, where no filter sees beyond the edge.
+
+    Examples
+    --------
+    >>> picture = np.arange(25.).reshape(5, 5)
+    >>> round(likeness(picture, 3 - 2 * picture), 6)
+    -1.0
+    """
+    a, b = (values[1:-1, 1:-1].astype(np.float64).ravel() for values in (one, other))
+    a, b = (values - values.mean() if values.size else values for values in (a, b))
+    size = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / size if size else 0.0
 
 
 class Check(NamedTuple):
@@ -122,61 +163,58 @@ class Check(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """What one stride gives; `gather`, `scatter`, `product` are one picture, painted in three ways."""
+    """What the demonstration gives; `gather`, `scatter`, `product` are one picture, painted in three ways.
 
-    stride: int
-    features: Picture
+    `likeness` is the correlation of the painted picture with the `detail` of the one that was looked at.
+    """
+
+    picture: Picture
+    responses: Picture
     kept: Picture
     gather: Picture
     scatter: Picture
     product: Picture
+    likeness: float
     checks: tuple[Check, ...]
 
 
-def demonstrate(picture: Picture, threshold: float, stride: int = 1, kernel: Picture = DIAGONAL) -> Result:
-    """Detect, threshold, and paint back by gather, by scatter, and by the transposed matrix; then compare.
+def demonstrate(picture: Picture, share: float = SHARE, bank: Picture = BANK) -> Result:
+    """Detect, keep the strongest, and paint back by gather, by scatter, and by the transposed matrix; compare.
 
     Parameters
     ----------
     picture : ndarray, shape (rows, columns)
-        What the detector sees, see `strokes`.
-    threshold : float
-        Responses that do not exceed it are dropped.
-    stride : int
-        Step of the detector.
-    kernel : ndarray, shape (3, 3)
-        The filter, for both directions.
+        What the detector sees.
+    share : float
+        Part of the responses that is kept.
+    bank : ndarray, shape (filters, 3, 3)
+        The filters, for both directions.
 
     Returns
     -------
     Result
-        Feature map, kept features, painted pictures, checks.
+        Feature maps, kept features, painted pictures, checks.
     """
     from .operators import conv_matrix
 
-    matrix = conv_matrix(kernel[None, None], (1, *picture.shape), stride=stride, padding=_pads(kernel))
-    features = detect(picture, kernel, stride)
-    kept = keep(features, threshold)
-    gather = paint(kept, kernel, picture.shape, stride, formulation="gather")
-    scatter = paint(kept, kernel, picture.shape, stride, formulation="scatter")
+    matrix = conv_matrix(bank[:, None], (1, *picture.shape), padding=[size // 2 for size in bank.shape[1:]])
+    responses = np.stack([detect(picture, kernel) for kernel in bank])
+    kept = keep_strongest(responses, share)
+    gather, scatter = (paint(kept, bank, picture.shape, formulation=name) for name in ("gather", "scatter"))
     product = (matrix.T @ kept.ravel().astype(np.float64)).reshape(picture.shape)
-    # Every sum has at most one term per tap: the classical bound is terms * eps * (sum of the terms' sizes).
-    unit = (kernel.size + 1) * float(np.finfo(picture.dtype).eps)
+    # Every sum has at most one term per tap and filter; the classical bound is terms * eps * (sum of their sizes).
+    unit = (bank.size + 1) * float(np.finfo(picture.dtype).eps)
     forward = unit * _largest(abs(matrix) @ np.abs(picture).ravel())
     backward = unit * _largest(abs(matrix).T @ np.abs(kept).ravel())
     checks = (
-        Check("detector = M x", _largest(features.ravel() - matrix @ picture.ravel()), forward),
+        Check("detector = M x", _largest(responses.ravel() - matrix @ picture.ravel()), forward),
         Check("gather = scatter", _largest(gather - scatter), backward),
         Check("gather = M.T f", _largest(gather - product), backward),
         Check("scatter = M.T f", _largest(scatter - product), backward),
-        *_stamp_checks(kernel, stride),
+        *(check for stride in (1, 2) for check in _stamp_checks(DIAGONAL, stride)),
     )
-    return Result(stride, features, kept, gather, scatter, product, checks)
-
-
-def _pads(kernel: Picture) -> list[int]:
-    """Padding that keeps the picture's size at stride 1."""
-    return [size // 2 for size in kernel.shape]
+    found = likeness(gather, detail(picture))
+    return Result(picture, responses, kept, gather, scatter, product, found, checks)
 
 
 def _stamp_checks(kernel: Picture, stride: int) -> Iterator[Check]:
@@ -187,7 +225,7 @@ def _stamp_checks(kernel: Picture, stride: int) -> Iterator[Check]:
     stamp[stride - 1 : stride + 2, stride - 1 : stride + 2] = kernel
     for formulation in ("gather", "scatter"):
         painted = paint(activation, kernel, stamp.shape, stride, formulation=formulation)
-        yield Check(f"one stamp = filter ({formulation})", _largest(painted - stamp), 0.0)
+        yield Check(f"one stamp, stride {stride} = filter ({formulation})", _largest(painted - stamp), 0.0)
 
 
 def _largest(values: Picture) -> float:

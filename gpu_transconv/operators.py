@@ -392,7 +392,9 @@ def _import_scipy(caller: str, module: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise ImportError(f'{caller} needs SciPy: pip install "gpu_transconv[demo]"') from error
+        raise ImportError(
+            f'{caller} needs SciPy: pip install scipy (or, in a checkout, pip install ".[demo]")'
+        ) from error
 
 
 def _index_dtype(plan: Plan, entries: int, pixels: int) -> type:

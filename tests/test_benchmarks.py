@@ -70,6 +70,7 @@ def test_right_results_are_timed(run: Any, dtype: str, data_format: str) -> None
     assert document["rows"][0]["flops"] == 2 * 3 * 2 * 16 * 20
     assert document["machine"] == MACHINE
     assert {"python", "numpy", "numba", "gpu_transconv"} <= document["versions"].keys()
+    assert {"date", "commit"} <= document.keys()
     assert document["summary"]["function"]["compared"] == 0
 
 

@@ -1,5 +1,7 @@
 """The command line, in this process but for what only another process shows."""
 
+import re
+import shlex
 import subprocess
 import sys
 
@@ -8,7 +10,8 @@ import pytest
 from cli_checks import assert_refused, run_json
 
 import gpu_transconv as gtc
-from gpu_transconv.cli import main
+from gpu_transconv.cli import COMMANDS, main, make_parser
+from gpu_transconv.commands import info
 
 LAYER = ["explain", "--x", "1x64x32x32", "--weight", "64x32x4x4", "--stride", "2", "--padding", "1"]
 SMALL = ["explain", "--x", "1x3x4x4", "--weight", "3x1x3x3"]
@@ -37,25 +40,34 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert child.returncode == 1
 
 
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ["--help"],
-        ["tune", "--help"],
-        ["bench", "--help"],
-        ["demo", "--help"],
-        ["info", "--help"],
-        ["explain", "--help"],
-    ],
-)
-def test_help(capsys, argv):
+def test_without_arguments_it_prints_the_help(capsys):
+    assert main([]) == 0
+    assert capsys.readouterr().out == make_parser().format_help()
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_help_ends_with_an_example(capsys, command):
     with pytest.raises(SystemExit) as stop:
-        main(argv)
+        main([command, "--help"] if command else ["--help"])
     assert stop.value.code == 0
-    assert "usage: gpu-transconv" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert text.startswith("usage: gpu-transconv")
+    examples = re.split(r"\n\nexamples?:\s+", text)[-1].splitlines()
+    assert examples
+    for line in examples:
+        program, *words = shlex.split(line)
+        assert program == "gpu-transconv"
+        if "--help" not in words:
+            assert command in (None, make_parser().parse_args(words).command)
 
 
-@pytest.mark.parametrize("argv", [[], ["paint"], ["info", "extra"], ["explain"], ["demo", "--size", "big"]])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_argument_has_help(command):
+    (commands,) = (action for action in make_parser()._actions if action.dest == "command")
+    assert [action.dest for action in commands.choices[command]._actions if not action.help] == []
+
+
+@pytest.mark.parametrize("argv", [["paint"], ["info", "extra"], ["explain"], ["demo", "--size", "big"]])
 def test_bad_arguments(capsys, argv):
     assert_refused(capsys, argv)
 
@@ -82,6 +94,19 @@ def test_info(capsys, monkeypatch, tmp_path):
     assert main(["info"]) == 0
     text = capsys.readouterr().out
     assert all(word in text for word in ("numba-cuda", np.__version__, facts["cpu"], facts["cache"]))
+
+
+def test_info_reads_well(capsys, monkeypatch):
+    long = dict.fromkeys(gtc.backends(), "word " * 60)
+    collected = info.collect() | {"backends": long, "cache": "/tmp/cache", "threading_layer": None}
+    monkeypatch.setattr(info, "collect", lambda: collected)
+    assert main(["info"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert [line for line in lines if line != line.rstrip()] == []
+    assert lines[0].split() == ["gpu_transconv", gtc.__version__]
+    assert "deterministic  not set" in lines
+    assert not any("None" in line for line in lines)
 
 
 def test_info_with_a_bad_setting(capsys, monkeypatch):

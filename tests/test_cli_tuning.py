@@ -124,7 +124,7 @@ def test_bench_table_with_a_peer(capsys, layers):
     options = ["--seconds", "0.02", "--contenders", "function,torch", "--backend", "reference"]
     assert main(["bench", layers, *options]) == 0
     text = capsys.readouterr().out
-    for words in ("a machine", "square", "row", "torch", "times as fast as the best peer"):
+    for words in ("a machine", "square", "row", "torch", "times as fast as the best other library"):
         assert words in text
 
 

@@ -1,19 +1,31 @@
 """The steps of the demonstration, and the reading of picture files."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from matplotlib.cbook import get_sample_data
 from PIL import Image
 from scipy.signal import correlate2d
 
-from gpu_transconv.demo import DIAGONAL, THRESHOLD, demonstrate, detect, keep, normalise, paint, strokes
+from gpu_transconv.demo import (
+    BANK,
+    DIAGONAL,
+    demonstrate,
+    detail,
+    detect,
+    drawing,
+    keep_strongest,
+    likeness,
+    normalise,
+    paint,
+    rectify,
+)
+from gpu_transconv.figures import canvas
+from gpu_transconv.operators import conv_matrix
 from gpu_transconv.picture import read_grey
 
 EVEN = np.full((6, 7), 0.3, np.float32)
-
-
-def stroke(*, north_west):
-    picture = np.eye(12, dtype=np.float32)
-    return picture if north_west else picture[:, ::-1]
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -24,9 +36,11 @@ def test_detect_is_the_correlation(shape, stride):
     np.testing.assert_allclose(detect(picture, DIAGONAL, stride), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("picture", [EVEN, np.zeros((1, 1)), normalise(EVEN)])
-def test_an_even_picture_has_no_strokes(picture):
-    assert not strokes(picture).any()
+def test_an_even_picture_paints_nothing():
+    result = demonstrate(EVEN - EVEN.mean())
+    assert not result.kept.any()
+    assert not result.gather.any()
+    assert result.likeness == 0
 
 
 def test_normalise_spans_zero_to_one():
@@ -35,27 +49,81 @@ def test_normalise_spans_zero_to_one():
     assert stretched.dtype == np.float32
 
 
-def test_only_north_west_strokes_are_kept_and_painted():
-    found = keep(detect(strokes(stroke(north_west=True)), DIAGONAL), THRESHOLD)
-    assert np.all(np.diagonal(found)[1:-1] > 2)
-    assert not keep(detect(strokes(stroke(north_west=False)), DIAGONAL), THRESHOLD).any()
-    painted = paint(found, DIAGONAL, found.shape)
-    assert np.all(np.diagonal(painted) > 0)
-    assert np.all(np.diagonal(painted, 1) < 0)
+def test_of_the_drawing_one_stroke_is_found_and_painted_back():
+    seen = drawing()
+    kept = rectify(detect(seen, DIAGONAL))
+    north_west = np.zeros_like(seen, bool)
+    np.fill_diagonal(north_west[1:8, 1:8], True)
+    np.testing.assert_array_equal(kept > 0, north_west)
+    assert seen[~north_west].sum() == 7 + 7 + 7  # the other three strokes
+    painted = paint(kept, DIAGONAL, seen.shape)
+    assert painted[north_west].min() > 0
+    painted[:9, :9] = 0
+    assert not painted.any()
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_demonstrate_passes(stride):
-    result = demonstrate(strokes(stroke(north_west=True)), THRESHOLD, stride)
+def test_the_detector_is_its_own_transpose_at_stride_1():
+    matrix = conv_matrix(DIAGONAL[None, None], (1, 7, 7), padding=1).toarray()
+    np.testing.assert_array_equal(matrix, matrix.T)
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    source = get_sample_data("grace_hopper.jpg", asfileobj=False)
+    grey = normalise(read_grey(Path(source), 160)[0])
+    return grey - grey.mean()
+
+
+def test_the_photograph_is_recognised_in_what_is_painted_back(photograph):
+    result = demonstrate(photograph)
     assert all(check.passed for check in result.checks)
-    assert result.gather.shape == result.scatter.shape == result.product.shape == (12, 12)
-    assert result.features.shape == (12 // stride, 12 // stride)
+    assert np.count_nonzero(result.kept) == pytest.approx(0.1 * result.responses.size, rel=0.001)
+    assert result.responses.shape == (4, *photograph.shape)
+    assert result.likeness == likeness(result.gather, detail(photograph)) >= 0.9
+
+
+def test_filters_that_did_not_detect_do_not_paint_it_back(photograph):
+    kept = demonstrate(photograph).kept
+    for seed in range(10):
+        other = np.random.default_rng(seed).standard_normal(BANK.shape).astype(np.float32)
+        other -= other.mean(axis=(1, 2), keepdims=True)
+        assert abs(likeness(paint(kept, other, photograph.shape), detail(photograph))) < 0.75
+
+
+def test_filters_have_mean_zero():
+    np.testing.assert_allclose(BANK.sum(axis=(1, 2)), 0, atol=1e-6)
+    assert len({kernel.tobytes() for kernel in BANK}) == 4
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 1])
+def test_the_strongest_are_kept(share):
+    features = np.random.default_rng(1).standard_normal((4, 20, 30))
+    kept = keep_strongest(features, share)
+    assert np.count_nonzero(kept) == share * features.size
+    np.testing.assert_array_equal(kept[kept != 0], features[kept != 0])
+    assert abs(features[kept == 0]).max(initial=0) <= abs(kept[kept != 0]).min()
+
+
+def test_likeness_is_the_correlation_inside():
+    one, other = np.random.default_rng(2).standard_normal((2, 9, 8))
+    expected = np.corrcoef(one[1:-1, 1:-1].ravel(), other[1:-1, 1:-1].ravel())[0, 1]
+    assert likeness(one, other) == pytest.approx(expected)
 
 
 def test_demonstrate_compares(monkeypatch):
     monkeypatch.setattr("gpu_transconv.demo.detect", lambda *args: detect(*args) + 1e-3)
-    result = demonstrate(strokes(stroke(north_west=True)), THRESHOLD)
-    assert not result.checks[0].passed
+    assert not demonstrate(drawing()).checks[0].passed
+
+
+def test_signs_stay_apart_in_grey():
+    """A page that is printed without colours must not lose what is above and what is below zero."""
+    for part in np.linspace(0.25, 1, 16):
+        above, below = (canvas.luminance(canvas.SIGNED(0.5 + sign * part / 2)) for sign in (1, -1))
+        assert above - below >= 60
+        assert canvas.luminance(canvas.SIGNED(0.5)) - above >= 5
+    grey = [canvas.luminance(canvas.mpl.colormaps[canvas.GREY](value)) for value in (0.1, 0.5, 0.9)]
+    assert grey[1] - grey[0] >= 60
+    assert grey[2] - grey[1] >= 60
 
 
 def save(path, image, **options):

@@ -19,7 +19,8 @@ if not (ROOT / "benchmarks" / "peers.py").exists():
 sys.path.insert(0, str(ROOT))
 
 adapters = import_module("gpu_transconv.bench.adapters")
-compare, documents, readme = (import_module(f"benchmarks.{name}") for name in ("compare", "documents", "readme"))
+names = ("compare", "documents", "readme", "tables")
+compare, documents, readme, tables = (import_module(f"benchmarks.{name}") for name in names)
 
 
 def row(name: str, ms: float, peer_ms: float = 2.0, roofline_ms: float = 1.0) -> dict[str, Any]:
@@ -128,7 +129,9 @@ def test_results_of_a_gpu_are_read(tmp_path: Path) -> None:
     assert [(group.device, group.dtype) for group in groups] == [("A GPU", "float32"), ("A GPU", "tf32")]
     figures = documents.figures_of(groups)
     assert figures == dict.fromkeys(("square", "square tf32"), documents.Figure(8000.0, 0.8))
-    assert "| A GPU | tf32 | 1 | 80% | - | - | - |" in readme.section(groups)
+    page = readme.page(groups)
+    assert "| A GPU | tf32 | 1 | 80% | - | - | - | - | - |" in page
+    assert "| other | 1 | - | - | - | - | 80% |" in readme.section(groups)
 
 
 def test_readme_shows_the_results() -> None:
@@ -139,11 +142,12 @@ def test_readme_shows_the_results() -> None:
 
 def test_readme_figures_are_those_of_the_files() -> None:
     """The same without the code that writes them: ratios and means worked out here, from the files."""
-    lines = readme.README.read_text(encoding="utf-8").splitlines()
+    lines = readme.PAGE.read_text(encoding="utf-8").splitlines()
     for path in documents.RESULTS.glob("*-thread*.json"):
         results = json.loads(path.read_text(encoding="utf-8"))
         ours = [found["contenders"]["prepared"]["min_ms"] for found in results["rows"]]
         fractions = [found["roofline_ms"] / ms for found, ms in zip(results["rows"], ours, strict=True)]
+        functions = [found["contenders"]["function"]["min_ms"] for found in results["rows"]]
         ratios = [
             min(found["contenders"][name]["min_ms"] for name in found["contenders"] if name not in adapters.OURS
                 and found["contenders"][name]["status"] == "ok") / ms
@@ -154,24 +158,75 @@ def test_readme_figures_are_those_of_the_files() -> None:
         title = f"{results['machine']['cpu']}, {threads} thread{'s' * (threads > 1)}"
         start = f"| {title} | {results['options']['dtype']} | {len(ours)} | {means[0]:.0%} | {means[1]:.2f} |"
         assert any(line.startswith(start) for line in lines), start
-        for found, ms, fraction, ratio in zip(results["rows"], ours, fractions, ratios, strict=True):
-            parts = (f"| {found['layer']['name']} |", f"| {ms:.3g} | {fraction:.0%} |", f"| {ratio:.2f} |")
+        for found, ms, function, fraction, ratio in zip(
+            results["rows"], ours, functions, fractions, ratios, strict=True
+        ):
+            parts = (f"| {found['layer']['name']} |", f"| {ms:.3g} | {function:.3g} | {fraction:.0%} |",
+                     f"| {ratio:.2f} | {ratio * ms / function:.2f} |")  # fmt: skip
             assert any(all(part in line for part in parts) for line in lines), parts
+
+
+def test_readme_domains_are_those_of_the_files() -> None:
+    """The README's table once more, from the file with the most threads and the list of layers."""
+    paths = documents.RESULTS.glob("*-thread*.json")
+    results = max((json.loads(path.read_text()) for path in paths), key=lambda found: found["machine"]["threads"])
+    domains = {layer["name"]: layer["domain"] for layer in json.loads(tables.REAL_LAYERS.read_text())}
+    text = readme.README.read_text(encoding="utf-8")
+    found: dict[str, list[tuple[float, ...]]] = {}
+    for row in results["rows"]:
+        ms = {name: entry["min_ms"] for name, entry in row["contenders"].items() if entry["status"] == "ok"}
+        best = min(ms[name] for name in ms if name not in adapters.OURS)
+        ratios = (
+            ms["torch"] / ms["prepared"],
+            best / ms["prepared"],
+            ms["torch"] / ms["function"],
+            best / ms["function"],
+        )
+        for domain in (domains[row["layer"]["name"]], "all"):
+            found.setdefault(domain, []).append(ratios)
+    assert len(found) == 6
+    for domain, ratios in found.items():
+        torch, best, torch_f, best_f = (
+            math.exp(sum(map(math.log, part)) / len(part)) for part in zip(*ratios, strict=True)
+        )
+        low, high = min(ratio[1] for ratio in ratios), max(ratio[1] for ratio in ratios)
+        start = f"| {domain} | {len(ratios)} | {torch:.2f} | {best:.2f} ({low:.2f} to {high:.3g}) |"
+        assert f"{start} {torch_f:.2f} | {best_f:.2f} |" in text, start
+
+
+def test_what_readers_must_be_told(files: tuple[Path, Path]) -> None:
+    """Layers left out, whose sizes are no model's, who is faster, above the roofline; and on what, when, with what."""
+    found = document(2, [row("dcgan_l1", 0.5), row("espcn_equiv_x3", 4.0)])
+    found |= {"date": "2026-01-02T03:04:05+00:00", "commit": "0123456789abcdef" * 2 + "+", "versions": {"torch": "9.8"}}
+    found["machine"] |= {"virtual": True, "cpu_target": "swift"}
+    found["options"]["max_gmac"] = 3.5
+    files[0].write_text(json.dumps(found))
+    (group,) = documents.read_groups(files[0])
+    for text in (readme.section([group]), readme.page([group])):
+        assert "58 of the 60 layers of the list were not measured (above 3.5 GMAC)" in text
+        assert "The sizes of 1 of the 2 measured ones are from a model's source" in text
+        assert "1 layer is above 100 % of the roofline" in text
+        assert "A Processor (swift, virtual machine), 2 threads; float32, channels first" in text
+        assert "measured 2026-01-02, commit 0123456789ab with changes, with PyTorch 9.8." in text
+    assert "espcn_equiv_x3 (derived)" in readme.page([group])
 
 
 def test_a_changed_file_makes_readme_and_picture_stale(files: tuple[Path, Path], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     charts = import_module("benchmarks.charts")
     (group,) = documents.read_groups(files[0])
-    page = tmp_path / "README.md"
+    root = tmp_path / "checkout"
+    (root / "docs" / "images").mkdir(parents=True)
+    page, listed = root / "README.md", root / "docs" / "results.md"
+    listed.write_text(readme.page([group]))
     page.write_text(readme.replaced(f"before\n{readme.BEGIN}\n{readme.END}\nafter\n", readme.section([group])))
-    picture = tmp_path / readme.picture_name(group)
+    picture = root / "docs" / "images" / readme.picture_name(group)
     metadata = {readme.PICTURE_KEY: readme.digest(files[0])}
     charts.draw(group.rows, group.machine, group.dtype, picture, metadata)
-    assert readme.stale([group], tmp_path, page, tmp_path) == []
+    assert readme.stale([group], tmp_path, root) == []
     changed = json.loads(files[0].read_text())
     changed["rows"][0]["contenders"]["prepared"]["min_ms"] = 1.5
     files[0].write_text(json.dumps(changed))
-    assert readme.stale(documents.read_groups(files[0]), tmp_path, page, tmp_path) == [page.name, picture.name]
+    assert readme.stale(documents.read_groups(files[0]), tmp_path, root) == [page.name, listed.name, picture.name]
     with pytest.raises(ValueError, match="once each"):
         readme.replaced("no markers", "")

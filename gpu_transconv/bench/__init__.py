@@ -1,1 +1,1 @@
-"""Real layers, the package and other libraries as contenders, fair timing: what ``bench`` and `benchmarks/` share."""
+"""Layers of models, contenders (the package, other libraries), fair timing: what ``bench`` and `benchmarks/` share."""

@@ -1,4 +1,4 @@
-"""The layers that are measured, real ones and random ones around them, and seeded arrays for each."""
+"""The layers that are measured, those of models and random ones around them, and seeded arrays for each."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ class Layer:
     dilation: tuple[int, ...]
     groups: int = 1
     model: str = ""
+    #: What the model is for.
+    domain: str = ""
+    #: Where the sizes are from: "source" is the model's own code, "pattern" its published description, "derived" an
+    #: equal layer that the model computes otherwise, "issue" a report of another project, "unverified" hearsay.
+    parameters_from: str = ""
 
     @property
     def ndim(self) -> int:

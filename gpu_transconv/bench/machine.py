@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import platform
+import subprocess
 import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,8 +23,8 @@ def measure_machine(threads: int, copy_bytes: int = 2**28, tries: int = 7) -> di
     Returns
     -------
     dict
-        ``peak_gflops`` per dtype, how each was reached, ``copy_gb_per_s``, bytes read plus bytes written, and
-        ``busy``, the share of the cores' time that other processes took just before.
+        What `identify` finds, ``peak_gflops`` per dtype, how each was reached, ``copy_gb_per_s``, bytes read plus
+        bytes written, and ``busy``, the share of the cores' time that other processes took just before.
         The half types have float32's peak, in which the package computes them; a machine with half-precision
         products of its own can pass it.
     """
@@ -29,7 +32,7 @@ def measure_machine(threads: int, copy_bytes: int = 2**28, tries: int = 7) -> di
     ways = peaks.peak_ways(threads, tries)
     found = peaks.measure_cpu(threads, ways, copy_bytes, tries)
     return {
-        "cpu": cpu_name(),
+        **identify(),
         "system": platform.platform(),
         "cores": usable_cores(),
         "threads": threads,
@@ -38,6 +41,61 @@ def measure_machine(threads: int, copy_bytes: int = 2**28, tries: int = 7) -> di
         "peak_by": ways,
         "copy_gb_per_s": found.copy_gb_per_s,
     }
+
+
+def identify(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
+    """Tell what the processor is: makers sell many by one name, and a virtual machine often hides which.
+
+    Returns
+    -------
+    dict
+        ``cpu``, the maker's name; ``model``, its numbers ("AuthenticAMD family 25 model 17 stepping 1");
+        ``cpu_target``, LLVM's name of what the kernels are compiled for; ``virtual``, whether a hypervisor runs
+        the machine. None stands for what the system does not tell.
+    """
+    import llvmlite.binding
+
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").split("\n\n", 1)[0].splitlines()
+    except OSError:  # not Linux
+        lines = []
+    known = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    numbers = [known.get(key, "") for key in ("vendor_id", "cpu family", "model", "stepping")]
+    return {
+        "cpu": known.get("model name") or cpu_name(),
+        "model": "{} family {} model {} stepping {}".format(*numbers) if all(numbers) else None,
+        "cpu_target": llvmlite.binding.get_host_cpu_name(),
+        # The flag is x86's; Arm has none, and there it stays unknown.
+        "virtual": "hypervisor" in known["flags"].split() if "flags" in known else None,
+    }
+
+
+def name_machine(machine: Mapping[str, Any]) -> str:
+    """Name a processor with what its maker's name leaves out."""
+    kind = {True: "virtual machine", False: "bare metal"}.get(machine.get("virtual"))  # type: ignore[arg-type]
+    more = ", ".join(filter(None, (machine.get("cpu_target"), kind)))
+    return f"{machine['cpu']} ({more})" if more else str(machine["cpu"])
+
+
+def make_heading(machine: Mapping[str, Any], packages: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Begin a file of results: when, at which commit, on which machine and with which versions it was measured."""
+    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    packages = versions() if packages is None else packages
+    return {"schema": 2, "date": date, "commit": commit(), "machine": dict(machine), "versions": dict(packages)}
+
+
+def commit(folder: Path = Path(__file__).parent) -> str | None:
+    """Name the commit of the checkout that `folder` lies in, with "+" where files were changed; None outside of one."""
+    try:
+        found, changed = (
+            subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True).stdout
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        )
+        # An installed copy may lie inside a checkout of something else.
+        subprocess.run(["git", "-C", str(folder), "ls-files", "--error-unmatch", "."], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.strip() + "+" * bool(changed.strip())
 
 
 def versions() -> dict[str, str]:

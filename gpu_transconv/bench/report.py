@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from .adapters import KERNELS, OURS
 from .layers import Problem
@@ -97,44 +98,52 @@ def _with_status(rows: Sequence[Row], *statuses: str) -> list[str]:
 
 
 def make_table(rows: Sequence[Row], names: Sequence[str], statistic: str) -> Table:
-    """One line per layer: time and GFLOP/s of every contender, and how the package compares."""
-    own = "auto" in names
-    table = Table(title=f"{statistic} time in ms (GFLOP/s)", header_style="bold")
+    """One line per layer: milliseconds of every contender that took part, and how the package compares."""
+    taking_part = [name for name in names if any(row["contenders"][name]["status"] != "left out" for row in rows)]
+    compared = [name for name in OURS if any(name in row["ratios"] for row in rows)]
+    compared = [name for name in compared if name != "prepared_out"] or compared  # its ratio is in the summary
+    table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("layer", no_wrap=True)
-    table.add_column("roofline", justify="right", no_wrap=True)
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
-    titles = ["auto's loss"] if own else ["of roofline", *(f"best peer /\n{name}" for name in OURS if name in names)]
-    for title in titles:
-        table.add_column(title, justify="right")
+    table.add_column("bound by", no_wrap=True)
+    for title in ("roofline", *taking_part):
+        table.add_column(title.replace("_", "\n"), justify="right", no_wrap=True)
+    titles = ["auto /\nbetter"] if "auto" in names else ["of the\nroofline"]
+    for title in (*titles, *("other /\n" + name.replace("_", " ") for name in compared)):
+        table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
         found = row["contenders"]
-        cells = [_cell(found[name], name == row["best_peer"], statistic) for name in names]
-        if own:
-            rest = [_percent(row["auto_loss"])]
-        else:
-            first: dict[str, Any] = next((found[n] for n in OURS if found.get(n, {}).get("status") == "ok"), {})
-            rest = [_percent(first.get("roofline_fraction"))]
-            rest += [_ratio(row["ratios"].get(name)) for name in OURS if name in names]
-        table.add_row(row["layer"]["name"], f"{row['roofline_ms']:.3g} {row['bound'][:3]}", *cells, *rest)
+        cells = [_cell(found[name], name == row["best_peer"], statistic) for name in taking_part]
+        cells.append(_loss(row["auto_loss"]) if "auto" in names else Text(_percent(_fraction(found))))
+        cells += [_ratio(row["ratios"].get(name)) for name in compared]
+        table.add_row(row["layer"]["name"], row["bound"], f"{row['roofline_ms']:.3g}", *cells)
+    table.caption = f"{statistic} time in ms; other: the fastest other library; --json has GFLOP/s"
+    table.caption_justify = "left"
     return table
 
 
-def _cell(entry: Mapping[str, Any], best: bool, statistic: str) -> str:
+def _fraction(found: Mapping[str, dict[str, Any]]) -> float | None:
+    """Fraction of the roofline that the first of the package's contenders reached."""
+    return next((found[name]["roofline_fraction"] for name in OURS if found.get(name, {}).get("status") == "ok"), None)
+
+
+def _cell(entry: Mapping[str, Any], best: bool, statistic: str) -> Text:
+    if entry["status"] == "left out":
+        return Text("left out", "dim")
     if entry["status"] != "ok":
-        return f"[bold red]{entry['status'].upper()}[/]" if entry["status"] != "left out" else "[dim]left out[/]"
-    text = f"{entry[f'{statistic}_ms']:.3g} ({entry['gflops']:.3g})"
-    return f"[bold]{text}[/]" if best else text
+        return Text(entry["status"].upper(), "bold red")
+    return Text(f"{entry[f'{statistic}_ms']:.3g}", "bold" if best else "")
 
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.0%}"
 
 
-def _ratio(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"[{'green' if value >= 1 else 'red'}]{value:.2f}[/]"
+def _ratio(value: float | None) -> Text:
+    return Text("-") if value is None else Text(f"{value:.2f}", "green" if value >= 1 else "red")
+
+
+def _loss(value: float | None) -> Text:
+    return Text("-") if value is None else Text(f"{1 + value:.2f}", "red" if value > 0.1 else "")
 
 
 def describe(summary: Mapping[str, Any]) -> list[str]:
@@ -147,7 +156,7 @@ def describe(summary: Mapping[str, Any]) -> list[str]:
         line = f"{name}: {_percent(found['geomean_roofline_fraction'])} of the roofline (geometric mean)"
         if found["compared"]:
             line += (
-                f", {found['geomean_vs_best_peer']:.2f} times as fast as the best peer; "
+                f", {found['geomean_vs_best_peer']:.2f} times as fast as the best other library; "
                 f"slower on {found['slower_than_best_peer']} of {found['compared']} layers, "
                 f"worst {found['worst_layer']} ({found['worst_ratio']:.2f})"
             )
@@ -157,11 +166,11 @@ def describe(summary: Mapping[str, Any]) -> list[str]:
     if "auto" in summary:
         found = summary["auto"]
         lines.append(
-            f"auto: {found['geomean_loss']:.1%} slower than the better formulation (geometric mean), "
-            f"worst {found['worst_layer']} ({found['worst_loss']:.0%}), "
-            f"beyond 10 % on {found['more_than_10_percent']} layers"
+            f"auto takes {1 + found['geomean_loss']:.2f} times as long as the better formulation (geometric mean; "
+            f"below 1 is noise), at worst {1 + found['worst_loss']:.2f} times ({found['worst_layer']}), "
+            f"above 1.10 on {found['more_than_10_percent']} layers"
         )
-    return lines + [f"[bold red]not timed[/] {line}" for line in summary["wrong"]]
+    return lines + [f"not timed: {line}" for line in summary["wrong"]]
 
 
 def left_out(rows: Sequence[Row]) -> list[str]:

@@ -7,24 +7,26 @@ from typing import Any
 
 from ..bench import adapters, libraries
 from ..bench.compare import Conditions, measure_rows
-from ..bench.machine import measure_machine, versions
+from ..bench.machine import make_heading, measure_machine, name_machine
 from ..bench.report import describe, left_out, make_table, summarise
 from ..machine import threads
 from ..settings import AUTO
-from . import CommandError, make_console, print_json
-from .tune import add_layer_options, chosen_layers
+from . import CommandError, add_command, make_console, print_json, print_lines
+from .tune import LAYER_FILE, add_layer_options, chosen_layers
+
+EXAMPLES = "gpu-transconv bench fsrcnn_x3 dcgan_l1 --contenders prepared,function,torch"
 
 
 def add(parsers: Any) -> None:
     """Declare the sub-command."""
-    parser = parsers.add_parser("bench", help="time layers, against the other libraries that are installed")
+    summary = "time layers, against the other libraries that are installed"
+    parser = add_command(parsers, "bench", run, summary, EXAMPLES, LAYER_FILE)
     add_layer_options(parser, seconds=3.0)
     parser.add_argument(
         "--contenders", metavar="NAME[,NAME]", help=f"of {', '.join((*adapters.OURS, *libraries.PEERS))}"
     )
     parser.add_argument("--no-peers", action="store_true", help="the package alone")
     parser.add_argument("--own", action="store_true", help="gather, scatter and what auto picks, instead")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,16 +37,18 @@ def run(args: argparse.Namespace) -> int:
     rows = list(measure_rows(layers, builds, machine, how))
     summary = summarise(rows)
     if args.json:
-        print_json({"schema": 1, "machine": machine, "versions": versions(), "summary": summary, "rows": rows})
+        print_json({**make_heading(machine), "summary": summary, "rows": rows})
         return 1 if summary["wrong"] else 0
     console = make_console()
     console.print(
-        f"{machine['cpu']}, threads: {threads()}, {args.dtype} peak: {machine['peak_gflops'][args.dtype]:.0f} GFLOP/s, "
+        f"{name_machine(machine)}, threads: {threads()}, "
+        f"{args.dtype} peak: {machine['peak_gflops'][args.dtype]:.0f} GFLOP/s, "
         f"copies: {machine['copy_gb_per_s']:.1f} GB/s"
     )
     if (machine["busy"] or 0) > 0.1:
         console.print(f"other processes take {machine['busy']:.0%} of the cores: expect noise, not figures")
-    console.print(make_table(rows, list(builds), how.statistic))
+    print_lines(console, make_table(rows, list(builds), how.statistic))
+    console.print()
     for line in (*left_out(rows), *describe(summary)):
         console.print(line)
     return 1 if summary["wrong"] else 0

@@ -10,11 +10,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from rich.progress import Progress
 
-from ..demo import THRESHOLD, Picture, Result, demonstrate, normalise, strokes
+from ..demo import SHARE, Picture, Result, demonstrate, normalise
 from ..settings import resolve
-from . import CommandError, make_console, print_json, print_table
+from . import CommandError, add_command, make_console, print_json, print_table
 
 T = TypeVar("T")
 SAMPLE = "grace_hopper.jpg"
@@ -23,7 +24,8 @@ NEEDED = ("matplotlib", "PIL", "scipy")
 
 def add(parsers: Any) -> None:
     """Declare the sub-command."""
-    parser = parsers.add_parser("demo", help="detect a feature in a picture, generate it back, write the figures")
+    summary = "detect a feature in a picture, generate it back, write the figures"
+    parser = add_command(parsers, "demo", run, summary, "gpu-transconv demo my_picture.jpg -o figures")
     parser.add_argument("image", nargs="?", type=Path, metavar="IMAGE", help="any image file; default: a photograph")
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("demo_figures"), metavar="DIR", help="default: %(default)s"
@@ -31,10 +33,9 @@ def add(parsers: Any) -> None:
     parser.add_argument(
         "--size", type=int, default=160, metavar="N", help="scale down to N pixels; default: %(default)s"
     )
-    words = "responses up to T are dropped; default: %(default)s, a full diagonal gives 3"
-    parser.add_argument("--threshold", type=float, default=THRESHOLD, metavar="T", help=words)
+    words = "part of the responses that is kept, the strongest; default: %(default)s"
+    parser.add_argument("--keep", type=float, default=SHARE, metavar="SHARE", help=words)
     parser.add_argument("--json", action="store_true", help="print the checks and the paths as JSON")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,20 +44,19 @@ def run(args: argparse.Namespace) -> int:
     source, grey, original = _read(args)
     with _writable(args.output):
         args.output.mkdir(parents=True, exist_ok=True)
-    seen = strokes(grey)
-    steps = (demonstrate(seen, args.threshold, stride) for stride in (1, 2))
+    steps = (demonstrate(picture, args.keep) for picture in (grey - grey.mean(),))
     try:
-        results = tuple(_watched("painting (compiles on first use)", steps, 2))
+        (result,) = _watched("painting (compiles on first use)", steps, 1)
     except MemoryError:
         raise CommandError(f"not enough memory at --size {args.size}; choose a smaller one") from None
     draw = import_module("..figures", __package__).draw
     with _writable(args.output):
-        paths = _watched("drawing", draw(args.output, grey, seen, results, args.threshold), 4)
-    facts = _facts(source, original, grey, args.threshold, results, paths)
+        paths = _watched("drawing", draw(args.output, grey, result), 3)
+    facts = _facts(source, original, result, paths)
     if args.json:
         print_json(facts)
     else:
-        _print(facts, results)
+        _print(facts)
     return 0 if facts["passed"] else 1
 
 
@@ -65,11 +65,12 @@ def _check(args: argparse.Namespace) -> None:
         for name in NEEDED:
             import_module(name)
     except ImportError as error:
-        raise CommandError(f'the demo needs {error.name or error}: pip install "gpu_transconv[demo]"') from None
+        words = 'pip install matplotlib pillow scipy (or, in a checkout, pip install ".[demo]")'
+        raise CommandError(f"the demo needs {error.name or error}: {words}") from None
     if args.size < 1:
         raise CommandError(f"--size must be at least 1, got {args.size}")
-    if not (math.isfinite(args.threshold) and args.threshold >= 0):
-        raise CommandError(f"--threshold must be a number >= 0, got {args.threshold}")
+    if not 0 < args.keep <= 1:
+        raise CommandError(f"--keep must be a number above 0 and up to 1, got {args.keep}")
     try:
         resolve()
     except ValueError as error:  # a setting in the environment
@@ -105,57 +106,42 @@ def _watched(label: str, steps: Iterable[T], total: int) -> list[T]:
         return list(progress.track(steps, total=total, description=label))
 
 
-def _facts(
-    source: Path,
-    original: tuple[int, int],
-    grey: Picture,
-    threshold: float,
-    results: Iterable[Result],
-    paths: list[Path],
-) -> dict[str, Any]:
+def _facts(source: Path, original: tuple[int, int], result: Result, paths: list[Path]) -> dict[str, Any]:
     checks = [
         {
-            "stride": result.stride,
             "check": check.name,
             "difference": check.difference if math.isfinite(check.difference) else None,
             "allowed": check.allowed,
             "passed": check.passed,
         }
-        for result in results
         for check in result.checks
     ]
     return {
         "image": str(source),
         "image_size": original[::-1],
-        "size": grey.shape[::-1],
-        "threshold": threshold,
+        "size": result.picture.shape[::-1],
+        "responses": result.responses.size,
+        "kept": int(np.count_nonzero(result.kept)),
+        "likeness": result.likeness,
         "passed": all(check["passed"] for check in checks),
         "checks": checks,
         "figures": [str(path) for path in paths],
     }
 
 
-def _print(facts: dict[str, Any], results: Iterable[Result]) -> None:
+def _print(facts: dict[str, Any]) -> None:
     (width, height), (columns, rows) = facts["image_size"], facts["size"]
     scaled = "" if (width, height) == (columns, rows) else f", scaled down to {columns} x {rows} (--size)"
     print(f"{facts['image']}: {width} x {height} pixels{scaled}")
-    for result in results:
-        kept, strongest = int((result.kept > 0).sum()), float(result.features.max())
-        counts = f"{kept:,} of {result.kept.size:,} responses exceed {facts['threshold']:g}"
-        hint = "" if kept else f"; the strongest is {strongest:.3g}, lower --threshold to see some"
-        print(f"stride {result.stride}: {counts}{hint}")
+    print(f"{facts['kept']:,} of {facts['responses']:,} responses of four filters are kept")
+    like = f"correlation with the picture's own detail {facts['likeness']:.2f}"
+    print(f"painted back: {like if facts['kept'] else 'nothing, the picture is even'}")
     print()
     rows_ = [
-        (
-            c["stride"],
-            c["check"],
-            _short(c["difference"]),
-            _short(c["allowed"]),
-            "ok" if c["passed"] else "FAILED",
-        )
+        (c["check"], _short(c["difference"]), _short(c["allowed"]), "ok" if c["passed"] else "FAILED")
         for c in facts["checks"]
     ]
-    print_table(("stride", "check", "largest difference", "allowed", ""), rows_, right=(0, 2, 3))
+    print_table(("check", "largest difference", "allowed", ""), rows_, right=(1, 2))
     print()
     for path in facts["figures"]:
         print(path)

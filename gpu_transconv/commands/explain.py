@@ -10,15 +10,17 @@ from ..explanation import Explanation, explain
 from ..params import DATA_FORMATS
 from ..plan import DTYPES, Axis
 from ..settings import AUTO, HIGHEST
-from . import CommandError, print_json, print_table
+from . import CommandError, add_command, print_json, print_table
 
+EXAMPLES = "gpu-transconv explain --x 1x64x32x32 --weight 64x32x4x4 --stride 2 --padding 1"
 #: Axes with more taps than this are counted, not listed.
 LISTED = 32
 
 
 def add(parsers: Any) -> None:
     """Declare the sub-command."""
-    parser = parsers.add_parser("explain", help="print the plan of a problem, and which kernel runs it and why")
+    summary = "print the plan of a problem, and which kernel runs it and why"
+    parser = add_command(parsers, "explain", run, summary, EXAMPLES)
     parser.add_argument("--x", required=True, metavar="SHAPE", help="shape of the input, like 1x64x32x32 or 1,64,32,32")
     parser.add_argument(
         "--weight", required=True, metavar="SHAPE", help="(Cin, Cout // groups, *kernel), like 64x32x4x4"
@@ -27,17 +29,16 @@ def add(parsers: Any) -> None:
     parser.add_argument(
         "--padding", default="0", metavar="PADS", help="1 or 1,2 or low:high pairs 0:1,2:3, same or valid"
     )
-    parser.add_argument("--output-padding", default="0", metavar="INTS")
-    parser.add_argument("--dilation", default="1", metavar="INTS")
-    parser.add_argument("--groups", default="1", metavar="INT")
-    parser.add_argument("--dtype", default="float32", choices=tuple(DTYPES), metavar="NAME")
+    parser.add_argument("--output-padding", default="0", metavar="INTS", help="like stride")
+    parser.add_argument("--dilation", default="1", metavar="INTS", help="like stride")
+    parser.add_argument("--groups", default="1", metavar="INT", help="divides Cin")
+    parser.add_argument("--dtype", default="float32", choices=tuple(DTYPES), metavar="NAME", help=", ".join(DTYPES))
     parser.add_argument("--data-format", default=DATA_FORMATS[0], metavar="NAME", help=" or ".join(DATA_FORMATS))
     parser.add_argument("--backend", metavar="NAME", help="ask for one instead of leaving the choice to the library")
     parser.add_argument("--formulation", metavar="NAME", help="gather or scatter, instead of leaving the choice")
     parser.add_argument("--precision", metavar="NAME", help="highest, tf32 or fast")
     parser.add_argument("--deterministic", action="store_true", help="only what is bitwise repeatable")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

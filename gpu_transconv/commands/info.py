@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import sys
 from dataclasses import asdict
 from importlib import import_module
 from importlib.metadata import version
@@ -14,15 +15,15 @@ from ..dispatch import backends, choose_afresh
 from ..machine import cpu_name, figures, measure, usable_cores
 from ..settings import resolve
 from ..table import AUTO_BACKENDS
-from . import CommandError, print_json, print_table
+from . import CommandError, add_command, print_json, print_table
 
 
 def add(parsers: Any) -> None:
     """Declare the sub-command."""
-    parser = parsers.add_parser("info", help="print versions, machine, backends and settings")
+    summary = "print versions, machine, backends and settings"
+    parser = add_command(parsers, "info", run, summary, "gpu-transconv info --measure")
     parser.add_argument("--measure", action="store_true", help="measure the machine first, and keep its figures")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,15 +39,24 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(facts)
         return 0
-    rows = [(name.replace("_", " "), value) for name, value in facts.items() if not isinstance(value, dict | list)]
-    print_table(("", ""), rows)
+    single = {name: value for name, value in facts.items() if not isinstance(value, dict | list)}
+    print_table(("", ""), [(_title(name), "none" if value is None else value) for name, value in single.items()])
     print()
     print_table(("device", "figures", "float32 GFLOP/s", "copies GB/s", "launch us"), _limits(facts), right=(2, 3, 4))
     print()
-    print_table(("backend", ""), [(name, reason or "available") for name, reason in facts["backends"].items()])
+    print_table(
+        ("backend", ""), [(name, reason or "available") for name, reason in facts["backends"].items()], widest=80
+    )
     print()
-    print_table(("setting", ""), facts["settings"].items())
+    print_table(
+        ("setting", ""), [(name, "not set" if value is None else value) for name, value in facts["settings"].items()]
+    )
     return 0
+
+
+def _title(name: str) -> str:
+    """Names of packages stay as they are."""
+    return name if name in sys.modules else name.replace("_", " ")
 
 
 def collect() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,26 @@ from ..layer import ConvTranspose
 from ..params import DATA_FORMATS
 from ..plan import DTYPES
 from ..settings import AUTO, resolve
-from . import CommandError, print_json, print_table
+from . import CommandError, add_command, print_json, print_table
+
+EXAMPLES = "gpu-transconv tune fsrcnn_x3\ngpu-transconv tune my_layers.json --seconds 0.5"
+#: Dtypes that are measured, the usual one first.
+FLOATS = sorted((name for name in DTYPES if "float" in name), key="float32".__ne__)
+#: What such a file looks like; docs/layers.md has every field.
+LAYER_FILE = """a JSON file of layers is a list of objects like this one:
+  {"name": "mine", "cin": 64, "cout": 32, "spatial": [32, 32], "kernel": [4, 4], "stride": [2, 2], "padding": [1, 1]}
+  n (the batch) and groups are 1 unless given, stride and dilation 1, padding and output_padding 0, on every axis
+
+"""
 
 
 def add(parsers: Any) -> None:
     """Declare the sub-command."""
-    parser = parsers.add_parser("tune", help="measure the implementations on layers, and keep the fastest")
+    summary = "measure the implementations on layers, and keep the fastest"
+    parser = add_command(parsers, "tune", run, summary, EXAMPLES, LAYER_FILE)
     add_layer_options(parser, seconds=1.0)
     parser.add_argument("--export", type=Path, metavar="FILE", help="write all results to a file, and measure nothing")
     parser.add_argument("--import", type=Path, metavar="FILE", dest="taken", help="add the results of such a file")
-    parser.set_defaults(run=run)
 
 
 def add_layer_options(parser: argparse.ArgumentParser, seconds: float) -> None:
@@ -30,15 +41,19 @@ def add_layer_options(parser: argparse.ArgumentParser, seconds: float) -> None:
     parser.add_argument(
         "layers", nargs="*", metavar="LAYER", help="shipped layer, or JSON file of layers; all shipped ones if none"
     )
-    parser.add_argument(
-        "--layers", dest="file", metavar="FILE", help="JSON file of layers, as in gpu_transconv/bench/layers.json"
-    )
+    parser.add_argument("--layers", dest="file", metavar="FILE", help="JSON file of layers, as below")
     parser.add_argument("--max-gmac", type=float, default=4.0, metavar="G", help="leave larger layers out (4)")
     parser.add_argument("--seconds", type=float, default=seconds, metavar="S", help=f"for each layer ({seconds:g})")
-    parser.add_argument("--dtype", default="float32", choices=[n for n in DTYPES if "float" in n], metavar="NAME")
-    parser.add_argument("--data-format", default=DATA_FORMATS[0], choices=DATA_FORMATS, metavar="NAME")
+    parser.add_argument("--dtype", default="float32", choices=FLOATS, metavar="NAME", help=_one_of(FLOATS))
+    parser.add_argument(
+        "--data-format", default=DATA_FORMATS[0], choices=DATA_FORMATS, metavar="NAME", help=_one_of(DATA_FORMATS)
+    )
     parser.add_argument("--backend", metavar="NAME", help="of the package; auto unless given")
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _one_of(names: Sequence[str]) -> str:
+    return f"{', '.join(names)}; default: {names[0]}"
 
 
 def chosen_layers(args: argparse.Namespace) -> list[Layer]:

@@ -9,13 +9,11 @@ from pathlib import Path
 from ..demo import Picture, Result
 from .canvas import Canvas, plain_style
 from .formulations import two_ways
-from .overview import half_resolution, overview
+from .overview import overview
 from .stamps import stamps
 
 
-def draw(
-    folder: Path, grey: Picture, seen: Picture, results: tuple[Result, Result], threshold: float
-) -> Iterator[Path]:
+def draw(folder: Path, grey: Picture, result: Result) -> Iterator[Path]:
     """Write the figures one by one; yield the path of each.
 
     Parameters
@@ -24,12 +22,8 @@ def draw(
         Where the PNG files go; it exists.
     grey : ndarray, shape (rows, columns)
         The picture, in [0, 1].
-    seen : ndarray, shape (rows, columns)
-        What the detector saw, in [0, 1].
-    results : tuple of Result
-        The demonstration at stride 1 and at stride 2.
-    threshold : float
-        What the kept features exceed.
+    result : Result
+        The demonstration on it.
 
     Yields
     ------
@@ -37,10 +31,9 @@ def draw(
         The file that was just written.
     """
     figures: dict[str, Callable[[], Canvas]] = {
-        "overview.png": partial(overview, grey, seen, results[0], threshold),
+        "overview.png": partial(overview, grey, result),
         "stamps.png": stamps,
         "gather_scatter.png": two_ways,
-        "stride2.png": partial(half_resolution, seen, results[1], threshold),
     }
     for name, figure in figures.items():
         with plain_style():

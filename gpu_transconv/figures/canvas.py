@@ -10,9 +10,10 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -21,8 +22,10 @@ Point = tuple[float, float]
 
 INK, PALE = "#1f2328", "#8b949e"
 DETECT, GENERATE = "#9a4d00", "#00636b"
-#: Red above zero, white at zero, blue below.
-SIGNED = LinearSegmentedColormap.from_list("signed", ["#0b3c8c", "#4d8fd1", "#ffffff", "#e0705a", "#8c1010"], N=257)
+#: Dark blue below zero, white at zero, light orange above: they stay apart where a page is printed in grey.
+SIGNED = LinearSegmentedColormap.from_list("signed", ["#08306b", "#2b5f9f", "#ffffff", "#fcd3a1", "#f6a54c"], N=257)
+#: Black below zero, grey at zero, white above.
+GREY = "gray"
 
 
 @contextmanager
@@ -44,9 +47,18 @@ class Canvas:
         self.page.set(xlim=(0, width), ylim=(height, 0))
         self.page.axis("off")
 
-    def panel(self, at: Point, size: Point, values: Picture, limit: float | None = None, *, edge: str = PALE) -> Panel:
-        """Show `values` in a frame; signed data from -limit to limit, without a limit as grey from 0 to 1."""
-        return Panel(self, at, size, values, limit, edge)
+    def panel(
+        self,
+        at: Point,
+        size: Point,
+        values: Picture,
+        limit: float | None = None,
+        *,
+        shades: Any = SIGNED,
+        edge: str = PALE,
+    ) -> Panel:
+        """Show `values` in a frame: in `shades` from -limit to limit, without a limit as grey from 0 to 1."""
+        return Panel(self, at, size, values, limit, shades, edge)
 
     def text(self, at: Point, words: str, size: float = 11, **style: Any) -> None:
         """Write; by default the position is the middle of the base line."""
@@ -55,7 +67,9 @@ class Canvas:
     def arrow(self, start: Point, end: Point, color: str = INK, width: float = 2, **style: Any) -> None:
         """Draw an arrow."""
         options = {"arrowstyle": "-|>", "mutation_scale": 9 + 4 * width, "shrinkA": 0, "shrinkB": 0, **style}
-        self.page.add_patch(FancyArrowPatch(start, end, color=color, linewidth=width, **options))
+        arrow = FancyArrowPatch(start, end, color=color, linewidth=width, **options)
+        arrow.set_path_effects([withStroke(linewidth=width + 1.5, foreground="white")])
+        self.page.add_patch(arrow)
 
     def line(self, start: Point, end: Point, color: str, width: float = 1.2) -> None:
         """Draw a straight line."""
@@ -64,7 +78,7 @@ class Canvas:
     def legend(self, at: Point) -> None:
         """Draw the scale of the signed colours."""
         x, y = at
-        Panel(self, (x, y), (90, 12), np.linspace(-1, 1, 91)[None], 1.0, PALE)
+        Panel(self, (x, y), (90, 12), np.linspace(-1, 1, 91)[None], 1.0, SIGNED, PALE)
         for offset, words in ((-12, "\N{MINUS SIGN}"), (45, "0"), (102, "+")):
             down = 27 if words == "0" else 11
             self.text((x + offset, y + down), words, 10)
@@ -78,8 +92,11 @@ class Canvas:
 class Panel:
     """Values on a page, and where each of them is."""
 
-    def __init__(self, canvas: Canvas, at: Point, size: Point, values: Picture, limit: float | None, edge: str) -> None:
+    def __init__(
+        self, canvas: Canvas, at: Point, size: Point, values: Picture, limit: float | None, shades: Any, edge: str
+    ) -> None:
         self.canvas, self.values, self.limit = canvas, np.asarray(values, float), limit
+        self.shades = mpl.colormaps[shades] if isinstance(shades, str) else shades
         (self.x, self.y), (self.w, self.h) = at, size
         box = (
             self.x / canvas.width,
@@ -91,7 +108,7 @@ class Panel:
         if limit is None:
             axes.imshow(self.values, aspect="auto", cmap="gray", vmin=0, vmax=1)
         else:
-            axes.imshow(self.values, aspect="auto", cmap=SIGNED, vmin=-limit, vmax=limit)
+            axes.imshow(self.values, aspect="auto", cmap=shades, vmin=-limit, vmax=limit)
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set(color=edge, linewidth=1)
@@ -111,8 +128,8 @@ class Panel:
         self.canvas.text((middle, self.y - 9), words)
         self.canvas.text((middle, self.y + self.h + 19), note, 10, color=INK)
 
-    def grid(self, numbers: bool = True, size: float = 11) -> Panel:
-        """Rule lines between the values, and print those that are not 0."""
+    def grid(self, size: float = 11, *, signs: bool = False) -> Panel:
+        """Rule lines between the values, and print those that are not 0, or their signs."""
         rows, columns = self.values.shape
         for row in range(1, rows):
             y = self.y + row * self.step[1]
@@ -120,11 +137,18 @@ class Panel:
         for column in range(1, columns):
             x = self.x + column * self.step[0]
             self.canvas.line((x, self.y), (x, self.y + self.h), "#d0d7de", 0.8)
-        for row, column in np.argwhere(self.values) if numbers else ():
-            value = f"{self.values[row, column]:.3g}".replace("-", "\N{MINUS SIGN}")
-            dark = abs(self.values[row, column]) > 0.6 * (self.limit or 1)
-            color = "white" if dark else INK
-            self.canvas.text(self.centre(row, column), value, size, va="center_baseline", color=color)
+        for row, column in np.argwhere(self.values):
+            value = self.values[row, column]
+            shade = self.shades((value / (self.limit or 1) + 1) / 2)
+            words = ("+" if value > 0 else "-") if signs else f"{value:.3g}"
+            self.canvas.text(
+                self.centre(row, column),
+                words.replace("-", "\N{MINUS SIGN}"),
+                size,
+                va="center_baseline",
+                color="white" if luminance(shade) < 128 else INK,
+                bbox={"facecolor": shade, "edgecolor": "none", "pad": 0.5},  # arrows pass below
+            )
         return self
 
     def box(
@@ -142,6 +166,12 @@ class Panel:
         corner = (self.x + column * dx + inset, self.y + row * dy + inset)
         extent = (columns * dx - 2 * inset, rows * dy - 2 * inset)
         self.canvas.page.add_patch(Rectangle(corner, *extent, fill=False, edgecolor=color, linewidth=width, zorder=3))
+
+
+def luminance(shade: Any) -> float:
+    """Brightness of a colour on a page that is printed in grey, from 0 to 255."""
+    red, green, blue = to_rgb(shade)
+    return 255 * (0.299 * red + 0.587 * green + 0.114 * blue)
 
 
 def fit(shape: tuple[int, ...], width: float, height: float) -> Point:

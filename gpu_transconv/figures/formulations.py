@@ -14,19 +14,21 @@ STRIDE, SHAPE = 2, (5, 5)
 PIXEL, FEATURE = (1, 1), (1, 1)
 GATHER, SCATTER = "#8250df", "#1a7f37"
 LIMIT = 4.0
+#: Side of one entry of a matrix, in pixels.
+CELL = 18
 
 
 def two_ways() -> Canvas:
     """Draw how each formulation arrives at the same picture."""
     weight = DIAGONAL[None, None]
     matrix = conv_matrix(weight, (1, *SHAPE), stride=STRIDE, padding=1).toarray()  # shape (9, 25)
-    canvas = Canvas(1200, 890)
+    canvas = Canvas(1200, 980)
     product = (matrix.T @ FEATURES.ravel()).reshape(SHAPE)
     _gather(canvas, 20)
     _scatter(canvas, 640)
     canvas.line((600, 20), (600, 370), "#d0d7de", 1)
-    by_rows = _product(canvas, (40, 465), matrix, product, "row by row", GATHER)
-    by_columns = _product(canvas, (930, 465), matrix, product, "column by column", SCATTER)
+    by_rows = _product(canvas, (20, 465), matrix, product, "row by row", GATHER)
+    by_columns = _product(canvas, (921, 465), matrix, product, "column by column", SCATTER)
     _follow_row(*by_rows)
     _follow_column(*by_columns, matrix)
     _same(canvas, matrix, product)
@@ -38,7 +40,7 @@ def _grids(canvas: Canvas, x: float, formulation: str) -> tuple[Panel, Panel]:
     given = canvas.panel((x, 134), (144, 144), FEATURES, LIMIT).grid(size=12)
     result = canvas.panel((x + 290, 86), (240, 240), painted, LIMIT).grid(size=12)
     given.title("features")
-    result.title("picture, stride 2")
+    result.title("picture, stride 2, padding 1")
     return given, result
 
 
@@ -52,7 +54,7 @@ def _gather(canvas: Canvas, x: float) -> None:
     for row, column in np.ndindex(2, 2):
         given.box(row, column, 1, 1, GATHER)
         bend = f"arc3,rad={(0.2, 0.1)[column] * (1 if row else -1)}"
-        canvas.arrow(given.centre(row, column), end, GATHER, 1.8, shrinkA=13, shrinkB=17, connectionstyle=bend)
+        canvas.arrow(given.centre(row, column), end, GATHER, 1.8, shrinkA=13, shrinkB=15, connectionstyle=bend)
         tap = "1" if DIAGONAL[2 - 2 * row, 2 - 2 * column] > 0 else "(-1)"
         terms.append(f"{FEATURES[row, column]:.0f}·{tap}")
     result.box(*PIXEL, 1, 1, GATHER, 3.5)
@@ -71,25 +73,23 @@ def _scatter(canvas: Canvas, x: float) -> None:
     for end in np.ndindex(3, 3):
         pixel = result.centre(top + end[0], left + end[1])
         bend = f"arc3,rad={(end[0] - 1) * (0.04 + 0.08 * end[1])}"
-        canvas.arrow(given.centre(row, column), pixel, SCATTER, 1.0, shrinkA=14, shrinkB=9, connectionstyle=bend)
+        canvas.arrow(given.centre(row, column), pixel, SCATTER, 1.0, shrinkA=14, shrinkB=13, connectionstyle=bend)
     canvas.text((x + 290, 356), f"{FEATURES[FEATURE]:.0f} times the filter, into nine pixels", 12, color=SCATTER)
 
 
 def _product(
     canvas: Canvas, at: Point, matrix: Picture, product: Picture, words: str, color: str
 ) -> tuple[Panel, Panel, Panel]:
-    cell, (x, y) = 15, at
-    transposed = canvas.panel((x, y), (9 * cell, 25 * cell), matrix.T, 1.6).grid(numbers=False)
-    features = canvas.panel((x + 165, y + 8 * cell), (cell, 9 * cell), FEATURES.reshape(9, 1), LIMIT).grid(
-        numbers=False
-    )
-    result = canvas.panel((x + 215, y), (cell, 25 * cell), product.reshape(25, 1), LIMIT).grid(numbers=False)
+    cell, (x, y) = CELL, at
+    transposed = canvas.panel((x, y), (9 * cell, 25 * cell), matrix.T, 1.6).grid(10, signs=True)
+    features = canvas.panel((x + 188, y + 8 * cell), (cell, 9 * cell), FEATURES.reshape(9, 1), LIMIT).grid(9)
+    result = canvas.panel((x + 239, y), (cell, 25 * cell), product.reshape(25, 1), LIMIT).grid(9)
     transposed.title("$M^T$")
     features.title("$f$")
     result.title("$y$")
-    canvas.text((x + 197, y + 12.5 * cell), "=", 14, va="center")
-    canvas.text((x + 150, y + 12.5 * cell), "·", 18, va="center")
-    canvas.text((x + 115, y + 25 * cell + 28), words, 12, color=color)
+    canvas.text((x + 222, y + 12.5 * cell), "=", 14, va="center")
+    canvas.text((x + 175, y + 12.5 * cell), "·", 18, va="center")
+    canvas.text((x + 129, y + 25 * cell + 28), words, 12, color=color)
     return transposed, features, result
 
 
@@ -109,9 +109,9 @@ def _follow_column(transposed: Panel, features: Panel, result: Panel, matrix: Pi
 
 
 def _same(canvas: Canvas, matrix: Picture, product: Picture) -> None:
-    detector = canvas.panel((412, 465), (375, 135), matrix, 1.6).grid(numbers=False)
+    detector = canvas.panel((375, 465), (25 * CELL, 9 * CELL), matrix, 1.6).grid(10, signs=True)
     detector.title(
-        "the detector's matrix $M$: red 1, blue \N{MINUS SIGN}1",
+        "the detector's matrix $M$: + is 1, \N{MINUS SIGN} is \N{MINUS SIGN}1",
         "one row per feature: the filter, laid over the picture",
     )
     pictures = {
@@ -120,9 +120,9 @@ def _same(canvas: Canvas, matrix: Picture, product: Picture) -> None:
         "$M^T f$": product,
     }
     for index, (name, values) in enumerate(pictures.items()):
-        x = 402 + 145 * index
-        canvas.panel((x, 695), (105, 105), values, LIMIT).grid(size=9).title(name)
+        x = 365 + 165 * index
+        canvas.panel((x, 725), (140, 140), values, LIMIT).grid(11).title(name)
         if index:
-            canvas.text((x - 20, 748), "=", 16, va="center", color=INK)
+            canvas.text((x - 12, 795), "=", 16, va="center", color=INK)
     worst = max(float(np.abs(values - product).max()) for values in pictures.values())
-    canvas.text((600, 830), f"the same picture: largest difference {worst:.3g}", 12)
+    canvas.text((600, 905), f"the same picture: largest difference {worst:.3g}", 12)

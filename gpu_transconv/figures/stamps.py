@@ -20,8 +20,8 @@ def stamps() -> Canvas:
         (640, 2, 4, "one feature further, the stamp moves two pixels"),
     )
     for left, stride, size, words in halves:
-        canvas.text((left, 36), f"Stride {stride}", 15, ha="left", weight="bold", color=GENERATE)
-        canvas.text((left + 108, 36), words, 12, ha="left", color=GENERATE)
+        canvas.text((left, 32), f"Stride {stride}, padding 1", 15, ha="left", weight="bold", color=GENERATE)
+        canvas.text((left, 56), words, 12, ha="left", color=GENERATE)
         _paint(canvas, (left, 94), stride, size, [(size // 2, size // 2)])
         neighbours = [(i, i) for i in range(size // 2 - 1, size // 2 + 3 - stride)]
         _paint(canvas, (left, 394), stride, size, neighbours)
@@ -47,6 +47,7 @@ def _paint(canvas: Canvas, at: Point, stride: int, size: int, active: list[tuple
         result.title("its stamp is the filter", "7 x 7 pixels")
     else:
         given.title("active neighbours")
-        result.title("stamps add where they overlap", "a longer north-west diagonal")
+        along = " ".join(f"{value:g}" for value in np.diagonal(painted) if value)
+        result.title("stamps add where they overlap", f"a longer diagonal: {along}")
     y = at[1] + picture / 2
     canvas.arrow((at[0] + picture + 8, y), (at[0] + picture + 76, y), GENERATE, 2.5)

@@ -1,0 +1,250 @@
+"""What the documents and the messages name exists: files, commands, options, modules, names, extras, variables."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from collections import Counter
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from gpu_transconv.bench.layers import REAL_LAYERS, Layer, load_layers
+from gpu_transconv.cli import make_parser
+
+ROOT = Path(__file__).resolve().parents[1]
+if not (ROOT / "CONTRIBUTING.md").exists():
+    pytest.skip("the documents are part of the checkout, not of the package", allow_module_level=True)
+sys.path.insert(0, str(ROOT))
+
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+SOURCES = sorted([*ROOT.glob("gpu_transconv/**/*.py"), *ROOT.glob("benchmarks/*.py")])
+#: What stands for a file of the reader's, or is made by a command.
+PLACEHOLDERS = re.compile(r"my_|^out[./]|^compare\.|demo_figures|<|[*]|^[./]|https?:|__pycache__|^[A-Z]+$")
+SUFFIXES = (".py", ".md", ".json", ".cuh", ".toml", ".png", ".yml", ".cpp", ".h", ".txt")
+
+
+def words_of(path: Path) -> str:
+    """A page's text, or the strings and comments of a source file: what a reader may be told."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        return text
+    return "\n".join(node.value for node in ast.walk(ast.parse(text))
+                     if isinstance(node, ast.Constant) and isinstance(node.value, str))  # fmt: skip
+
+
+def commands_of(path: Path) -> list[str]:
+    """Lines of code blocks, what stands between backticks, and quoted commands, without comments."""
+    text = words_of(path)
+    blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", text, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    lines += re.findall(r"(?<!`)`{1,2}([^`\n]+)`{1,2}(?!`)", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    if path.suffix == ".py":  # the usage in a module's docstring
+        lines += re.findall(r"^ +((?:python|gpu-transconv) .*)$", text, re.MULTILINE)
+    lines = [part for line in lines for part in re.sub(r"  +#.*", "", line).split(" && ")]
+    return [re.sub(r"\$\([^)]*\)", "HEAD", line).replace(".venv/bin/", "") for line in lines]
+
+
+@cache
+def tracked() -> frozenset[str]:
+    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard"],
+                            capture_output=True, text=True)  # fmt: skip
+    if listed.returncode == 0:
+        return frozenset(line for line in listed.stdout.splitlines() if (ROOT / line).exists())
+    return frozenset(str(path.relative_to(ROOT)) for path in ROOT.rglob("*") if path.is_file())
+
+
+def known(name: str) -> bool:
+    """Whether a file or folder of this name, or one that ends so, is in the checkout."""
+    name = name.removeprefix("./").rstrip("/")
+    return any(f"/{path}".endswith(f"/{name}") or f"/{name}/" in f"/{path}" for path in tracked())
+
+
+def named_files(path: Path) -> set[str]:
+    found = set()
+    for command in commands_of(path):
+        for word in re.split(r"[\s,;:=()\"']+", command):
+            word = word.removeprefix("../")
+            if word.endswith(SUFFIXES) or re.fullmatch(r"\.?[a-z_]+(/[\w.-]+)+/?", word):
+                found.add(word)
+    return {word for word in found if not PLACEHOLDERS.search(word)}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_files_that_pages_name_exist(path):
+    assert sorted(name for name in named_files(path) if not known(name)) == []
+
+
+def test_files_that_messages_name_exist():
+    lost = {(path.name, name) for path in SOURCES for name in named_files(path) if not known(name)}
+    assert sorted(lost) == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    lost = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if target.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = target.partition("#")
+        file = path.parent / name if name else path
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            lost.append(target)
+    assert lost == []
+
+
+def anchors(path: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def our_commands() -> list[str]:
+    found = {command for path in (*PAGES, *SOURCES) for command in commands_of(path)}
+    return sorted(command for command in found if re.match(r"(python -m )?gpu[-_]transconv( |$)", command))
+
+
+def test_there_are_commands_to_check():
+    assert len(our_commands()) > 8
+
+
+@pytest.mark.parametrize("command", our_commands())
+def test_commands_that_are_named_can_be_given(command):
+    words = shlex.split(command.replace("...", ""))
+    words = words[words.index("gpu_transconv") + 1 :] if "gpu_transconv" in words else words[1:]
+    if not words or "--help" in words or "COMMAND" in words:
+        return
+    if "explain" in words and "--x" not in words:
+        words += ["--x", "1x1x4", "--weight", "1x1x2"]
+    make_parser().parse_args(words)
+
+
+MODULES = sorted({(match, command) for path in (*PAGES, *SOURCES) for command in commands_of(path)
+                  for match in re.findall(r"python -m (benchmarks[.\w]*)", command)})  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "command"), MODULES, ids=lambda value: value)
+def test_modules_that_are_run_exist_and_have_the_options(module, command):
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    text = Path(spec.origin).read_text(encoding="utf-8")
+    for option in re.findall(r"(?<=\s)--[a-z][\w-]*", command.partition(module)[2]):
+        assert f'"{option}"' in text, option
+
+
+def test_names_of_the_package_resolve():
+    lost = set()
+    for path in (*PAGES, *SOURCES):
+        names = set(re.findall(r"\b((?:gpu_transconv|gtc)(?:\.[A-Za-z_]\w*)+)", words_of(path)))
+        lost |= {(path.name, name) for name in names if not name.endswith(SUFFIXES) and not resolves(name)}
+    assert sorted(lost) == []
+
+
+@cache
+def resolves(name: str) -> bool:
+    parts = name.replace("gtc", "gpu_transconv", 1).split(".") if name.startswith("gtc.") else name.split(".")
+    found = import_module(parts[0])
+    for index, part in enumerate(parts[1:], 2):
+        if hasattr(found, part):
+            found = getattr(found, part)
+        elif importlib.util.find_spec(".".join(parts[:index])):
+            found = import_module(".".join(parts[:index]))
+        else:
+            return False
+    return True
+
+
+def test_what_is_to_be_installed_can_be():
+    """The package is on no index, so an extra is one of the checkout's."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for path in (*PAGES, *SOURCES):
+        text = words_of(path)
+        assert re.findall(r"pip install [^\n]*gpu_transconv\[", text) == [], path
+        for extras in re.findall(r"pip install (?:-e )?[\"']?\.\[([\w,-]+)\]", text):
+            for extra in extras.split(","):
+                assert re.search(rf"^{extra} = \[", project, re.MULTILINE), (path, extra)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_variables_are_read_somewhere(path):
+    code = "".join(source.read_text(encoding="utf-8") for source in SOURCES)
+    names = set(re.findall(r"\bGPU_TRANSCONV_[A-Z_]+\b", path.read_text(encoding="utf-8")))
+    read = set(re.findall(r"\bGPU_TRANSCONV_[A-Z_]+\b", code))
+    prefixed = {f"GPU_TRANSCONV_{word.upper()}" for word in ("backend", "formulation", "deterministic")}
+    assert names - read - prefixed == set()
+
+
+# --- what pages say ------------------------------------------------------------------------------------
+
+
+def test_the_guide_runs():
+    text = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    test = doctest.DocTestParser().get_doctest(code, {}, "guide.md", None, 0)
+    assert len(test.examples) > 5
+    assert doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test).failed == 0
+
+
+def test_the_example_with_pytorch_gives_its_result():
+    torch = pytest.importorskip("torch")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "import torch" in block)
+    names = {"gtc": import_module("gpu_transconv")}
+    exec(code, names)
+    with torch.no_grad():
+        torch.testing.assert_close(names["y"], names["module"](torch.ones(1, 8, 16, 16)))
+
+
+def test_the_share_of_the_operator_in_hifi_gan():
+    """Multiplications per frame of HiFi-GAN V1: four transposed convolutions, the rest in the residual blocks."""
+    channels, lengths, kernels = (512, 256, 128, 64, 32), (1, 8, 64, 128, 256), (16, 16, 4, 4)
+    ours = sum(channels[i] * channels[i + 1] * kernels[i] * lengths[i] for i in range(4))
+    blocks = sum(c * c * n * 6 * (3 + 7 + 11) for c, n in zip(channels[1:], lengths[1:], strict=True))
+    ends = 80 * 512 * 7 + 32 * 7 * 256
+    words = f"{ours / 1e6:.1f} of {(ours + blocks + ends) / 1e6:.0f} million multiplications per frame"
+    assert words in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_page_on_layers_has_every_field_and_value():
+    text = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\d*)", text, re.MULTILINE)
+    assert {word for word, count in rows if not count} == set(Layer.__dataclass_fields__)
+    layers = load_layers(REAL_LAYERS)
+    assert {word: int(count) for word, count in rows if count} == Counter(layer.parameters_from for layer in layers)
+    assert f"{len(layers)} layers" in text
+    assert all(layer.domain for layer in layers)
+
+
+def test_the_example_of_a_file_of_layers_is_one(tmp_path):
+    text = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
+    (tmp_path / "mine.json").write_text(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1])
+    assert [layer.name for layer in load_layers(tmp_path / "mine.json")] == ["mine"]
+
+
+def test_imports_go_the_way_that_contributing_says():
+    """Nothing imports what calls it."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    order = re.search(r"Imports go one way:\s+`([^`]+)`", text)[1].replace("\n", " ").split(" -> ")
+    rank = {name.strip(): place for place, names in enumerate(order) for name in names.split(",")}
+    assert len(rank) > 7
+    package = ROOT / "gpu_transconv"
+    wrong = []
+    for path in package.rglob("*.py"):
+        parts = path.relative_to(package).with_suffix("").parts
+        if parts[0] not in rank:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                base = parts[: len(parts) - node.level]
+                names = [node.module] if node.module else [alias.name for alias in node.names]
+                for name in names:
+                    top = (*base, *name.split("."))[0]
+                    if rank.get(top, 99) < rank[parts[0]]:
+                        wrong.append(f"{'.'.join(parts)} imports {top}")
+    assert wrong == []
