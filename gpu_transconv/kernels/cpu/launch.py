@@ -40,7 +40,8 @@ _PLAIN_EFFORT = 16.0
 _KEPT = 0.8
 #: Shapes of scratch memory remembered by a thread.
 _MOST_VIEWS = 256
-_TILED = ("float16", "bfloat16", "float32", "float64")
+#: Dtypes that have tiles; the others have plain loops.
+TILED = ("float16", "bfloat16", "float32", "float64")
 _local = threading.local()
 # Before anything is compiled: with TBB comes the runtime library that converts half types on CPUs without F16C.
 choose_layer()
@@ -152,7 +153,7 @@ def _threads(plan: Plan) -> int:
 
 @lru_cache(maxsize=1024)
 def _has_tiles(plan: Plan) -> bool:
-    return plan.dtype in _TILED and math.prod(axis.stride for axis in kernel_axes(plan)) <= MOST_PHASES
+    return plan.dtype in TILED and math.prod(axis.stride for axis in kernel_axes(plan)) <= MOST_PHASES
 
 
 def _pack_rows(plan: Plan, weight: Array, bias: Array | None, paired: tuple[int, ...]) -> Packed | None:
