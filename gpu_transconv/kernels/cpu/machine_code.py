@@ -32,7 +32,7 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 _MOST_VERSIONS = 8
 _PREFIX = "kernels-"
 #: Modules that no kernel imports, and an edit of which changes no machine code.
-NOT_IN_KERNELS = ("__init__", "cost", "launch", "threads", "warm_up")
+NOT_IN_KERNELS = ("__init__", "cost", "launch", "requirements", "threads", "warm_up")
 
 
 def _sources(folder: Any) -> Iterator[tuple[str, bytes]]:
