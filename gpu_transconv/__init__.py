@@ -10,6 +10,7 @@ The functions take and return arrays of the caller's own kind:
 (1, 4, 32, 32)
 """
 
+from . import api, dynamo
 from .api import conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from .cache import CacheWarning
 from .dispatch import backends, last_choice
@@ -18,6 +19,7 @@ from .explanation import Explanation, explain
 from .layer import ConvTranspose
 from .settings import use
 
+dynamo.stay_out((api, "_run"), (ConvTranspose, "__call__"), (ConvTranspose, "tune"))
 __version__ = "0.1.0"
 
 __all__ = [

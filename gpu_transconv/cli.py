@@ -17,7 +17,7 @@ from .commands import CommandError, example
 from .errors import BackendUnavailableError
 
 PROGRAM = "gpu-transconv"
-COMMANDS = ("demo", "info", "explain", "bench", "tune")
+COMMANDS = ("demo", "info", "explain", "bench", "tune", "warm-up")
 DESCRIPTION = "Transposed convolution as an operator: explained, measured and tuned."
 
 
@@ -39,7 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     parsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     for name in COMMANDS:
-        import_module(f".commands.{name}", __package__).add(parsers)
+        import_module(f".commands.{name.replace('-', '_')}", __package__).add(parsers)
     return parser
 
 

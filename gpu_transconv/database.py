@@ -30,7 +30,7 @@ def load(path: Path) -> dict[str, Times]:
         return {} if seen is None else _read(path)
     except sqlite3.OperationalError as error:  # locked for too long, or no right to read it
         cache.warn_once(f"{path} cannot be read and is not used: {error}")
-    except (sqlite3.DatabaseError, ValueError, OSError) as error:
+    except (sqlite3.DatabaseError, ValueError, RecursionError, OSError) as error:
         cache.set_aside(path, error, seen)
     return {}
 
@@ -48,7 +48,10 @@ def save(path: Path, entries: Mapping[str, Times]) -> None:
             cache.set_aside(path, error, seen)
             _write(path, entries)
     except (OSError, sqlite3.Error) as error:
-        cache.warn_once(f"{path} cannot be written; tuning results are kept in memory only: {error}")
+        cache.warn_once(
+            f"{path} cannot be written; tuning results are kept in memory only: {error}; "
+            "set GPU_TRANSCONV_CACHE_DIR to a folder that can be"
+        )
 
 
 def check_times(found: Any) -> Times:
@@ -62,6 +65,8 @@ def check_times(found: Any) -> Times:
 
 
 def _read(path: Path) -> dict[str, Times]:
+    if path.stat().st_size == 0:  # another process is about to write it
+        return {}
     with _open(path, "BEGIN") as connection:
         rows = connection.execute("SELECT key, times FROM tuned").fetchall()
     return {key: check_times(json.loads(text)) for key, text in rows}

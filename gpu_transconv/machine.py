@@ -7,11 +7,12 @@ measured unless somebody asks: ``gpu-transconv info --measure``, ``tune`` and ``
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import sys
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -95,12 +96,9 @@ def shipped(device: str) -> Figures:
 def figures(device: str = "cpu") -> Figures:
     """Return what is known of a device, "cpu" or "cuda": measured figures where there are some."""
     found = _stored().get(identity(device))
-    if found is None:
+    if found is None or not {field.name for field in fields(Figures)}.issuperset(found):  # of another version
         return shipped(device)
-    try:
-        return replace(shipped(device), **found)
-    except TypeError:  # of another version
-        return shipped(device)
+    return replace(shipped(device), **found)
 
 
 def measure(device: str = "cpu") -> Figures:
@@ -147,22 +145,36 @@ def _stored() -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         stored = document[_KEY]
-        if not all(isinstance(entry, dict) for entry in stored.values()):
-            raise ValueError("it holds something else than figures")
+        for entry in stored.values():
+            _check_figures(entry)
     except OSError:
         stored = {}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         cache.set_aside(path, f"{type(error).__name__}: {error}", seen)
         stored = {}
     return {**stored, **_memory}
+
+
+def _check_figures(entry: dict[str, Any]) -> None:
+    """Raise unless the numbers of an entry are such that times can be computed with them."""
+    peaks = entry.get("peak_gflops", {"float32": 1.0})
+    numbers = [entry.get("units", 1), entry.get("copy_gb_per_s", 1.0), *peaks.values()]
+    if "float32" not in peaks or not all(0 < number < math.inf for number in numbers):
+        raise ValueError(f"expected positive figures, got {entry}")
+    if not 0 <= entry.get("launch_seconds", 0.0) < math.inf:
+        raise ValueError(f"launch_seconds must be a number >= 0, got {entry['launch_seconds']}")
 
 
 def _store(stored: dict[str, Any]) -> None:
     folder = cache.folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, encoding="utf-8") as file:
-            json.dump({_KEY: stored}, file, indent=1)
-        os.replace(file.name, folder / _FILE)
+        with tempfile.TemporaryDirectory(dir=folder, prefix="unfinished-") as place:
+            unfinished = Path(place, _FILE)
+            unfinished.write_text(json.dumps({_KEY: stored}, indent=1), encoding="utf-8")
+            os.replace(unfinished, folder / _FILE)
     except OSError as error:
-        cache.warn_once(f"{folder} cannot be written; figures and tuning results are kept in memory only: {error}")
+        cache.warn_once(
+            f"{folder} cannot be written; figures and tuning results are kept in memory only: {error}; "
+            "set GPU_TRANSCONV_CACHE_DIR to a folder that can be"
+        )

@@ -63,7 +63,7 @@ def import_file(path: Path) -> int:
         if document["schema"] != schema:
             raise ValueError(f"its schema is {document['schema']!r}, expected {schema}")
         entries = {str(key): _database().check_times(found) for key, found in document["tuned"].items()}
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no file of tuning results: {error}") from None
     _store(entries)
     return len(entries)
@@ -82,7 +82,7 @@ def database() -> Path:
 def _entries() -> dict[str, Times]:
     path = database()
     if path not in _known:
-        _known[path] = _database().load(path) if path.exists() else {}
+        _known[path] = {} if cache.inode(path) is None else _database().load(path)
     return _known[path]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 
@@ -242,7 +243,30 @@ def test_figures_are_shipped_until_measured(monkeypatch):
     assert gtc.explain((1, 1, 3), (1, 1, 3)).measured_machine
 
 
-@pytest.mark.parametrize("text", ["no JSON", "[]", "{}", '{"figures 1": 3}', '{"figures 1": {"a cpu": 4}}'])
+ENTRY = '{"figures 1": {"a cpu": %s}}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no JSON",
+        "",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        '{"figures 1": {"a cpu": {',
+        '{"figures 1": 3}',
+        ENTRY % "4",
+        ENTRY % '{"copy_gb_per_s": 0}',
+        ENTRY % '{"copy_gb_per_s": "fast"}',
+        ENTRY % '{"copy_gb_per_s": NaN}',
+        ENTRY % '{"units": -1}',
+        ENTRY % '{"peak_gflops": {"float64": 1.0}}',
+        ENTRY % '{"peak_gflops": {"float32": null}}',
+        ENTRY % '{"launch_seconds": Infinity}',
+    ],
+    ids=lambda text: text[:60],
+)
 def test_figures_that_cannot_be_read(text, folder):  # noqa: F811
     folder.mkdir()
     (folder / "machine.json").write_text(text)
@@ -250,3 +274,12 @@ def test_figures_that_cannot_be_read(text, folder):  # noqa: F811
     with pytest.warns(gtc.CacheWarning, match=r"machine\.json cannot be used"):
         assert machine.figures() == machine.shipped("cpu")
     assert (folder / "machine.json.unusable").read_text() == text
+
+
+def test_figures_of_another_version_are_left_alone(folder):  # noqa: F811
+    folder.mkdir()
+    text = json.dumps({"figures 1": {machine.identity("cpu"): {"copy_gb_per_s": 9.0, "unheard_of": 1}}})
+    (folder / "machine.json").write_text(text)
+    dispatch.forget()
+    assert machine.figures() == machine.shipped("cpu")
+    assert (folder / "machine.json").read_text() == text

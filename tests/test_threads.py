@@ -131,7 +131,7 @@ def fork():
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
-        signal.alarm(30)
+        signal.alarm(60)
         os._exit(0 if right() else 1)
     assert os.waitpid(child, 0)[1] == 0
 
@@ -147,10 +147,12 @@ if "fork-while-another-computes" in checks:
             assert right()
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(work)
-        for _ in range(5):
-            time.sleep(0.003)
-            fork()
-        stop.set()
+        try:
+            for _ in range(5):
+                time.sleep(0.003)
+                fork()
+        finally:
+            stop.set()
         other.result()
 assert right()
 print("ok")

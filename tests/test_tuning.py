@@ -204,6 +204,36 @@ def test_a_file_that_cannot_be_used_is_set_aside(spoil):
     assert records.times(plan(), "cpu") == SLOW_SCATTER
 
 
+@pytest.mark.parametrize("length", [0, 1, 10, 100, 1024, 4096, 5000, -1])
+def test_a_file_that_was_cut_short(length):
+    remember(SLOW_GATHER)
+    path = records.database()
+    path.write_bytes(path.read_bytes()[:length])
+    another_process()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CacheWarning)
+        assert records.times(plan(), "cpu") in ({}, SLOW_GATHER)
+        remember(SLOW_SCATTER)
+        another_process()
+        assert records.times(plan(), "cpu") == SLOW_SCATTER
+
+
+def test_a_file_that_another_process_is_about_to_write_is_left_alone(folder):
+    folder.mkdir()
+    records.database().touch()
+    assert records.times(plan(), "cpu") == {}
+    assert list(folder.iterdir()) == [records.database()]
+
+
+def test_a_folder_that_must_not_be_read(monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(records.database()), "stat", refuse)
+    assert records.times(plan(), "cpu") == {}
+    assert machine.figures() == machine.shipped("cpu")
+
+
 @pytest.mark.parametrize("spoil", [spoil_with_words, spoil_by_version])
 def test_a_file_that_is_spoiled_meanwhile(spoil):
     remember(SLOW_GATHER)
@@ -217,7 +247,7 @@ def test_a_file_that_is_spoiled_meanwhile(spoil):
 def test_a_folder_that_cannot_be_written(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GPU_TRANSCONV_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    with pytest.warns(CacheWarning, match="kept in memory only"):
+    with pytest.warns(CacheWarning, match="kept in memory only.*set GPU_TRANSCONV_CACHE_DIR"):
         remember(SLOW_GATHER)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -244,12 +274,14 @@ def test_export_and_import(tmp_path, monkeypatch):
     [
         "no JSON",
         "[]",
+        "[" * 100_000,
         "{}",
         '{"schema": 0, "tuned": {}}',
         '{"schema": 1, "tuned": []}',
         '{"schema": 1, "tuned": {"key": {"cpu/gather": "fast"}}}',
         '{"schema": 1, "tuned": {"key": {}}}',
     ],
+    ids=lambda text: text[:60],
 )
 def test_import_refuses_what_is_no_export(tmp_path, text):
     (tmp_path / "file.json").write_text(text)

@@ -33,16 +33,9 @@ _MOST_VERSIONS = 8
 _PREFIX = "kernels-"
 #: Modules that no kernel imports, and an edit of which changes no machine code.
 NOT_IN_KERNELS = (
-    "__init__",
-    "cost",
-    "launch",
-    "prepare",
-    "simplify",
-    "threads",
-    "warm_up",
-    "weight_order",
+    "__init__", "complexes", "cost", "launch", "prepare", "requirements", "simplify", "threads", "warm_up", "weight_order",
     "workspace",
-)
+)  # fmt: skip
 
 
 def _sources(folder: Any) -> Iterator[tuple[str, bytes]]:

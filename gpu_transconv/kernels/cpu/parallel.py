@@ -40,14 +40,14 @@ def run_parts(
     if must_be_serial():
         return sum(part(*arguments, number) for number in range(parts))
     with parallel_region():
-        total = int(_run(address_of(part, *arguments, 0), *arguments, parts))
+        total = int(on_threads(address_of(part, *arguments, 0), *arguments, parts))
     if total >= _FAILED:
         raise MemoryError("not enough memory for the scratch memory of a kernel")
     return total
 
 
 @parallel_kernel
-def _run(part, x, weight, bias, out, table, work, parts):
+def on_threads(part, x, weight, bias, out, table, work, parts):
     total = 0
     for number in prange(parts):
         total += _call(part, x, weight, bias, out, table, work, number)

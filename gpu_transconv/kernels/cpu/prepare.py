@@ -46,12 +46,10 @@ def pack(order: WeightOrder, weight: Array, bias: Array | None) -> Packed:
     if packed is not None:
         return Packed(packed[0], packed[1], every[:0])
     finite = used.reshape(order.groups, order.cin, columns, -1).copy()
-    wrong = np.repeat((~np.isfinite(finite)).any((1, 3)).reshape(-1, parts).any(1), parts).reshape(
-        order.groups, 1, -1, 1
-    )
+    wrong = (~np.isfinite(finite)).any((1, 3)).reshape(-1, parts).any(1)
     if wrong.all():
         return Packed(None, None, every)
-    np.copyto(finite, 0, where=wrong)
+    np.copyto(finite, 0, where=wrong.repeat(parts).reshape(order.groups, 1, columns, 1))
     packed = _PACKERS[order.order](order, finite.reshape(used.shape), values)
     assert packed is not None
     return Packed(packed[0], packed[1], every[wrong])

@@ -1,0 +1,63 @@
+"""``gpu-transconv warm-up``: compile the CPU kernels ahead, for images and clusters."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ..dispatch import backends
+from ..plan import DTYPES
+from . import CommandError, make_console, print_json
+
+_TEXT = """Compile the CPU kernels for some dtypes, as their first calls would: up to half a minute each. The machine
+code goes to the folder that NUMBA_CACHE_DIR names, else into the package, else into the cache folder, and serves this
+processor and this version."""
+
+
+def add(parsers: Any) -> None:
+    """Declare the sub-command."""
+    parser = parsers.add_parser(
+        "warm-up",
+        help="compile the CPU kernels ahead of the first call",
+        description=_TEXT,
+        epilog="example: gpu-transconv warm-up --dtype float32 float16",
+    )
+    words = f"one or more of {', '.join(DTYPES)}; float32 unless given"
+    parser.add_argument("--dtype", nargs="+", default=["float32"], choices=DTYPES, metavar="NAME", help=words)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compile; 1 if the machine code could not be kept."""
+    available = backends()["cpu"]
+    if not available:
+        raise CommandError(f"backend 'cpu' is not available: {available.reason}")
+    kernels = import_module("..kernels.cpu.warm_up", __package__)
+    start = time.perf_counter()
+    rows = list(_compile(kernels.steps(dict.fromkeys(args.dtype))))
+    seconds, folder = time.perf_counter() - start, kernels.place()
+    if args.json:
+        print_json({"folder": folder, "seconds": seconds, "kernels": rows})
+    else:
+        print(f"{len(rows)} kernels ready after {seconds:.1f} s, kept in {folder or 'no folder'}")
+    return 0 if folder else 1
+
+
+def _compile(steps: list[Any]) -> Iterator[dict[str, Any]]:
+    """Take the steps behind a progress bar, which only a terminal shows."""
+    console = make_console(stderr=True)
+    columns = (TextColumn("{task.description:30}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=len(steps))
+        for step in steps:
+            progress.update(task, description=f"{step.kernel} {step.dtype}")
+            start = time.perf_counter()
+            step.run()
+            yield {"kernel": step.kernel, "dtype": step.dtype, "seconds": time.perf_counter() - start}
+            progress.advance(task)

@@ -1,0 +1,57 @@
+"""Compile ahead what the first calls would compile: every kernel for the types that it gets with a dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
+
+from numba import types
+
+from ...plan import DTYPES
+from . import machine_code, notice
+from .compiled import KERNELS
+from .fir import filter_table
+from .microkernel import tile_table
+from .parallel import on_threads
+from .weight_order import TILED
+
+
+class Step(NamedTuple):
+    """A kernel for some types, and what compiles it or reads it from its file."""
+
+    kernel: str
+    dtype: str
+    run: Callable[[], Any]
+
+
+def steps(dtypes: Iterable[str]) -> list[Step]:
+    """List what calls with these dtypes need, each once."""
+    notice.say_nothing()
+    found: dict[Any, Step] = {}
+    for dtype in dtypes:
+        tiles = {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
+        if tiles in TILED:
+            for table in (tile_table, filter_table):
+                sums = DTYPES[tiles][1]
+                found.setdefault((table, sums), Step(table.__name__, dtype, partial(table, sums)))
+        for name, kernel in KERNELS.items():
+            elementwise = name.startswith("plain_")
+            for stored in {DTYPES[dtype][1]} if elementwise else {tiles} & {*TILED}:
+                signature = signature_of(kernel, stored)
+                found.setdefault((name, signature), Step(name, dtype, partial(kernel.compile, signature)))
+    return list(found.values())
+
+
+def signature_of(kernel: Any, dtype: str) -> tuple[Any, ...]:
+    """Types of the arguments that a kernel gets: arrays as they are stored, or in the type of their sums."""
+    sums = getattr(types, DTYPES[dtype][1])
+    stored = types.uint16 if DTYPES[dtype][0] == 2 else sums
+    arrays = [types.Array(kind, 1, "C") for kind in (stored, sums, sums, stored)]
+    part = (*arrays, types.Array(types.int64, 1, "C"), types.Array(sums, 2, "C"), types.int64)
+    return (types.int64, *part) if kernel is on_threads else part
+
+
+def place() -> str | None:
+    """Folder that the machine code is in, or None where there is none."""
+    return next((str(folder) for folder in machine_code.folders() if folder.is_dir()), None)

@@ -1,0 +1,267 @@
+"""Machine code on disk: fresh after every edit, made again where a file is damaged, and not needed anywhere."""
+
+from __future__ import annotations
+
+import ast
+import logging
+import shutil
+import warnings
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+from cli_checks import assert_refused, run_json
+
+import gpu_transconv as gtc
+from gpu_transconv import cache
+from gpu_transconv.cache import CacheWarning
+from gpu_transconv.cli import main
+from gpu_transconv.kernels.cpu import compiled, launch, machine_code, notice, warm_up
+
+SOURCES = Path(machine_code.__file__).parent
+ARRAY = np.arange(3.0)
+
+
+@pytest.fixture
+def places(monkeypatch, tmp_path):
+    """Folders to keep machine code in, first to last, empty; a process that has warned of nothing."""
+    found = [tmp_path / name for name in ("first", "second", "third")]
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(found[0]))
+    monkeypatch.setattr(machine_code, "_in_package", lambda: found[1])
+    monkeypatch.setenv("GPU_TRANSCONV_CACHE_DIR", str(found[2]))
+    monkeypatch.setattr(cache, "_warned", set())
+    monkeypatch.setattr(compiled, "KERNELS", {})
+    return found
+
+
+def files(place):
+    return sorted(path for path in place.rglob("*") if path.is_file())
+
+
+def call(compilations):
+    """Call a kernel as a new process would; whether it was compiled tells the counter."""
+
+    def total(values):
+        result = 0.0
+        for value in values:
+            result += value
+        return result
+
+    kernel = compiled.kernel(total)
+    assert kernel(ARRAY) == 3.0
+    assert sum(kernel.stats.cache_misses.values()) == compilations
+    assert sum(kernel.stats.cache_hits.values()) == 1 - compilations
+    return kernel
+
+
+# --- which file ----------------------------------------------------------------------------------------
+
+
+def test_an_edit_of_any_module_makes_other_machine_code(tmp_path):
+    copy = tmp_path / "cpu"
+    shutil.copytree(SOURCES, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    before = machine_code.hash_sources(copy)
+    assert before == machine_code._version
+    edited = [path for path in sorted(copy.glob("*.py")) if path.stem not in machine_code.NOT_IN_KERNELS]
+    assert {"store", "vectors", "halves", "gather", "compiled"} <= {path.stem for path in edited}
+    for path in edited:
+        text = path.read_bytes()
+        path.write_bytes(text + b"\n")
+        assert machine_code.hash_sources(copy) != before, path.name
+        path.write_bytes(text)
+    (copy / "emit").mkdir()
+    (copy / "emit" / "rows.py").write_text("")
+    assert machine_code.hash_sources(copy) != before
+
+
+def test_modules_that_are_left_out_are_in_no_kernel():
+    for path in SOURCES.glob("*.py"):
+        if path.stem not in machine_code.NOT_IN_KERNELS:
+            imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+            names = {name for node in imports for name in (node.module, *(alias.name for alias in node.names))}
+            assert names.isdisjoint(machine_code.NOT_IN_KERNELS), path.name
+
+
+def test_every_kernel_keeps_its_machine_code_here():
+    for path in SOURCES.glob("*.py"):
+        if path.stem != "compiled":
+            assert "njit" not in path.read_text(), path.name
+    for kernel in compiled.KERNELS.values():
+        assert isinstance(kernel._cache, compiled.KernelCache)
+
+
+def test_what_decides_the_code_decides_the_file(monkeypatch):
+    class Codegen:
+        processor = "znver4"
+
+        def magic_tuple(self):
+            return ("x86_64", self.processor, "+avx2")
+
+    first = compiled._key((numba.types.int64,), Codegen())
+    assert compiled._key((numba.types.int64,), Codegen()) == first
+    assert compiled._key((numba.types.int32,), Codegen()) != first
+    monkeypatch.setattr(Codegen, "processor", "generic")
+    assert compiled._key((numba.types.int64,), Codegen()) != first
+    monkeypatch.undo()
+    monkeypatch.setattr(numba.config, "BOUNDSCHECK", 1)
+    assert compiled._key((numba.types.int64,), Codegen()) != first
+
+
+def test_folders_of_old_sources_are_dropped(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine_code, "_MOST_VERSIONS", 3)
+    monkeypatch.setattr(machine_code, "_in_package", lambda: tmp_path)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    (tmp_path / "somebody's").mkdir()
+    for number in range(5):
+        monkeypatch.setattr(machine_code, "_version", str(number))
+        machine_code.write("name", "key", b"code")
+        machine_code.os.utime(tmp_path / f"kernels-{number}", (number, number))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kernels-2", "kernels-3", "kernels-4", "somebody's"]
+
+
+# --- where it is, and in which state -------------------------------------------------------------------
+
+
+def test_machine_code_is_found_in_any_place_and_written_to_the_first(monkeypatch, places):
+    call(1)
+    assert [len(files(place)) for place in places] == [1, 0, 0]
+    for here, there in ((0, 1), (1, 2)):  # as an administrator or the building of an image put it there
+        shutil.move(places[here], places[there])
+        call(0)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    call(0)
+    assert [len(files(place)) for place in places] == [0, 0, 1]
+
+
+def test_the_next_place_where_one_cannot_be_written(places):
+    places[0].write_text("no folder")
+    call(1)
+    assert [len(files(place)) for place in places[1:]] == [1, 0]
+    call(0)
+
+
+def test_no_place_at_all(places):
+    for place in places:
+        place.write_text("no folder")
+    with pytest.warns(CacheWarning, match="NUMBA_CACHE_DIR or GPU_TRANSCONV_CACHE_DIR") as warned:
+        call(1)
+    assert len(warned) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        call(1)
+
+
+DAMAGE = {
+    "empty": lambda _: b"",
+    "only-a-hash": lambda data: data[:32],
+    "cut-short": lambda data: data[: len(data) // 2],
+    "one-byte-short": lambda data: data[:-1],
+    "one-bit-changed": lambda data: data[:99] + bytes([data[99] ^ 1]) + data[100:],
+    "something-else": lambda _: b"\x80\x04K\x01." * 100,
+    "no-pickle": lambda _: machine_code.hashlib.sha256(b"text").digest() + b"text",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_file_is_set_aside_and_made_again(places, damage):
+    call(1)
+    (path,) = files(places[0])
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.warns(CacheWarning, match="cannot be used") as warned:
+        call(1)
+    assert len(warned) == 1
+    assert [found.name for found in files(places[0])] == [path.name, f"{path.name}.unusable"]
+    call(0)
+
+
+def test_a_write_that_fails_leaves_nothing(monkeypatch, places):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(machine_code.os, "replace", full)
+    with pytest.warns(CacheWarning, match="No space left on device"):
+        call(1)
+    assert [files(place) for place in places] == [[], [], []]
+
+
+# --- how long it takes ---------------------------------------------------------------------------------
+
+
+def test_a_line_of_log_when_compiling_takes_long(monkeypatch, caplog, places):  # noqa: ARG001
+    monkeypatch.setattr(notice, "_clock", notice._Clock())
+    caplog.set_level(logging.INFO, "gpu_transconv")
+    call(1)
+    assert caplog.messages == []
+    monkeypatch.setattr(notice, "PATIENCE", 0.0)
+    monkeypatch.setattr(machine_code, "_version", "other")
+    call(1)
+    assert ["compiling CPU kernels" in message for message in caplog.messages] == [True]
+    monkeypatch.setattr(machine_code, "_version", "yet another")
+    call(1)
+    assert len(caplog.messages) == 1
+
+
+def test_calls_after_a_warm_up_compile_nothing():
+    """What calls asked for, of any size and layout, is among what the command compiles."""
+    calls = {
+        "float32": [{}, {"data_format": "channels_last"}, {"groups": 4}, {"groups": 4, "data_format": "channels_last"}],
+        "int64": [{}],
+    }
+    for dtype, variants in calls.items():
+        before = {name: set(kernel.signatures) for name, kernel in compiled.KERNELS.items()}
+        for size, keywords in ((size, keywords) for size in (5, 99) for keywords in variants):
+            shape = (1, size, size, 4) if "data_format" in keywords else (1, 4, size, size)
+            weight = np.ones((4, 4 // keywords.get("groups", 1), 4, 4), dtype)
+            for formulation in ("gather", "scatter"):
+                gtc.conv_transpose(np.ones(shape, dtype), weight, stride=2, formulation=formulation, **keywords)
+        for name, kernel in compiled.KERNELS.items():
+            ahead = {step.run.args[0] for step in warm_up.steps([dtype]) if step.kernel == name}
+            new = {signature for signature in set(kernel.signatures) - before[name] if numba.uint64 not in signature}
+            assert new <= ahead, name  # with uint64 a loop of another kernel calls it
+
+
+def test_steps_of_several_dtypes_share_what_is_the_same():
+    names = [(step.kernel, step.dtype) for step in warm_up.steps(["float32", "bfloat16", "complex64"])]
+    assert ("gather", "bfloat16") in names
+    assert ("plain_gather", "bfloat16") not in names
+    assert [name for name, dtype in names if dtype == "complex64"] == [
+        name for name in compiled.KERNELS if name.startswith("plain_")
+    ]
+    assert set(launch.TILED) == {"float16", "bfloat16", "float32", "float64"}
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Steps that compile nothing, written down."""
+    asked = []
+
+    def steps(dtypes):
+        asked.extend(dtypes)
+        return [warm_up.Step("gather", dtype, lambda: None) for dtype in dtypes]
+
+    monkeypatch.setattr(warm_up, "steps", steps)
+    return asked
+
+
+def test_warm_up(capsys, quick, places):
+    (places[0] / f"kernels-{machine_code._version}").mkdir(parents=True)
+    found = run_json(capsys, "warm-up", "--dtype", "float64", "float16", "float64")
+    assert found["folder"] == str(places[0] / f"kernels-{machine_code._version}")
+    assert [(row["kernel"], row["dtype"]) for row in found["kernels"]] == [("gather", "float64"), ("gather", "float16")]
+    assert found["seconds"] >= sum(row["seconds"] for row in found["kernels"])
+    assert main(["warm-up"]) == 0
+    assert quick == ["float64", "float16", "float32"]
+    assert "1 kernels ready after" in capsys.readouterr().out
+    shutil.rmtree(places[0])
+    assert main(["warm-up"]) == 1
+    assert "no folder" in capsys.readouterr().out
+
+
+def test_warm_up_refuses(capsys, monkeypatch):
+    assert_refused(capsys, ["warm-up", "--dtype", "float8"], "float8", "float32")
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    gtc.dispatch.table.forget()
+    assert_refused(capsys, ["warm-up"], "NUMBA_DISABLE_JIT is set")
+    monkeypatch.undo()
+    gtc.dispatch.table.forget()
