@@ -28,6 +28,10 @@ class Held:
         with self._lock:
             self._kept.append((tuple(work), objects))
 
+    def forget(self) -> None:
+        """Let go of everything; for tests, whose device has gone."""
+        self._kept = []
+
     def sweep(self) -> None:
         """Let go of what no work uses any more."""
         if not self._kept:

@@ -12,7 +12,7 @@ from ...arrays import Array
 from ...plan import Plan
 from .compile import compiled, most_shared, warmup
 from .geometry import stamp_view
-from .memory import empty, has_allocator, is_capturing, scratch
+from .memory import empty, has_allocator, held, is_capturing, scratch
 from .ownership import cheaper, own
 from .packed import Packed
 from .steps import Buffer, Bytes, DeviceFacts, Step, Steps, steps_gather, steps_scatter_atomic, steps_scatter_tiles
@@ -193,6 +193,8 @@ def _packed(packed: Packed, calls: Calls, weight: Any) -> Any:
 
 
 def _launch(formulation: str, plan: Plan, arrays: dict[str, Any], packed: Packed) -> None:
+    if held and not is_capturing():
+        held.sweep()
     calls = _calls(formulation, plan, _current_device())
     arrays["packed"] = _packed(packed, calls, arrays["weight"])
     arrays |= {buffer.name: _scratch(buffer, packed) for buffer in calls.scratch}

@@ -76,6 +76,7 @@ class Packed:
         self._captured.append(scratch)
 
     def __del__(self) -> None:
-        if self._events:
-            work = [lambda event=event: event.done for event in self._events.values()]
+        events = getattr(self, "_events", None)
+        if events and held is not None:  # which it is when Python ends
+            work = [lambda event=event: event.done for event in events.values()]
             held.add(work, (self._sources, self._made, self._captured))
