@@ -32,9 +32,8 @@ def _plain_folder() -> Path:
     """The user's cache folder by each system's own rule, as platformdirs names it."""
     if sys.platform == "win32":
         return _home(os.environ.get("LOCALAPPDATA"), "AppData/Local") / "gpu_transconv" / "Cache"
-    if sys.platform == "darwin":
-        return _home(None, "Library/Caches") / "gpu_transconv"
-    return _home(os.environ.get("XDG_CACHE_HOME"), ".cache") / "gpu_transconv"
+    usual = "Library/Caches" if sys.platform == "darwin" else ".cache"
+    return _home(os.environ.get("XDG_CACHE_HOME"), usual) / "gpu_transconv"
 
 
 def _home(named: str | None, usual: str) -> Path:
