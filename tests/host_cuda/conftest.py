@@ -35,3 +35,23 @@ def cupy(monkeypatch, tmp_path):
     yield install
     monkeypatch.undo()
     forget()
+
+
+@pytest.fixture
+def torch(cupy, monkeypatch):
+    """A stand-in in PyTorch's place, with tensors on the device of CuPy's."""
+    from host_torch import Torch
+
+    fake = Torch(cupy())
+    monkeypatch.setitem(sys.modules, "torch", fake)
+    return fake
+
+
+@pytest.fixture
+def jax(cupy, monkeypatch):
+    """A stand-in in JAX's place, with arrays on the device of CuPy's."""
+    from host_jax import Jax
+
+    fake = Jax(cupy())
+    monkeypatch.setitem(sys.modules, "jax", fake)
+    return fake

@@ -14,6 +14,7 @@ from checks import Arrays, poisoned
 from host_compiler import KERNELS, missing
 from host_runner import run_steps, to_device
 
+import gpu_transconv as gtc
 from gpu_transconv.kernels.cupy_raw.steps import DeviceFacts, steps_gather, steps_scatter_atomic, steps_scatter_tiles
 from gpu_transconv.params import make_params
 from gpu_transconv.plan import Plan, make_plan
@@ -49,6 +50,16 @@ def run_plan(
     out = to_device(poisoned(plan.output_shape, plan.dtype))
     run_steps((*steps.pack, *steps.launch), folder, found | {"out": out})
     return out
+
+
+def want(x: np.ndarray, weight: np.ndarray, **keywords: Any) -> np.ndarray:
+    """The definition's result with stride 2."""
+    return gtc.conv_transpose(x, weight, stride=2, backend="reference", **keywords)
+
+
+def close(got: np.ndarray, expected: np.ndarray) -> None:
+    """Tell a right result from a wrong one, nothing finer."""
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
 
 
 def edited(source: Path, old: str, new: str, folder: Path) -> Path:
