@@ -39,8 +39,8 @@ class FakeBackend:
     def __init__(self, reason=None, preferred="gather", refusals=(), efforts=None):
         self.reason, self.preferred, self.refusals, self.efforts = reason, preferred, dict(refusals), efforts
         self.log, self.streams, self.ordered, self.held, self.devices = [], [], [], [], []
-        #: Number of the device that arrays with an interface are said to be on.
-        self.index = None
+        #: Number of the device that arrays with an interface are said to be on, of all and by their addresses.
+        self.index, self.indices = None, {}
 
     def memory(self):
         return SimpleNamespace(
@@ -57,7 +57,7 @@ class FakeBackend:
             held=SimpleNamespace(add=lambda work, objects: self.held.append(objects)),  # noqa: ARG005
             share=lambda packed, origins: None,  # noqa: ARG005
             refuse_capture=lambda why: None,  # noqa: ARG005
-            device_of=lambda pointer: self.index,  # noqa: ARG005
+            device_of=lambda pointer: self.indices.get(pointer, self.index),
             on_device=self.on_device,
         )
 
