@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import Case
 from checks import Arrays, poisoned
 from host_compiler import KERNELS, missing
 from host_runner import run_steps, to_device
 
 import gpu_transconv as gtc
 from gpu_transconv.kernels.cupy_raw.steps import DeviceFacts, steps_gather, steps_scatter_atomic, steps_scatter_tiles
-from gpu_transconv.params import make_params
-from gpu_transconv.plan import Plan, make_plan
+from gpu_transconv.plan import Plan
 
 #: Where tests are a gate, a compiler that is missing is a failure; elsewhere the tests are skipped.
 requires_compiler = pytest.mark.skipif(
@@ -31,13 +29,6 @@ VARIANTS = {
 }
 #: An H100; few multiprocessors would split no reduction.
 DEVICE = DeviceFacts()
-
-
-def plan_of(case: Case, arrays: Arrays, data_format: str, precision: str = "highest") -> Plan:
-    """Make the plan of a case, as the public functions do."""
-    params = make_params(case.ndim, **case.keywords, data_format=data_format)
-    x, weight, bias = arrays
-    return make_plan(params, x.shape, weight.shape, x.dtype.name, bias is not None, precision)
 
 
 def run_plan(

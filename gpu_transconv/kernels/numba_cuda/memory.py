@@ -285,6 +285,7 @@ def _copy_kernel(device: int, dtype: str) -> Any:  # noqa: ARG001
     from .cuda import compile_kernel
     from .elementwise import make_copy
 
+    refuse_capture("the kernel that copies its elements has not been compiled yet")
     return compile_kernel(make_copy(), (f"{dtype}[5]",) * 2, f"copy_{dtype}")
 
 
