@@ -46,7 +46,7 @@ change in the last bit from run to run, only where the caller named scatter or a
 ``wait_for(pointer)``, ``let_wait(pointer)``
     Let the current stream wait for what is on another one, and another one for what is on the current one.
 ``hold(objects)``, ``held``
-    Keep objects until what is on the current stream has passed; the objects that are kept (`gpu_transconv.kernels.held`).
+    Keep objects until what is on the current stream has passed; those that are kept (`gpu_transconv.kernels.held`).
 ``share(packed, origins)``
     Work on any stream may read `packed` from now on; `origins` are the streams that allocated the weights.
 ``refuse_capture(why)``
