@@ -107,8 +107,7 @@ def prepare(row: Implementation, plan: Plan, operands: Operands) -> Weights:
         row.memory.refuse_capture("the weights have not been packed yet")
         weights = _prepare(row, plan, operands)
         _wait(row.memory)
-        views = (operands.weight, operands.bias)
-        row.memory.share(weights.packed, {v.home for v in views if isinstance(v, CudaArray) and v.home is not None})
+        row.memory.share(weights.packed)
     return weights
 
 
@@ -189,7 +188,8 @@ def _run_cuda(row: Implementation, plan: Plan, operands: Operands, weights: Weig
 def _ordered(memory: Any, operands: Operands, out: View | None) -> Iterator[None]:
     """Order the work after what is on the streams of the other arrays, and what comes on those after the work.
 
-    What a library may take back in an order of its own is kept until the work has passed.
+    What a library may take back in an order of its own, or in that of another stream, is kept until the work has
+    passed.
     """
     views = (operands.x, operands.weight, operands.bias, out)
     arrays = [view for view in views if isinstance(view, CudaArray)]  # all of them, or none
@@ -199,8 +199,10 @@ def _ordered(memory: Any, operands: Operands, out: View | None) -> Iterator[None
     yield
     for stream in others:
         memory.let_wait(stream)
-    if any(a.lent for a in arrays):
-        memory.hold([a.array for a in arrays if a.lent])
+    current = _same_stream(memory.current_stream()) if any(a.home is not None for a in arrays) else None
+    kept = [a.array for a in arrays if a.lent or (a.home is not None and _same_stream(a.home) != current)]
+    if kept:
+        memory.hold(kept)
 
 
 def _same_stream(pointer: int | None) -> int | None:

@@ -55,7 +55,7 @@ class FakeBackend:
             let_wait=lambda stream: self.ordered.append(("let wait", stream)),
             hold=self.held.append,
             held=SimpleNamespace(add=lambda work, objects: self.held.append(objects)),  # noqa: ARG005
-            share=lambda packed, origins: None,  # noqa: ARG005
+            share=lambda packed: None,  # noqa: ARG005
             refuse_capture=lambda why: None,  # noqa: ARG005
             device_of=lambda pointer: self.indices.get(pointer, self.index),
             on_device=self.on_device,

@@ -47,8 +47,8 @@ change in the last bit from run to run, only where the caller named scatter or a
     Let the current stream wait for what is on another one, and another one for what is on the current one.
 ``hold(objects)``, ``held``
     Keep objects until what is on the current stream has passed; those that are kept (`gpu_transconv.kernels.held`).
-``share(packed, origins)``
-    Work on any stream may read `packed` from now on; `origins` are the streams that allocated the weights.
+``share(packed)``
+    Work on any stream may read what ``pack`` returned from now on; it is complete.
 ``refuse_capture(why)``
     Raises RuntimeError where the current stream is being captured into a CUDA graph.
 ``device_of(pointer)``, ``on_device(index)``

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from cases import named
 from checks import assert_close, expected, implementations, make_arrays, run
+from device_checks import STEPS, run_steps
 from host_checks import requires_compiler
 from host_cupy import Array, asarray
 
@@ -126,3 +127,14 @@ def test_what_is_missing_is_said(part, words, cupy):
     assert not status
     assert words in status.reason
     assert implementations("cupy")
+
+
+@pytest.mark.parametrize("number", [0, 9])
+def test_forced_tiles_as_the_tests_for_a_device_run_them(number, cupy):
+    cupy()
+    shape, dtype, precision, device = EDGE_TABLE[number].values
+    arrays = make_arrays(EDGES["merged"], dtype)
+    plan = plan_of(EDGES["merged"], arrays, "channels_first", precision)
+    steps = STEPS["gather"](plan, device, shape=shape, view=view_of("merged", plan))
+    got = run_steps(plan, steps, arrays)
+    assert_close(got, expected(EDGES["merged"], arrays), dtype, EDGES["merged"].reduction, precision)

@@ -45,9 +45,9 @@ class Calls(NamedTuple):
     packed: Buffer | None
 
 
-def pack_gather(plan: Plan, weight: Array, bias: Array | None) -> Packed:
+def pack_gather(plan: Plan, weight: Array, bias: Array | None) -> Packed:  # noqa: ARG001
     """Pack the weights for gather; the contract is in `gpu_transconv.kernels`."""
-    return _pack("gather", plan, weight, bias)
+    return _pack("gather", plan, weight)
 
 
 def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed) -> None:
@@ -55,9 +55,9 @@ def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: 
     _launch("gather", plan, {"x": x, "weight": weight, "bias": bias, "out": out}, packed)
 
 
-def pack_scatter_atomic(plan: Plan, weight: Array, bias: Array | None) -> Packed:
+def pack_scatter_atomic(plan: Plan, weight: Array, bias: Array | None) -> Packed:  # noqa: ARG001
     """Pack the weights for scatter by atomics."""
-    return _pack("scatter_atomic", plan, weight, bias)
+    return _pack("scatter_atomic", plan, weight)
 
 
 def launch_scatter_atomic(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed) -> None:
@@ -65,9 +65,9 @@ def launch_scatter_atomic(plan: Plan, x: Array, weight: Array, bias: Array | Non
     _launch("scatter_atomic", plan, {"x": x, "weight": weight, "bias": bias, "out": out}, packed)
 
 
-def pack_scatter_tiles(plan: Plan, weight: Array, bias: Array | None) -> Packed:
+def pack_scatter_tiles(plan: Plan, weight: Array, bias: Array | None) -> Packed:  # noqa: ARG001
     """Pack the weights for scatter into owned tiles."""
-    return _pack("scatter_tiles", plan, weight, bias)
+    return _pack("scatter_tiles", plan, weight)
 
 
 def launch_scatter_tiles(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed) -> None:
@@ -172,8 +172,8 @@ def _value(argument: Any) -> Any:
     return np.uint64(0) if argument.type == "pointer" else np.dtype(argument.type).type(argument.value)
 
 
-def _pack(formulation: str, plan: Plan, weight: Any, bias: Any) -> Packed:
-    packed = Packed(weight, bias)
+def _pack(formulation: str, plan: Plan, weight: Any) -> Packed:
+    packed = Packed()
     _packed(packed, _calls(formulation, plan, _current_device()), weight)
     return packed
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -148,9 +148,9 @@ def hold(objects: object) -> None:
     held.add([lambda: event.done], objects)
 
 
-def share(packed: Any, origins: Iterable[int]) -> None:
-    """Let work on any stream read packed weights, which are complete; `origins` allocated what they are made of."""
-    packed.share(origins)
+def share(packed: Any) -> None:
+    """Let work on any stream read packed weights from now on; they are complete."""
+    packed.share()
 
 
 def current_stream() -> int:

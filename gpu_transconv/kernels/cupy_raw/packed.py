@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from .memory import held, is_capturing, refuse_capture
@@ -21,24 +21,16 @@ class Packed:
     until they are done.
     """
 
-    def __init__(self, *sources: Any) -> None:
-        """`sources` are the weight and the bias, which kernels may read too."""
-        import cupy
-
-        self._sources = [source for source in sources if source is not None]
+    def __init__(self) -> None:
         self._made: dict[Hashable, Any] = {}
         self._captured: list[Any] = []
+        self._origins: set[int] = set()  # streams on which memory was allocated
         self._events: dict[int, Any] = {}
-        self._origins = {cupy.cuda.get_current_stream().ptr}
         self._lock = threading.Lock()
         self.shared = False
 
-    def share(self, origins: Iterable[int]) -> None:
-        """From now on any stream may read what is packed, for which the caller has waited.
-
-        `origins` are the streams on which the sources were allocated.
-        """
-        self._origins.update(origins)
+    def share(self) -> None:
+        """From now on any stream may read what is packed, for which the caller has waited."""
         self.shared = True
 
     def get(self, layout: Hashable, pack: Callable[[], Any]) -> Any:
@@ -79,4 +71,4 @@ class Packed:
         events = getattr(self, "_events", None)
         if events and held is not None:  # which it is when Python ends
             work = [lambda event=event: event.done for event in events.values()]
-            held.add(work, (self._sources, self._made, self._captured))
+            held.add(work, (self._made, self._captured))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import lru_cache
 from importlib.util import find_spec
@@ -242,7 +242,7 @@ def hold(objects: object) -> None:
     held.add([event.query], objects)
 
 
-def share(packed: Any, origins: Iterable[int]) -> None:
+def share(packed: Any) -> None:
     """Let work on any stream read packed weights: Numba frees memory only when the whole device is done with it."""
 
 
