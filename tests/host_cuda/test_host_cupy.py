@@ -9,6 +9,7 @@ from checks import assert_close, expected, implementations, make_arrays, run
 from device_checks import STEPS, run_steps
 from host_checks import requires_compiler
 from host_cupy import Array, asarray
+from tile_cases import EDGE_TABLE, EDGES, plan_of, view_of
 
 import gpu_transconv as gtc
 from gpu_transconv.kernels.cupy_raw import compile as compiling
