@@ -143,7 +143,8 @@ def test_the_driver_is_asked_about_a_capture(monkeypatch):
             assert memory.is_capturing() is expected
 
 
-def test_streams_are_ordered_by_events(driver):
+def test_streams_are_ordered_by_events(driver, monkeypatch):
+    monkeypatch.setattr(memory, "is_capturing", lambda: False)
     log = []
     event = SimpleNamespace(
         record=lambda stream: log.append(("record", stream)),

@@ -92,6 +92,17 @@ def test_a_function_call_with_cupy_arrays_is_refused_in_a_capture(cupy):
         captured(fake, lambda: gtc.conv_transpose(x, weight, stride=2, backend="cupy", formulation="gather"), "relaxed")
 
 
+def test_weights_on_another_stream_are_refused_in_a_capture(torch):
+    fake = torch.cupy
+    torch.current = 256
+    x, weight = torch.tensor(X), asarray(WEIGHT)
+    gtc.conv_transpose(x, weight, stride=2, backend="cupy")
+    fake.stream(256).begin_capture("global")  # by PyTorch, of which CuPy's current stream knows nothing
+    with pytest.raises(RuntimeError, match=r"CUDA graph: weight, bias or out is on another stream; make"):
+        gtc.conv_transpose(x, weight, stride=2, backend="cupy")
+    fake.stream(256).end_capture()
+
+
 @pytest.mark.parametrize("what", ["layer", "first call", "kernel", "order"])
 def test_what_a_capture_must_not_begin_is_refused(cupy, what):
     """Neither copies of weights, nor loading a kernel, nor packing, whose result only a replay would make."""

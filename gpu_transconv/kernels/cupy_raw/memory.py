@@ -127,6 +127,7 @@ def wait_for(pointer: int) -> None:
     """Let the current stream wait for what has been enqueued on another one."""
     import cupy
 
+    refuse_capture("weight, bias or out is on another stream")
     cupy.cuda.get_current_stream().wait_event(_stream(pointer).record(_event()))
 
 

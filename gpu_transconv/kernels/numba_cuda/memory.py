@@ -166,6 +166,7 @@ def on_device(index: int) -> contextlib.AbstractContextManager[Any]:
 
 def wait_for(pointer: int) -> None:
     """Let the current stream wait for what has been enqueued on another one."""
+    refuse_capture("weight, bias or out is on another stream")
     _order(pointer, current_stream())
 
 
