@@ -5,6 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
+#: What to do where a stream is being captured into a CUDA graph, usually; and why copies are refused, with the cure.
+PREPARE = "make a gpu_transconv.ConvTranspose and call it once with inputs of this size before the capture"
+COPIES = (
+    "an array would be copied, and the copy's memory given to others",
+    "pass contiguous arrays, aligned to 16 bytes",
+)
 #: One piece of work: whether it has passed.
 Done = Callable[[], bool]
 

@@ -92,6 +92,16 @@ def test_a_function_call_with_cupy_arrays_is_refused_in_a_capture(cupy):
         captured(fake, lambda: gtc.conv_transpose(x, weight, stride=2, backend="cupy", formulation="gather"), "relaxed")
 
 
+def test_copies_of_cupy_arrays_are_refused_in_a_capture(cupy):
+    fake = cupy()
+    layer = gtc.ConvTranspose(asarray(WEIGHT), stride=2, backend="cupy", formulation="scatter")
+    wide = asarray(np.repeat(X, 2, axis=-1))[..., ::2]
+    with fake.stream(256):
+        close(layer(wide).get(), want(X, WEIGHT))
+    with pytest.raises(RuntimeError, match=r"CUDA graph: an array would be copied.*; pass contiguous arrays"):
+        captured(fake, lambda: layer(wide), "relaxed")
+
+
 def test_weights_on_another_stream_are_refused_in_a_capture(torch):
     fake = torch.cupy
     torch.current = 256

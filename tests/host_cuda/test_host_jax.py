@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
+from checks import refused
 from host_checks import close, requires_compiler, want
 from host_jax import STREAM
 
@@ -40,6 +43,13 @@ def test_results_live_until_jax_has_read_them(jax):
         taken = [jax.cupy.zeros(block.size, np.uint8) for block in list(jax.cupy.driver.arenas.get(0, ()))]
     close(later.read(), want(X, WEIGHT))
     del taken
+
+
+def test_arrays_on_a_device_need_cupy(jax, monkeypatch):
+    x = jax.put(X)
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with refused(TypeError, "x must be on the CPU where CuPy is not installed", "JAX", "install cupy"):
+        gtc.conv_transpose(x, x)
 
 
 def test_what_is_kept_is_let_go(jax):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ..held import Held
+from ..held import COPIES, PREPARE, Held
 
 _INSTALL = "pip install 'cupy-cuda13x>=14.2' (or cupy-cuda12x, by the driver's CUDA version)"
 #: What 16-byte reads need; every allocator gives more, but an array may begin anywhere in its memory.
@@ -49,6 +49,8 @@ def as_device(array: Array) -> Any:
         return cupy.asarray(native.view(_stored(native.dtype)))
     found = _wrap(array)
     if not found.flags.c_contiguous or found.data.ptr % _ALIGNMENT:
+        if not has_allocator():
+            refuse_capture(*COPIES)
         copied = scratch(found.shape, found.dtype)
         copied[...] = found
         return copied
@@ -170,13 +172,10 @@ def is_capturing() -> bool:
     return stream.ptr not in _DEFAULT_STREAM and bool(stream.is_capturing())
 
 
-def refuse_capture(why: str) -> None:
+def refuse_capture(why: str, cure: str = PREPARE) -> None:
     """Raise `RuntimeError` where the current stream is being captured."""
     if is_capturing():
-        raise RuntimeError(
-            f"x is on a stream that is being captured into a CUDA graph: {why}; "
-            "make a gpu_transconv.ConvTranspose and call it once with inputs of this size before the capture"
-        )
+        raise RuntimeError(f"x is on a stream that is being captured into a CUDA graph: {why}; {cure}")
 
 
 def _stream(pointer: int) -> Any:

@@ -12,13 +12,8 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ..held import Held
-from .availability import status
-
-__all__ = [
-    "as_device", "constant", "copy_to", "current_stream", "device_of", "empty", "held", "hold", "let_wait",
-    "on_device", "on_stream", "out_of_memory", "refuse_capture", "scratch", "share", "status", "wait_for", "workspace",
-]  # fmt: skip
+from ..held import COPIES, PREPARE, Held
+from .availability import status as status  # part of what this module offers
 
 #: Address of the CUDA stream that work goes to; 0 is Numba's default one.
 _stream: ContextVar[int] = ContextVar("gpu_transconv_numba_stream", default=0)
@@ -40,6 +35,8 @@ def as_device(array: Array) -> Any:
     found = array if SIMULATED else cuda.as_cuda_array(array, sync=False)
     if found.is_c_contiguous():
         return found
+    if _allocator.get() is None:
+        refuse_capture(*COPIES)
     copied = scratch(found.shape, found.dtype)
     _copy_elements(found, copied)
     return copied
@@ -211,13 +208,10 @@ def is_capturing() -> bool:
     return bool(error == driver.CUresult.CUDA_SUCCESS and state != driver.CUstreamCaptureStatus(0))
 
 
-def refuse_capture(why: str) -> None:
+def refuse_capture(why: str, cure: str = PREPARE) -> None:
     """Raise `RuntimeError` where the current stream is being captured."""
     if is_capturing():
-        raise RuntimeError(
-            f"x is on a stream that is being captured into a CUDA graph: {why}; "
-            "make a gpu_transconv.ConvTranspose and call it once with inputs of this size before the capture"
-        )
+        raise RuntimeError(f"x is on a stream that is being captured into a CUDA graph: {why}; {cure}")
 
 
 def _copy_elements(source: Any, target: Any) -> None:
