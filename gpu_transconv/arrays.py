@@ -28,7 +28,8 @@ class CudaArray:
 
     `dtype` is the name of the elements' dtype, which the array itself need not know (bfloat16 as 16 bits).
     Work on it has to follow what is on `stream`; None where nothing has to be waited for. `index` counts
-    devices, None where that is not known.
+    devices, None where that is not known. Its allocator reuses its memory in the order of the stream `home`, where
+    that is known. It is `lent` where its library may reuse the memory in the order of a stream that is not known.
     """
 
     array: Any
@@ -36,6 +37,8 @@ class CudaArray:
     dtype: str
     index: int | None = None
     stream: int | None = None
+    home: int | None = None
+    lent: bool = False
 
 
 View: TypeAlias = HostArray | CudaArray

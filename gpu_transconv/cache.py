@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -16,9 +18,32 @@ _warned: set[str] = set()
 
 def folder() -> Path:
     """Return the folder: ``GPU_TRANSCONV_CACHE_DIR``, or the user's cache folder of this system."""
-    from platformdirs import user_cache_dir
+    named = os.environ.get("GPU_TRANSCONV_CACHE_DIR")
+    if named:
+        return Path(named)
+    try:
+        from platformdirs import user_cache_dir
+    except ImportError:  # copied to a machine without the package's dependencies
+        return _plain_folder()
+    return Path(user_cache_dir("gpu_transconv", appauthor=False))
 
-    return Path(os.environ.get("GPU_TRANSCONV_CACHE_DIR") or user_cache_dir("gpu_transconv", appauthor=False))
+
+def _plain_folder() -> Path:
+    """The user's cache folder by each system's own rule, as platformdirs names it."""
+    if sys.platform == "win32":
+        return _home(os.environ.get("LOCALAPPDATA"), "AppData/Local") / "gpu_transconv" / "Cache"
+    usual = "Library/Caches" if sys.platform == "darwin" else ".cache"
+    return _home(os.environ.get("XDG_CACHE_HOME"), usual) / "gpu_transconv"
+
+
+def _home(named: str | None, usual: str) -> Path:
+    """Return the folder that is named, or the usual one in the user's home, or in that for temporary files."""
+    if named:
+        return Path(named)
+    try:
+        return Path.home() / usual
+    except RuntimeError:  # a user without a home
+        return Path(tempfile.gettempdir()) / usual
 
 
 def warn_once(message: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -92,10 +92,11 @@ def copied(kind: Kind, given: Array, view: View) -> View:
         return as_contiguous(view.copy())
     memory = cuda_memory()
     with kind.device(given), memory.on_stream(view.stream):
-        target = memory.empty(view.shape, view.dtype)
+        memory.refuse_capture("the weights cannot be copied")
+        target, home = memory.empty(view.shape, view.dtype), memory.current_stream()
         memory.copy_to(memory.as_device(view.array), target)
         _wait(memory)
-    return CudaArray(target, view.shape, view.dtype, view.index)
+    return CudaArray(target, view.shape, view.dtype, view.index, home=home)
 
 
 def prepare(row: Implementation, plan: Plan, operands: Operands) -> Weights:
@@ -103,8 +104,10 @@ def prepare(row: Implementation, plan: Plan, operands: Operands) -> Weights:
     if row.memory is None:
         return _prepare(row, plan, operands)
     with _placed(row, operands):
+        row.memory.refuse_capture("the weights have not been packed yet")
         weights = _prepare(row, plan, operands)
         _wait(row.memory)
+        row.memory.share(weights.packed)
     return weights
 
 
@@ -130,8 +133,8 @@ def launch(
         result = _run_host(row, plan, operands, weights, view)
     else:
         go = _run_cuda if isinstance(operands.x, CudaArray) else _run_moved
-        with _placed(row, operands):
-            result = go(row, plan, operands, weights or _prepare(row, plan, operands), view)
+        with _placed(row, operands, operands.kind.allocator(operands.given)), _ordered(row.memory, operands, view):
+            result = go(row, plan, operands, weights, view)
     if out is not None:
         return out
     return result if operands.kind is NUMPY else operands.kind.wrap(result, operands.given)
@@ -148,10 +151,11 @@ def _run_host(row: Implementation, plan: Plan, operands: Operands, weights: Weig
     return target
 
 
-def _run_moved(row: Implementation, plan: Plan, operands: Operands, weights: Weights, out: Any) -> HostArray:
+def _run_moved(row: Implementation, plan: Plan, operands: Operands, weights: Weights | None, out: Any) -> HostArray:
     """Copy x to the backend's device and the result back."""
     host: HostArray = out if out is not None and as_contiguous(out) is out else empty_output(plan)
     if plan.batch:
+        weights = weights or _prepare(row, plan, operands)
         target = row.memory.empty(plan.output_shape, plan.dtype)
         row.launch(plan, row.memory.as_device(operands.x), weights.weight, weights.bias, target, weights.packed)
         row.memory.copy_to(target, host)
@@ -160,27 +164,57 @@ def _run_moved(row: Implementation, plan: Plan, operands: Operands, weights: Wei
     return host
 
 
-def _run_cuda(row: Implementation, plan: Plan, operands: Operands, weights: Weights, out: Any) -> Any:
+def _run_cuda(row: Implementation, plan: Plan, operands: Operands, weights: Weights | None, out: Any) -> Any:
     """Launch on the arrays where they are, into memory of the caller's library where that can be had."""
-    memory, x = row.memory, _raw(operands.x)
+    memory = row.memory
     own = operands.kind.empty(plan, operands.given) if out is None else out
+    if not plan.batch:  # without elements there is no memory to look at
+        return memory.empty(plan.output_shape, plan.dtype) if own is None else own
+    x, (weight, bias, packed) = memory.as_device(_raw(operands.x)), weights or _prepare(row, plan, operands)
     target = None
-    if own is not None and (out is None or is_free_cuda(out.array, x, weights.weight, weights.bias)):
+    if own is not None and (out is None or is_free_cuda(out.array, _raw(operands.x), weight, bias)):
         target = memory.as_device(own.array)
-    if own is None or target is None or start_of(target) != start_of(own.array):  # in the last case it was misaligned
+    if own is None:
         target = memory.empty(plan.output_shape, plan.dtype)
-    if plan.batch:
-        row.launch(plan, memory.as_device(x), weights.weight, weights.bias, target, weights.packed)
-        if own is not None and start_of(target) != start_of(own.array):
-            memory.copy_to(target, own.array)
+    elif target is None or start_of(target) != start_of(own.array):  # in the last case it was misaligned
+        target = memory.scratch(plan.output_shape, plan.dtype)
+    row.launch(plan, x, weight, bias, target, packed)
+    if own is not None and start_of(target) != start_of(own.array):
+        memory.copy_to(target, own.array)
     return target if own is None else own
 
 
 @contextmanager
-def _placed(row: Implementation, operands: Operands) -> Iterator[None]:
-    """Make x's device, and the stream of its library, the current ones."""
+def _ordered(memory: Any, operands: Operands, out: View | None) -> Iterator[None]:
+    """Order the work after what is on the streams of the other arrays, and what comes on those after the work.
+
+    What a library may take back in an order of its own, or in that of another stream, is kept until the work has
+    passed.
+    """
+    views = (operands.x, operands.weight, operands.bias, out)
+    arrays = [view for view in views if isinstance(view, CudaArray)]  # all of them, or none
+    others = {_same_stream(a.stream) for a in arrays[1:]} - {None, *(_same_stream(a.stream) for a in arrays[:1])}
+    for stream in others:
+        memory.wait_for(stream)
+    yield
+    for stream in others:
+        memory.let_wait(stream)
+    current = _same_stream(memory.current_stream()) if any(a.home is not None for a in arrays) else None
+    kept = [a.array for a in arrays if a.lent or (a.home is not None and _same_stream(a.home) != current)]
+    if kept:
+        memory.hold(kept)
+
+
+def _same_stream(pointer: int | None) -> int | None:
+    """One name for the default stream, which has two: 0 and, in the array interface, 1."""
+    return 0 if pointer == 1 else pointer
+
+
+@contextmanager
+def _placed(row: Implementation, operands: Operands, allocate: Callable[[int], Any] | None = None) -> Iterator[None]:
+    """Make x's device, and the stream of its library, the current ones; `allocate` gives scratch memory."""
     stream = operands.x.stream if isinstance(operands.x, CudaArray) else None
-    with operands.kind.device(operands.given), row.memory.on_stream(stream):
+    with operands.kind.device(operands.given), row.memory.on_stream(stream, allocate):
         yield
 
 

@@ -18,8 +18,15 @@ from numba.extending import intrinsic
 from .machine import Figures
 from .table import cuda_memory
 
-#: CUDA cores per multiprocessor, and how many times as fast tensor cores are: the least of the supported ones.
-_LANES, _TENSOR = 64, 4
+#: By compute capability: float32 lanes of a multiprocessor, and how many times as many multiply-adds a clock its
+#: matrix units do on dense halves that are summed in float32. Lanes: CUDA C++ Programming Guide, "Arithmetic
+#: Instructions". Ratio: NVIDIA's architecture white papers (V100, TU102, A100, GA102, AD102, H100, B200, RTX
+#: Blackwell), multiply-adds per clock and multiprocessor, 512, 512, 1024, 512, 512, 2048, 4096, 512, over the lanes.
+#: GeForce boards of 7.5, 8.6, 8.9 and 12.0 have half of that; what they say of themselves does not tell.
+_LANES_AND_MATRIX = {
+    (7, 0): (64, 8), (7, 5): (64, 8), (8, 0): (64, 16), (8, 6): (128, 4), (8, 9): (128, 4), (9, 0): (128, 16),
+    (10, 0): (128, 32), (12, 0): (128, 4),
+}  # fmt: skip
 
 
 def measure_cpu(
@@ -71,11 +78,28 @@ def _cuda_peak(known: Figures) -> tuple[dict[str, float], int]:
     if cupy is None:
         return known.peak_gflops, known.units
     facts = cupy.cuda.Device().attributes
-    units, clock = facts["MultiProcessorCount"], facts["ClockRate"] * 1e3
-    single = 2 * _LANES * units * clock / 1e9 * (2 if cupy.cuda.Device().compute_capability >= "80" else 1)
-    half, ratio = _TENSOR * single, facts.get("SingleToDoublePrecisionPerfRatio", 32)
-    peak = {"float32": single, "float64": single / ratio, "float16": half, "bfloat16": half, "tf32": half / 2}
-    return peak, units
+    capability = facts["ComputeCapabilityMajor"], facts["ComputeCapabilityMinor"]
+    units, ratio = facts["MultiProcessorCount"], facts.get("SingleToDoublePrecisionPerfRatio", 32)
+    return device_peak(capability, units, facts["ClockRate"] * 1e3, ratio), units
+
+
+def device_peak(capability: tuple[int, int], units: int, clock: float, double_ratio: float) -> dict[str, float]:
+    """GFLOP/s of a CUDA device by dtype and precision, from what it says of itself.
+
+    Parameters
+    ----------
+    capability
+        Compute capability, major and minor; one that is not known counts as the last known one before it.
+    units, clock
+        Multiprocessors, and their clock in Hz.
+    double_ratio
+        How many times as fast float32 is as float64.
+    """
+    lanes, ratio = _LANES_AND_MATRIX[max((c for c in _LANES_AND_MATRIX if c <= capability), default=(7, 0))]
+    single = 2 * lanes * units * clock / 1e9
+    half = ratio * single
+    tf32 = half / 2 if capability >= (8, 0) else single
+    return {"float32": single, "float64": single / double_ratio, "float16": half, "bfloat16": half, "tf32": tf32}
 
 
 def _launch_seconds() -> float:

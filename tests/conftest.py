@@ -26,6 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """A GPU that was asked for (``-m gpu``) and is missing is a failure, whatever the environment names or not."""
     if config.getoption("-m") == "gpu":
         os.environ.setdefault("GPU_TRANSCONV_TEST_BACKENDS", "cpu,reference,cupy,numba-cuda")
+        # JAX would take three quarters of the card for itself, from the other libraries and from other workers.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,9 @@ from gpu_transconv.kernels.cupy_raw.compile import program_of
 from gpu_transconv.kernels.cupy_raw.shapes import SIMT_SHAPES, TENSOR_SHAPES, Shape, Tile
 from gpu_transconv.kernels.cupy_raw.steps import Step
 
+#: What CuPy adds to the options of every module: `_compile_with_cache_cuda` and `_compile_using_nvrtc_no_warning` in
+#: its compiler.py. The last of several -ftz holds, so float32 subnormals are flushed whatever the package asks for.
+CUPY_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 
 
@@ -90,7 +93,8 @@ def compile_kernel(kernel: Kernel, architecture: str) -> Compiled:
     """Compile for an architecture; the registers are those that ptxas reports."""
     program = program_of(Step(kernel.name, kernel.source, (1, 1, 1), (1, 1, 1), 0, ()))
     begun = time.perf_counter()
-    cubin, text, log = nvrtc(program.source, (*program.options, "--ptxas-options=-v"), architecture, kernel.name)
+    options = (*program.options, *CUPY_OPTIONS, "--ptxas-options=-v")
+    cubin, text, log = nvrtc(program.source, options, architecture, kernel.name)
     seconds = time.perf_counter() - begun
     entry = log.partition("Compiling entry function")[2]
     resources = Resources(

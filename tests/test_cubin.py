@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import pytest
 from cases import CASES, CORE, DATA_FORMATS, FLOATS, named
-from cubin_checks import ARCHITECTURES, Kernel, compile_kernel, every_tile, matrix, nvrtc, tile_kernel
+from cubin_checks import ARCHITECTURES, CUPY_OPTIONS, Kernel, compile_kernel, every_tile, matrix, nvrtc, tile_kernel
 
 import gpu_transconv as gtc
 from gpu_transconv.kernels.cupy_raw import geometry, shapes, tiles
@@ -60,12 +60,12 @@ def ptx(kernel, architecture):
 PROMISES = {
     "half": (LARGE_HALF, "sm_80", ["mma.sync.aligned.m16n8k16", "ldmatrix", "cp.async.cg"], ["atom.", "red."]),
     "tf32": (LARGE_TF32, "sm_80", ["mma.sync.aligned.m16n8k8", ".tf32", "cp.async.ca"], ["atom.", "red."]),
-    "simt": (LARGE_SIMT, "sm_86", ["ld.shared.v4.f32", "cp.async.cg", "fma.rn.f32"], ["atom.", "red.", "mma."]),
+    "simt": (LARGE_SIMT, "sm_86", ["ld.shared.v4.f32", "cp.async.cg", "fma.rn.ftz.f32"], ["atom.", "red.", "mma."]),
     "before-async-copies": (LARGE_SIMT, "sm_75", ["ld.global.v4", "st.shared.v4"], ["cp.async", "mma."]),
     "vector-reduction": (ATOMIC, "sm_90", ["red.global.add.v4.f32", "atom.*add.f32|red.*add.f32"], []),
     "scalar-reduction": (ATOMIC, "sm_80", ["atom.*add.f32|red.*add.f32"], [".v4.f32 ["]),
     "owned": (OWNED, "sm_90", ["cp.async"], ["atom.", "red."]),
-    "direct": (DIRECT, "sm_90", ["fma.rn.f32"], ["atom.", "red.", "mma."]),
+    "direct": (DIRECT, "sm_90", ["fma.rn.ftz.f32"], ["atom.", "red.", "mma."]),
 }
 
 
@@ -106,7 +106,7 @@ def test_sizes_agree_with_the_sources():
         for index, item in (("int", 4), ("long long", 8)):
             call = f"gtc::shared_bytes<{tile.name},{index}>()"
             lines.append(f"static_assert({call} == {tile.shared(item)}, __FILE__);")
-    nvrtc(read_source("scatter_tiles.cuh") + "\n".join(lines), ("-std=c++17",), "sm_90")
+    nvrtc(read_source("scatter_tiles.cuh") + "\n".join(lines), ("-std=c++17", *CUPY_OPTIONS), "sm_90")
 
 
 @pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 6), (9, 0)])
@@ -170,6 +170,23 @@ def test_choice_of_kernels():
     spectrum = kernel((1, 2050, 400), (2050, 1, 4096), stride=1024)
     assert spectrum.view.rows == 1024  # all phases of the one channel are rows of one product
     assert kernel((16, 512, 4, 4), (512, 256, 4, 4), stride=2, padding=1).parts > 1
+
+
+def test_indices_fit_the_packed_weights():
+    """Rows are packed in multiples of eight: one output channel takes the room of eight."""
+    params = make_params(
+        1, stride=1, padding=0, output_padding=0, output_size=None, groups=1, dilation=1, activation=None,
+        data_format="channels_first",
+    )  # fmt: skip
+
+    def plan(taps, out_channels):
+        return make_plan(params, (1, 1 << 10, 2), (1 << 10, out_channels, taps), "float16", False)
+
+    assert geometry.index_type(plan(1 << 16, 8)) == "int"
+    assert geometry.index_type(plan(1 << 17, 1)) == "long long"
+    for taps, channels in ((1 << 16, 1), (1 << 17, 1), (1 << 16, 9)):
+        for view in (geometry.phase_view(plan(taps, channels)), geometry.stamp_view(plan(taps, channels))):
+            assert view.packed_elements < 2**31 or geometry.index_type(plan(taps, channels)) == "long long"
 
 
 def test_owned_boxes_cover_the_output():

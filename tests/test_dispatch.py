@@ -38,16 +38,36 @@ class FakeBackend:
 
     def __init__(self, reason=None, preferred="gather", refusals=(), efforts=None):
         self.reason, self.preferred, self.refusals, self.efforts = reason, preferred, dict(refusals), efforts
-        self.log, self.streams = [], []
+        self.log, self.streams, self.ordered, self.held, self.devices = [], [], [], [], []
+        #: Number of the device that arrays with an interface are said to be on, of all and by their addresses.
+        self.index, self.indices = None, {}
 
     def memory(self):
         return SimpleNamespace(
             status=lambda: self.reason,
             as_device=self.as_device,
-            empty=lambda shape, dtype: DeviceArray(np.full(shape, np.nan, dtype)),
+            empty=self.empty,
+            scratch=self.empty,
             copy_to=self.copy_to,
             on_stream=self.on_stream,
+            current_stream=lambda: 0,
+            wait_for=lambda stream: self.ordered.append(("wait for", stream)),
+            let_wait=lambda stream: self.ordered.append(("let wait", stream)),
+            hold=self.held.append,
+            held=SimpleNamespace(add=lambda work, objects: self.held.append(objects)),  # noqa: ARG005
+            share=lambda packed: None,  # noqa: ARG005
+            refuse_capture=lambda why: None,  # noqa: ARG005
+            device_of=lambda pointer: self.indices.get(pointer, self.index),
+            on_device=self.on_device,
         )
+
+    def empty(self, shape, dtype):
+        return DeviceArray(np.full(shape, np.nan, dtype))
+
+    @contextmanager
+    def on_device(self, index):
+        self.devices.append(index)
+        yield
 
     def as_device(self, array):
         if isinstance(array, np.ndarray):
@@ -61,7 +81,7 @@ class FakeBackend:
         np.copyto(out if isinstance(out, np.ndarray) else out.host, source.host)
 
     @contextmanager
-    def on_stream(self, pointer):
+    def on_stream(self, pointer, allocate=None):  # noqa: ARG002
         self.streams.append(pointer)
         yield
         self.streams.append("left")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import gpu_transconv as gtc
-from gpu_transconv.kernels.numba_cuda import memory
+from gpu_transconv.kernels.numba_cuda import availability
 
 TESTS = Path(__file__).parent
 #: Processes into which the simulator's tests are cut, so that pytest-xdist can spread them.
@@ -66,8 +66,8 @@ def test_available_in_the_simulator():
 
 
 def test_unavailable_without_the_package(monkeypatch):
-    monkeypatch.setattr(memory, "find_spec", lambda _: None)
-    status = memory.status()
+    monkeypatch.setattr(availability, "find_spec", lambda _: None)
+    status = availability.status()
     assert "numba-cuda is not installed" in status
     assert "pip install" in status
 
@@ -76,22 +76,27 @@ def fail(words):
     raise RuntimeError(words)
 
 
+def missing_library(name):
+    return lambda library: fail(f"no such {name}") if library == name else None
+
+
 @missing
 @pytest.mark.parametrize(
     ("count", "load", "words"),
     [
-        (lambda: fail("no\ndriver"), lambda: None, ("driver", "(no driver)", "install", "NUMBA_ENABLE_CUDASIM=1")),
-        (lambda: 0, lambda: None, ("sees no device", "CUDA_VISIBLE_DEVICES", "NUMBA_ENABLE_CUDASIM=1")),
-        (lambda: 1, lambda: fail("no such file"), ("libNVVM", "(no such file)", "pip install")),
-        (lambda: 1, lambda: None, None),
+        (lambda: fail("no\ndriver"), lambda _: None, ("driver", "(no driver)", "install", "NUMBA_ENABLE_CUDASIM=1")),
+        (lambda: 0, lambda _: None, ("sees no device", "CUDA_VISIBLE_DEVICES", "NUMBA_ENABLE_CUDASIM=1")),
+        (lambda: 1, missing_library("nvvm"), ("libNVVM", "(no such nvvm)", "pip install nvidia-nvvm", "CUDA_HOME")),
+        (lambda: 1, missing_library("nvrtc"), ("NVRTC", "(no such nvrtc)", "pip install nvidia-cuda-nvrtc")),
+        (lambda: 1, lambda _: None, None),
     ],
-    ids=["driver", "device", "compiler", "nothing"],
+    ids=["driver", "device", "nvvm", "nvrtc", "nothing"],
 )
 def test_status_names_what_is_missing(count, load, words, monkeypatch):
     monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
-    monkeypatch.setattr(memory, "_count_devices", count)
-    monkeypatch.setattr(memory, "_load_compiler", load)
-    status = memory.status()
+    monkeypatch.setattr(availability, "_count_devices", count)
+    monkeypatch.setattr(availability, "_load", load)
+    status = availability.status()
     assert status is None if words is None else [word for word in words if word not in status] == []
 
 

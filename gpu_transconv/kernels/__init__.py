@@ -36,11 +36,26 @@ The package itself, of a backend whose arrays are in host memory, and else ``mem
     The array on the device, contiguous, in native byte order: a copy of a NumPy array, the same memory for a
     contiguous array with ``__cuda_array_interface__``.
 ``empty(shape, dtype_name)``
-    A new array on the current device.
+    A new array on the current device, for a result or for weights.
+``scratch(shape, dtype_name)``
+    The same for what one call needs: by the allocator that ``on_stream`` was given, where it was given one.
 ``copy_to(source, out)``
     Copies an array of the device into `out`, a NumPy array (it then waits) or one on a CUDA device.
-``on_stream(pointer)``
-    Context in which work goes to that CUDA stream, or with None to the library's current one.
+``on_stream(pointer, allocate=None)``
+    Context in which work goes to that CUDA stream, or with None to the library's current one. `allocate` is the
+    allocator of the caller's library: bytes to an array with ``__cuda_array_interface__``.
+``current_stream()``
+    The address of the stream that work goes to.
+``wait_for(pointer)``, ``let_wait(pointer)``
+    Let the current stream wait for what is on another one, and another one for what is on the current one.
+``hold(objects)``, ``held``
+    Keep objects until what is on the current stream has passed; those that are kept (`gpu_transconv.kernels.held`).
+``share(packed)``
+    Work on any stream may read what ``pack`` returned from now on; it is complete.
+``refuse_capture(why)``
+    Raises RuntimeError where the current stream is being captured into a CUDA graph.
+``device_of(pointer)``, ``on_device(index)``
+    Number of the device on which an address is, or None; context in which a device is the current one.
 
 Gather against scatter
 ----------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -41,6 +42,13 @@ class Kind:
 
     def empty(self, plan: Plan, given: Array) -> CudaArray | None:  # noqa: ARG002
         """Allocate a result beside `given` on its CUDA device; None leaves that to the backend."""
+        return None
+
+    def allocator(self, given: Array) -> Callable[[int], Any] | None:  # noqa: ARG002
+        """Function that gives scratch memory on the device of `given` by its bytes, as an array of the library.
+
+        None where the backend's own allocator will do.
+        """
         return None
 
     def device(self, given: Array) -> AbstractContextManager[Any]:  # noqa: ARG002

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Array, CudaArray, View, dtype_name, numpy_dtype
+from ..errors import BackendUnavailableError
 from ..plan import Plan
+from ..table import cuda_memory
 from .base import Kind
 
 #: DLPack's numbers of CUDA memory, plain and managed.
@@ -52,15 +55,22 @@ class Numba(Kind):
         return is_numba(value)
 
     def view(self, name: str, array: Array) -> View:  # noqa: ARG002
-        stream = getattr(array, "__cuda_array_interface__", {}).get("stream")
-        return CudaArray(array, tuple(array.shape), dtype_name(array.dtype), stream=stream)
+        facts = getattr(array, "__cuda_array_interface__", {})
+        index = _device_of(facts)
+        return CudaArray(array, tuple(array.shape), dtype_name(array.dtype), index, facts.get("stream"))
 
     def wrap(self, result: Any, given: Array) -> Array:  # noqa: ARG002
         return result.array if isinstance(result, CudaArray) else result
 
-    def empty(self, plan: Plan, given: Array) -> CudaArray:  # noqa: ARG002
-        made = import_module("numba.cuda").device_array(plan.output_shape, numpy_dtype(plan.dtype))
-        return CudaArray(made, plan.output_shape, plan.dtype)
+    def empty(self, plan: Plan, given: Array) -> CudaArray:
+        from ..kernels.numba_cuda.memory import out_of_memory
+
+        with self.device(given), out_of_memory(plan.output_shape, plan.dtype):
+            made = import_module("numba.cuda").device_array(plan.output_shape, numpy_dtype(plan.dtype))
+        return CudaArray(made, plan.output_shape, plan.dtype, _device_of(_interface(made)))
+
+    def device(self, given: Array) -> AbstractContextManager[Any]:
+        return _on_device(_device_of(_interface(given)))
 
 
 class CudaInterface(Kind):
@@ -76,7 +86,11 @@ class CudaInterface(Kind):
         if facts is None:
             return _from_dlpack(name, array)
         dtype = dtype_name(np.dtype(facts["typestr"]))
-        return CudaArray(array, tuple(facts["shape"]), dtype, stream=facts.get("stream"))
+        return CudaArray(array, tuple(facts["shape"]), dtype, _device_of(facts), facts.get("stream"), lent=True)
+
+    def device(self, given: Array) -> AbstractContextManager[Any]:
+        facts = _interface(given)
+        return _on_device(_device_of(facts) if facts else given.__dlpack_device__()[1])
 
 
 def is_numba(value: Any) -> bool:
@@ -102,7 +116,33 @@ def _from_dlpack(name: str, array: Array) -> CudaArray:
     with cupy.cuda.Device(array.__dlpack_device__()[1]):
         view = CUPY.view(name, cupy.from_dlpack(array))
     assert isinstance(view, CudaArray)
-    return view
+    return replace(view, lent=True)
+
+
+def _interface(array: Any) -> dict[str, Any]:
+    """Return what an array says of its memory, empty where it does not say it in this way."""
+    facts: dict[str, Any] = getattr(array, "__cuda_array_interface__", {})
+    return facts
+
+
+def _device_of(facts: dict[str, Any]) -> int | None:
+    """Ask on which device memory is; None where there is none, or nobody who could tell."""
+    pointer = facts["data"][0] if facts else 0
+    if not pointer:
+        return None
+    try:
+        index: int | None = cuda_memory().device_of(pointer)
+    except BackendUnavailableError:  # which will be said when a backend is chosen
+        return None
+    return index
+
+
+def _on_device(index: int | None) -> AbstractContextManager[Any]:
+    """Context in which a device is the current one."""
+    if index is None:
+        return nullcontext()
+    context: AbstractContextManager[Any] = cuda_memory().on_device(index)
+    return context
 
 
 CUPY, NUMBA, CUDA = Cupy(), Numba(), CudaInterface()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Array, CudaArray, View
+from ..table import cuda_memory
 from .base import Kind
 
 
@@ -32,7 +34,7 @@ class Jax(Kind):
             return np.asarray(array)
         if len(devices) > 1 or platform not in ("gpu", "cuda"):
             raise TypeError(f"{name} must be on the CPU or on one CUDA device, got an array on {devices}")
-        return _on_cuda(array, devices[0].local_hardware_id)
+        return _on_cuda(name, array, devices[0].local_hardware_id)
 
     def view_out(self, out: Array) -> View:
         raise TypeError(f"out must be an array that can be written, which JAX's cannot, got {type(out).__name__}")
@@ -41,8 +43,7 @@ class Jax(Kind):
         jax = sys.modules["jax"]
         if isinstance(result, np.ndarray):  # no copy: results of a megabyte and more are aligned as JAX wants it
             return jax.device_put(result, next(iter(given.devices())))
-        made = jax.dlpack.from_dlpack(result)
-        return made if made.dtype == given.dtype else made.view(given.dtype)
+        return _copied(jax, result, given)
 
     def device(self, given: Array) -> AbstractContextManager[Any]:
         device, cupy = next(iter(given.devices())), sys.modules.get("cupy")
@@ -52,15 +53,32 @@ class Jax(Kind):
         return context
 
 
-def _on_cuda(array: Any, index: int) -> CudaArray:
-    cupy = sys.modules.get("cupy")
-    shape, dtype = tuple(array.shape), array.dtype.name
-    if cupy is None:  # nobody who could wait on the device for what computes the array
-        array.block_until_ready()
-        return CudaArray(array, shape, dtype, index)
+def _on_cuda(name: str, array: Any, index: int) -> CudaArray:
+    """View an array by CuPy, whose current stream then waits for what computes it."""
+    try:
+        cupy = import_module("cupy")
+    except ImportError:
+        raise TypeError(
+            f"{name} must be on the CPU where CuPy is not installed, got a JAX array on CUDA device {index}; "
+            "install cupy-cuda13x or cupy-cuda12x"
+        ) from None
     with cupy.cuda.Device(index):
-        taken = cupy.from_dlpack(array)  # makes the current stream wait
-        return CudaArray(taken, shape, dtype, index, cupy.cuda.get_current_stream().ptr)
+        taken = cupy.from_dlpack(array)
+        stream = cupy.cuda.get_current_stream().ptr
+        return CudaArray(taken, tuple(array.shape), array.dtype.name, index, stream, lent=True)
+
+
+def _copied(jax: Any, result: Any, given: Array) -> Array:
+    """Copy a device array into memory of JAX's own.
+
+    JAX frees what it was lent when the last reference goes, though its stream may still read it, and the backend's
+    allocator would give the memory to the next call. So the memory lives until JAX has copied it.
+    """
+    held = result if hasattr(result, "__dlpack__") else import_module("cupy").asarray(result)
+    made = jax.dlpack.from_dlpack(held)
+    copy = jax.numpy.array(made if made.dtype == given.dtype else made.view(given.dtype), copy=True)
+    cuda_memory().held.add([copy.is_ready], held)
+    return copy
 
 
 JAX = Jax()

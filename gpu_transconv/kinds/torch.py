@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -61,17 +62,24 @@ class Torch(Kind):
         return torch.from_numpy(result)
 
     def empty(self, plan: Plan, given: Array) -> CudaArray:
-        torch = sys.modules["torch"]
-        try:
-            made = torch.empty(plan.output_shape, dtype=given.dtype, device=given.device)
-        except torch.cuda.OutOfMemoryError as error:
-            raise MemoryError(f"the output of shape {plan.output_shape} does not fit: {error}") from error
-        view = self.view("out", made)
+        view = self.view("out", _empty(plan.output_shape, given.dtype, given.device, "the output"))
         assert isinstance(view, CudaArray)
         return view
 
+    def allocator(self, given: Array) -> Callable[[int], Any] | None:
+        dtype, device = sys.modules["torch"].uint8, given.device
+        return (lambda size: _empty((size,), dtype, device, "scratch memory")) if given.is_cuda else None
+
     def device(self, given: Array) -> AbstractContextManager[Any]:
         return sys.modules["torch"].cuda.device(given.device) if given.is_cuda else super().device(given)
+
+
+def _empty(shape: tuple[int, ...], dtype: Any, device: Any, what: str) -> Any:
+    torch = sys.modules["torch"]
+    try:
+        return torch.empty(shape, dtype=dtype, device=device)
+    except torch.cuda.OutOfMemoryError as error:
+        raise MemoryError(f"{what} of shape {shape} and dtype {dtype} does not fit: {error}") from error
 
 
 def _on_host(name: str, tensor: Any, dtype: str) -> View:

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import Case
 from checks import Arrays, poisoned
 from host_compiler import KERNELS, missing
 from host_runner import run_steps, to_device
 
+import gpu_transconv as gtc
 from gpu_transconv.kernels.cupy_raw.steps import DeviceFacts, steps_gather, steps_scatter_atomic, steps_scatter_tiles
-from gpu_transconv.params import make_params
-from gpu_transconv.plan import Plan, make_plan
+from gpu_transconv.plan import Plan
 
 #: Where tests are a gate, a compiler that is missing is a failure; elsewhere the tests are skipped.
 requires_compiler = pytest.mark.skipif(
@@ -32,13 +31,6 @@ VARIANTS = {
 DEVICE = DeviceFacts()
 
 
-def plan_of(case: Case, arrays: Arrays, data_format: str, precision: str = "highest") -> Plan:
-    """Make the plan of a case, as the public functions do."""
-    params = make_params(case.ndim, **case.keywords, data_format=data_format)
-    x, weight, bias = arrays
-    return make_plan(params, x.shape, weight.shape, x.dtype.name, bias is not None, precision)
-
-
 def run_plan(
     plan: Plan, arrays: Arrays, variant: str, device: DeviceFacts = DEVICE, folder: Path = KERNELS, **choice: Any
 ) -> np.ndarray:
@@ -49,6 +41,16 @@ def run_plan(
     out = to_device(poisoned(plan.output_shape, plan.dtype))
     run_steps((*steps.pack, *steps.launch), folder, found | {"out": out})
     return out
+
+
+def want(x: np.ndarray, weight: np.ndarray, **keywords: Any) -> np.ndarray:
+    """The definition's result with stride 2."""
+    return gtc.conv_transpose(x, weight, stride=2, backend="reference", **keywords)
+
+
+def close(got: np.ndarray, expected: np.ndarray) -> None:
+    """Tell a right result from a wrong one, nothing finer."""
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
 
 
 def edited(source: Path, old: str, new: str, folder: Path) -> Path:

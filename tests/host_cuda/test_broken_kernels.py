@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from cases import Case, named
 from checks import assert_close, expected, make_arrays
-from host_checks import edited, plan_of, requires_compiler, run_plan
+from host_checks import edited, requires_compiler, run_plan
 from host_compiler import KERNELS
+from tile_cases import plan_of
 
 pytestmark = requires_compiler
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 from cases import named
 from checks import assert_close, expected, implementations, make_arrays, run
+from device_checks import STEPS, run_steps
 from host_checks import requires_compiler
-from host_cupy import Array, Cupy, Stream, asarray
+from host_cupy import Array, asarray
+from tile_cases import EDGE_TABLE, EDGES, plan_of, view_of
 
 import gpu_transconv as gtc
-from gpu_transconv import dispatch
 from gpu_transconv.kernels.cupy_raw import compile as compiling
 from gpu_transconv.kernels.cupy_raw import launch, memory
 from gpu_transconv.plan import make_plan
@@ -20,25 +19,6 @@ from gpu_transconv.table import IMPLEMENTATIONS
 
 pytestmark = requires_compiler
 ROWS = [row for row in IMPLEMENTATIONS if row.backend == "cupy"]
-
-
-def forget():
-    dispatch.forget()
-    for cached in (launch.device_facts, launch._calls, compiling.compiled):
-        cached.cache_clear()
-
-
-@pytest.fixture
-def cupy(monkeypatch, tmp_path):
-    def install(**facts):
-        fake = Cupy(tmp_path, **facts)
-        monkeypatch.setitem(sys.modules, "cupy", fake)
-        forget()
-        return fake
-
-    yield install
-    monkeypatch.undo()
-    forget()
 
 
 @pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
@@ -97,29 +77,6 @@ def test_prepared_weights_are_packed_once_for_each_order(cupy):
     assert len(fake.launched) >= 5 + len(packs)
 
 
-def test_weights_packed_on_another_stream_are_waited_for(cupy):
-    fake = cupy()
-    case = named("2d-kernel-is-stride")
-    arrays = make_arrays(case, "float32")
-    x, weight, bias = (asarray(a) for a in arrays)
-    params = gtc.params.make_params(
-        2, stride=2, padding=0, output_padding=0, output_size=None, groups=1, dilation=1, activation=None,
-        data_format="channels_first",
-    )  # fmt: skip
-    plan = make_plan(params, arrays.x.shape, arrays.weight.shape, "float32", True)
-    with memory.on_stream(7):
-        packed = launch.pack_scatter_tiles(plan, weight, bias)
-    out = memory.empty(plan.output_shape, "float32")
-    with memory.on_stream(9):
-        launch.launch_scatter_tiles(plan, x, weight, bias, out, packed)
-    with memory.on_stream(None):
-        assert Stream.current.ptr == 0
-    assert_close(out.host, expected(case, arrays), "float32", case.reduction)
-    assert [stream for _, stream in fake.launched] == [7, 9]
-    assert fake.stream(9).waited == [("event", 7)]
-    assert fake.stream(7).waited == []
-
-
 def test_precision_that_the_device_has_not(cupy):
     cupy(capability=(7, 5))
     x, weight = np.ones((1, 2, 3), np.float32), np.ones((2, 3, 2), np.float32)
@@ -171,3 +128,14 @@ def test_what_is_missing_is_said(part, words, cupy):
     assert not status
     assert words in status.reason
     assert implementations("cupy")
+
+
+@pytest.mark.parametrize("number", [0, 9])
+def test_forced_tiles_as_the_tests_for_a_device_run_them(number, cupy):
+    cupy()
+    shape, dtype, precision, device = EDGE_TABLE[number].values
+    arrays = make_arrays(EDGES["merged"], dtype)
+    plan = plan_of(EDGES["merged"], arrays, "channels_first", precision)
+    steps = STEPS["gather"](plan, device, shape=shape, view=view_of("merged", plan))
+    got = run_steps(plan, steps, arrays)
+    assert_close(got, expected(EDGES["merged"], arrays), dtype, EDGES["merged"].reduction, precision)

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from cases import CASES, COMPLEX, CORE, DATA_FORMATS, FLOATS, Case, named
 from checks import Arrays, as_format, assert_close, assert_same_specials, expected, make_arrays, tolerance
-from host_checks import VARIANTS, plan_of, requires_compiler, run_plan
+from host_checks import VARIANTS, requires_compiler, run_plan
 from host_compiler import KERNELS
 from test_random_geometries import make_problem
+from tile_cases import EDGE_TABLE, EDGES, plan_of, view_of
 
-from gpu_transconv.kernels.cupy_raw.geometry import merged_view, phase_view
-from gpu_transconv.kernels.cupy_raw.shapes import SIMT_SHAPES, TENSOR_SHAPES
 from gpu_transconv.kernels.cupy_raw.steps import DeviceFacts
 
 pytestmark = requires_compiler
@@ -26,29 +25,6 @@ TABLE = [
     for dtype, precision in KINDS
     for case in (CASES if (dtype, precision) == KINDS[0] else CORE)
     if case.takes(dtype)
-]
-#: More rows and pixels than the largest tile has, none of them a multiple of it: every edge of every tile.
-EDGES = {
-    "phases": Case("phases", (1, 19, 150), (19, 140, 3), bias=True, keywords={"stride": 2, "padding": 1}),
-    "merged": Case("merged", (1, 19, 9, 17), (19, 35, 2, 2), bias=True, keywords={"stride": 2}),
-    "merged by 16 bytes": Case("merged by 16 bytes", (1, 24, 9, 16), (24, 36, 2, 2), keywords={"stride": 2}),
-}
-#: No matrix instructions; so few multiprocessors that no reduction is split.
-OLD = DeviceFacts(capability=(7, 5), multiprocessors=1)
-EDGE_TABLE = [
-    pytest.param(shape, dtype, precision, device, id=f"{shape.rows}x{shape.pixels}-{device.capability[0]}-{label}")
-    for shapes, device, kinds in (
-        (TENSOR_SHAPES, DeviceFacts(), (("float16", "highest"), ("float32", "tf32"))),
-        (TENSOR_SHAPES[:1], DeviceFacts(), (("bfloat16", "highest"),)),
-        (SIMT_SHAPES[4], DeviceFacts(), (("float32", "highest"),)),
-        (SIMT_SHAPES[4][:1], OLD, (("float16", "highest"), ("bfloat16", "highest"))),
-        (SIMT_SHAPES[8], DeviceFacts(), (("float64", "highest"),)),
-        (SIMT_SHAPES[8][:1], DeviceFacts(), (("complex64", "highest"),)),
-        (SIMT_SHAPES[16], DeviceFacts(), (("complex128", "highest"),)),
-    )
-    for shape in shapes
-    for dtype, precision in kinds
-    for label in [dtype if precision == "highest" else precision]
 ]
 #: One output, one wide reduction: what fills no device unless the reduction is split.
 SPLIT = Case("split", (1, 700, 2, 3), (700, 9, 2, 2), bias=True, keywords={"stride": 2, "activation": "relu"})
@@ -73,8 +49,7 @@ def test_definition(variant, case, dtype, precision, data_format):
 @pytest.mark.parametrize(("shape", "dtype", "precision", "device"), EDGE_TABLE)
 def test_edges_of_every_tile(shape, dtype, precision, device, edge, data_format):
     case = EDGES[edge]
-    plan = plan_of(case, make_arrays(case, dtype, data_format), data_format, precision)
-    view = phase_view(plan) if edge == "phases" else merged_view(plan)
+    view = view_of(edge, plan_of(case, make_arrays(case, dtype, data_format), data_format, precision))
     check(case, "gather", dtype, precision, data_format, device, shape=shape, view=view)
 
 

@@ -9,11 +9,10 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
+from .memory import refuse_capture
 from .steps import Step
 
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"\n', re.MULTILINE)
-#: Dynamic shared memory that needs no leave.
-_USUAL_SHARED = 48 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +54,41 @@ def program_of(step: Step) -> Program:
 
 
 @lru_cache(maxsize=512)
-def compiled(source: str, kernel: str, shared: int, device: int) -> Any:
+def compiled(source: str, kernel: str, device: int) -> Any:
     """Compile a kernel for the current device, whose number is `device`; CuPy keeps the binary on disk.
+
+    All launches of a kernel share one function of the driver's, and with it one limit of dynamic shared memory. So
+    the limit is what the device has, whatever the first launch needs.
 
     Raises
     ------
     RuntimeError
-        If NVRTC refuses the source, with its log.
+        If NVRTC refuses the source, with its log, or the stream is being captured, when no module can be loaded.
     """
     import cupy
 
-    program = program_of(Step(kernel, source, (1, 1, 1), (1, 1, 1), shared, ()))
+    refuse_capture(f"the kernel {kernel} has not been compiled yet")
+    program = program_of(Step(kernel, source, (1, 1, 1), (1, 1, 1), 0, ()))
     module = cupy.RawModule(code=program.source, options=program.options, name_expressions=(program.name,))
     try:
         function = module.get_function(program.name)
     except cupy.cuda.compiler.CompileException as error:
         capability = cupy.cuda.Device(device).compute_capability
         raise RuntimeError(f"cannot compile {kernel} of {source} for sm_{capability}:\n{error}") from error
-    if shared > _USUAL_SHARED:
-        function.max_dynamic_shared_size_bytes = shared
+    function.max_dynamic_shared_size_bytes = most_shared(device) - function.shared_size_bytes
     return function
+
+
+def most_shared(device: int) -> int:
+    """Bytes of shared memory that a block may have at most."""
+    import cupy
+
+    attributes = cupy.cuda.Device(device).attributes
+    most: int = attributes.get("MaxSharedMemoryPerBlockOptin", attributes["MaxSharedMemoryPerBlock"])
+    return most
 
 
 def warmup(steps: Iterable[Step], device: int) -> None:
     """Compile the kernels of `steps` ahead of their first launch."""
     for step in steps:
-        compiled(step.source, step.kernel, step.shared, device)
+        compiled(step.source, step.kernel, device)

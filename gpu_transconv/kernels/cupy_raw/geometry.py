@@ -46,7 +46,7 @@ class View:
     @property
     def row_pitch(self) -> int:
         """Rows as packed, a multiple of 16 bytes for every dtype."""
-        return -(-self.rows // 8) * 8
+        return _padded(self.rows)
 
     @property
     def phases(self) -> int:
@@ -153,9 +153,16 @@ def is_covered(axis: Axis) -> bool:
 
 def index_type(plan: Plan) -> str:
     """C type of indices: int where all positions and offsets fit, with room to add two of them."""
+    # The packed weights have at most so many elements in any view: rows are padded, see `View.row_pitch`.
+    packed = math.prod(plan.kernel) * plan.in_channels * _padded(plan.out_channels // plan.groups)
     reach = max(a.size * a.stride + a.kernel * a.dilation + a.pad_low + a.output_size for a in plan.axes)
     steps = max(a.stride for a in kernel_axes(plan)) ** 2
-    return "int" if plan.index_bits == 32 and max(reach, steps) < 2**29 else "long long"
+    return "int" if plan.index_bits == 32 and max(reach, steps) < 2**29 and packed < 2**30 else "long long"
+
+
+def _padded(rows: int) -> int:
+    """Rows up to a multiple of 8."""
+    return -(-rows // 8) * 8
 
 
 def pack_geometry(view: View) -> bytes:

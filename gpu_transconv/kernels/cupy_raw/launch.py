@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -11,9 +10,11 @@ import numpy as np
 
 from ...arrays import Array
 from ...plan import Plan
-from .compile import compiled, warmup
+from .compile import compiled, most_shared, warmup
 from .geometry import stamp_view
+from .memory import empty, has_allocator, held, is_capturing, scratch
 from .ownership import cheaper, own
+from .packed import Packed
 from .steps import Buffer, Bytes, DeviceFacts, Step, Steps, steps_gather, steps_scatter_atomic, steps_scatter_tiles
 from .tiles import Direct, choose, fit, shapes_for, slower
 
@@ -42,35 +43,6 @@ class Calls(NamedTuple):
     launch: tuple[Call, ...]
     scratch: tuple[Buffer, ...]
     packed: Buffer | None
-
-
-class Packed:
-    """Weights in the orders in which kernels read them: the first at once, others when an input asks for them.
-
-    Which kernel is best depends on the input's size, and with it the order. An order that is made on one stream
-    may be used on another, which then waits.
-    """
-
-    def __init__(self) -> None:
-        self._made: dict[tuple[object, ...], tuple[Any, Any, int]] = {}
-        self._lock = threading.Lock()
-
-    def get(self, calls: Calls, weight: Any) -> Any:
-        """Return the weights as `calls` reads them, ready on the current stream."""
-        import cupy
-
-        if calls.packed is None:
-            return None
-        stream = cupy.cuda.get_current_stream()
-        with self._lock:
-            if calls.layout not in self._made:
-                packed = _allocate(calls.packed)
-                _run(calls.pack, {"weight": weight, "packed": packed})
-                self._made[calls.layout] = packed, stream.record(), stream.ptr
-            packed, event, origin = self._made[calls.layout]
-        if stream.ptr != origin:
-            stream.wait_event(event)
-        return packed
 
 
 def pack_gather(plan: Plan, weight: Array, bias: Array | None) -> Packed:  # noqa: ARG001
@@ -167,10 +139,7 @@ def device_facts(device: int) -> DeviceFacts:
 
     attributes = cupy.cuda.Device(device).attributes
     capability = attributes["ComputeCapabilityMajor"], attributes["ComputeCapabilityMinor"]
-    if cupy.cuda.runtime.is_hip:  # no matrix instructions of ours, and 64 KiB of shared memory
-        return DeviceFacts((0, 0), attributes["MultiProcessorCount"], 64 << 10)
-    shared = attributes.get("MaxSharedMemoryPerBlockOptin", attributes["MaxSharedMemoryPerBlock"])
-    return DeviceFacts(capability, attributes["MultiProcessorCount"], shared)
+    return DeviceFacts(capability, attributes["MultiProcessorCount"], most_shared(device))
 
 
 def _current_device() -> int:
@@ -191,7 +160,7 @@ def _calls(formulation: str, plan: Plan, device: int) -> Calls:
 
 
 def _call(step: Step, device: int) -> Call:
-    kernel = compiled(step.source, step.kernel, step.shared, device)
+    kernel = compiled(step.source, step.kernel, device)
     return Call(kernel, step.grid, step.block, step.shared, tuple(_value(a) for a in step.arguments))
 
 
@@ -205,21 +174,47 @@ def _value(argument: Any) -> Any:
 
 def _pack(formulation: str, plan: Plan, weight: Any) -> Packed:
     packed = Packed()
-    packed.get(_calls(formulation, plan, _current_device()), weight)
+    _packed(packed, _calls(formulation, plan, _current_device()), weight)
     return packed
 
 
+def _packed(packed: Packed, calls: Calls, weight: Any) -> Any:
+    """Return the weights as `calls` reads them, or None where it reads them as they are."""
+    buffer = calls.packed
+    if buffer is None:
+        return None
+
+    def pack() -> Any:
+        made = _zeroed(empty((buffer.size,), "uint8") if packed.shared else scratch((buffer.size,), "uint8"))
+        _run(calls.pack, {"weight": weight, "packed": made})
+        return made
+
+    return packed.get(calls.layout, pack)
+
+
 def _launch(formulation: str, plan: Plan, arrays: dict[str, Any], packed: Packed) -> None:
+    if held and not is_capturing():
+        held.sweep()
     calls = _calls(formulation, plan, _current_device())
-    arrays["packed"] = packed.get(calls, arrays["weight"])
-    arrays |= {buffer.name: _allocate(buffer) for buffer in calls.scratch}
+    arrays["packed"] = _packed(packed, calls, arrays["weight"])
+    arrays |= {buffer.name: _scratch(buffer, packed) for buffer in calls.scratch}
     _run(calls.launch, arrays)
+    packed.used()
 
 
-def _allocate(buffer: Buffer) -> Any:
-    import cupy
+def _scratch(buffer: Buffer, packed: Packed) -> Any:
+    """Allocate scratch memory; what a CUDA graph will write to has the life of the layer that it reads."""
+    if packed.shared and not has_allocator() and is_capturing():
+        made = empty((buffer.size,), "uint8")
+        packed.keep(made)
+    else:
+        made = scratch((buffer.size,), "uint8")
+    return _zeroed(made) if buffer.zeroed else made
 
-    return (cupy.zeros if buffer.zeroed else cupy.empty)(buffer.size, np.uint8)
+
+def _zeroed(made: Any) -> Any:
+    made.data.memset_async(0, made.size)
+    return made
 
 
 def _run(calls: Iterable[Call], arrays: dict[str, Any]) -> None:

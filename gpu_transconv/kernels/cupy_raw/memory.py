@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 from ...arrays import Array
+from ..held import COPIES, PREPARE, Held
 
-_INSTALL = "pip install cupy-cuda13x (or cupy-cuda12x, by the driver's CUDA version)"
+_INSTALL = "pip install 'cupy-cuda13x>=14.2' (or cupy-cuda12x, by the driver's CUDA version)"
 #: What 16-byte reads need; every allocator gives more, but an array may begin anywhere in its memory.
 _ALIGNMENT = 16
+#: The default stream by CUDA's two names for it, 0 and cudaStreamLegacy.
+_DEFAULT_STREAM = (0, 1)
+#: Gives scratch memory by the number of bytes, where the caller's library has an allocator of its own.
+_allocator: ContextVar[Callable[[int], Any] | None] = ContextVar("gpu_transconv_cupy_allocator", default=None)
+held = Held()
 
 
 def status() -> str | None:
@@ -42,15 +49,39 @@ def as_device(array: Array) -> Any:
         return cupy.asarray(native.view(_stored(native.dtype)))
     found = _wrap(array)
     if not found.flags.c_contiguous or found.data.ptr % _ALIGNMENT:
-        return found.copy(order="C")
+        if not has_allocator():
+            refuse_capture(*COPIES)
+        copied = scratch(found.shape, found.dtype)
+        copied[...] = found
+        return copied
     return found
 
 
-def empty(shape: tuple[int, ...], dtype_name: str) -> Any:
+def empty(shape: tuple[int, ...], dtype_name: Any) -> Any:
     """Allocate an array from CuPy's pool; bfloat16 as its 16 bits."""
     import cupy
 
     return cupy.empty(shape, "uint16" if dtype_name == "bfloat16" else dtype_name)
+
+
+def scratch(shape: tuple[int, ...], dtype_name: Any) -> Any:
+    """Allocate what one call needs, from the caller's library where it has an allocator.
+
+    A CUDA graph writes to the same addresses on every replay. PyTorch's allocator sets memory aside for the graph
+    that is being captured; CuPy's pool would give it to others.
+    """
+    allocate = _allocator.get()
+    if allocate is None:
+        refuse_capture("scratch memory of CuPy's pool would be given to others")
+        return empty(shape, dtype_name)
+    dtype = np.dtype("uint16" if dtype_name == "bfloat16" else dtype_name)
+    block = allocate(max(1, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize))
+    return _view(block, block.__cuda_array_interface__["data"][0], shape, dtype, None)
+
+
+def has_allocator() -> bool:
+    """Whether scratch memory comes from the caller's library."""
+    return _allocator.get() is not None
 
 
 def copy_to(source: Any, out: Array) -> None:
@@ -62,15 +93,114 @@ def copy_to(source: Any, out: Array) -> None:
 
 
 @contextmanager
-def on_stream(pointer: int | None) -> Iterator[None]:
-    """Enqueue what is launched inside on that CUDA stream; None stands for CuPy's current stream."""
+def on_stream(pointer: int | None, allocate: Callable[[int], Any] | None = None) -> Iterator[None]:
+    """Enqueue what is launched inside on that CUDA stream; None stands for CuPy's current stream.
+
+    `allocate` gives scratch memory by the number of bytes, as an object with ``__cuda_array_interface__``.
+    """
+    token = _allocator.set(allocate)
+    try:
+        if pointer is None:
+            yield
+        else:
+            with _stream(pointer):
+                yield
+    finally:
+        _allocator.reset(token)
+
+
+def device_of(pointer: int) -> int | None:
+    """Ask the driver on which device an address is."""
     import cupy
 
-    if pointer is None:
-        yield
+    index: int = cupy.cuda.runtime.pointerGetAttributes(pointer).device
+    return index if index >= 0 else None
+
+
+def on_device(index: int) -> AbstractContextManager[Any]:
+    """Context in which a device is the current one."""
+    import cupy
+
+    context: AbstractContextManager[Any] = cupy.cuda.Device(index)
+    return context
+
+
+def wait_for(pointer: int) -> None:
+    """Let the current stream wait for what has been enqueued on another one."""
+    import cupy
+
+    refuse_capture("weight, bias or out is on another stream")
+    cupy.cuda.get_current_stream().wait_event(_stream(pointer).record(_event()))
+
+
+def let_wait(pointer: int) -> None:
+    """Let another stream wait for what has been enqueued on the current one."""
+    import cupy
+
+    _stream(pointer).wait_event(cupy.cuda.get_current_stream().record(_event()))
+
+
+def hold(objects: object) -> None:
+    """Keep objects until what has been enqueued on the current stream has passed."""
+    import cupy
+
+    if is_capturing():  # nothing runs now; a graph's inputs are its owner's to keep
         return
-    with cupy.cuda.ExternalStream(pointer) if pointer else cupy.cuda.Stream.null:
-        yield
+    held.sweep()
+    event = cupy.cuda.get_current_stream().record(_event())
+    held.add([lambda: event.done], objects)
+
+
+def share(packed: Any) -> None:
+    """Let work on any stream read packed weights from now on; they are complete."""
+    packed.share()
+
+
+def current_stream() -> int:
+    """Return the address of the current stream."""
+    import cupy
+
+    pointer: int = cupy.cuda.get_current_stream().ptr
+    return pointer
+
+
+def is_capturing() -> bool:
+    """Whether the current stream is being captured into a CUDA graph; the default stream never is."""
+    import cupy
+
+    stream = cupy.cuda.get_current_stream()
+    return stream.ptr not in _DEFAULT_STREAM and bool(stream.is_capturing())
+
+
+def refuse_capture(why: str, cure: str = PREPARE) -> None:
+    """Raise `RuntimeError` where the current stream is being captured."""
+    if is_capturing():
+        raise RuntimeError(f"x is on a stream that is being captured into a CUDA graph: {why}; {cure}")
+
+
+def _stream(pointer: int) -> Any:
+    import cupy
+
+    if pointer in _DEFAULT_STREAM:
+        return cupy.cuda.Stream.null
+    made = getattr(cupy.cuda.Stream, "from_external", None)  # new in CuPy 14, where ExternalStream warns
+    return made(_External(pointer)) if made else cupy.cuda.ExternalStream(pointer)
+
+
+class _External:
+    """A stream by its address, in CUDA's protocol for streams."""
+
+    def __init__(self, pointer: int) -> None:
+        self._pointer = pointer
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self._pointer
+
+
+def _event() -> Any:
+    import cupy
+
+    return cupy.cuda.Event(disable_timing=True)
 
 
 def _wrap(array: Any) -> Any:
@@ -83,11 +213,19 @@ def _wrap(array: Any) -> Any:
     if isinstance(array, cupy.ndarray):
         return array if array.dtype.kind != "V" else array.view(np.uint16)
     facts = array.__cuda_array_interface__
-    dtype = _stored(np.dtype(facts["typestr"]))
-    shape, strides = tuple(facts["shape"]), facts.get("strides")
+    return _view(array, facts["data"][0], tuple(facts["shape"]), np.dtype(facts["typestr"]), facts.get("strides"))
+
+
+def _view(owner: Any, pointer: int, shape: tuple[int, ...], dtype: np.dtype[Any], strides: Any) -> Any:
+    """View memory as CuPy's array, which keeps `owner`."""
+    import cupy
+
+    dtype = _stored(dtype)
+    if not all(shape):  # without elements the pointer is null, and says nothing of its device
+        return cupy.empty(shape, dtype)
     steps = strides or [dtype.itemsize * int(np.prod(shape[i + 1 :], dtype=np.int64)) for i in range(len(shape))]
-    size = dtype.itemsize + sum((n - 1) * abs(step) for n, step in zip(shape, steps, strict=True)) if all(shape) else 0
-    memory = cupy.cuda.UnownedMemory(facts["data"][0], size, array)
+    size = dtype.itemsize + sum((n - 1) * abs(step) for n, step in zip(shape, steps, strict=True))
+    memory = cupy.cuda.UnownedMemory(pointer, size, owner)
     return cupy.ndarray(shape, dtype, cupy.cuda.MemoryPointer(memory, 0), strides)
 
 

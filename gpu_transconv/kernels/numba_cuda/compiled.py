@@ -11,6 +11,7 @@ from .direct import make_direct
 from .elementwise import make_fill, make_finish, make_pack
 from .facts import Facts
 from .gather import make_tiled
+from .memory import refuse_capture
 from .owned import make_tiles
 from .scatter import make_atomic
 
@@ -49,4 +50,5 @@ def kernel_name(name: str, facts: Facts) -> str:
 @lru_cache(maxsize=512)
 def compiled(name: str, facts: Facts, device: int) -> Any:  # noqa: ARG001
     """Compile a kernel for the current device, whose number makes it another one."""
+    refuse_capture(f"the kernel {name} has not been compiled yet")
     return compile_kernel(KERNELS[name].make(facts), parameters(name, facts), kernel_name(name, facts))

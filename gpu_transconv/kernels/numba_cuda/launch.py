@@ -33,7 +33,7 @@ class Launch(NamedTuple):
 
 def pack_gather(plan: Plan, weight: Any, bias: Any) -> Any:  # noqa: ARG001
     """Bring the weights into the order tap, input channel, output channel, along which neighbouring threads read."""
-    packed = memory.empty((weight.size,), plan.dtype)
+    packed = memory.scratch((weight.size,), plan.dtype)
     _elementwise("pack_weight", plan, current_device(), weight.size)(weight.ravel(), packed)
     return packed
 

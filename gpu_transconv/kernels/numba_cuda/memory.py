@@ -3,64 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import lru_cache
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from ...arrays import Array
+from ..held import COPIES, PREPARE, Held
+from .availability import status as status  # part of what this module offers
 
-_INSTALL = "pip install 'numba-cuda[cu13]>=0.30.4,<0.31' (or [cu12], by the driver's CUDA version)"
-_SIMULATOR = "or set NUMBA_ENABLE_CUDASIM=1 to run in Numba's simulator, which is slow and needs no GPU"
 #: Address of the CUDA stream that work goes to; 0 is Numba's default one.
 _stream: ContextVar[int] = ContextVar("gpu_transconv_numba_stream", default=0)
+#: Gives scratch memory by the number of bytes, where the caller's library has an allocator of its own.
+_allocator: ContextVar[Callable[[int], Any] | None] = ContextVar("gpu_transconv_numba_allocator", default=None)
 _workspaces: dict[tuple[int, int, str], Any] = {}
 _lock = threading.Lock()
-
-
-def status() -> str | None:
-    """Return None where the backend can run here, else what is missing; does not import Numba."""
-    if find_spec("numba_cuda") is None:
-        return f"the package numba-cuda is not installed; {_INSTALL}"
-    if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0"):
-        return None
-    try:
-        devices = _count_devices()
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        return (
-            f"the CUDA driver cannot be used ({reason}); install NVIDIA's driver on a machine with a GPU, {_SIMULATOR}"
-        )
-    if not devices:
-        return f"the CUDA driver sees no device; make one visible (CUDA_VISIBLE_DEVICES), {_SIMULATOR}"
-    try:
-        _load_compiler()
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        return f"libNVVM and NVRTC, which compile the kernels, cannot be loaded ({reason}); {_INSTALL}"
-    return None
-
-
-def _count_devices() -> int:
-    """Ask the driver, by NVIDIA's bindings, which Numba-CUDA brings."""
-    from cuda.bindings import driver
-
-    (started,) = driver.cuInit(0)
-    if started != driver.CUresult.CUDA_SUCCESS and started != driver.CUresult.CUDA_ERROR_NO_DEVICE:
-        raise RuntimeError(f"cuInit: {started.name}")
-    return int(driver.cuDeviceGetCount()[1] or 0) if started == driver.CUresult.CUDA_SUCCESS else 0
-
-
-def _load_compiler() -> None:
-    from cuda import pathfinder
-
-    for library in ("nvvm", "nvrtc"):
-        pathfinder.load_nvidia_dynamic_lib(library)
+held = Held()
 
 
 def as_device(array: Array) -> Any:
@@ -69,11 +30,14 @@ def as_device(array: Array) -> Any:
 
     if isinstance(array, np.ndarray):
         native = np.require(array, array.dtype.newbyteorder("="), ("C", "A"))
-        return cuda.to_device(native, stream=stream_at(current_stream()))
+        with out_of_memory(native.shape, native.dtype):
+            return cuda.to_device(native, stream=stream_at(current_stream()))
     found = array if SIMULATED else cuda.as_cuda_array(array, sync=False)
     if found.is_c_contiguous():
         return found
-    copied = empty(found.shape, found.dtype)
+    if _allocator.get() is None:
+        refuse_capture(*COPIES)
+    copied = scratch(found.shape, found.dtype)
     _copy_elements(found, copied)
     return copied
 
@@ -82,7 +46,41 @@ def empty(shape: tuple[int, ...], dtype_name: Any) -> Any:
     """Allocate an array on the device."""
     from .cuda import cuda, stream_at
 
-    return cuda.device_array(tuple(shape), np.dtype(dtype_name), stream=stream_at(current_stream()))
+    refuse_capture("memory cannot be allocated by Numba")
+    with out_of_memory(shape, dtype_name):
+        return cuda.device_array(tuple(shape), np.dtype(dtype_name), stream=stream_at(current_stream()))
+
+
+def scratch(shape: tuple[int, ...], dtype_name: Any) -> Any:
+    """Allocate what one call needs, from the caller's library where it has an allocator.
+
+    A CUDA graph writes to the same addresses on every replay; PyTorch's allocator sets memory aside for it.
+    """
+    from .cuda import cuda
+
+    allocate, dtype = _allocator.get(), np.dtype(dtype_name)
+    if allocate is None:
+        return empty(shape, dtype)
+    block = allocate(max(1, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize))
+    facts = {"shape": tuple(shape), "strides": None, "typestr": dtype.str}
+    return cuda.from_cuda_array_interface(block.__cuda_array_interface__ | facts, owner=block, sync=False)
+
+
+@contextlib.contextmanager
+def out_of_memory(shape: tuple[int, ...], dtype_name: Any) -> Iterator[None]:
+    """Turn Numba's error of a full device into `MemoryError`."""
+    from .cuda import is_out_of_memory
+
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        size = int(np.prod(shape, dtype=object)) * np.dtype(dtype_name).itemsize
+        raise MemoryError(
+            f"an array of shape {tuple(shape)} and dtype {np.dtype(dtype_name)} needs {size:,} bytes; "
+            f"the CUDA device has no room for it ({error})"
+        ) from error
 
 
 def copy_to(source: Any, out: Array) -> None:
@@ -105,7 +103,9 @@ def constant(values: Array) -> Any:
     """Copy to the device what launches on any stream will read from now on; waits for the copy."""
     from .cuda import cuda
 
-    copied = cuda.to_device(values)
+    refuse_capture("the geometry of this size has not been copied to the device yet")
+    with out_of_memory(values.shape, values.dtype):
+        copied = cuda.to_device(values)
     cuda.default_stream().synchronize()
     return copied
 
@@ -113,6 +113,10 @@ def constant(values: Array) -> Any:
 @contextlib.contextmanager
 def workspace(device: int, size: int, dtype_name: str) -> Iterator[Any]:
     """Lend scratch memory to what is enqueued inside; the next user on the same stream comes after it."""
+    if _allocator.get() is not None:
+        yield scratch((size,), dtype_name)
+        return
+    refuse_capture("its scratch memory would be shared with other calls")
     key = device, _stream.get(), dtype_name
     with _lock:
         found = _workspaces.get(key)
@@ -122,18 +126,92 @@ def workspace(device: int, size: int, dtype_name: str) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def on_stream(pointer: int | None) -> Iterator[None]:
-    """Enqueue what is launched inside on that CUDA stream; None stands for Numba's default stream."""
-    token = _stream.set(pointer or 0)
+def on_stream(pointer: int | None, allocate: Callable[[int], Any] | None = None) -> Iterator[None]:
+    """Enqueue what is launched inside on that CUDA stream; None stands for Numba's default stream.
+
+    `allocate` gives scratch memory by the number of bytes, as an object with ``__cuda_array_interface__``.
+    """
+    tokens = _stream.set(pointer or 0), _allocator.set(allocate)
     try:
         yield
     finally:
-        _stream.reset(token)
+        _stream.reset(tokens[0])
+        _allocator.reset(tokens[1])
 
 
 def current_stream() -> int:
     """Return the address of the innermost `on_stream`, 0 where there is none."""
     return _stream.get()
+
+
+def device_of(pointer: int) -> int | None:
+    """Ask the driver on which device an address is; None where it is on none."""
+    from cuda.bindings import driver
+
+    attribute = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+    error, index = driver.cuPointerGetAttribute(attribute, pointer)
+    return int(index) if error == driver.CUresult.CUDA_SUCCESS else None
+
+
+def on_device(index: int) -> contextlib.AbstractContextManager[Any]:
+    """Context in which a device is the current one."""
+    from .cuda import cuda
+
+    context: contextlib.AbstractContextManager[Any] = cuda.gpus[index]
+    return context
+
+
+def wait_for(pointer: int) -> None:
+    """Let the current stream wait for what has been enqueued on another one."""
+    refuse_capture("weight, bias or out is on another stream")
+    _order(pointer, current_stream())
+
+
+def let_wait(pointer: int) -> None:
+    """Let another stream wait for what has been enqueued on the current one."""
+    _order(current_stream(), pointer)
+
+
+def _order(first: int, second: int) -> None:
+    from .cuda import cuda, stream_at
+
+    event = cuda.event(timing=False)
+    event.record(stream_at(first))
+    event.wait(stream_at(second))
+
+
+def hold(objects: object) -> None:
+    """Keep objects until what has been enqueued on the current stream has passed."""
+    from .cuda import cuda, stream_at
+
+    if is_capturing():  # nothing runs now; a graph's inputs are its owner's to keep
+        return
+    held.sweep()
+    event = cuda.event(timing=False)
+    event.record(stream_at(current_stream()))
+    held.add([event.query], objects)
+
+
+def share(packed: Any) -> None:
+    """Let work on any stream read packed weights: Numba frees memory only when the whole device is done with it."""
+
+
+def is_capturing() -> bool:
+    """Whether the current stream is being captured into a CUDA graph; the default stream never is."""
+    from .cuda import SIMULATED
+
+    if SIMULATED or current_stream() in (0, 1):
+        return False
+    from cuda.bindings import driver
+
+    error, state = driver.cuStreamIsCapturing(current_stream())
+    return bool(error == driver.CUresult.CUDA_SUCCESS and state != driver.CUstreamCaptureStatus(0))
+
+
+def refuse_capture(why: str, cure: str = PREPARE) -> None:
+    """Raise `RuntimeError` where the current stream is being captured."""
+    if is_capturing():
+        raise RuntimeError(f"x is on a stream that is being captured into a CUDA graph: {why}; {cure}")
 
 
 def _copy_elements(source: Any, target: Any) -> None:
@@ -154,6 +232,7 @@ def _copy_kernel(device: int, dtype: str) -> Any:  # noqa: ARG001
     from .cuda import compile_kernel
     from .elementwise import make_copy
 
+    refuse_capture("the kernel that copies its elements has not been compiled yet")
     return compile_kernel(make_copy(), (f"{dtype}[5]",) * 2, f"copy_{dtype}")
 
 

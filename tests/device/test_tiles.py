@@ -1,0 +1,35 @@
+"""Every tile of the CUDA C++ kernels on the device, TF32 included; what a layer would choose is a few of them."""
+
+from __future__ import annotations
+
+import pytest
+from cases import DATA_FORMATS
+from checks import assert_close, expected, make_arrays
+from device_checks import STEPS, run_steps
+from tile_cases import EDGE_TABLE, EDGES, plan_of, view_of
+
+from gpu_transconv.kernels.cupy_raw.launch import device_facts
+
+
+def check(case, variant, dtype, precision, data_format, device, shape, edge):
+    if shape.tensor and device_facts(0).capability < (8, 0):
+        pytest.skip("the device lacks the matrix instructions")
+    arrays = make_arrays(case, dtype, data_format)
+    plan = plan_of(case, arrays, data_format, precision)
+    view = {"view": view_of(edge, plan)} if variant == "gather" else {}
+    got = run_steps(plan, STEPS[variant](plan, device, shape=shape, **view), arrays)
+    assert_close(got, expected(case, arrays, data_format), dtype, case.reduction, precision)
+
+
+@pytest.mark.parametrize("data_format", DATA_FORMATS)
+@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize(("shape", "dtype", "precision", "device"), EDGE_TABLE)
+def test_edges_of_every_tile(shape, dtype, precision, device, edge, data_format):
+    check(EDGES[edge], "gather", dtype, precision, data_format, device, shape, edge)
+
+
+@pytest.mark.parametrize("data_format", DATA_FORMATS)
+@pytest.mark.parametrize(("shape", "dtype", "precision", "device"), EDGE_TABLE)
+@pytest.mark.parametrize("variant", ["scatter_atomic", "scatter_tiles"])
+def test_edges_of_every_tile_that_scatters(variant, shape, dtype, precision, device, data_format):
+    check(EDGES["merged"], variant, dtype, precision, data_format, device, shape, "merged")
