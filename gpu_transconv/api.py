@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from . import dispatch
 from .arrays import Array, CudaArray, check_activation, check_dtypes
 from .dispatch import Choice, select
 from .execute import read, run, view_of
-from .params import Params, check_shapes, is_plain, make_params
+from .params import Params, check_full_size, check_shapes, is_plain, make_params
 from .plan import Plan, make_plan
 from .settings import AUTO, HIGHEST, Settings, resolve
 
@@ -49,6 +51,7 @@ def checked_plan(params: Params, dtype: str, x: Any, weight: Any, bias: Any, set
     """Check dtype and shapes against `params` and each other, and return the plan."""
     check_activation(params.activation, dtype)
     check_shapes(params, x, weight, bias)
+    check_full_size(params, x, weight)
     return make_plan(params, x, weight, dtype, bias is not None, settings.precision)
 
 
@@ -267,9 +270,15 @@ def conv_transpose(
 
 def infer_ndim(weight: Any) -> int:
     """Count the spatial axes of `weight`, which must be 1, 2 or 3."""
-    shape = getattr(weight, "shape", None)
-    if shape is None:  # some have interfaces only
-        shape = view_of("weight", weight)[1].shape
+    shape = weight.shape if type(weight) is np.ndarray else _shape_of(weight)
     if not 3 <= len(shape) <= 5:
         raise ValueError(f"weight must have 3, 4 or 5 axes (Cin, Cout // groups, *kernel), got shape {tuple(shape)}")
     return len(shape) - 2
+
+
+def _shape_of(weight: Any) -> Any:
+    try:
+        shape = weight.shape
+    except (AttributeError, RuntimeError):  # some have interfaces only; a tensor may have no shape yet
+        shape = None
+    return shape if isinstance(shape, tuple) else view_of("weight", weight)[1].shape

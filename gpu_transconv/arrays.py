@@ -48,10 +48,23 @@ def check_dtypes(**dtypes: Any) -> str:
     for name in (first, *others):
         found = dtype_name(dtypes[name])
         if found not in DTYPES:
-            raise TypeError(f"{name} must have one of the dtypes {', '.join(DTYPES)}, got {dtypes[name]}")
+            listed = ", ".join(DTYPES)
+            raise TypeError(f"{name} must have one of the dtypes {listed}, got {dtypes[name]}{_cure(name, found)}")
         if found != expected:
-            raise TypeError(f"{name} must have {first}'s dtype {expected}, got {dtypes[name]}")
+            raise TypeError(
+                f"{name} must have {first}'s dtype {expected}, got {dtypes[name]}; cast one: "
+                f"{name}.astype({first}.dtype), of tensors {name}.to({first}.dtype)"
+            )
     return expected
+
+
+def _cure(name: str, dtype: str) -> str:
+    """What to do about a dtype that there are no kernels for, as the end of a message."""
+    if dtype == "uint8":
+        return f"; of a picture, divide: {name}.astype('float32') / 255, of tensors {name}.float() / 255"
+    if dtype.startswith(("bool", "int", "uint", "float", "complex", "object", "longdouble", "clongdouble")):
+        return f"; cast it first: {name}.astype('float32'), of tensors {name}.float()"
+    return ""
 
 
 @lru_cache(maxsize=64)
