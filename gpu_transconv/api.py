@@ -12,7 +12,7 @@ from .arrays import Array, CudaArray, check_activation, check_dtypes
 from .dispatch import Choice, select
 from .execute import read, run, view_of
 from .params import Params, check_full_size, check_shapes, is_plain, make_params
-from .plan import Plan, make_plan
+from .plan import Plan, check_bytes, make_plan
 from .settings import AUTO, HIGHEST, Settings, resolve
 
 IntOrInts = Any
@@ -52,7 +52,10 @@ def checked_plan(params: Params, dtype: str, x: Any, weight: Any, bias: Any, set
     check_activation(params.activation, dtype)
     check_shapes(params, x, weight, bias)
     check_full_size(params, x, weight)
-    return make_plan(params, x, weight, dtype, bias is not None, settings.precision)
+    plan = make_plan(params, x, weight, dtype, bias is not None, settings.precision)
+    for name, shape in (("x", x), ("weight", weight), ("output", plan.output_shape)):
+        check_bytes(name, shape, dtype)  # beyond 64-bit arithmetic on indices
+    return plan
 
 
 def conv_transpose1d(

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .plan import DTYPES, Plan
+from .plan import DTYPES, Plan, check_bytes
 from .pool import outputs
 
 #: What the public functions take and return: an array of any library.
@@ -139,12 +139,15 @@ def _facts(array: Any) -> dict[str, Any]:
 
 def empty_output(plan: Plan) -> HostArray:
     """Allocate the result of `plan`, or raise `MemoryError` before trying what cannot be had."""
-    if plan.output_bytes > (limit := memory_bytes()):
-        raise MemoryError(
-            f"the output of shape {plan.output_shape} and dtype {plan.dtype} needs "
-            f"{plan.output_bytes:,} bytes; this machine has {limit:,}"
-        )
+    if plan.output_bytes > memory_bytes():
+        check_memory("output", plan.output_shape, plan.dtype)
     return outputs.empty(plan.output_shape, numpy_dtype(plan.dtype), plan.output_bytes)
+
+
+def check_memory(name: str, shape: tuple[int, ...], dtype: str) -> None:
+    """Raise `MemoryError` where an array is larger than this machine's memory; an empty one never is."""
+    if 0 not in shape:
+        check_bytes(name, shape, dtype, memory_bytes(), "this machine has")
 
 
 @lru_cache(maxsize=16)

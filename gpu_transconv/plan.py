@@ -31,7 +31,8 @@ DTYPES = {
     "int32": (4, "int32"),
     "int64": (8, "int64"),
 }
-#: Bound of every position on an axis, cut off or not: more than any memory, with room for index arithmetic.
+#: Bound of every position on an axis, cut off or not, and of an array's bytes: more than any memory, with room for
+#: index arithmetic in 64 bits.
 _POSITIONS = 2**48
 
 
@@ -222,6 +223,13 @@ def make_plan(params: Params, x: Shape, weight: Shape, dtype: str, has_bias: boo
         unbatched=unbatched,
         precision=precision if dtype == "float32" else "highest",
     )
+
+
+def check_bytes(name: str, shape: Shape, dtype: str, limit: int = _POSITIONS, whose: str = "the limit is") -> None:
+    """Raise `MemoryError` where an array of that shape, of one image at least, needs more than `limit` bytes."""
+    needed = math.prod(max(size, 1) for size in shape) * DTYPES[dtype][0]
+    if needed > limit:
+        raise MemoryError(f"the {name} of shape {shape} and dtype {dtype} needs {needed:,} bytes; {whose} {limit:,}")
 
 
 def _make_axis(params: Params, i: int, size: int, kernel: int) -> Axis:
