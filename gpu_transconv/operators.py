@@ -403,7 +403,7 @@ def _import_scipy(caller: str, module: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise ImportError(f'{caller} needs SciPy: pip install "gpu_transconv[demo]"') from error
+        raise ImportError(f"{caller} needs SciPy: pip install scipy (the extra 'demo' has it)") from error
 
 
 def _index_dtype(plan: Plan, entries: int, pixels: int) -> type:
@@ -417,7 +417,8 @@ def _check_entries(plan: Plan) -> None:
     entries = taps * plan.in_channels * (plan.out_channels // plan.groups)
     index = _index_dtype(plan, entries, math.prod(plan.out_spatial))
     needed = entries * (DTYPES[plan.dtype][0] + np.dtype(index).itemsize)
-    needed += math.prod(plan.in_spatial) * plan.in_channels * np.dtype(index).itemsize
+    seen = math.prod(plan.in_spatial)
+    needed += seen * (plan.in_channels * np.dtype(index).itemsize + 9 * math.prod(plan.kernel))  # starts; `_sight`
     if needed > memory_bytes():
         raise MemoryError(
             f"the matrix of {entries:,} entries needs {needed:,} bytes, this machine has {memory_bytes():,}; "

@@ -269,19 +269,42 @@ def efforts(plan: Plan) -> dict[str, float]:
 
 
 def details_gather(plan: Plan) -> dict[str, Any]:
-    """Name the kernel that gather runs on finite weights, and its scratch memory in bytes."""
+    """Tell which kernel gather runs on finite weights, its scratch memory in bytes, and the products that it saves."""
     plan = simplify(plan)
-    return _details(plan, _gather_job(plan, _threads(plan), paired_axes(plan)) if _has_tiles(plan) else None)
+    if not _has_tiles(plan):
+        return _details(plan, None)
+    paired = paired_axes(plan)
+    job = _gather_job(plan, _threads(plan), paired)
+    if not paired or job.kernel is not gather:
+        return _details(plan, job)
+    axes = "two axes" if len(paired) == 2 else "one axis"
+    saved = 1 - math.prod(1 - saving(kernel_axes(plan)[i]) for i in paired)
+    return _details(plan, job) | {
+        "kernel": f"gather (matrix products in tiles, blocks in pairs on {axes})",
+        "saved": saved,
+    }
 
 
 def details_scatter(plan: Plan) -> dict[str, Any]:
-    """Name the kernel that scatter runs on finite weights, and its scratch memory in bytes."""
+    """Tell which kernel scatter runs on finite weights, and its scratch memory in bytes."""
     plan = simplify(plan)
     return _details(plan, _scatter_job(plan, _threads(plan)) if _has_tiles(plan) else None)
+
+
+#: Name of a kernel's function -> what it is.
+_WORDS = {
+    "gather": "matrix products in tiles",
+    "gather_boxes": "direct, boxes of the output",
+    "depthwise": "depthwise, boxes of a channel",
+    "depthwise_last": "depthwise, channels last",
+    "scatter": "matrix products in tiles, added into boxes of the output",
+}
 
 
 def _details(plan: Plan, job: Job | None) -> dict[str, Any]:
     if job is None:
         sums = 0 if plan.dtype == plan.accumulate else math.prod(plan.output_shape)
-        return {"kernel": "plain", "workspace_bytes": sums * np.dtype(plan.accumulate).itemsize}
-    return {"kernel": job.kernel.__name__, "workspace_bytes": math.prod(job.work) * np.dtype(plan.accumulate).itemsize}
+        return {"kernel": "plain (loops without tiles)", "workspace_bytes": sums * np.dtype(plan.accumulate).itemsize}
+    name = job.kernel.__name__
+    kernel = f"{name} ({_WORDS[name]})" if name in _WORDS else name
+    return {"kernel": kernel, "workspace_bytes": math.prod(job.work) * np.dtype(plan.accumulate).itemsize}
