@@ -92,6 +92,18 @@ def check_out(out: View, plan: Plan) -> None:
         raise ValueError(f"out must have the output's shape {plan.output_shape}, got {out.shape}")
     if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ValueError("out must be writeable, got a read-only array")
+    if isinstance(out, np.ndarray) and not out.flags.c_contiguous and _overlaps_itself(out):
+        raise ValueError(f"out must have memory of its own for every element, got strides {out.strides}")
+
+
+def _overlaps_itself(array: HostArray) -> bool:
+    """Whether two elements share memory: an axis, from the shortest stride up, steps less than those below it span."""
+    reach = array.itemsize
+    for step, size in sorted((abs(step), size) for step, size in zip(array.strides, array.shape, strict=True)):
+        if size > 1 and step < reach:
+            return True
+        reach += step * (size - 1)
+    return False
 
 
 def as_contiguous(array: HostArray) -> HostArray:

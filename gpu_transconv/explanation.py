@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .api import checked_plan, infer_ndim
+from .api import checked_plan, spatial_axes
 from .arrays import Array, check_dtypes, check_memory
 from .dispatch import Candidate, candidates, select, select_backends
 from .given import read_given
@@ -169,8 +169,8 @@ def explain(
     settings = resolve(backend, formulation, deterministic, precision)
     facts = [read_given(name, given, dtype) for name, given in (("x", x), ("weight", weight), ("bias", bias))]
     params = make_params(
-        infer_ndim(facts[1]), stride=stride, padding=padding, output_padding=output_padding, output_size=output_size,
-        dilation=dilation, groups=groups, data_format=data_format, activation=activation,
+        spatial_axes(facts[1].shape), stride=stride, padding=padding, output_padding=output_padding,
+        output_size=output_size, dilation=dilation, groups=groups, data_format=data_format, activation=activation,
     )  # fmt: skip
     common = check_dtypes(x=facts[0].dtype, weight=facts[1].dtype, bias=facts[2].dtype)
     plan = checked_plan(params, common, facts[0].shape, facts[1].shape, facts[2].shape, settings)
