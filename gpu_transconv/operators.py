@@ -330,7 +330,7 @@ class _Detector:
 
     def _share_dtype(self, vectors: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
         """One vector, or one per column, as a batch of `shape`; it and the weight in their common dtype."""
-        columns = plain("the vector", np.asanyarray(vectors))
+        columns = np.asarray(vectors)
         dtype = np.result_type(columns, self.weight)
         return columns.T.reshape(-1, *shape).astype(dtype, copy=False), self.weight.astype(dtype, copy=False)
 
