@@ -8,7 +8,14 @@ The functions take and return arrays of the caller's own kind:
 >>> weight = np.ones((8, 4, 4, 4), np.float32)
 >>> gtc.conv_transpose2d(x, weight, stride=2, padding=1).shape
 (1, 4, 32, 32)
+
+`conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d` and `conv_transpose` are the operator, `ConvTranspose` is one
+with fixed weights. `use` sets defaults, `backends` tells what can run here, `explain` what would run and why, and
+`last_choice` what did. `operators`, imported when first used, has the operator as a matrix.
 """
+
+from importlib import import_module as _import_module
+from types import ModuleType as _ModuleType
 
 from . import api, dynamo
 from .api import conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d
@@ -18,6 +25,7 @@ from .errors import BackendUnavailableError
 from .explanation import Explanation, explain
 from .layer import ConvTranspose
 from .settings import use
+from .words import did_you_mean as _did_you_mean
 
 dynamo.stay_out((api, "_run"), (ConvTranspose, "__call__"), (ConvTranspose, "tune"))
 __version__ = "0.1.0"
@@ -35,5 +43,19 @@ __all__ = [
     "conv_transpose3d",
     "explain",
     "last_choice",
+    "operators",
     "use",
 ]
+
+#: Modules that are imported when first used.
+_LAZY = ("operators",)
+
+
+def __getattr__(name: str) -> _ModuleType:
+    if name in _LAZY:
+        return _import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_did_you_mean(name, __all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

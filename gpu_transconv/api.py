@@ -5,12 +5,15 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from . import dispatch
 from .arrays import Array, CudaArray, check_activation, check_dtypes
 from .dispatch import Choice, select
 from .execute import read, run, view_of
-from .params import Params, check_shapes, is_plain, make_params
-from .plan import Plan, make_plan
+from .kinds import kind_of
+from .params import Params, check_full_size, check_shapes, is_plain, make_params
+from .plan import Plan, check_bytes, make_plan
 from .settings import AUTO, HIGHEST, Settings, resolve
 
 IntOrInts = Any
@@ -49,7 +52,11 @@ def checked_plan(params: Params, dtype: str, x: Any, weight: Any, bias: Any, set
     """Check dtype and shapes against `params` and each other, and return the plan."""
     check_activation(params.activation, dtype)
     check_shapes(params, x, weight, bias)
-    return make_plan(params, x, weight, dtype, bias is not None, settings.precision)
+    check_full_size(params, x, weight)
+    plan = make_plan(params, x, weight, dtype, bias is not None, settings.precision)
+    for name, shape in (("x", x), ("weight", weight), ("output", plan.output_shape)):
+        check_bytes(name, shape, dtype)  # beyond 64-bit arithmetic on indices
+    return plan
 
 
 def conv_transpose1d(
@@ -192,22 +199,26 @@ def conv_transpose(
     x : array, shape (N, Cin, *spatial) or (Cin, *spatial)
         Input, of NumPy, PyTorch, JAX, CuPy, Numba or any library with DLPack or one of the array interfaces; with
         ``data_format="channels_last"`` the channels are the last axis. Any strides. One of the dtypes float16,
-        bfloat16 (of ml_dtypes), float32, float64, complex64, complex128, int32, int64.
+        bfloat16 (of ml_dtypes), float32, float64, complex64, complex128, int32, int64. ``docs/arrays.md`` lists the
+        kinds of arrays that are taken, and those that are refused, such as masked ones.
     weight : array, shape (Cin, Cout // groups, *kernel)
-        Filters, in x's dtype. The number of spatial axes is ``weight.ndim - 2``.
+        Filters, in x's dtype. The number of spatial axes is ``weight.ndim - 2``. The weight of an ordinary
+        convolution, (Cout, Cin, *kernel), needs its first two axes swapped; where Cin equals Cout, no error can tell.
     bias : array, shape (Cout,), optional
         Added to every output element, in x's dtype.
     stride, dilation : int or sequence of int
-        At least 1; one for all axes or one per axis.
+        At least 1; one for all axes (also as a sequence of one, like PyTorch's ``(2,)``) or one per axis.
     padding : int, sequence of int, sequence of (int, int), "valid" or "same"
         Elements cut from the ends of each axis of the result: both ends alike, or (low, high). ``"valid"``
         cuts none; ``"same"`` gives ``out = in*stride``, an odd surplus cut at the high end.
     output_padding : int or sequence of int
-        Elements added at the high end, smaller than the larger of stride and dilation.
+        Elements added at the high end, smaller than the larger of stride and dilation. Not with ``padding="same"``,
+        which fixes the output's size: ONNX (``SAME_UPPER``) and Keras give the pair different meanings.
     groups : int
         Number of channel groups; divides Cin.
     output_size : int or sequence of int, optional
-        Spatial output sizes, instead of `output_padding`.
+        Spatial output sizes, instead of `output_padding`: one for all axes, one per axis, or the result's whole shape
+        with batch and channels in the order of `data_format`, which are then checked (``output_size=skip.shape``).
     data_format : {"channels_first", "channels_last"}
         Layout of x and of the result.
     activation : str or ("leaky_relu", float), optional
@@ -240,7 +251,7 @@ def conv_transpose(
     BackendUnavailableError
         If the backend asked for cannot run here.
     MemoryError
-        If the result is larger than the machine's memory.
+        If the result is larger than the machine's memory; the message has its size in bytes.
 
     References
     ----------
@@ -267,9 +278,21 @@ def conv_transpose(
 
 def infer_ndim(weight: Any) -> int:
     """Count the spatial axes of `weight`, which must be 1, 2 or 3."""
-    shape = getattr(weight, "shape", None)
-    if shape is None:  # some have interfaces only
-        shape = view_of("weight", weight)[1].shape
+    return spatial_axes(weight.shape if type(weight) is np.ndarray else _shape_of(weight))
+
+
+def spatial_axes(shape: tuple[int, ...]) -> int:
+    """Count the spatial axes of a weight of that shape."""
     if not 3 <= len(shape) <= 5:
         raise ValueError(f"weight must have 3, 4 or 5 axes (Cin, Cout // groups, *kernel), got shape {tuple(shape)}")
     return len(shape) - 2
+
+
+def _shape_of(weight: Any) -> tuple[int, ...]:
+    kind_of("weight", weight)  # not all that have a shape are arrays
+    try:
+        shape = weight.shape
+    except (AttributeError, RuntimeError):  # some have interfaces only; a tensor may have no shape yet
+        shape = None
+    found: tuple[int, ...] = shape if isinstance(shape, tuple) else view_of("weight", weight)[1].shape
+    return found

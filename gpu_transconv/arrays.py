@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .plan import DTYPES, Plan
+from .plan import DTYPES, Plan, check_bytes
 from .pool import outputs
 
 #: What the public functions take and return: an array of any library.
@@ -51,10 +51,23 @@ def check_dtypes(**dtypes: Any) -> str:
     for name in (first, *others):
         found = dtype_name(dtypes[name])
         if found not in DTYPES:
-            raise TypeError(f"{name} must have one of the dtypes {', '.join(DTYPES)}, got {dtypes[name]}")
+            listed = ", ".join(DTYPES)
+            raise TypeError(f"{name} must have one of the dtypes {listed}, got {dtypes[name]}{_cure(name, found)}")
         if found != expected:
-            raise TypeError(f"{name} must have {first}'s dtype {expected}, got {dtypes[name]}")
+            raise TypeError(
+                f"{name} must have {first}'s dtype {expected}, got {dtypes[name]}; cast one: "
+                f"{name}.astype({first}.dtype), of tensors {name}.to({first}.dtype)"
+            )
     return expected
+
+
+def _cure(name: str, dtype: str) -> str:
+    """What to do about a dtype that there are no kernels for, as the end of a message."""
+    if dtype == "uint8":
+        return f"; of a picture, divide: {name}.astype('float32') / 255, of tensors {name}.float() / 255"
+    if dtype.startswith(("bool", "int", "uint", "float", "complex", "object", "longdouble", "clongdouble")):
+        return f"; cast it first: {name}.astype('float32'), of tensors {name}.float()"
+    return ""
 
 
 @lru_cache(maxsize=64)
@@ -82,6 +95,18 @@ def check_out(out: View, plan: Plan) -> None:
         raise ValueError(f"out must have the output's shape {plan.output_shape}, got {out.shape}")
     if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ValueError("out must be writeable, got a read-only array")
+    if isinstance(out, np.ndarray) and not out.flags.c_contiguous and _overlaps_itself(out):
+        raise ValueError(f"out must have memory of its own for every element, got strides {out.strides}")
+
+
+def _overlaps_itself(array: HostArray) -> bool:
+    """Whether two elements share memory: an axis, from the shortest stride up, steps less than those below it span."""
+    reach = array.itemsize
+    for step, size in sorted((abs(step), size) for step, size in zip(array.strides, array.shape, strict=True)):
+        if size > 1 and step < reach:
+            return True
+        reach += step * (size - 1)
+    return False
 
 
 def as_contiguous(array: HostArray) -> HostArray:
@@ -129,12 +154,15 @@ def _facts(array: Any) -> dict[str, Any]:
 
 def empty_output(plan: Plan) -> HostArray:
     """Allocate the result of `plan`, or raise `MemoryError` before trying what cannot be had."""
-    if plan.output_bytes > (limit := memory_bytes()):
-        raise MemoryError(
-            f"the output of shape {plan.output_shape} and dtype {plan.dtype} needs "
-            f"{plan.output_bytes:,} bytes; this machine has {limit:,}"
-        )
+    if plan.output_bytes > memory_bytes():
+        check_memory("output", plan.output_shape, plan.dtype)
     return outputs.empty(plan.output_shape, numpy_dtype(plan.dtype), plan.output_bytes)
+
+
+def check_memory(name: str, shape: tuple[int, ...], dtype: str) -> None:
+    """Raise `MemoryError` where an array is larger than this machine's memory; an empty one never is."""
+    if 0 not in shape:
+        check_bytes(name, shape, dtype, memory_bytes(), "this machine has")
 
 
 @lru_cache(maxsize=16)

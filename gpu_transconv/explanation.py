@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .api import checked_plan, infer_ndim
-from .arrays import Array, CudaArray, check_dtypes
+from .api import checked_plan, spatial_axes
+from .arrays import Array, check_dtypes, check_memory
 from .dispatch import Candidate, candidates, select, select_backends
-from .execute import view_of
+from .given import read_given
 from .machine import figures
 from .params import make_params
-from .plan import DTYPES, Plan
+from .plan import Plan
 from .settings import AUTO, HIGHEST, Settings, resolve
 from .table import TABLE
 
@@ -35,7 +35,8 @@ class Explanation:
     backend, formulation : str
         The implementation's place in the table.
     kernel : str
-        Its full name, and which of its kernels runs where it has several.
+        Its full name, which of its kernels runs where it has several, and how many multiplications of the definition
+        that kernel does without.
     output_shape : tuple of int
     phases : int
         Interleaved correlations, those without taps included.
@@ -53,8 +54,9 @@ class Explanation:
         By the cost model; by tuning, if it was tuned.
     roofline_seconds, bound : float, str
         Least time by the machine's figures, and whether "compute" or "memory" sets it.
-    roofline_fraction : float
-        `roofline_seconds` over the time expected: the tuned one, else the predicted one.
+    roofline_fraction : float or None
+        `roofline_seconds` over the time expected: the tuned one, else the predicted one. Above 1 where the kernel does
+        without multiplications that the definition has. None where the machine's figures were not measured.
     measured_machine : bool
         Whether the machine's figures were measured here, or are those shipped.
     runners_up : tuple of RunnerUp
@@ -76,14 +78,13 @@ class Explanation:
     tuned_seconds: float | None
     roofline_seconds: float
     bound: str
-    roofline_fraction: float
+    roofline_fraction: float | None
     measured_machine: bool
     runners_up: tuple[RunnerUp, ...]
     plan: Plan = field(repr=False)
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values as they are printed."""
-        limit = "measured" if self.measured_machine else "shipped"
         scratch = "unknown" if self.workspace_bytes is None else f"{self.workspace_bytes:,} bytes"
         rows = [
             ("output", f"{_times(self.output_shape)} {self.plan.dtype}, summed in {self.plan.accumulate}"),
@@ -97,9 +98,16 @@ class Explanation:
             ("indices", f"{self.plan.index_bits} bits"),
             ("phases", f"{self.phases:,}"),
             ("time", _expected(self.predicted_seconds, self.tuned_seconds)),
-            ("roofline", f"{_ms(self.roofline_seconds)} ({self.bound}, {limit} figures): {self.roofline_fraction:.0%}"),
+            ("roofline", self._roofline()),
         ]
         return rows + [("instead", f"{r.name}: {_instead(r)}") for r in self.runners_up]
+
+    def _roofline(self) -> str:
+        limit = f"{_ms(self.roofline_seconds)} of {self.bound}"
+        if self.roofline_fraction is None:
+            return f"{limit} by shipped figures, which are no limit here: run gpu-transconv info --measure"
+        fast = ", with fewer multiplications than the definition" if self.roofline_fraction > 1 else ""
+        return f"{limit} by measured figures: {self.roofline_fraction:.0%} of it{fast}"
 
     def __str__(self) -> str:
         rows = self.rows()
@@ -112,12 +120,19 @@ def explain(
     weight: Array | Sequence[int],
     bias: Array | Sequence[int] | None = None,
     *,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+    output_size: Any = None,
+    data_format: str = "channels_first",
+    activation: Any = None,
     dtype: str = "float32",
     precision: str = HIGHEST,
     deterministic: bool | None = None,
     formulation: str = AUTO,
     backend: str = AUTO,
-    **geometry: Any,
 ) -> Explanation:
     """Tell what a call would run and why, without running it.
 
@@ -125,10 +140,12 @@ def explain(
     ----------
     x, weight, bias : array or sequence of int
         The arrays of the call, or their shapes.
+    stride, padding, output_padding, groups, dilation, output_size, data_format, activation
+        As in `conv_transpose`.
     dtype : str
         Dtype of arrays that are given as shapes.
-    precision, deterministic, formulation, backend, **geometry
-        The keywords of `conv_transpose`.
+    precision, deterministic, formulation, backend
+        As in `conv_transpose`.
 
     Returns
     -------
@@ -139,6 +156,8 @@ def explain(
     ------
     ValueError, TypeError, BackendUnavailableError
         As the call would.
+    MemoryError
+        If the weight is larger than the machine's memory, or another array than any.
 
     Examples
     --------
@@ -148,10 +167,14 @@ def explain(
     ('cpu', (1, 32, 64, 64), 4)
     """
     settings = resolve(backend, formulation, deterministic, precision)
-    facts = [_facts(name, given, dtype) for name, given in (("x", x), ("weight", weight), ("bias", bias))]
-    params = make_params(infer_ndim(facts[1]), **geometry)
+    facts = [read_given(name, given, dtype) for name, given in (("x", x), ("weight", weight), ("bias", bias))]
+    params = make_params(
+        spatial_axes(facts[1].shape), stride=stride, padding=padding, output_padding=output_padding,
+        output_size=output_size, dilation=dilation, groups=groups, data_format=data_format, activation=activation,
+    )  # fmt: skip
     common = check_dtypes(x=facts[0].dtype, weight=facts[1].dtype, bias=facts[2].dtype)
     plan = checked_plan(params, common, facts[0].shape, facts[1].shape, facts[2].shape, settings)
+    check_memory("weight", facts[1].shape, common)
     return explain_plan(plan, settings, facts[0].device)
 
 
@@ -166,7 +189,7 @@ def explain_plan(plan: Plan, settings: Settings, device: str = "cpu") -> Explana
     return Explanation(
         backend=row.backend,
         formulation=row.formulation,
-        kernel=f"{row.name} ({details['kernel']})" if "kernel" in details else row.name,
+        kernel=_kernel(row.name, details),
         output_shape=plan.output_shape,
         phases=plan.phase_count,
         flops=plan.flops,
@@ -179,29 +202,19 @@ def explain_plan(plan: Plan, settings: Settings, device: str = "cpu") -> Explana
         tuned_seconds=chosen.tuned,
         roofline_seconds=seconds,
         bound=bound,
-        roofline_fraction=seconds / (chosen.tuned or chosen.predicted),
+        roofline_fraction=seconds / (chosen.tuned or chosen.predicted) if limits.measured else None,
         measured_machine=limits.measured,
         runners_up=tuple(_runner_up(candidate) for candidate in found if candidate.row != row),
         plan=plan,
     )
 
 
-class _Facts(NamedTuple):
-    shape: Any
-    dtype: Any
-    device: str
-
-
-def _facts(name: str, given: Any, dtype: str) -> _Facts:
-    """Shape, dtype and device of an array, or of the host's array of that shape."""
-    if given is None and name == "bias":
-        return _Facts(None, None, "cpu")
-    if isinstance(given, tuple | list) and all(isinstance(size, int) for size in given):
-        if dtype not in DTYPES:
-            raise TypeError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-        return _Facts(tuple(given), dtype, "cpu")
-    view = view_of(name, given)[1]
-    return _Facts(view.shape, view.dtype, "cuda" if isinstance(view, CudaArray) else "cpu")
+def _kernel(name: str, details: dict[str, Any]) -> str:
+    """Name, what the backend calls its kernel, and how much that saves."""
+    saved = details.get("saved", 0.0)
+    words = [details["kernel"]] if "kernel" in details else []
+    words += [f"{saved:.0%} fewer multiplications than the definition"] if saved else []
+    return f"{name}: {', '.join(words)}" if words else name
 
 
 def _runner_up(candidate: Candidate) -> RunnerUp:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .api import conv_transpose, infer_ndim
-from .arrays import Array, as_contiguous, memory_bytes
+from .arrays import Array, HostArray, as_contiguous, check_memory, dtype_name, memory_bytes
+from .kinds.base import plain
 from .params import Params, check_shapes, make_params
-from .plan import DTYPES, Axis, Plan, make_plan, output_range
+from .plan import DTYPES, Axis, Plan, check_bytes, make_plan, output_range
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -93,8 +94,10 @@ def conv_matrix(
     >>> M.T @ np.array([1, 10, 100])
     array([  2,  13,  20, 130, 200])
     """
+    weight = _check_weight(weight, _MATRIX_DTYPES)
     _, plan = _plan_detector(weight, image_shape, stride, padding, dilation, groups)
     sparse = _import_scipy("conv_matrix", "scipy.sparse")
+    _check_entries(plan)
     (rows, channels), (inside, pixel) = weight.shape[:2], _sight(plan)
     features, taps = inside.shape
     shape = (rows, features, channels, taps)  # entries row by row, and in a row by column
@@ -148,6 +151,7 @@ def ConvOperator(  # noqa: N802 - reads like the class that its result is an ins
     >>> np.round(A @ picture, 6)
     array([2., 4., 2.])
     """
+    weight = _check_weight(weight, _MATRIX_DTYPES)
     params, plan = _plan_detector(weight, image_shape, stride, padding, dilation, groups)
     linalg = _import_scipy("ConvOperator", "scipy.sparse.linalg")
     axes = plan.axes[3 - plan.ndim :]
@@ -204,7 +208,8 @@ def as_convolution(
     >>> c.apply(x)
     array([[  2,  13,  20, 130, 200]])
     """
-    ndim = _check_weight(weight, tuple(DTYPES))
+    weight = _check_weight(weight, tuple(DTYPES))
+    ndim = infer_ndim(weight)
     params = make_params(
         ndim, stride=stride, padding=padding, output_padding=output_padding, dilation=dilation, groups=groups
     )
@@ -249,9 +254,11 @@ class Convolution:
         array([[0, 8, 0]])
         """
         plan = self._plan(x)
-        axes = [_stuffing(axis) for axis in plan.axes[3 - plan.ndim :]]
+        x, axes = plain("x", x), [_stuffing(axis) for axis in plan.axes[3 - plan.ndim :]]
         sources, places = zip(*[_meet(axis, 0) for axis in axes], strict=True)
-        stuffed = np.zeros((*x.shape[: -plan.ndim], *[axis.output_size for axis in axes]), x.dtype)
+        shape = (*x.shape[: -plan.ndim], *[axis.output_size for axis in axes])
+        check_memory("stuffed input", shape, plan.dtype)
+        stuffed = np.zeros(shape, x.dtype)
         stuffed[(..., *places)] = x[(..., *sources)]
         return stuffed
 
@@ -290,7 +297,9 @@ class Convolution:
         cout, cin, *kernel = self.weight.shape
         weight = (cin * groups, cout // groups, *kernel)
         check_shapes(self.params, x.shape, weight, None)
-        return make_plan(self.params, x.shape, weight, dtype, False)
+        plan = make_plan(self.params, x.shape, weight, dtype, False)
+        check_memory("output", plan.output_shape, dtype)
+        return plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -327,10 +336,10 @@ class _Detector:
 
 
 def _plan_detector(
-    weight: Array, image_shape: Any, stride: Any, padding: Any, dilation: Any, groups: Any
+    weight: HostArray, image_shape: Any, stride: Any, padding: Any, dilation: Any, groups: Any
 ) -> tuple[Params, Plan]:
     """Check the arguments of a detector, and plan its adjoint."""
-    ndim = _check_weight(weight, _MATRIX_DTYPES)
+    ndim = infer_ndim(weight)
     params = make_params(ndim, stride=stride, padding=padding, dilation=dilation, groups=groups)
     image = _as_image_shape(image_shape, ndim)
     features = [_feature_size(params, i, image[1 + i], weight.shape[2 + i]) for i in range(ndim)]
@@ -342,8 +351,10 @@ def _plan_detector(
             f"image_shape must begin with the {channels} output channels of weight's shape {weight.shape} "
             f"and groups={params.groups}, got {image}"
         )
-    params = replace(params, output_size=image[1:])
-    return params, make_plan(params, shape, weight.shape, weight.dtype.newbyteorder("=").name, False)
+    params, dtype = replace(params, output_size=image[1:]), dtype_name(weight.dtype)
+    check_bytes("picture", image, dtype)
+    check_bytes("feature map", shape, dtype)
+    return params, make_plan(params, shape, weight.shape, dtype, False)
 
 
 def _feature_size(params: Params, i: int, size: int, kernel: int) -> int:
@@ -379,13 +390,13 @@ def _as_image_shape(image_shape: Any, ndim: int) -> tuple[int, ...]:
     return shape
 
 
-def _check_weight(weight: Any, dtypes: tuple[str, ...]) -> int:
-    """Raise unless `weight` is an array of one of `dtypes`; count its spatial axes."""
+def _check_weight(weight: Any, dtypes: tuple[str, ...]) -> HostArray:
+    """Raise unless `weight` is an array of one of `dtypes`; return it as a plain one."""
     if not isinstance(weight, np.ndarray):
         raise TypeError(f"weight must be a NumPy array, got {type(weight).__name__}")
-    if weight.dtype.newbyteorder("=").name not in dtypes:
+    if dtype_name(weight.dtype) not in dtypes:
         raise TypeError(f"weight must have one of the dtypes {', '.join(dtypes)}, got {weight.dtype}")
-    return infer_ndim(weight)
+    return plain("weight", weight)
 
 
 def _import_scipy(caller: str, module: str) -> Any:
@@ -398,15 +409,29 @@ def _import_scipy(caller: str, module: str) -> Any:
 
 
 def _index_dtype(plan: Plan, entries: int, pixels: int) -> type:
-    """Index type of a matrix, or `MemoryError` where its entries are more than this machine can hold."""
-    index = np.int32 if max(entries, plan.out_channels * pixels) < 2**31 else np.int64
+    """Index type of a matrix."""
+    return np.int32 if max(entries, plan.out_channels * pixels) < 2**31 else np.int64
+
+
+def _check_entries(plan: Plan) -> None:
+    """Raise `MemoryError` where a matrix is more than this machine can hold, before any of it is made."""
+    taps = math.prod(sum(_seeing(axis, tap) for tap in range(axis.kernel)) for axis in plan.axes)
+    entries = taps * plan.in_channels * (plan.out_channels // plan.groups)
+    index = _index_dtype(plan, entries, math.prod(plan.out_spatial))
     needed = entries * (DTYPES[plan.dtype][0] + np.dtype(index).itemsize)
+    seen = math.prod(plan.in_spatial)
+    needed += seen * (plan.in_channels * np.dtype(index).itemsize + 9 * math.prod(plan.kernel))  # starts; `_sight`
     if needed > memory_bytes():
         raise MemoryError(
             f"the matrix of {entries:,} entries needs {needed:,} bytes, this machine has {memory_bytes():,}; "
             "ConvOperator does the same without the matrix"
         )
-    return index
+
+
+def _seeing(axis: Axis, tap: int) -> int:
+    """How many features see a pixel through `tap`."""
+    features: slice = _meet(axis, tap)[0]
+    return int(features.stop - features.start)
 
 
 def _sight(plan: Plan) -> tuple[Array, Array]:

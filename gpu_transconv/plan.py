@@ -33,7 +33,8 @@ DTYPES = {
 }
 #: The dtypes for which a precision other than "highest" says something.
 _PRECISIONS = {"tf32": ("float32",), "fast": ("float16", "bfloat16", "float32", "float64")}
-#: Bound of every position on an axis, cut off or not: more than any memory, with room for index arithmetic.
+#: Bound of every position on an axis, cut off or not, and of an array's bytes: more than any memory, with room for
+#: index arithmetic in 64 bits.
 _POSITIONS = 2**48
 
 
@@ -220,6 +221,13 @@ def make_plan(params: Params, x: Shape, weight: Shape, dtype: str, has_bias: boo
         unbatched=unbatched,
         precision=precision if dtype in _PRECISIONS.get(precision, ()) else "highest",
     )
+
+
+def check_bytes(name: str, shape: Shape, dtype: str, limit: int = _POSITIONS, whose: str = "the limit is") -> None:
+    """Raise `MemoryError` where an array of that shape, of one image at least, needs more than `limit` bytes."""
+    needed = math.prod(max(size, 1) for size in shape) * DTYPES[dtype][0]
+    if needed > limit:
+        raise MemoryError(f"the {name} of shape {shape} and dtype {dtype} needs {needed:,} bytes; {whose} {limit:,}")
 
 
 def _make_axis(params: Params, i: int, size: int, kernel: int) -> Axis:

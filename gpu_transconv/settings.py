@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from .words import did_you_mean
+
 BACKENDS = ("cpu", "numba-cuda", "cupy", "reference")
 FORMULATIONS = ("gather", "scatter")
 PRECISIONS = ("highest", "tf32", "fast")
@@ -53,7 +55,8 @@ _active: ContextVar[Settings | None] = ContextVar("gpu_transconv_settings", defa
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        listed = ", ".join(map(repr, choices))
+        raise ValueError(f"{name} must be one of {listed}, got {value!r}{did_you_mean(value, choices)}")
 
 
 def _check(settings: Settings, prefix: str = "") -> Settings:

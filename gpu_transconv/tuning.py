@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
+from numbers import Real
 from typing import Any
 
 from . import dispatch, records
@@ -25,6 +27,8 @@ def tune(plan: Plan, operands: Operands, names: list[str], seconds: float) -> di
     dict of str to float
         Seconds by name, the fastest first.
     """
+    if isinstance(seconds, bool) or not isinstance(seconds, Real) or not 0 < seconds < math.inf:
+        raise ValueError(f"seconds must be a number > 0, got {seconds!r}")
     runs: dict[str, Callable[[], Any]] = {}
     for row in (candidate.row for name in names for candidate in candidates(plan, name) if not candidate.refusal):
         runs[row.name] = _runner(row, plan, operands)

@@ -268,7 +268,7 @@ def test_large_pictures_get_long_indices():
 
 def test_matrix_larger_than_memory_is_an_error(monkeypatch):
     monkeypatch.setattr(operators, "memory_bytes", lambda: 100)
-    with pytest.raises(MemoryError, match=r"21 entries needs 252 bytes.*ConvOperator"):
+    with pytest.raises(MemoryError, match=r"21 entries needs 469 bytes.*ConvOperator"):
         conv_matrix(np.ones((1, 1, 3)), (1, 9))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from checks import refused
 
-from gpu_transconv.params import check_shapes, make_params
+from gpu_transconv.params import check_full_size, check_shapes, make_params
 
 
 def identity(value):
@@ -24,6 +24,9 @@ def identity(value):
         np.array(3),
         (3, 3),
         [3, 3],
+        (3,),
+        [np.int8(3)],
+        np.array([3]),
         (np.int32(3), 3),
         np.array([3, 3]),
         np.array([3, 3], "u1"),
@@ -40,10 +43,10 @@ def test_ints_of_any_kind(name, value):
 @pytest.mark.parametrize(
     "value",
     [
-        -1, True, False, 1.0, 2.5, 1j, "2", "same", b"2", object, {1, 2}, {1: 1, 2: 2}, range(3),
-        (), [1], (1, 1, 1), (2, -1), (1, True), (1.0, 1), (1, "1"), ((1, 1), 1), iter((1, 1)),
+        -1, True, False, 1.0, 2.5, 1j, "2", "same", b"2", object, {1, 2}, {1: 1, 2: 2}, range(3, 8),
+        (), [True], [1.0], (1, 1, 1, 1, 1), (2, -1), (1, True), (1.0, 1), (1, "1"), ((1, 1), 1), iter((1, 1)),
         np.float64(2), np.True_, np.array(2.0), np.array(True), np.array([1.0, 2.0]), np.array([[1, 2]]),
-        np.ones(3, int),
+        np.ones(5, int),
     ],
     ids=identity,
 )  # fmt: skip
@@ -65,6 +68,8 @@ def test_zero_is_too_small(name):
         ("valid", ((0, 0), (0, 0))),
         ("same", None),
         (2, ((2, 2), (2, 2))),
+        ((2,), ((2, 2), (2, 2))),
+        (np.array([2]), ((2, 2), (2, 2))),
         (np.int8(2), ((2, 2), (2, 2))),
         ((1, 2), ((1, 1), (2, 2))),
         (np.array([1, 2]), ((1, 1), (2, 2))),
@@ -84,7 +89,7 @@ def test_padding(value, pairs):
 @pytest.mark.parametrize(
     "value",
     [
-        None, True, 1.0, "full", "SAME", b"same", {0, 1}, (1,), (1, 2, 3), (1.0, 2), (True, 1),
+        None, True, 1.0, "full", "SAME", b"same", {0, 1}, (True,), (1.0,), (1, 2, 3), (1.0, 2), (True, 1),
         ("same", "same"), ((1, 2),), ((1, 2), (3,)), ((1, 2, 3), 1), ((1, 2.0), 1), [[[1, 2]], [[3, 4]]],
         np.array(1.5), np.array([0.0, 1]),
     ],
@@ -173,6 +178,49 @@ def test_output_size_excludes_output_padding():
     with refused(ValueError, "output_size and output_padding", "output_size=(5,)", "output_padding=(1,)"):
         make_params(1, stride=2, output_size=5, output_padding=1)
     assert make_params(1, stride=2, output_size=5, output_padding=0).output_size == (5,)
+
+
+@pytest.mark.parametrize("extra", [1, (0, 1), (1,)], ids=identity)
+def test_same_excludes_output_padding(extra):
+    with refused(ValueError, "output_padding and padding='same' exclude each other", "in*stride", "1"):
+        make_params(2, stride=2, padding="same", output_padding=extra)
+    assert make_params(2, stride=2, padding="same", output_padding=(0, 0)).padding is None
+
+
+@pytest.mark.parametrize(
+    ("data_format", "full", "spatial"),
+    [
+        ("channels_first", (7, 3, 8, 9), (8, 9)),
+        ("channels_first", (3, 8, 9), (8, 9)),
+        ("channels_last", (7, 8, 9, 3), (8, 9)),
+        ("channels_last", [8, 9, 3], (8, 9)),
+        ("channels_first", np.array([0, 3, 8, 9]), (8, 9)),
+    ],
+)
+def test_output_size_as_a_whole_shape(data_format, full, spatial):
+    params = make_params(2, output_size=full, data_format=data_format)
+    assert (params.output_size, params.full_size) == (spatial, tuple(full))
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("batch", [(), (7,), (0,)], ids=str)
+def test_the_whole_shape_must_be_the_results(batch, data_format):
+    def order(channels):
+        return (*batch, channels, 8, 9) if data_format == "channels_first" else (*batch, 8, 9, channels)
+
+    weight = (2, 3, 3, 3)
+    params = make_params(2, output_size=order(6), data_format=data_format, groups=2)
+    check_full_size(params, order(2), weight)
+    expected = ("output_size must be the result's whole shape", "(8, 9)", f"got {order(6)}")
+    for x, filters in ((order(2), (2, 4, 3, 3)), ((1, *order(2)), weight), (order(2)[1:], weight)):
+        with refused(ValueError, *expected):
+            check_full_size(params, x, filters)
+
+
+@pytest.mark.parametrize("value", [(-1, 3, 8, 9), (7, 3, 0, 9), (7, 3, 8, 1.0), (3, 8, True)], ids=identity)
+def test_no_whole_shape(value):
+    with refused(ValueError, "output_size must be", "2 ints", "whole shape", f"got {value!r}"):
+        make_params(2, output_size=value)
 
 
 EMPTY = "must not have an empty"

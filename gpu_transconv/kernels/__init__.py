@@ -18,7 +18,8 @@ What a backend offers
     May be left out: by ``<formulation>[_<variant>]`` how many times the useful operations the kernel takes, as the
     cost model (`gpu_transconv.cost`) multiplies them.
 ``details_<formulation>[_<variant>](plan) -> dict``
-    May be left out: ``kernel``, the name of the kernel that runs, and ``workspace_bytes``, for explanations.
+    May be left out: ``kernel``, which kernel runs, in words; ``saved``, the share of the definition's multiplications
+    that it does without; and ``workspace_bytes``. For explanations.
 
 The arrays are contiguous, in native byte order, share ``plan.dtype`` and do not overlap `out`; the shapes are
 those of the plan (x and out without the batch axis where ``plan.unbatched``); the batch may be empty on the

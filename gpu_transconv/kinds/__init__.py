@@ -25,7 +25,7 @@ def kind_of(name: str, value: Any) -> Kind:
     """Return the kind of the argument called `name`, or raise `TypeError`."""
     if isinstance(value, np.ndarray):
         return NUMPY
-    if isinstance(value, np.generic):
+    if isinstance(value, (np.generic, loaded("torch.fx", "Proxy") or np.generic)):  # a Proxy has every attribute
         raise _no_array(name, value)
     for module, attribute, kind in _TYPES:
         found = loaded(module, attribute)
@@ -43,4 +43,11 @@ def kind_of(name: str, value: Any) -> Kind:
 
 
 def _no_array(name: str, value: Any) -> TypeError:
-    return TypeError(f"{name} must be an array, got {type(value).__name__}")
+    cure = ""
+    if isinstance(value, list | tuple | range | int | float | complex | np.generic):
+        cure = f"; use numpy.asarray({name}, dtype)"
+    elif hasattr(value, "toarray") or hasattr(value, "todense"):  # sparse
+        cure = f"; use {name}.{'toarray' if hasattr(value, 'toarray') else 'todense'}()"
+    elif hasattr(value, "__array__"):  # of a library whose arrays may be elsewhere, or not yet computed
+        cure = f"; numpy.asarray({name}) reads one into memory"
+    return TypeError(f"{name} must be an array, got {type(value).__name__}{cure}")

@@ -12,6 +12,26 @@ from ..arrays import Array, CudaArray, HostArray, View
 from ..plan import Plan
 
 
+def plain(name: str, array: Array) -> HostArray:
+    """View a NumPy array without its subclass, or raise `TypeError` where its memory is not its whole meaning."""
+    kind = type(array)
+    if kind is np.ndarray:
+        return array  # type: ignore[no-any-return]
+    if issubclass(kind, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} must be an array without a mask, got {kind.__name__}; use {name}.filled(value), or {name}.data "
+            "to compute with the values under the mask"
+        )
+    base = np.ndarray
+    if kind.__array_ufunc__ is not base.__array_ufunc__ or kind.__array_function__ is not base.__array_function__:
+        raise TypeError(
+            f"{name} must be a plain array, got {kind.__name__}, which has arithmetic of its own (units, for "
+            f"instance); use {name}.view(numpy.ndarray) to compute with its numbers"
+        )
+    view: HostArray = array.view(base)
+    return view
+
+
 class Kind:
     """NumPy's arrays, which are their own view; the other libraries differ in what they override."""
 
@@ -22,10 +42,9 @@ class Kind:
         """Whether `value` is of this kind."""
         return isinstance(value, np.ndarray)
 
-    def view(self, name: str, array: Array) -> View:  # noqa: ARG002
+    def view(self, name: str, array: Array) -> View:
         """Return the array as the launcher takes it, without a copy; `name` is for messages."""
-        view: HostArray = array
-        return view
+        return plain(name, array)
 
     def view_out(self, out: Array) -> View:
         """Return the view of an array that is to be filled, or raise `TypeError`."""

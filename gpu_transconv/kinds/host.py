@@ -22,6 +22,8 @@ class HostInterface(Kind):
         return hasattr(value, "__array_interface__") or hasattr(value, "__dlpack__")
 
     def view(self, name: str, array: Array) -> View:
+        if (getattr(array, "__array_interface__", None) or {}).get("mask") is not None:
+            raise TypeError(f"{name} must be an array without a mask, got {type(array).__name__} with one")
         try:
             return np.asarray(array) if hasattr(array, "__array_interface__") else np.from_dlpack(array)
         except REFUSALS as error:

@@ -12,6 +12,7 @@ import numpy as np
 from ..arrays import Array, CudaArray, View
 from ..table import cuda_memory
 from .base import Kind
+from .host import REFUSALS
 
 
 class Jax(Kind):
@@ -28,10 +29,13 @@ class Jax(Kind):
                 f"{name} must be a concrete array, got one that JAX is tracing; call this function outside of "
                 "jit, grad and vmap, or through jax.pure_callback"
             )
-        devices = list(array.devices())
+        try:
+            devices = list(array.devices())
+            if devices[0].platform == "cpu":
+                return np.asarray(array)
+        except REFUSALS as error:  # deleted, of random keys, or on other machines too
+            raise TypeError(f"{name} must be a JAX array that NumPy can read: {error}") from error
         platform = devices[0].platform
-        if platform == "cpu":
-            return np.asarray(array)
         if len(devices) > 1 or platform not in ("gpu", "cuda"):
             raise TypeError(f"{name} must be on the CPU or on one CUDA device, got an array on {devices}")
         return _on_cuda(name, array, devices[0].local_hardware_id)

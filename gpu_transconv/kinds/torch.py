@@ -28,15 +28,7 @@ class Torch(Kind):
 
     def view(self, name: str, array: Array) -> View:
         torch = sys.modules["torch"]
-        if array.requires_grad and torch.is_grad_enabled():
-            raise TypeError(
-                f"{name} must be a tensor that needs no gradient, got one with requires_grad=True: this function does "
-                "not record gradients; use gpu_transconv.torch, or call it under torch.no_grad() or with .detach()"
-            )
-        if array.layout is not torch.strided or array.device.type not in ("cpu", "cuda"):
-            raise TypeError(
-                f"{name} must be a dense tensor on a cpu or cuda device, got {array.layout} on {array.device}"
-            )
+        _check(torch, name, array)
         tensor = array.detach().resolve_conj().resolve_neg()
         dtype = str(array.dtype).removeprefix("torch.")
         bits = tensor.view(torch.int16) if dtype == "bfloat16" else tensor
@@ -82,13 +74,71 @@ def _empty(shape: tuple[int, ...], dtype: Any, device: Any, what: str) -> Any:
         raise MemoryError(f"{what} of shape {shape} and dtype {dtype} does not fit: {error}") from error
 
 
+def _check(torch: Any, name: str, array: Array) -> None:
+    """Raise `TypeError` unless a tensor's memory holds its values, and nobody records what is done with it."""
+    kind = type(array)
+    if kind is not torch.Tensor and torch.nn.parameter.is_lazy(array):
+        raise TypeError(f"{name} must have values, got {kind.__name__}; call its layer once")
+    if kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        cure = next((cure for method, cure in _CURES if hasattr(array, method)), "convert it first")
+        raise TypeError(f"{name} must be a plain tensor, got {kind.__name__}; {cure.format(name)}")
+    if array.requires_grad and torch.is_grad_enabled():
+        raise TypeError(
+            f"{name} must be a tensor that needs no gradient, got one with requires_grad=True: this function records "
+            f"no gradients; call it under torch.no_grad(), or pass {name}.detach()"
+        )
+    if array.is_quantized:
+        raise TypeError(f"{name} must be a plain tensor, got one of {array.dtype}; use {name}.dequantize()")
+    if array.is_nested:
+        raise TypeError(f"{name} must be a plain tensor, got a nested one; use {name}.to_padded_tensor(0.0)")
+    if array.layout is not torch.strided or array.device.type not in ("cpu", "cuda"):
+        cure = "" if array.layout is torch.strided else f"; use {name}.to_dense()"
+        raise TypeError(
+            f"{name} must be a dense tensor on a cpu or cuda device, got {array.layout} on {array.device}{cure}"
+        )
+    _check_unobserved(torch, name, array)
+
+
+#: Method by which a tensor with a dispatch of its own is known, and what to do.
+_CURES = (
+    ("to_tensor", "use {}.to_tensor(value), which fills what is masked"),
+    ("full_tensor", "use {}.full_tensor() or {}.to_local()"),
+    ("fake_mode", "call this function outside of torch.export and FakeTensorMode, on tensors with values"),
+)
+
+
+def _check_unobserved(torch: Any, name: str, array: Array) -> None:
+    """Raise `TypeError` where a transform would get its values from elsewhere, or lose what it follows."""
+    modes = torch.autograd.forward_ad
+    if modes._current_level >= 0 and modes.unpack_dual(array).tangent is not None:
+        raise TypeError(
+            f"{name} must be a tensor without a tangent: this function records no forward gradients; "
+            f"pass torch.autograd.forward_ad.unpack_dual({name}).primal"
+        )
+    if torch._is_functional_tensor(array):
+        raise TypeError(f"{name} must be a plain tensor, got one inside torch.func.functionalize; call it outside")
+    if torch.jit.is_tracing() or (torch._C._len_torch_dispatch_stack() and _is_proxied()):
+        raise TypeError(
+            f"{name} must not be traced: the result would be recorded as a constant; call this function outside of "
+            "torch.jit.trace, make_fx and torch.export"
+        )
+
+
+def _is_proxied() -> bool:
+    found = loaded("torch.fx.experimental.proxy_tensor", "get_proxy_mode")
+    return found is not None and found() is not None
+
+
 def _on_host(name: str, tensor: Any, dtype: str) -> View:
     try:
         view: View = tensor.numpy().view(numpy_dtype(dtype)) if dtype == "bfloat16" else tensor.numpy()
     except ImportError:
         raise TypeError(f"{name} is in bfloat16, which needs the package ml_dtypes: pip install ml_dtypes") from None
     except REFUSALS as error:  # a dtype that NumPy has not, or a tensor without memory of its own
-        raise TypeError(f"{name} must be a tensor that NumPy can read, got one of {dtype}: {error}") from error
+        raise TypeError(
+            f"{name} must be a tensor that NumPy can read, outside of the transforms of torch.func (vmap, jvp, grad), "
+            f"got one of {dtype}: {error}"
+        ) from error
     return view
 
 

@@ -186,19 +186,38 @@ def efforts(plan: Plan) -> dict[str, float]:
 
 
 def details_gather(plan: Plan) -> dict[str, Any]:
-    """Name the kernel that gather runs on finite weights, and its scratch memory in bytes."""
+    """Tell which kernel gather runs on finite weights, its scratch memory in bytes, and the products that it saves."""
     order = gather_order(plan)
-    return _details(plan, None if order.order == ELEMENTWISE else _gather_job(plan, _threads(plan), order))
+    if order.order == ELEMENTWISE:
+        return _details(plan, None)
+    details = _details(plan, _gather_job(plan, _threads(plan), order))
+    if not order.paired:
+        return details
+    axes = "two axes" if len(order.paired) == 2 else "one axis"
+    saved = 1 - math.prod(1 - saving(kernel_axes(simplify(plan).plan)[i]) for i in order.paired)
+    return details | {"kernel": f"gather (matrix products in tiles, blocks in pairs on {axes})", "saved": saved}
 
 
 def details_scatter(plan: Plan) -> dict[str, Any]:
-    """Name the kernel that scatter runs on finite weights, and its scratch memory in bytes."""
+    """Tell which kernel scatter runs on finite weights, and its scratch memory in bytes."""
     order = scatter_order(plan)
     return _details(plan, None if order.order == ELEMENTWISE else _scatter_job(plan, _threads(plan)))
+
+
+#: Name of a kernel's function -> what it is.
+_WORDS = {
+    "gather": "matrix products in tiles",
+    "gather_boxes": "direct, boxes of the output",
+    "depthwise": "depthwise, boxes of a channel",
+    "depthwise_last": "depthwise, channels last",
+    "scatter": "matrix products in tiles, added into boxes of the output",
+}
 
 
 def _details(plan: Plan, job: Job | None) -> dict[str, Any]:
     if job is None:
         sums = 0 if plan.dtype == plan.accumulate else math.prod(plan.output_shape)
-        return {"kernel": "plain", "workspace_bytes": sums * np.dtype(plan.accumulate).itemsize}
-    return {"kernel": job.kernel.__name__, "workspace_bytes": math.prod(job.work) * np.dtype(plan.accumulate).itemsize}
+        return {"kernel": "plain (loops without tiles)", "workspace_bytes": sums * np.dtype(plan.accumulate).itemsize}
+    name = job.kernel.__name__
+    kernel = f"{name} ({_WORDS[name]})" if name in _WORDS else name
+    return {"kernel": kernel, "workspace_bytes": math.prod(job.work) * np.dtype(plan.accumulate).itemsize}

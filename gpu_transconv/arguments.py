@@ -1,0 +1,129 @@
+"""One argument at a time: what a caller wrote becomes ints and tuples, or a `ValueError` that names it."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+from .words import did_you_mean
+
+DATA_FORMATS = ("channels_first", "channels_last")
+#: Activation name -> default slope; only leaky_relu has one.
+ACTIVATIONS = {"relu": 0.0, "leaky_relu": 0.01, "tanh": 0.0, "sigmoid": 0.0, "silu": 0.0, "gelu": 0.0}
+
+Ints = tuple[int, ...]
+
+
+def as_data_format(value: Any) -> str:
+    """Return the name of a layout."""
+    if not isinstance(value, str) or value not in DATA_FORMATS:
+        expected = f"data_format must be one of {_listed(DATA_FORMATS)}, got {value!r}"
+        raise ValueError(expected + did_you_mean(value, DATA_FORMATS))
+    return value
+
+
+def as_groups(value: Any) -> int:
+    """Return a number of groups."""
+    groups = _as_int(value)
+    if groups is None or groups < 1:
+        raise ValueError(f"groups must be an int >= 1, got {value!r}")
+    return groups
+
+
+def _as_int(value: Any) -> int | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def as_ints(name: str, value: Any, ndim: int, least: int) -> Ints:
+    """Return one int per spatial axis, each at least `least`."""
+    one = _as_int(value)
+    if one is not None:
+        values: tuple[int | None, ...] = (one,) * ndim
+    elif isinstance(value, str) or not _is_sequence(value):
+        values = (None,)
+    else:
+        values = tuple(_as_int(v) for v in value)
+        values = values * ndim if len(values) == 1 else values  # as PyTorch does
+    if len(values) != ndim or any(v is None or v < least for v in values):
+        whole = ", or the result's whole shape" if name == "output_size" else ""
+        raise ValueError(
+            f"{name} must be an int or {ndim} ints (one per spatial axis), each >= {least}{whole}, got {value!r}"
+        )
+    return values  # type: ignore[return-value]
+
+
+def as_output_size(value: Any, ndim: int, data_format: str) -> tuple[Ints | None, Ints | None]:
+    """Return the spatial sizes, and the whole shape where `value` is one, like ``skip.shape`` in a U-Net."""
+    if value is None:
+        return None, None
+    if not (_is_sequence(value) and len(value) in (ndim + 1, ndim + 2)):
+        return as_ints("output_size", value, ndim, least=1), None
+    full = tuple(-1 if (size := _as_int(v)) is None else size for v in value)
+    start = len(full) - ndim - (data_format == "channels_last")
+    spatial = full[start : start + ndim]
+    if min(full) < 0 or min(spatial) < 1:
+        as_ints("output_size", value, ndim, least=1)  # raises
+    return spatial, full
+
+
+def as_padding(value: Any, ndim: int) -> tuple[tuple[int, int], ...] | None:
+    """Return one (low, high) pair per spatial axis, or None for "same"."""
+    if isinstance(value, str):
+        if value == "same":
+            return None
+        if value == "valid":
+            return ((0, 0),) * ndim
+    expected = (
+        f"padding must be an int >= 0, {ndim} ints (one per spatial axis), {ndim} (low, high) pairs, "
+        f"'valid' or 'same', got {value!r}" + did_you_mean(value, ("valid", "same"))
+    )
+    sequence = tuple(value) if _is_sequence(value) else ()
+    one = _as_int(sequence[0] if len(sequence) == 1 else value)
+    entries: tuple[Any, ...] = sequence if one is None else (one,) * ndim
+    pairs = tuple((v, v) if _as_int(v) is not None else tuple(v) if _is_sequence(v) else () for v in entries)
+    if len(pairs) != ndim or any(len(p) != 2 or _as_int(p[0]) is None or _as_int(p[1]) is None for p in pairs):
+        raise ValueError(expected)
+    if any(v < 0 for p in pairs for v in p):
+        raise ValueError(expected + "; negative padding is not supported, pad the result instead")
+    return tuple((int(low), int(high)) for low, high in pairs)
+
+
+def as_activation(value: Any) -> tuple[str | None, float]:
+    """Return an activation's name and slope."""
+    if value is None:
+        return None, 0.0
+    name = value[0] if isinstance(value, tuple | list) and len(value) == 2 else value
+    if isinstance(name, str) and name == "leaky_relu" and name is not value:
+        return "leaky_relu", _as_slope(value[1])
+    if not isinstance(value, str) or value not in ACTIVATIONS:
+        raise ValueError(
+            f"activation must be None, one of {_listed(ACTIVATIONS)} or ('leaky_relu', slope), got {value!r}"
+            + did_you_mean(name, ACTIVATIONS)
+        )
+    return value, ACTIVATIONS[value]
+
+
+def _as_slope(value: Any) -> float:
+    try:
+        if isinstance(value, Real) and not isinstance(value, bool):
+            return float(value)
+    except OverflowError:  # of an int
+        pass
+    raise ValueError(f"activation's slope must be a number that a float can hold, got {value!r}")
+
+
+def _is_sequence(value: Any) -> bool:
+    if type(value).__name__ == "ndarray":
+        return bool(value.ndim)
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(map(repr, names))
