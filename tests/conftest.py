@@ -10,6 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from selection import LEFT_OUT, deal, leave_out_missing_devices, line_of_left_out, wants_devices
+from support.kept import forget_old
 
 from gpu_transconv.dispatch import Implementation
 
@@ -50,9 +51,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tell the process that prints the summary, which collects nothing itself."""
+    """Tell the process that prints the summary, which collects nothing itself, what was left out."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["left_out"] = dict(session.config.stash.get(LEFT_OUT, {}))
+    else:
+        forget_old()
 
 
 @pytest.hookimpl(optionalhook=True)

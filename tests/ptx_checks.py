@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.kept import installed, kept, sources
 
+from gpu_transconv.kernels import numba_cuda
+
+Capability = tuple[int, int]
 #: From Turing to Blackwell, one of each generation.
 COMPUTE_CAPABILITIES = ((7, 5), (8, 0), (9, 0), (10, 0), (12, 0))
 #: What a block may have on all of these without asking for more.
@@ -36,7 +40,25 @@ class Assembled:
         return bool(_ATOMIC.search(self.ptx))
 
 
-def compile_all(kernel: Any, signature: Any, folder: Path) -> Iterator[tuple[tuple[int, int], Assembled]]:
+def compile_all(make: Callable[[], Any], signature: Any, folder: Path, *key: str) -> list[tuple[Capability, Assembled]]:
+    """Compile what `make` makes for every compute capability, or find what an earlier run has kept.
+
+    What it makes may depend on the sources of the kernels and on `key` alone.
+    """
+    versions = installed("numba", "numba-cuda", "nvidia-cuda-nvcc", "nvidia-cuda-nvvm", "nvidia-nvvm")
+    written = sources(Path(numba_cuda.__file__).parent, "*.py")
+    return kept(
+        lambda: list(_compile_all(make(), signature, folder)),
+        "ptx",
+        versions,
+        _assembler(),
+        written,
+        str(signature),
+        *key,
+    )
+
+
+def _compile_all(kernel: Any, signature: Any, folder: Path) -> Iterator[tuple[Capability, Assembled]]:
     """Compile for every compute capability.
 
     The front end, which takes most of the time and knows no architecture, runs once: `numba.cuda.compile_ptx`,

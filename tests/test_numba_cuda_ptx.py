@@ -37,11 +37,16 @@ def facts_of(name: str, dtype: str, index: str, **more) -> list[Facts]:
     return [Facts(dtype, accumulate, index, tile=tile, **sizes, **more) for tile in tiles]
 
 
+def compiled(name: str, facts: Facts, folder):
+    """A kernel for every compute capability."""
+    types = signature(*parameters(name, facts))
+    return compile_all(lambda: KERNELS[name].make(facts), types, folder, name, repr(facts))
+
+
 def check(name: str, facts: Facts, folder, record_property) -> None:
-    kernel = KERNELS[name].make(facts)
     threads = facts.tile.threads if facts.tile else shapes._THREADS
     registers, shared = [], 0
-    for capability, found in compile_all(kernel, signature(*parameters(name, facts)), folder):
+    for capability, found in compiled(name, facts, folder):
         where = f"{name}, {facts}, compute capability {capability}"
         assert found.is_atomic == (name == "scatter_atomic"), where
         assert ".local" not in found.ptx, where
@@ -78,8 +83,7 @@ def in_double(ptx: str) -> set[str]:
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activations_stay_in_the_precision_of_the_sums(activation, tmp_path):
     (facts,) = facts_of("gather_direct", "float32", "int32", activation=activation)
-    kernel = KERNELS["gather_direct"].make(facts)
-    for _, found in compile_all(kernel, signature(*parameters("gather_direct", facts)), tmp_path):
+    for _, found in compiled("gather_direct", facts, tmp_path):
         assert in_double(found.ptx) == set()
         assert found.spilled == 0
 
