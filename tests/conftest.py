@@ -9,7 +9,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from selection import LEFT_OUT, deal, leave_out_missing_devices, line_of_left_out, wants_devices
+from selection import LEFT_OUT, QUICK, deal, leave_out_missing_devices, line_of_left_out, wants_devices
 from support.kept import forget_old
 
 from gpu_transconv.dispatch import Implementation
@@ -29,6 +29,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """A GPU that was asked for (``-m gpu``) and is missing is a failure, whatever the environment names or not."""
     if wants_devices(config):
         os.environ.setdefault("GPU_TRANSCONV_TEST_BACKENDS", "cpu,reference,cupy,numba-cuda")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what `-m quick` chooses."""
+    if QUICK.match(item.nodeid):
+        item.add_marker("quick")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -15,6 +15,14 @@ GPU_BACKENDS = ("cupy", "numba-cuda")
 #: How many tests `leave_out_missing_devices` left out, by backend.
 LEFT_OUT = pytest.StashKey["Counter[str]"]()
 
+#: Tests marked ``quick``: what most faults of a change break first, without the slow proofs; with compiled kernels they
+#: take a minute in one process.
+QUICK = re.compile(
+    r"tests/test_(params|plan|reference|dispatch|settings|api_errors|arrays|kernels|layer|pairs|channels_last"
+    r"|random_geometries|numba_cuda)\.py::(?!test_in_the_simulator|test_gpu_tests)"
+    r"|tests/host_cuda/test_host_kernels\.py::test_(definition|split_reduction)\b.*-float(16|32)"
+)
+
 
 def wants_devices(config: pytest.Config) -> bool:
     """Whether the tests of devices were asked for, by ``-m gpu`` or a longer expression that has it."""
