@@ -21,7 +21,7 @@ from gpu_transconv.plan import DTYPES
 
 #: The least that every device has.
 SMALLEST = Device(number=0, multiprocessors=1, threads_per_block=1024, shared_bytes=MOST_SHARED, blocks=2**31 - 1)
-DTYPE_NAMES, INDEX_NAMES = ("float16", "float32", "float64"), ("int32", "int64")
+DTYPE_NAMES = ("float16", "float32", "float64")
 
 
 def facts_of(name: str, dtype: str, index: str, **more) -> list[Facts]:
@@ -61,11 +61,15 @@ def check(name: str, facts: Facts, folder, record_property) -> None:
     record_property("cuda_budget", f"{label}: {threads} threads, registers {used}, shared memory {shared} bytes")
 
 
-@pytest.mark.parametrize("index", INDEX_NAMES)
-@pytest.mark.parametrize("dtype", DTYPE_NAMES)
+#: float16 is summed in float32 and needs no registers more than that; in 64 bits the largest tile needs the most.
+TYPES = [(dtype, "int32") for dtype in DTYPE_NAMES] + [("float32", "int64"), ("float64", "int64")]
+
+
+@pytest.mark.parametrize(("dtype", "index"), TYPES)
 @pytest.mark.parametrize("name", KERNELS)
 def test_every_architecture(name, dtype, index, tmp_path, record_property):
-    for facts in facts_of(name, dtype, index, has_bias=True):
+    tiles = facts_of(name, dtype, index, has_bias=True)
+    for facts in tiles if index == "int32" else tiles[:1]:
         check(name, facts, tmp_path, record_property)
 
 

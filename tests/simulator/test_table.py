@@ -14,7 +14,8 @@ from gpu_transconv.kernels.numba_cuda import launch, shapes
 
 ROWS = implementations("numba-cuda")
 #: Every case in float32; the core cases in the other layout, and in the other dtypes in turns.
-FLOAT32 = [(case, "float32", "channels_first") for case in CASES]
+#: One case is left out: a tenth of the time, and for tiles of 8 x 8 no other than "2d-many-channels".
+FLOAT32 = [(case, "float32", "channels_first") for case in CASES if case.name != "2d-many-channels-twice-stride"]
 FLOAT32 += [(case, "float32", "channels_last") for case in CORE]
 TABLE = FLOAT32 + [
     (case, ("float16", "float64")[number // 2 % 2], DATA_FORMATS[number % 2]) for number, case in enumerate(CORE)
