@@ -42,8 +42,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """After -m and -k have chosen: leave out what cannot run here, and order the rest for several processes."""
     yield
     leave_out_missing_devices(config, items)
-    workers = getattr(config, "workerinput", {}).get("workercount", 1)
-    items[:] = deal(items, workers)
+    if hasattr(config, "workerinput"):
+        items[:] = deal(items, config.workerinput["workercount"])
 
 
 @pytest.hookimpl(optionalhook=True)
