@@ -34,7 +34,7 @@ TESTS = {
 }
 ENVIRONMENT = {"numba_cuda": {"NUMBA_ENABLE_CUDASIM": "1"}}
 #: A fault can make a kernel run for ever.
-_SECONDS = 900
+_SECONDS = 3600
 
 
 def copy_checkout(folder: Path, tests: Path) -> None:
