@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,8 @@ LAYERS = (
 )
 #: Compiling a kernel counts, for the first process that needs it.
 TIMEOUT = 400.0
+#: Whether all that is asked is that each benchmark runs, as `.ci/run` does: then nothing is measured for long.
+ONCE = bool(os.environ.get("GPU_TRANSCONV_BENCHMARK_ONCE"))
 
 Rows = dict[tuple[str, str], Row]
 
@@ -96,8 +99,10 @@ def rows_of(
     """Measure contenders in turns on every layer and dtype, with the machine's limits in the same run.
 
     This is for `setup_cache`: one process measures, and what tracks the figures only reads them. Of several passes
-    over all layers the fastest times count, so that what disturbs the machine for a moment does not.
+    over all layers the fastest times count, so that what disturbs the machine for a moment does not. With `ONCE` there
+    is one pass, and a short one.
     """
+    seconds, passes = (0.01, 1) if ONCE else (seconds, passes)
     machine, chosen = measure_machine(threads()), [layer_named(name) for name in layers]
     rows: Rows = {}
     for dtype in tuple(dtypes) * passes:

@@ -141,6 +141,7 @@ CASES = (
     _case("2d-grouped-odd", (1, 9, 4, 5), (9, 5, 3, 3), stride=2, groups=3, output_padding=1),
     _case("2d-depthwise", (1, 7, 6, 5), (7, 1, 4, 4), "bias", "core", stride=2, padding=1, groups=7),
     _case("2d-depthwise-bilinear", (1, 3, 5, 5), (3, 1, 16, 16), stride=8, padding=4, groups=3),
+    _case("2d-depthwise-dilated", (1, 4, 5, 6), (4, 1, 2, 3), "bias", stride=2, dilation=2, padding=1, groups=4),
     _case("2d-depthwise-multiplier", (2, 5, 4, 6), (5, 3, 3, 3), "bias", stride=2, padding=1, groups=5),
     _case("2d-asymmetric-padding", (1, 3, 5, 6), (3, 4, 4, 5), "core", stride=2, padding=[(0, 3), (2, 1)]),
     _case(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +12,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 from cases import COMPLEX, FLOATS, INTEGERS, Case
+from selection import GPU_BACKENDS
 
 import gpu_transconv as gtc
 from gpu_transconv import reference
-from gpu_transconv.dispatch import IMPLEMENTATIONS, Implementation, backends
+from gpu_transconv.dispatch import IMPLEMENTATIONS, Implementation
 
 #: What each backend takes, by the contract.
 DTYPES = {
@@ -25,7 +25,6 @@ DTYPES = {
     "cupy": FLOATS + COMPLEX,
     "numba-cuda": ("float16", "float32", "float64"),
 }
-GPU_BACKENDS = ("cupy", "numba-cuda")
 _REAL_PART = {"complex64": "float32", "complex128": "float64"}
 _WIDER = {
     **dict.fromkeys(FLOATS, "float64"),
@@ -148,18 +147,19 @@ def assert_same_specials(got: np.ndarray, want: np.ndarray) -> None:
 def implementations(*backend_names: str) -> list[Any]:
     """The dispatcher's rows as test parameters, of all backends or of those named.
 
-    A backend that cannot run here is skipped, unless GPU_TRANSCONV_TEST_BACKENDS (comma-separated) names it.
+    Where a device is missing its tests are not run, unless GPU_TRANSCONV_TEST_BACKENDS (comma-separated) names the
+    backend; see tests/selection.py.
     """
-    required = os.environ.get("GPU_TRANSCONV_TEST_BACKENDS", "cpu,reference").split(",")
-    rows = []
-    for row in IMPLEMENTATIONS:
-        status = backends()[row.backend]
-        skipped = not status and row.backend not in required
-        marks = [pytest.mark.skip(reason=f"{row.backend}: {status.reason}")] if skipped else []
-        marks += [pytest.mark.gpu] if row.backend in GPU_BACKENDS else []
-        if not backend_names or row.backend in backend_names:
-            rows.append(pytest.param(row, id=row.name, marks=marks))
-    return rows
+    return [
+        pytest.param(row, id=row.name, marks=[pytest.mark.gpu(row.backend)] if row.backend in GPU_BACKENDS else [])
+        for row in IMPLEMENTATIONS
+        if not backend_names or row.backend in backend_names
+    ]
+
+
+def combined(row: Any, *values: Any, name: str) -> Any:
+    """A parameter of `implementations` and further values as one, named after both."""
+    return pytest.param(*row.values, *values, id=f"{row.id}-{name}", marks=row.marks)
 
 
 @contextmanager

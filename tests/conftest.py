@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+from selection import LEFT_OUT, QUICK, deal, leave_out_missing_devices, line_of_left_out, wants_devices
+from support.kept import forget_old
 
 from gpu_transconv.dispatch import Implementation
 
@@ -24,10 +27,49 @@ def _empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pytest_configure(config: pytest.Config) -> None:
     """A GPU that was asked for (``-m gpu``) and is missing is a failure, whatever the environment names or not."""
-    if config.getoption("-m") == "gpu":
+    if wants_devices(config):
         os.environ.setdefault("GPU_TRANSCONV_TEST_BACKENDS", "cpu,reference,cupy,numba-cuda")
         # JAX would take three quarters of the card for itself, from the other libraries and from other workers.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what `-m quick` chooses."""
+    if QUICK.match(item.nodeid):
+        item.add_marker("quick")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """After -m and -k have chosen: leave out what cannot run here, and order the rest for several processes."""
+    yield
+    leave_out_missing_devices(config, items)
+    if hasattr(config, "workerinput"):
+        items[:] = deal(items, config.workerinput["workercount"])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Take tests from a process that has many left, until the end, unless ``--dist`` says something else."""
+    if config.getoption("dist") != "load":  # what -n alone means
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that prints the summary, which collects nothing itself, what was left out."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = dict(session.config.stash.get(LEFT_OUT, {}))
+    else:
+        forget_old()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """What a process of pytest-xdist left out, all of them the same."""
+    node.config.stash[LEFT_OUT] = Counter(getattr(node, "workeroutput", {}).get("left_out", {}))
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +100,9 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what compiled kernels need of a device, where a log is kept or more was asked for."""
+    """Print what was left out, and where a log is kept or more was asked for what compiled kernels need of a device."""
+    if left_out := terminalreporter.config.stash.get(LEFT_OUT, None):
+        terminalreporter.write_line(line_of_left_out(left_out))
     reports = terminalreporter.stats.get("passed", [])
     budgets = [value for report in reports for name, value in report.user_properties if name == "cuda_budget"]
     if budgets and (os.environ.get("CI") or terminalreporter.config.get_verbosity() > 0):

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from support.kept import installed, kept
+
 from gpu_transconv.kernels.cupy_raw.compile import program_of
 from gpu_transconv.kernels.cupy_raw.shapes import SIMT_SHAPES, TENSOR_SHAPES, Shape, Tile
 from gpu_transconv.kernels.cupy_raw.steps import Step
@@ -90,12 +92,23 @@ class Compiled:
 
 
 def compile_kernel(kernel: Kernel, architecture: str) -> Compiled:
-    """Compile for an architecture; the registers are those that ptxas reports."""
+    """Compile for an architecture, or find what an earlier run has kept; the registers are those of ptxas."""
     program = program_of(Step(kernel.name, kernel.source, (1, 1, 1), (1, 1, 1), 0, ()))
-    begun = time.perf_counter()
     options = (*program.options, *CUPY_OPTIONS, "--ptxas-options=-v")
-    cubin, text, log = nvrtc(program.source, options, architecture, kernel.name)
-    seconds = time.perf_counter() - begun
+
+    def compiled() -> tuple[tuple[bytes, str, str], float]:
+        begun = time.perf_counter()
+        return nvrtc(program.source, options, architecture, kernel.name), time.perf_counter() - begun
+
+    key = (
+        "nvrtc",
+        installed("nvidia-cuda-nvrtc", "cuda-bindings"),
+        program.source,
+        *options,
+        architecture,
+        kernel.name,
+    )
+    (cubin, text, log), seconds = kept(compiled, *key)
     entry = log.partition("Compiling entry function")[2]
     resources = Resources(
         _first(r"Used (\d+) registers", entry),

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.kept import installed, kept, sources
 
+from gpu_transconv.kernels import numba_cuda
+
+Capability = tuple[int, int]
 #: From Turing to Blackwell, one of each generation.
 COMPUTE_CAPABILITIES = ((7, 5), (8, 0), (9, 0), (10, 0), (12, 0))
+#: The oldest and the newest.
+ENDS = (COMPUTE_CAPABILITIES[0], COMPUTE_CAPABILITIES[-1])
 #: What a block may have on all of these without asking for more.
 MOST_REGISTERS, MOST_SHARED = 65536, 48 * 1024
 #: Instructions that are indivisible; `bar.red` is a barrier, `.shared.` a memory space.
@@ -36,11 +42,28 @@ class Assembled:
         return bool(_ATOMIC.search(self.ptx))
 
 
-def compile_all(kernel: Any, signature: Any, folder: Path) -> Iterator[tuple[tuple[int, int], Assembled]]:
-    """Compile for every compute capability.
+def compile_all(
+    make: Callable[[], Any], signature: Any, capabilities: tuple[Capability, ...], folder: Path, *key: str
+) -> list[tuple[Capability, Assembled]]:
+    """Compile what `make` makes for compute capabilities, or find what an earlier run has kept.
 
-    The front end, which takes most of the time and knows no architecture, runs once: `numba.cuda.compile_ptx`,
-    which does the same for one compute capability, would run it each time.
+    What it makes may depend on the sources of the kernels and on `key` alone.
+    """
+    versions = installed("numba", "numba-cuda", "nvidia-cuda-nvcc", "nvidia-cuda-nvvm", "nvidia-nvvm")
+    written = sources(Path(numba_cuda.__file__).parent, "*.py")
+    return kept(
+        lambda: list(_compile_all(make(), signature, capabilities, folder)),
+        *("ptx", versions, _assembler(), written, str(signature), str(capabilities), *key),
+    )
+
+
+def _compile_all(
+    kernel: Any, signature: Any, capabilities: tuple[Capability, ...], folder: Path
+) -> Iterator[tuple[Capability, Assembled]]:
+    """Compile for compute capabilities.
+
+    The front end, which takes a third of the time for five of them and knows no architecture, runs once:
+    `numba.cuda.compile_ptx`, which does the same for one compute capability, would run it each time.
     """
     from numba.cuda import compiler
 
@@ -48,7 +71,7 @@ def compile_all(kernel: Any, signature: Any, folder: Path) -> Iterator[tuple[tup
         kernel, signature, debug=None, lineinfo=False, device=False, fastmath=False, cc=(7, 5), opt=None,
         abi="numba", abi_info=None, forceinline=False, launch_bounds=None, lto=False,
     )  # fmt: skip
-    for capability in COMPUTE_CAPABILITIES:
+    for capability in capabilities:
         yield capability, _assemble(library.get_asm_str(cc=capability), capability, folder)
 
 

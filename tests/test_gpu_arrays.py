@@ -13,13 +13,7 @@ CASE = named("2d-kernel-is-twice-stride")
 ARRAYS = make_arrays(CASE, "float32")
 WANT = expected(CASE, ARRAYS)
 
-
-def _missing() -> str | None:
-    found = gtc.backends()
-    return None if found["cupy"] else f"cupy: {found['cupy'].reason}"
-
-
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(_missing() is not None, reason=str(_missing()))]
+pytestmark = pytest.mark.gpu("cupy")
 
 
 class Cupy:

@@ -6,13 +6,14 @@ import itertools
 
 import numpy as np
 import pytest
-from cases import CASES, CORE, DATA_FORMATS, named
+from cases import CASES, CORE, DATA_FORMATS, FLOATS, named
 from checks import (
     DTYPES,
     Arrays,
     as_format,
     assert_close,
     assert_same_specials,
+    combined,
     expected,
     implementations,
     make_arrays,
@@ -25,8 +26,9 @@ import gpu_transconv as gtc
 
 ROWS = implementations()
 CORE_IN_REST = [
-    pytest.param(case, dtype, id=f"{case.name}-{dtype}")
-    for case, dtype in itertools.product(CORE, DTYPES["cpu"])
+    combined(row, case, dtype, name=f"{case.name}-{dtype}")
+    for row in ROWS
+    for case, dtype in itertools.product(CORE, DTYPES[row.values[0].backend])
     if dtype not in ("float32", "float64") and case.takes(dtype)
 ]
 
@@ -52,11 +54,8 @@ def test_definition(row, case, dtype, data_format, launched):
 
 
 @pytest.mark.parametrize("data_format", DATA_FORMATS)
-@pytest.mark.parametrize(("case", "dtype"), CORE_IN_REST)
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize(("row", "case", "dtype"), CORE_IN_REST)
 def test_definition_in_every_dtype(row, case, dtype, data_format, launched):
-    if dtype not in DTYPES[row.backend]:
-        pytest.skip(f"{row.backend} has no {dtype} by contract")
     check(row, case, dtype, data_format, launched)
 
 
@@ -125,12 +124,12 @@ def test_non_finite_values_propagate_as_in_the_definition(row, case, value, wher
         assert_same_specials(run(row, case, arrays, data_format, "float32", want.shape), want)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("activation", [None, "relu", "leaky_relu", "tanh", "sigmoid", "silu", "gelu"])
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize(
+    ("row", "dtype"),
+    [combined(row, d, name=d) for row in ROWS for d in FLOATS if d in DTYPES[row.values[0].backend]],
+)
 def test_activations_of_non_finite_and_large_values(row, activation, dtype):
-    if dtype not in DTYPES[row.backend]:
-        pytest.skip(f"{row.backend} has no {dtype} by contract")
     values = np.array([np.nan, np.inf, -np.inf, 1e4, -1e4, 30.0, -30.0, 0.5, -0.5, 0.0], np.float32)
     x = values.astype(poisoned((), dtype).dtype)[None, None]
     with np.errstate(all="ignore"):

@@ -7,7 +7,7 @@ import re
 import sys
 
 import pytest
-from ptx_checks import MOST_REGISTERS, MOST_SHARED, compile_all
+from ptx_checks import COMPUTE_CAPABILITIES, ENDS, MOST_REGISTERS, MOST_SHARED, compile_all
 
 if sys.platform == "darwin":
     pytest.skip("there is no numba-cuda for macOS", allow_module_level=True)
@@ -21,7 +21,7 @@ from gpu_transconv.plan import DTYPES
 
 #: The least that every device has.
 SMALLEST = Device(number=0, multiprocessors=1, threads_per_block=1024, shared_bytes=MOST_SHARED, blocks=2**31 - 1)
-DTYPE_NAMES, INDEX_NAMES = ("float16", "float32", "float64"), ("int32", "int64")
+DTYPE_NAMES = ("float16", "float32", "float64")
 
 
 def facts_of(name: str, dtype: str, index: str, **more) -> list[Facts]:
@@ -37,11 +37,16 @@ def facts_of(name: str, dtype: str, index: str, **more) -> list[Facts]:
     return [Facts(dtype, accumulate, index, tile=tile, **sizes, **more) for tile in tiles]
 
 
-def check(name: str, facts: Facts, folder, record_property) -> None:
-    kernel = KERNELS[name].make(facts)
+def compiled(name: str, facts: Facts, folder, capabilities=ENDS):
+    """A kernel for some compute capabilities."""
+    types = signature(*parameters(name, facts))
+    return compile_all(lambda: KERNELS[name].make(facts), types, capabilities, folder, name, repr(facts))
+
+
+def check(name: str, facts: Facts, folder, record_property, capabilities=ENDS) -> None:
     threads = facts.tile.threads if facts.tile else shapes._THREADS
     registers, shared = [], 0
-    for capability, found in compile_all(kernel, signature(*parameters(name, facts)), folder):
+    for capability, found in compiled(name, facts, folder, capabilities):
         where = f"{name}, {facts}, compute capability {capability}"
         assert found.is_atomic == (name == "scatter_atomic"), where
         assert ".local" not in found.ptx, where
@@ -52,16 +57,22 @@ def check(name: str, facts: Facts, folder, record_property) -> None:
         registers.append(found.registers)
         shared = max(shared, found.shared)
     label = f"{name} {facts.dtype} {facts.index} {facts.tile or ''}".rstrip()
-    used = "/".join(map(str, registers))
+    used = "/".join(map(str, registers)) + ("" if capabilities == COMPUTE_CAPABILITIES else " (first and last)")
     record_property("cuda_budget", f"{label}: {threads} threads, registers {used}, shared memory {shared} bytes")
 
 
-@pytest.mark.parametrize("index", INDEX_NAMES)
-@pytest.mark.parametrize("dtype", DTYPE_NAMES)
+#: For float32 on every architecture, for the others on the first and the last. float16 is summed in float32 too, and
+#: needs no more registers than that; of the tiles the largest needs the most.
+TYPES = [(dtype, "int32") for dtype in DTYPE_NAMES] + [("float32", "int64"), ("float64", "int64")]
+
+
+@pytest.mark.parametrize(("dtype", "index"), TYPES)
 @pytest.mark.parametrize("name", KERNELS)
 def test_every_architecture(name, dtype, index, tmp_path, record_property):
-    for facts in facts_of(name, dtype, index, has_bias=True):
-        check(name, facts, tmp_path, record_property)
+    tiles = facts_of(name, dtype, index, has_bias=True)
+    every = (dtype, index) == ("float32", "int32")
+    for facts in tiles if index == "int32" and dtype != "float16" else tiles[:1]:
+        check(name, facts, tmp_path, record_property, COMPUTE_CAPABILITIES if every else ENDS)
 
 
 @pytest.mark.parametrize("name", ["gather_tiled", "scatter_tiles"])
@@ -78,8 +89,7 @@ def in_double(ptx: str) -> set[str]:
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activations_stay_in_the_precision_of_the_sums(activation, tmp_path):
     (facts,) = facts_of("gather_direct", "float32", "int32", activation=activation)
-    kernel = KERNELS["gather_direct"].make(facts)
-    for _, found in compile_all(kernel, signature(*parameters("gather_direct", facts)), tmp_path):
+    for _, found in compiled("gather_direct", facts, tmp_path):
         assert in_double(found.ptx) == set()
         assert found.spilled == 0
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from cases import DATA_FORMATS, Case
-from checks import DTYPES, Arrays, assert_close, expected, implementations, make_arrays, run
+from checks import DTYPES, Arrays, assert_close, combined, expected, implementations, make_arrays, run
 
 from gpu_transconv.dispatch import IMPLEMENTATIONS, Implementation, backends
 
@@ -141,12 +141,16 @@ def check(row: Implementation, seed: int, number: int) -> None:
 
 
 # The geometry varies slowest, so that its exact result is worked out once.
-@pytest.mark.parametrize("row", implementations())
-@pytest.mark.parametrize("number", range(60))
-def test_definition(number, row, launched):
-    dtype = make_problem(0, number).dtype
-    if dtype not in DTYPES[row.backend]:
-        pytest.skip(f"{row.backend} has no {dtype} by contract")
+@pytest.mark.parametrize(
+    ("row", "number"),
+    [
+        combined(row, number, name=str(number))
+        for number in range(60)
+        for row in implementations()
+        if make_problem(0, number).dtype in DTYPES[row.values[0].backend]
+    ],
+)
+def test_definition(row, number, launched):
     check(row, 0, number)
     assert launched == [row.name]
 

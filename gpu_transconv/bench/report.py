@@ -49,11 +49,6 @@ def _auto_loss(times: Mapping[str, float]) -> float | None:
     return times["auto"] / min(named) - 1 if "auto" in times and named else None
 
 
-def _slower(loss: float | None) -> float | None:
-    """Return the loss as it is shown: "auto" runs one of the two, so less than none is noise."""
-    return None if loss is None else max(loss, 0.0)
-
-
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     """Condense all layers: per way to call the package its geometric means, losses and worst layer."""
     summary: dict[str, Any] = {"layers": len(rows), "wrong": _with_status(rows, "wrong", "failed")}

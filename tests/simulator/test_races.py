@@ -115,6 +115,16 @@ BROKEN += [
     ("tiles", owned, "offsets[4, r] == turn and", "turn == 0 and", 0),
     ("direct", direct, "cuda.grid(1)", "cuda.threadIdx.x", 0),
 ]
+
+
+def is_caught(kernel: str, make, case: str, data_format: str) -> bool:
+    """Whether there is a race; or a thread was ahead, and took what nobody had written yet for an index."""
+    try:
+        return bool(execute(kernel, make, CASES[case], data_format)[0].races)
+    except IndexError:
+        return True
+
+
 NAMES = {"gather": "make_tiled", "direct": "make_direct", "atomic": "make_atomic", "tiles": "make_tiles"}
 
 
@@ -132,7 +142,7 @@ def test_a_broken_kernel_is_caught(change):
         copy = user
     make = getattr(copy, NAMES[kernel])
     # With channels last, threads copy what others have prepared; the barriers for that matter only there.
-    assert any(execute(kernel, make, CASES[name], layout)[0].races for layout in DATA_FORMATS for name in CASES)
+    assert any(is_caught(kernel, make, name, layout) for layout in DATA_FORMATS for name in CASES)
 
 
 def test_plain_additions_instead_of_atomic_ones_are_caught():
