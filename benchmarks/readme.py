@@ -38,8 +38,8 @@ def section(groups: Sequence[Group]) -> str:
         "PyTorch / ours",
         "slower on",
     )
-    lines = [_line(columns), _line(["---"] * len(columns))]
-    lines += [_line(_summary(group)) for group in groups]
+    lines = [table_row(columns), table_row(["---"] * len(columns))]
+    lines += [table_row(_summary(group)) for group in groups]
     for group in groups:
         lines += ["", f"![{_title(group)}: every layer under the roofline, and against the best other library]"
                       f"(docs/images/{picture_name(group)})"]  # fmt: skip
@@ -74,8 +74,8 @@ def _summary(group: Group) -> list[str]:
 
 def _layers(group: Group) -> list[str]:
     lines = [
-        _line(("layer", "roofline, ms", "ours, ms", "of the roofline", "best other, ms", "", "best other / ours")),
-        _line(("---", "---:", "---:", "---:", "---:", "---", "---:")),
+        table_row(("layer", "roofline, ms", "ours, ms", "of the roofline", "best other, ms", "", "best other / ours")),
+        table_row(("---", "---:", "---:", "---:", "---:", "---", "---:")),
     ]
     for row in group.rows:
         name, peer = own_name(row), row["best_peer"]
@@ -84,12 +84,13 @@ def _layers(group: Group) -> list[str]:
         ratio = _ratio(other / entry["ms"]) if other and entry else "-"
         ours = (_ms(entry["ms"]), _percent(entry["roofline_fraction"])) if entry else ("-", "-")
         lines.append(
-            _line((row["layer"]["name"], _ms(row["roofline_ms"]), *ours, _ms(other), peer or "", ratio))
+            table_row((row["layer"]["name"], _ms(row["roofline_ms"]), *ours, _ms(other), peer or "", ratio))
         )  # fmt: skip
     return lines
 
 
-def _line(cells: Sequence[str]) -> str:
+def table_row(cells: Sequence[str]) -> str:
+    """Return a row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
@@ -122,18 +123,18 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def replaced(text: str, section: str) -> str:
-    """Put the section between the README's markers.
+def replaced(text: str, section: str, begin: str = BEGIN, end: str = END, page: str = "README.md") -> str:
+    """Put the section between a page's markers, by default the README's.
 
     Raises
     ------
     ValueError
         If the markers are not there, once each and in order.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"README.md must have the lines {BEGIN!r} and {END!r} once each, in this order")
-    head, rest = text.split(BEGIN)
-    return f"{head}{BEGIN}\n\n{section}\n\n{END}{rest.split(END)[1]}"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"{page} must have the lines {begin!r} and {end!r} once each, in this order")
+    head, rest = text.split(begin)
+    return f"{head}{begin}\n\n{section}\n\n{end}{rest.split(end)[1]}"
 
 
 def stale(groups: Sequence[Group], results: Path = RESULTS, readme: Path = README, images: Path = IMAGES) -> list[str]:
