@@ -90,7 +90,7 @@ def conv_transpose(
     >>> conv_transpose(one, three, stride=[1], padding=[(0, 0)], output_padding=[0], dilation=[1])
     array([[[1., 3., 5., 3.]]])
     """
-    wide = np.dtype(_WIDER.get(x.dtype.name, "float64"))
+    wide = np.result_type(x.dtype, _WIDER.get(x.dtype.name, "float64"))  # longdouble stays as wide as it is
     values = np.moveaxis(x, -1, 1) if channels_last else x
     n, cin, *size = values.shape
     kernel = weight.shape[2:]

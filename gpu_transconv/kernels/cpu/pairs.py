@@ -7,10 +7,21 @@ Where a phase has two taps at neighbouring inputs, two neighbouring blocks of it
     y0 = m0 + m1              y1 = m1 - m2
 
 This is the fast FIR algorithm F(2, 2) (S. Winograd, "Arithmetic Complexity of Computations", SIAM 1980). On two
-axes at once nine products do for sixteen. A phase with one tap or none gains nothing and needs two products. The
-factors are 1 and -1, so rounding errors hardly grow. Both outputs depend on the inputs that they depend on by
-definition and on no others; only an infinity may become NaN on the way, and a huge number infinite, which shows in
-the result.
+axes at once nine products do for sixteen. A phase with one tap or none gains nothing and needs two products. Both
+outputs depend on the inputs that they depend on by definition and on no others; only an infinity may become NaN on
+the way, and a huge number infinite, which shows in the result.
+
+The factors are 1 and -1, so nothing is scaled, but what is added and cancels again leaves its rounding behind. With n
+products per output, eps the spacing of the floating-point numbers at 1, and sums over the input channels::
+
+    |error of y0| <= c * eps * sum(|a|*|d0| + 2*|a|*|d1| + |b|*|d1|)        c = (n + 3) / 2 at worst, and
+    |error of y1| <= c * eps * sum(|a|*|d1| + 2*|b|*|d1| + |b|*|d2|)        about 1 + sqrt(n) in practice
+
+The definition's own bound has no middle term, the product of an input with the *other* tap: it is not part of the
+output, and where it is large and the products that are part of it are small, no digit of them need be right. Against
+the largest input that is read, the error is at most ``3 * c * eps * max|d| * sum(|a| + |b|)``; with pairs on both axes
+the 3 is a 9, and n + 3 is n + 6. No bilinear algorithm with fewer products has a bound against those that reach an
+output, so pairs run only where `precision` is "fast" (docs/decisions/0011-fast-algorithms-are-opt-in.md).
 """
 
 from __future__ import annotations
