@@ -106,6 +106,7 @@ expected, checks = sys.argv[1], sys.argv[2:]
 assert numba.threading_layer() == expected
 
 import numpy as np
+from numba.core.compiler_lock import global_compiler_lock
 import gpu_transconv as gtc
 from gpu_transconv.kernels.cpu import threads
 
@@ -154,7 +155,21 @@ if "fork-while-another-computes" in checks:
         finally:
             stop.set()
         other.result()
-assert right()
+if "fork-while-another-compiles" in checks:
+    lock = global_compiler_lock
+    held = threading.Event()
+    def compile():
+        with lock:
+            held.set()
+            time.sleep(0.1)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(compile)
+        held.wait()
+        right = lambda: lock._lock.acquire(timeout=20)
+        fork()
+    assert right()
+else:
+    assert right()
 print("ok")
 """
 PRIORITY, CHOSEN = "NUMBA_THREADING_LAYER_PRIORITY", "NUMBA_THREADING_LAYER"
@@ -165,7 +180,7 @@ PRIORITY, CHOSEN = "NUMBA_THREADING_LAYER_PRIORITY", "NUMBA_THREADING_LAYER"
     ("layer", "checks", "environment"),
     [
         ("workqueue", ["threads"], {PRIORITY: "workqueue omp tbb"}),
-        ("workqueue", ["fork", "fork-while-another-computes"], {CHOSEN: "workqueue"}),
+        ("workqueue", ["fork", "fork-while-another-computes", "fork-while-another-compiles"], {CHOSEN: "workqueue"}),
         pytest.param(
             *("omp", ["threads", "fork"], {PRIORITY: "omp tbb workqueue"}),
             marks=pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP, which no fork survives"),

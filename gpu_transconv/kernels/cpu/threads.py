@@ -92,18 +92,18 @@ def parallel_region() -> AbstractContextManager[Any]:
 
 
 def _after_fork_in_child() -> None:
-    """Replace what threads that are not here any more may hold, and remember what a fork breaks."""
-    global_compiler_lock.release()
+    """Replace the locks that threads may hold which are not here any more, and remember what a fork breaks."""
+    global_compiler_lock._lock = threading.RLock()
+    parallel._backend_init_thread_lock = threading.RLock()  # taken in every call of get_num_threads
     _process.one_at_a_time = threading.RLock()
     _process.openmp_is_broken = _settled() == "omp"
-    # Numba takes it in every call of get_num_threads.
-    parallel._backend_init_thread_lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
     # A compilation that a fork cuts in two would leave the child half of Numba's tables: the fork waits for its end.
+    # The lock's own methods run no Python code, in which an interrupt would be lost.
     os.register_at_fork(
-        before=global_compiler_lock.acquire,
-        after_in_parent=global_compiler_lock.release,
+        before=global_compiler_lock._lock.acquire,
+        after_in_parent=global_compiler_lock._lock.release,
         after_in_child=_after_fork_in_child,
     )
