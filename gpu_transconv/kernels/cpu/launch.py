@@ -37,6 +37,9 @@ _PIECES = 4
 _SMALL = 1 << 19
 #: How many times longer an operation takes in loops without tiles.
 _PLAIN_EFFORT = 16.0
+#: Inputs around a block, those between dilated taps included, beyond which boxes would not fit into scratch memory:
+#: 8 MiB of float64 per channel.
+_MOST_SPAN = 1 << 20
 #: What sums and differences leave of the time that pairs of blocks save.
 _KEPT = 0.8
 #: Shapes of scratch memory remembered by a thread.
@@ -153,7 +156,15 @@ def _threads(plan: Plan) -> int:
 
 @lru_cache(maxsize=1024)
 def _has_tiles(plan: Plan) -> bool:
-    return plan.dtype in _TILED and math.prod(axis.stride for axis in kernel_axes(plan)) <= MOST_PHASES
+    axes = kernel_axes(plan)
+    phases = math.prod(axis.stride for axis in axes)
+    return plan.dtype in _TILED and phases <= MOST_PHASES and math.prod(map(_span, axes)) <= _MOST_SPAN
+
+
+def _span(axis: Axis) -> int:
+    """Inputs from the first to the last that reach a block."""
+    ends = axis.shift_of(0), axis.shift_of(axis.kernel - 1)
+    return 1 + abs(ends[1] - ends[0])
 
 
 def _pack_rows(plan: Plan, weight: Array, bias: Array | None, paired: tuple[int, ...]) -> Packed | None:
