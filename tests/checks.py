@@ -166,7 +166,7 @@ def combined(row: Any, *values: Any, name: str) -> Any:
 def refused(error: type[Exception], argument: str, *words: str) -> Iterator[None]:
     """The block raises `error`, whose message starts with the argument's name and has all `words`."""
     with pytest.raises(error) as caught:
-        yield
+        yield caught
     assert caught.type is error
     message = str(caught.value)
     assert message.startswith(argument)

@@ -22,6 +22,9 @@ from .simplify import Problem, simplify
 
 #: The dtypes for which there are tiles.
 TILED = ("float16", "bfloat16", "float32", "float64")
+#: Inputs around a block, those between dilated taps included, beyond which boxes would not fit into scratch memory:
+#: 8 MiB of float64 per channel.
+_MOST_SPAN = 1 << 20
 #: The orders: as they are where there are no tiles; of the two depthwise kernels; of gather's tiles; of scatter's.
 ELEMENTWISE, DEPTHWISE_LAST, DEPTHWISE, ROWS, STAMPS = "elementwise", "depthwise_last", "depthwise", "rows", "stamps"
 
@@ -93,7 +96,15 @@ def _order(order: str, problem: Problem) -> WeightOrder:
 @lru_cache(maxsize=1024)
 def has_tiles(plan: Plan) -> bool:
     """Whether the tiles take a plan."""
-    return plan.dtype in TILED and math.prod(axis.stride for axis in kernel_axes(plan)) <= MOST_PHASES
+    axes = kernel_axes(plan)
+    phases = math.prod(axis.stride for axis in axes)
+    return plan.dtype in TILED and phases <= MOST_PHASES and math.prod(map(_span, axes)) <= _MOST_SPAN
+
+
+def _span(axis: Axis) -> int:
+    """Inputs from the first to the last that reach a block."""
+    ends = axis.shift_of(0), axis.shift_of(axis.kernel - 1)
+    return 1 + abs(ends[1] - ends[0])
 
 
 def rows_layout(order: WeightOrder) -> Layout:
