@@ -108,7 +108,8 @@ def _table(rows: list[Row]) -> list[str]:
 
 def main() -> int:
     """Write the tables between the markers."""
-    PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), section(), BEGIN, END, PAGE.name), encoding="utf-8")
+    tables = section()
+    PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), tables, BEGIN, END, PAGE.name), encoding="utf-8")
     print(f"written: {PAGE.name}")
     return 0
 

@@ -134,15 +134,19 @@ def test_weights_that_one_stream_reads_go_with_their_layer(cupy):
     assert sum(len(arena) for arena in fake.driver.arenas.values()) > free
 
 
-def test_an_order_that_one_stream_packs_is_read_by_another(cupy):
+@pytest.mark.parametrize("late", [False, True], ids=["first", "late"])
+def test_an_order_that_one_stream_packs_is_read_by_another(cupy, late):
     """The first stream is busy: what it packs is complete before a call on another stream could read it."""
     fake = cupy()
-    layer = gtc.ConvTranspose(asarray(WEIGHT), stride=2, backend="cupy", formulation="scatter", deterministic=True)
+    weight, x = (RNG.standard_normal(s).astype("f4") for s in ((8, 8, 3, 3), (1, 8, 2, 2)))
+    layer = gtc.ConvTranspose(asarray(weight), stride=2, backend="cupy", formulation="gather")
+    if late:
+        layer(asarray(np.ones((1, 8, 32, 32), np.float32)))  # which reads the weights as they are
     fake.driver.queue(64).stalled = True
-    x = asarray(X)
+    given = asarray(x)
     with fake.stream(64):
-        layer(x)
-    close(layer(x).get(), want(X, WEIGHT))
+        layer(given)
+    close(layer(given).get(), want(x, weight))
 
 
 def test_what_is_lent_is_kept_until_the_work_has_passed(cupy):

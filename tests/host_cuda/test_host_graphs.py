@@ -118,26 +118,27 @@ def test_what_a_capture_must_not_begin_is_refused(cupy, what):
     """Neither copies of weights, nor loading a kernel, nor packing, whose result only a replay would make."""
     fake = cupy()
     stream = fake.stream(256)
-    weight = RNG.standard_normal((64, 20, 4, 4)).astype("f4")
-    inputs = {size: RNG.standard_normal((1, 64, size, size)).astype("f4") for size in (1, 2, 40)}
-    small, middle, large = map(asarray, inputs.values())
-    given = asarray(weight)
-    make = lambda: gtc.ConvTranspose(given, stride=2, backend="cupy", formulation="gather")  # noqa: E731
-    layer = make()
-    if what in ("kernel", "order"):
-        with stream:
-            layer(small)
-            gtc.conv_transpose(middle, given, stride=2, backend="cupy", formulation="gather")  # compiles
+    weight = RNG.standard_normal((8, 8, 3, 3)).astype("f4")
+    inputs = {size: RNG.standard_normal((1, 8, size, size)).astype("f4") for size in (2, 32)}
+    small, large, given = asarray(inputs[2]), asarray(inputs[32]), asarray(weight)
+    keywords = {"stride": 2, "backend": "cupy", "formulation": "gather"}
+    layer = gtc.ConvTranspose(given, **keywords)
+    with stream:
+        if what != "kernel":
+            gtc.conv_transpose(small, given, **keywords)  # compiles
+        if what in ("kernel", "order"):
+            layer(small if what == "kernel" else large)  # the large one reads the weights as they are
     calls = {
-        "layer": make,
-        "first call": lambda: layer(small),
-        "kernel": lambda: layer(large),
-        "order": lambda: layer(middle),
+        "layer": (lambda: gtc.ConvTranspose(given, **keywords), "the weights cannot be copied"),
+        "first call": (lambda: layer(small), "the weights have not been packed yet"),
+        "kernel": (lambda: layer(large), "the kernel gtc::gather_direct.* has not been compiled yet"),
+        "order": (lambda: layer(small), "the weights have not been packed for inputs of this size"),
     }
-    with pytest.raises(RuntimeError, match="captured into a CUDA graph"):
-        captured(fake, calls[what], "relaxed")
+    call, why = calls[what]
+    with pytest.raises(RuntimeError, match=f"captured into a CUDA graph: {why}; make a"):
+        captured(fake, call, "relaxed")
     with stream:  # and the layer is as good as before
-        close(layer(middle).get(), want(inputs[2], weight))
+        close(layer(small).get(), want(inputs[2], weight))
 
 
 def test_a_prepared_layer_is_captured_on_a_stream_that_it_has_not_seen(torch):
