@@ -23,6 +23,8 @@ X, WEIGHT = np.ones((1, 5, 3)), np.ones((5, 5, 2))
         ("DISABLE_JIT", 1, ["NUMBA_DISABLE_JIT is set", "unset it", "GPU_TRANSCONV_BACKEND=reference"]),
         ("NUMBA_NUM_THREADS", 0, ["NUMBA_NUM_THREADS must be a number >= 1, got 0"]),
         ("NUMBA_NUM_THREADS", -3, ["NUMBA_NUM_THREADS must be a number >= 1, got -3"]),
+        ("CPU_FEATURES", "abacus", ["NUMBA_CPU_FEATURES must be names after + or -", "got 'abacus'"]),
+        ("CPU_FEATURES", "+avx,avx2", ["NUMBA_CPU_FEATURES must be names after + or -", "got '+avx,avx2'"]),
         ("THREADING_LAYER", "abacus", ["NUMBA_THREADING_LAYER must be one of tbb, omp", "got 'abacus'"]),
         ("THREADING_LAYER_PRIORITY", [], ["NUMBA_THREADING_LAYER_PRIORITY must be tbb, omp, workqueue", "got ''"]),
         ("THREADING_LAYER_PRIORITY", ["tbb", "tbb", "omp"], ["in some order, got 'tbb tbb omp'"]),
@@ -54,6 +56,12 @@ def test_a_layer_that_cannot_be_loaded(monkeypatch):
 def test_layers_that_numba_knows(monkeypatch, layer):
     monkeypatch.setattr(requirements._config, "THREADING_LAYER", layer)
     assert requirements.unmet() is None
+
+
+def test_features_that_numba_takes(monkeypatch):
+    for features in (None, "", "+avx2", "+avx2,-avx512f", "+avx2,"):
+        monkeypatch.setattr(requirements._config, "CPU_FEATURES", features)
+        assert requirements.unmet() is None
 
 
 @pytest.mark.parametrize("word", ["0", "-2", "two", "1.5", "²", "", " "])

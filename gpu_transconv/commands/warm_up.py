@@ -12,25 +12,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..dispatch import backends
 from ..plan import DTYPES
-from . import CommandError, make_console, print_json
+from . import CommandError, add_command, make_console, print_json
 
-_TEXT = """Compile the CPU kernels for some dtypes, as their first calls would: up to half a minute each. The machine
-code goes to the folder that NUMBA_CACHE_DIR names, else into the package, else into the cache folder, and serves this
-processor and this version."""
+_ABOUT = """\
+A dtype takes up to half a minute. The machine code serves this processor and this version. It goes to the folder
+that NUMBA_CACHE_DIR names, else into the package, else into the cache folder that "gpu-transconv info" prints.
+
+"""
 
 
 def add(parsers: Any) -> None:
     """Declare the sub-command."""
-    parser = parsers.add_parser(
-        "warm-up",
-        help="compile the CPU kernels ahead of the first call",
-        description=_TEXT,
-        epilog="example: gpu-transconv warm-up --dtype float32 float16",
-    )
+    summary = "compile the CPU kernels ahead of the first call"
+    parser = add_command(parsers, "warm-up", run, summary, "gpu-transconv warm-up --dtype float32 float16", _ABOUT)
     words = f"one or more of {', '.join(DTYPES)}; float32 unless given"
     parser.add_argument("--dtype", nargs="+", default=["float32"], choices=DTYPES, metavar="NAME", help=words)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
+
+from ..locks import ProcessLock
 
 #: What to do where a stream is being captured into a CUDA graph, usually; and why copies are refused, with the cure.
 PREPARE = "make a gpu_transconv.ConvTranspose and call it once with inputs of this size before the capture"
@@ -24,14 +25,14 @@ class Held:
 
     def __init__(self) -> None:
         self._kept: list[tuple[tuple[Done, ...], object]] = []
-        self._lock = threading.RLock()  # a destructor may come at any moment, here too
+        self._lock = ProcessLock()  # a destructor may come at any moment, here too
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def add(self, work: Iterable[Done], objects: object) -> None:
         """Keep `objects` until all of `work` has passed; asks nobody now, so that destructors can call it."""
-        with self._lock:
+        with self._lock():
             self._kept.append((tuple(work), objects))
 
     def forget(self) -> None:
@@ -42,7 +43,7 @@ class Held:
         """Let go of what no work uses any more."""
         if not self._kept:
             return
-        with self._lock:
+        with self._lock():
             kept, self._kept = self._kept, []
             for entry in kept:
                 if not all(done() for done in entry[0]):

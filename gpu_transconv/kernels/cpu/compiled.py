@@ -16,10 +16,11 @@ from numba.core.sigutils import normalize_signature
 from . import machine_code
 from .notice import compiling, finished
 
-#: How all of them are compiled: they release the interpreter's lock and divide as NumPy does.
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+#: How all of them are compiled: they release the interpreter's lock and divide as NumPy does. NUMBA_DEBUGINFO does not
+#: reach them: the instructions that they are made of name no lines of a source.
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "debug": False}
 #: Settings of Numba that change the code that it makes.
-_SETTINGS = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DISABLE_INTEL_SVML")
+_SETTINGS = ("OPT", "BOUNDSCHECK", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DISABLE_INTEL_SVML")
 #: The kernels that can be called from Python, by name.
 KERNELS: dict[str, Any] = {}
 
@@ -54,7 +55,7 @@ def address_of(kernel: Any, *arguments: Any) -> int:
 
 def entry(signature: Any, function: Callable[..., Any]) -> Any:
     """Compile a function that is called by its address."""
-    made = _Entry(function, normalize_signature(signature), locals={}, options={})
+    made = _Entry(function, normalize_signature(signature), locals={}, options={"debug": False})
     made.enable_caching()
     made.compile()
     return made

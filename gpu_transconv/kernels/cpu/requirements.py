@@ -19,6 +19,9 @@ def unmet() -> str | None:
         return f"NUMBA_DISABLE_JIT is set, and its kernels exist as machine code only; unset it, {_INSTEAD}"
     if config.NUMBA_NUM_THREADS < 1:
         return f"NUMBA_NUM_THREADS must be a number >= 1, got {config.NUMBA_NUM_THREADS}"
+    features = config.CPU_FEATURES
+    if any(word.strip()[:1] not in "+-" for word in (features or "").split(",")):  # LLVM would end the process
+        return f"NUMBA_CPU_FEATURES must be names after + or -, such as +avx2,-avx512f, got {features!r}"
     priority = config.THREADING_LAYER_PRIORITY
     if sorted(priority) != sorted(LAYERS):
         given = " ".join(map(str, priority))

@@ -9,7 +9,11 @@ from typing import Any, NamedTuple
 from numba import types
 
 from ...plan import DTYPES
-from . import machine_code, notice
+from . import (
+    launch,  # noqa: F401  (whose import brings all kernels into KERNELS)
+    machine_code,
+    notice,
+)
 from .compiled import KERNELS
 from .fir import filter_table
 from .microkernel import tile_table
@@ -37,7 +41,8 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
                 found.setdefault((table, sums), Step(table.__name__, dtype, partial(table, sums)))
         for name, kernel in KERNELS.items():
             elementwise = name.startswith("plain_")
-            for stored in {DTYPES[dtype][1]} if elementwise else {tiles} & {*TILED}:
+            kinds = {DTYPES[dtype][1]} if elementwise or kernel is on_threads else set()
+            for stored in kinds if elementwise else kinds | ({tiles} & {*TILED}):
                 signature = signature_of(kernel, stored)
                 found.setdefault((name, signature), Step(name, dtype, partial(kernel.compile, signature)))
     return list(found.values())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from ...locks import ProcessLock
 from .memory import held, is_capturing, refuse_capture
 
 #: Events of streams that are kept before those that have passed are dropped.
@@ -26,7 +26,7 @@ class Packed:
         self._captured: list[Any] = []
         self._origins: set[int] = set()  # streams on which memory was allocated
         self._events: dict[int, Any] = {}
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self.shared = False
 
     def share(self) -> None:
@@ -37,7 +37,7 @@ class Packed:
         """Return the weights in that order, which `pack` makes on the current stream."""
         import cupy
 
-        with self._lock:
+        with self._lock():
             if layout not in self._made:
                 if self.shared:
                     refuse_capture("the weights have not been packed for inputs of this size")
@@ -56,7 +56,7 @@ class Packed:
         stream = cupy.cuda.get_current_stream()
         if not self.shared or self._origins <= {stream.ptr} or is_capturing():
             return
-        with self._lock:
+        with self._lock():
             if len(self._events) > _MOST_EVENTS:
                 self._events = {key: event for key, event in self._events.items() if not event.done}
             if stream.ptr not in self._events:

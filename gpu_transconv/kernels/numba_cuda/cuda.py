@@ -7,7 +7,6 @@ the functions.
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -17,6 +16,8 @@ from numba import cuda
 from numba.cuda import types
 from numba.cuda.core import config
 from numba.cuda.core.errors import NumbaPerformanceWarning
+
+from ...locks import ProcessLock
 
 __all__ = [
     "SIMULATED", "Device", "compile_kernel", "cuda", "current_device", "is_out_of_memory", "launch",
@@ -28,7 +29,7 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 #: CUDA_ERROR_OUT_OF_MEMORY.
 _OUT_OF_MEMORY = 2
 #: The simulator runs one kernel at a time.
-_simulator = threading.Lock()
+_simulator = ProcessLock()
 
 
 class Device(NamedTuple):
@@ -76,7 +77,7 @@ def compile_kernel(function: Callable[..., None], parameters: Sequence[str], nam
 def launch(kernel: Any, blocks: int, threads: int, stream: int, *arguments: Any) -> None:
     """Enqueue a kernel on the stream at that address, 0 for Numba's default one; in the simulator, run it."""
     if SIMULATED:
-        with _simulator:  # which keeps the configuration in the kernel itself
+        with _simulator():  # which keeps the configuration in the kernel itself
             kernel[blocks, threads](*arguments)
     else:
         _configure(kernel, blocks, threads, stream)(*arguments)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import lru_cache
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
+from ...locks import ProcessLock
 from ..held import COPIES, PREPARE, Held
 from .availability import status as status  # part of what this module offers
 
@@ -20,7 +20,7 @@ _stream: ContextVar[int] = ContextVar("gpu_transconv_numba_stream", default=0)
 #: Gives scratch memory by the number of bytes, where the caller's library has an allocator of its own.
 _allocator: ContextVar[Callable[[int], Any] | None] = ContextVar("gpu_transconv_numba_allocator", default=None)
 _workspaces: dict[tuple[int, int, str], Any] = {}
-_lock = threading.Lock()
+_lock = ProcessLock()
 held = Held()
 
 
@@ -118,7 +118,7 @@ def workspace(device: int, size: int, dtype_name: str) -> Iterator[Any]:
         return
     refuse_capture("its scratch memory would be shared with other calls")
     key = device, _stream.get(), dtype_name
-    with _lock:
+    with _lock():
         found = _workspaces.get(key)
         if found is None or found.size < size:
             found = _workspaces[key] = empty((size,), dtype_name)
