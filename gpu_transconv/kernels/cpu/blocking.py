@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -263,7 +264,12 @@ def per_axis(**sizes: Any) -> dict[str, int]:
 
 def _iota(layout: Layout) -> Table:
     """The table 0, 1, 2, ... for everything that a tile finds at even distances: its rows, and the taps of a set."""
-    return np.arange(max(int(layout.sets[:, 3].max()), 64), dtype=np.int64)
+    return _count_to(max(int(layout.sets[:, 3].max()), 64))
+
+
+@lru_cache(maxsize=16)
+def _count_to(end: int) -> Table:
+    return np.arange(end, dtype=np.int64)
 
 
 def even(size: int, most: int) -> int:

@@ -92,16 +92,15 @@ def make_geometry(plan: Plan) -> Geometry:
     """Lay the plan out for the kernels; cached, like the plan."""
     inputs, outputs = int(np.prod(plan.in_spatial)), int(np.prod(plan.out_spatial))
     cin, cout = plan.in_channels, plan.out_channels
-    phases, shifts = zip(*(_tap_tables(axis) for axis in kernel_axes(plan)), strict=True)
-    offsets_w, rank_w = np.unique(phases[2], return_inverse=True)
     axes = kernel_axes(plan)
-    sizes = {
+    taps = [_tap_tables(axis.kernel, axis.stride, axis.dilation, axis.pad_low) for axis in axes]
+    sizes: dict[str, Any] = {
         "in": plan.in_spatial,
         "out": plan.out_spatial,
         "kernel": plan.kernel,
         "stride": [axis.stride for axis in axes],
-        "phase": phases,
-        "shift": shifts,
+        "phase": [tables.phase for tables in taps],
+        "shift": [tables.shift for tables in taps],
     }
     per_axis = {
         f"{name}_{letter}": v for name, values in sizes.items() for letter, v in zip("dhw", values, strict=True)
@@ -115,7 +114,7 @@ def make_geometry(plan: Plan) -> Geometry:
         y_batch=cout * outputs, y_channel=1 if last else outputs, y_pixel=cout if last else 1,
         activation=CODES[plan.activation], slope=plan.slope, half=HALVES.get(plan.dtype, 0),
         stream=int(plan.output_bytes > _STREAMED), far=int(plan.input_bytes > _FAR),
-        offsets_w=offsets_w, rank_w=rank_w.reshape(-1),
+        offsets_w=taps[2].offsets, rank_w=taps[2].rank,
     )  # fmt: skip
 
 
@@ -127,7 +126,18 @@ def input_row(g, k_d, k_h, o_d, o_h):
     return i_d * g.in_h + i_h if same_phase and 0 <= i_d < g.in_d and 0 <= i_h < g.in_h else -1
 
 
-def _tap_tables(axis: Axis) -> tuple[Any, Any]:
-    """`Axis.phase_of` and `Axis.shift_of` for all taps at once."""
-    blocks, phase = np.divmod(np.arange(axis.kernel, dtype=np.int64) * axis.dilation - axis.pad_low, axis.stride)
-    return phase, -blocks
+class _TapTables(NamedTuple):
+    """Of an axis, by tap: its phase, its shift, and the place of its phase among those that have taps."""
+
+    phase: Table
+    shift: Table
+    offsets: Table  # the phases that have taps
+    rank: Table
+
+
+@lru_cache(maxsize=64)
+def _tap_tables(kernel: int, stride: int, dilation: int, pad_low: int) -> _TapTables:
+    """`Axis.phase_of` and `Axis.shift_of` for all taps at once; the sizes do not matter."""
+    blocks, phase = np.divmod(np.arange(kernel, dtype=np.int64) * dilation - pad_low, stride)
+    offsets, rank = np.unique(phase, return_inverse=True)
+    return _TapTables(phase, -blocks, offsets, rank.reshape(-1))

@@ -24,13 +24,13 @@ from .plain import Pieces, plain_gather, plain_scatter
 from .prepare import Packed, pack
 from .scatter import scatter
 from .simplify import simplify
-from .tables import Table, flatten
+from .tables import Arguments, flatten
 from .threads import choose_layer, thread_count
 from .weight_order import (
     DEPTHWISE,
     DEPTHWISE_LAST,
     ELEMENTWISE,
-    WeightOrder,
+    STAMPS,
     gather_order,
     rows_layout,
     scatter_order,
@@ -41,6 +41,8 @@ from .workspace import SMALL, stored, workspace
 
 #: Pieces of work per thread, so that a slow piece does not leave the other threads idle.
 _PIECES = 4
+#: Taps of a kernel that has long tables.
+_LONG = 1024
 #: How many times longer an operation takes in loops without tiles.
 _PLAIN_EFFORT = 16.0
 #: What sums and differences leave of the time that pairs of blocks save.
@@ -53,7 +55,7 @@ class Job(NamedTuple):
     """A tiled kernel with all that it needs besides the arrays."""
 
     kernel: Any
-    table: Table
+    arguments: Arguments
     work: tuple[int, int]  # threads, elements of scratch memory for each
 
 
@@ -64,12 +66,9 @@ def pack_gather(plan: Plan, weight: Array, bias: Array | None) -> Packed:
 
 def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed) -> None:
     """Fill `out` by the gather formulation; the contract is in `gpu_transconv.kernels`."""
-    if plan.batch and packed.weight is not None:
-        order = gather_order(plan)
-        if _run(plan, _gather_job(plan, _threads(plan), order), packed, x, out):
-            # Not all results are finite, and in pairs an infinity may have become NaN.
-            order = unpaired(plan)
-            _run(plan, _gather_job(plan, _threads(plan), order), pack(order, weight, bias), x, out)
+    if plan.batch and packed.weight is not None and _run(plan, _job_of("gather", plan), packed, x, out):
+        # Not all results are finite, and in pairs an infinity may have become NaN.
+        _run(plan, _job_of("unpaired", plan), pack(unpaired(plan), weight, bias), x, out)
     if plan.batch and packed.elementwise.size:
         pieces = _PIECES * thread_count()
         _run_elementwise(plain_gather, pieces, plan, x, weight, bias, out, Pieces(packed.elementwise, pieces))
@@ -87,7 +86,7 @@ def pack_scatter(plan: Plan, weight: Array, bias: Array | None) -> Packed:
 def launch_scatter(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed) -> None:
     """Fill `out` by the scatter formulation; the contract is in `gpu_transconv.kernels`."""
     if plan.batch and packed.weight is not None:
-        _run(plan, _scatter_job(plan, _threads(plan)), packed, x, out)
+        _run(plan, _job_of("scatter", plan), packed, x, out)
     if plan.batch and packed.elementwise.size:
         images = plan.batch * packed.elementwise.size
         pieces = max(1, min(-(-_PIECES * thread_count() // images), max(plan.out_spatial) // 64))
@@ -105,15 +104,23 @@ def prefer(plan: Plan) -> str:
     return "scatter" if found["scatter"] < found["gather"] else "gather"
 
 
-@lru_cache(maxsize=512)
-def _gather_job(plan: Plan, threads: int, order: WeightOrder) -> Job:
-    plan = simplify(plan).plan
+def _job_of(kind: str, plan: Plan) -> Job:
+    """The job of a kind on as many threads as are worth waking: gather, unpaired or scatter."""
+    return (_few_jobs if _has_long_tables(plan) else _many_jobs)(kind, plan, _threads(plan))
+
+
+def _make_job(kind: str, plan: Plan, threads: int) -> Job:
+    order, plan = _ORDERS[kind](plan), simplify(plan).plan
     if order.order == DEPTHWISE_LAST:
         parts = depthwise_last.make_parts(plan, threads)
         return _job(depthwise_last.depthwise_last, plan, parts, parts)
     if order.order == DEPTHWISE:
         boxes = channel_boxes.make_channel_boxes(plan, threads)
         return _job(depthwise, plan, boxes, boxes)
+    if order.order == STAMPS:
+        layout, stamps = stamps_layout(order)
+        box = make_boxes(plan, layout, stamps, threads)
+        return _job(scatter, plan, box, layout, box, stamps)
     layout = rows_layout(order)
     if not order.paired and is_direct(plan):
         direct = make_direct(plan, layout, threads)
@@ -122,12 +129,14 @@ def _gather_job(plan: Plan, threads: int, order: WeightOrder) -> Job:
     return _job(gather, plan, blocking, layout, blocking)
 
 
+_ORDERS = {"gather": gather_order, "unpaired": unpaired, "scatter": scatter_order}
+# Jobs of long kernels have long tables, so only a few are kept.
+_many_jobs, _few_jobs = lru_cache(maxsize=512)(_make_job), lru_cache(maxsize=32)(_make_job)
+
+
 @lru_cache(maxsize=512)
-def _scatter_job(plan: Plan, threads: int) -> Job:
-    layout, stamps = stamps_layout(scatter_order(plan))
-    plan = simplify(plan).plan
-    boxes = make_boxes(plan, layout, stamps, threads)
-    return _job(scatter, plan, boxes, layout, boxes, stamps)
+def _has_long_tables(plan: Plan) -> bool:
+    return math.prod(plan.kernel) > _LONG
 
 
 def _job(kernel: Any, plan: Plan, cut: Any, *tables: Any) -> Job:
@@ -140,10 +149,12 @@ def _run(plan: Plan, job: Job, packed: Packed, x: Array, out: Array) -> int:
     assert packed.bias is not None
     work = workspace(job.work, packed.weight.dtype)
     if x.dtype.kind != "c":
-        return run_parts(job.kernel, job.work[0], stored(x), packed.weight, packed.bias, stored(out), job.table, work)
+        return run_parts(
+            job.kernel, job.work[0], stored(x), packed.weight, packed.bias, stored(out), job.arguments.table, work
+        )
     parts = result_of(out, plan)
     source, target = stored(apart(x, plan)), parts.reshape(-1)
-    found = run_parts(job.kernel, job.work[0], source, packed.weight, packed.bias, target, job.table, work)
+    found = run_parts(job.kernel, job.work[0], source, packed.weight, packed.bias, target, job.arguments.table, work)
     together(parts, out, plan)
     return found
 
@@ -160,8 +171,8 @@ def _run_elementwise(
     sums = out if plan.dtype == dtype else np.empty(out.shape, dtype)
     x, weight = (array.astype(dtype, copy=False) for array in (x, weight))
     bias = np.zeros(plan.out_channels, dtype) if bias is None else bias.astype(dtype, copy=False)
-    table, work = flatten(make_geometry(plan), cut), np.empty((1, 1), dtype)
-    run_parts(kernel, parts, stored(x), stored(weight), stored(bias), sums.reshape(-1), table, work)
+    arguments, work = flatten(make_geometry(plan), cut), np.empty((1, 1), dtype)
+    run_parts(kernel, parts, stored(x), stored(weight), stored(bias), sums.reshape(-1), arguments.table, work)
     if sums is not out:
         axis = -1 if plan.channels_last else 0 if plan.unbatched else 1
         some = (slice(None),) * (axis % out.ndim) + (cut.channels,)
@@ -190,7 +201,7 @@ def details_gather(plan: Plan) -> dict[str, Any]:
     order = gather_order(plan)
     if order.order == ELEMENTWISE:
         return _details(plan, None)
-    details = _details(plan, _gather_job(plan, _threads(plan), order))
+    details = _details(plan, _job_of("gather", plan))
     if not order.paired:
         return details
     axes = "two axes" if len(order.paired) == 2 else "one axis"
@@ -201,7 +212,7 @@ def details_gather(plan: Plan) -> dict[str, Any]:
 def details_scatter(plan: Plan) -> dict[str, Any]:
     """Tell which kernel scatter runs on finite weights, and its scratch memory in bytes."""
     order = scatter_order(plan)
-    return _details(plan, None if order.order == ELEMENTWISE else _scatter_job(plan, _threads(plan)))
+    return _details(plan, None if order.order == ELEMENTWISE else _job_of("scatter", plan))
 
 
 #: Name of a kernel's function -> what it is.

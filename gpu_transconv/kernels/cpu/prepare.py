@@ -101,11 +101,11 @@ def _pack_tiles(order: WeightOrder, layout: Layout, weight: Array) -> Array | No
     """Weights in the order of `layout`, or None if some are not finite."""
     size, dtype = layout.weights * order.groups * order.cin, np.dtype(order.accumulate)
     packed = outputs.empty((size,), dtype, size * dtype.itemsize)
-    table = flatten(make_geometry(order.plan), layout)
+    arguments = flatten(make_geometry(order.plan), layout)
     threads = 1 if weight.nbytes < SMALL else thread_count()
     work = workspace((threads, scratch_size(layout, math.prod(order.plan.kernel))), dtype)
     source = stored(weight)
-    finite = run_parts(pack_weight, threads, source, packed, packed[:0], source[:0], table, work) == 0
+    finite = run_parts(pack_weight, threads, source, packed, packed[:0], source[:0], arguments.table, work) == 0
     return packed if finite else None
 
 

@@ -1,13 +1,14 @@
 """A kernel's numbers and tables as one array, because a compiled function takes long to receive many arguments.
 
 `flatten` writes named tuples into one array of int64, and `unpack` is how a kernel gets them back. A field is
-annotated `int`, `float`, `Table` or `Rows`; in the place of a table stand where it begins and its sizes.
+annotated `int`, `float`, `Table` or `Rows`; in the place of a table stand how many words away it begins, and its sizes.
+So tables are shared by all problems that have the same, and a new size copies none.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Annotated, Any, TypeAlias, get_type_hints
+from typing import Annotated, Any, NamedTuple, TypeAlias, get_type_hints
 
 import numpy as np
 from llvmlite import ir
@@ -41,20 +42,33 @@ def words(cls: Any) -> int:
     return sum(count for _, count in _fields(cls))
 
 
-def flatten(*tuples: Any) -> Table:
-    """Write named tuples one after the other, then what their tables hold."""
-    end = sum(words(values.__class__) for values in tuples)
+class Arguments(NamedTuple):
+    """What a kernel unpacks, and the tables in it, which stay where they are and must live as long."""
+
+    table: Table
+    tables: list[Table]
+
+
+def flatten(*tuples: Any) -> Arguments:
+    """Write named tuples one after the other; in the place of a table its distance in memory, and its sizes."""
     head: list[int] = []
-    contents = []
+    tables: list[Table] = []
+    places = []
     for values in tuples:
         for value, (kind, count) in zip(values, _fields(values.__class__), strict=True):
             if count > 1:
-                head += [end, *value.shape]
-                contents.append(value.reshape(-1))
-                end += value.size
+                places.append(len(head))
+                tables.append(np.ascontiguousarray(value))
+                head += [_address(tables[-1]), *value.shape]
             else:
                 head.append(int(np.float64(value).view(np.int64)) if kind == types.float64 else int(value))
-    return np.concatenate([np.array(head, np.int64), *contents])
+    table = np.array(head, np.int64)
+    table[places] = (table[places] - _address(table)) // table.itemsize
+    return Arguments(table, tables)
+
+
+def _address(table: Table) -> int:
+    return int(table.__array_interface__["data"][0])
 
 
 @intrinsic
