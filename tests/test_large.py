@@ -24,6 +24,11 @@ CASES = {
     "long": ((2, 9, 3000), (9, 4, 16), {"stride": 8, "padding": 4}),
     "overlap-add": ((1, 65, 120), (65, 1, 256), {"stride": 64, "padding": [(100, 28)]}),
     "depthwise": ((1, 140, 20, 21), (140, 1, 4, 4), {"stride": 2, "padding": 1, "groups": 140}),
+    "depthwise-wide-and-tall": (
+        (1, 2, 9, 1000),
+        (2, 1, 20, 3),
+        {"padding": (9, 1), "groups": 2, "activation": "relu"},
+    ),
     "grouped": ((2, 1200, 3, 3), (1200, 5, 3, 3), {"groups": 4, "padding": 1}),
     "volume": ((1, 12, 9, 10, 40), (12, 10, 3, 3, 3), {"stride": (1, 2, 2), "padding": 1}),
     "volumes": ((2, 5, 8, 9, 10), (5, 6, 4, 4, 4), {"stride": 2, "padding": 1}),

@@ -23,6 +23,7 @@ LAYERS = {
     "different-axes": ((1, 3, 4, 9), (3, 4, 5, 6), {"stride": 3, "padding": [(2, 0), (0, 1)], "activation": "relu"}),
     "stride-1": ((1, 3, 6, 6), (3, 4, 2, 2), {}),
     "dilated": ((1, 3, 8, 9), (3, 4, 4, 3), {"stride": (2, 3), "dilation": (1, 3), "padding": 1}),
+    "taps-apart": ((1, 3, 6, 7), (3, 4, 2, 2), {"stride": (1, 2), "dilation": (2, 4)}),
     "grouped": ((2, 6, 3, 40), (6, 2, 4, 3), {"stride": 2, "groups": 3, "activation": "silu"}),
     "three-axes": ((1, 3, 3, 4, 5), (3, 4, 3, 4, 3), {"stride": 2, "padding": 1}),
     "many-channels": ((1, 60, 4, 6), (60, 33, 4, 4), {"stride": 2, "padding": 1}),

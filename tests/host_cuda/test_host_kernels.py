@@ -193,3 +193,17 @@ def test_activations_of_non_finite_and_large_values(variant, activation, dtype):
     finite = np.isfinite(want)
     error = np.abs(got[finite] - want[finite])
     assert np.all(error <= tolerance(dtype, reduction=1) * np.maximum(1, np.abs(want[finite])))
+
+
+@pytest.mark.parametrize("which", ["x", "weight"])
+def test_operands_are_rounded_to_the_nearest_tf32(which):
+    """Cut off instead, they would stay within the tolerance, and every sum would be too small."""
+    many = named("2d-many-channels-twice-stride")
+    case = Case("alone", many.x, (*many.weight[:2], 1, 1), keywords={"stride": 2})  # one product per output
+    x, weight = np.ones(case.x, np.float32), np.zeros(case.weight, np.float32)
+    weight[0] = 1
+    exact, arrays = Arrays(x, weight, None), Arrays(x.copy(), weight.copy(), None)
+    getattr(exact, which)[:] *= 1 + 2**-10
+    getattr(arrays, which)[:] *= 1 + 3 * 2**-12
+    got = run_plan(plan_of(case, arrays, "channels_first", "tf32"), arrays, "gather")
+    np.testing.assert_array_equal(got, expected(case, exact))
