@@ -403,7 +403,9 @@ def _import_scipy(caller: str, module: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise ImportError(f"{caller} needs SciPy: pip install scipy (the extra 'demo' has it)") from error
+        raise ImportError(
+            f'{caller} needs SciPy: pip install scipy (or, in a checkout, pip install ".[demo]")'
+        ) from error
 
 
 def _index_dtype(plan: Plan, entries: int, pixels: int) -> type:

@@ -359,7 +359,10 @@ def test_bad_inputs_of_a_convolution(method):
 @pytest.mark.parametrize(("build", "module"), [(conv_matrix, "scipy.sparse"), (ConvOperator, "scipy.sparse.linalg")])
 def test_missing_scipy_says_what_to_install(monkeypatch, build, module):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=rf"{build.__name__} needs SciPy: pip install scipy .*extra \'demo\'"):
+    with pytest.raises(
+        ImportError,
+        match=rf'{build.__name__} needs SciPy: pip install scipy .*"\.\[demo\]"',
+    ):
         build(ONES, (3, 9))
 
 

@@ -48,11 +48,6 @@ def _auto_loss(times: Mapping[str, float]) -> float | None:
     return times["auto"] / min(named) - 1 if "auto" in times and named else None
 
 
-def _slower(loss: float | None) -> float | None:
-    """Return the loss as it is shown: "auto" runs one of the two, so less than none is noise."""
-    return None if loss is None else max(loss, 0.0)
-
-
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     """Condense all layers: per way to call the package its geometric means, losses and worst layer."""
     summary: dict[str, Any] = {"layers": len(rows), "wrong": _with_status(rows, "wrong", "failed")}
@@ -116,7 +111,7 @@ def make_table(rows: Sequence[Row], names: Sequence[str], statistic: str) -> Tab
         found = row["contenders"]
         cells = [_cell(found[name], name == row["best_peer"], statistic) for name in names]
         if own:
-            rest = [_percent(_slower(row["auto_loss"]))]
+            rest = [_percent(row["auto_loss"])]
         else:
             first: dict[str, Any] = next((found[n] for n in OURS if found.get(n, {}).get("status") == "ok"), {})
             rest = [_percent(first.get("roofline_fraction"))]
@@ -162,8 +157,8 @@ def describe(summary: Mapping[str, Any]) -> list[str]:
     if "auto" in summary:
         found = summary["auto"]
         lines.append(
-            f"auto: {_slower(found['geomean_loss']):.1%} slower than the better formulation (geometric mean), "
-            f"worst {found['worst_layer']} ({_slower(found['worst_loss']):.0%}), "
+            f"auto: {found['geomean_loss']:.1%} slower than the better formulation (geometric mean), "
+            f"worst {found['worst_layer']} ({found['worst_loss']:.0%}), "
             f"beyond 10 % on {found['more_than_10_percent']} layers"
         )
     return lines + [f"[bold red]not timed[/] {line}" for line in summary["wrong"]]
