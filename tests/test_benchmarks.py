@@ -224,11 +224,3 @@ def test_as_a_script_with_threads(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "square" in done.stdout
     assert "threads: 1" in done.stdout
-
-
-def test_noise_is_no_gain():
-    """Of a negative loss the report says none; the rows keep what was measured."""
-    found = {"geomean_loss": -0.12, "worst_layer": "a", "worst_loss": -0.05, "more_than_10_percent": 0}
-    (line,) = report.describe({"auto": found, "wrong": []})
-    assert "auto: 0.0% slower" in line
-    assert "-" not in line

@@ -17,6 +17,8 @@ class Tensor:
     """A contiguous float32 or uint8 tensor on the device."""
 
     requires_grad, is_cuda, layout = False, True, "strided"
+    is_quantized = is_nested = False
+    __torch_dispatch__ = None
     device = SimpleNamespace(type="cuda", index=0)
 
     def __init__(self, shape: Any, dtype: str) -> None:
@@ -57,6 +59,9 @@ class Torch:
     def __init__(self, cupy: Cupy) -> None:
         Torch.active = self
         self.cupy, self.current, self.graph_memory, self.empties = cupy, 0, [], []
+        self.autograd = SimpleNamespace(forward_ad=SimpleNamespace(_current_level=-1))
+        self.jit = SimpleNamespace(is_tracing=lambda: False)
+        self._C = SimpleNamespace(_len_torch_dispatch_stack=lambda: 0)
         self.cuda = SimpleNamespace(
             current_stream=lambda device: SimpleNamespace(cuda_stream=self.current),  # noqa: ARG005
             device=lambda device: nullcontext(),  # noqa: ARG005
@@ -64,6 +69,9 @@ class Torch:
         )
 
     def is_grad_enabled(self) -> bool:
+        return False
+
+    def _is_functional_tensor(self, tensor: Tensor) -> bool:  # noqa: ARG002
         return False
 
     def empty(self, shape: Any, dtype: str, device: Any) -> Tensor:
