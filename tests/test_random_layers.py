@@ -24,7 +24,7 @@ import gpu_transconv as gtc
 #: Calls of one operator; the first sizes come again at the end.
 CALLS = 8
 _FORMULATIONS = ("gather", "scatter", "auto")
-_PRECISIONS = ("highest",)
+_PRECISIONS = ("highest", "fast")
 
 
 class Layer(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 from ...plan import Axis, Plan
 from .blocking import even, per_axis
 from .fir import filter_table, filter_vectors
-from .geometry import kernel_axes
+from .geometry import fits_boxes, kernel_axes
 from .packing import VECTOR_BYTES
 from .pairs import by_phase
 from .rows import STRIDES
@@ -56,7 +56,12 @@ def takes(plan: Plan) -> bool:
     """Whether the kernel is for this plan."""
     axes = kernel_axes(plan)
     alone = plan.in_channels == plan.groups and not plan.channels_last
-    return alone and axes[2].stride in STRIDES and not any(axis.size == 1 for axis in plan.axes[3 - plan.ndim :])
+    return (
+        alone
+        and axes[2].stride in STRIDES
+        and fits_boxes(axes)
+        and not any(axis.size == 1 for axis in plan.axes[3 - plan.ndim :])
+    )
 
 
 def make_channel_boxes(plan: Plan, threads: int) -> ChannelBoxes:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import combinations, groupby
 
 from ...plan import Axis, Plan
-from .geometry import kernel_axes
+from .geometry import fits_boxes, kernel_axes
 from .packing import VECTOR_BYTES
 from .pairs import saving
 
@@ -47,6 +47,8 @@ def predict(plan: Plan) -> dict[str, float]:
     costs = {"gather": gather + _COPY * math.prod(shifts) * cin}
     margin = math.prod(1 + min(1.0, (n - 1) / 8) for n in shifts[:2])
     widened = (w.blocks + shifts[2] - 1) / w.blocks
+    if not fits_boxes((d, h, w)):
+        return costs
     if not plan.channels_last:
         costs["direct"] = _BOX * widened * gather + _COPY * margin * cin
         sums = _ADD * cout * math.prod(plan.kernel) * math.ceil(cin / 64)

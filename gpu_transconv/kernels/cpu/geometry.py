@@ -23,8 +23,10 @@ _STREAMED = 16 << 20
 _FAR = 8 << 20
 
 
-#: With more phases than this the tables cost more than they save.
-MOST_PHASES = 4096
+#: Inputs that reach a block, those between dilated taps included, beyond which boxes leave the caches.
+_MOST_SPAN = 1 << 14
+#: With more phases than this the tables, some words each, cost more than they save.
+MOST_PHASES = 1 << 16
 
 
 class Geometry(NamedTuple):
@@ -85,6 +87,13 @@ def kernel_axes(plan: Plan) -> tuple[Axis, Axis, Axis]:
     ]
     axes = single if math.prod(axis.stride for axis in single) <= MOST_PHASES else plan.axes
     return axes[0], axes[1], axes[2]
+
+
+@lru_cache(maxsize=256)
+def fits_boxes(axes: tuple[Axis, Axis, Axis]) -> bool:
+    """Whether a box of blocks, with the inputs around it, stays small: between dilated taps there may be many."""
+    ends = ((axis.shift_of(0), axis.shift_of(axis.kernel - 1)) for axis in axes)
+    return math.prod(1 + abs(last - first) for first, last in ends) <= _MOST_SPAN
 
 
 @lru_cache(maxsize=256)

@@ -41,8 +41,6 @@ from .workspace import SMALL, stored, workspace
 
 #: Pieces of work per thread, so that a slow piece does not leave the other threads idle.
 _PIECES = 4
-#: Taps of a kernel that has long tables.
-_LONG = 1024
 #: How many times longer an operation takes in loops without tiles.
 _PLAIN_EFFORT = 16.0
 #: What sums and differences leave of the time that pairs of blocks save.
@@ -136,7 +134,7 @@ _many_jobs, _few_jobs = lru_cache(maxsize=512)(_make_job), lru_cache(maxsize=32)
 
 @lru_cache(maxsize=512)
 def _has_long_tables(plan: Plan) -> bool:
-    return math.prod(plan.kernel) > _LONG
+    return gather_order(plan).has_long_tables
 
 
 def _job(kernel: Any, plan: Plan, cut: Any, *tables: Any) -> Job:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import accumulate, groupby, product
 from typing import NamedTuple
 
@@ -47,7 +46,6 @@ class Layout(NamedTuple):
     threes_w: Table  # phases_w with three products
 
 
-@lru_cache(maxsize=256)
 def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int, paired: tuple[int, ...] = ()) -> Layout:
     """Lay out the filters of a group with `cout` output channels; of `axes` the input sizes do not matter.
 
@@ -86,7 +84,6 @@ class Stamps(NamedTuple):
     shifts: Table  # by tap_w: shift
 
 
-@lru_cache(maxsize=256)
 def make_stamps(axes: tuple[Axis, Axis, Axis], cout: int) -> tuple[Layout, Stamps]:
     """Lay out the filters of a group for the scatter formulation."""
     d, h, w = axes

@@ -15,16 +15,15 @@ import numpy as np
 from ...plan import DTYPES, Axis, Plan
 from . import channel_boxes, depthwise_last
 from .cost import is_direct, paired_axes
-from .geometry import MOST_PHASES, kernel_axes
+from .geometry import MOST_PHASES, fits_boxes, kernel_axes
 from .layout import Layout, Stamps, make_layout, make_stamps
 from .packing import VECTOR_BYTES
 from .simplify import Problem, simplify
 
+#: Taps or phases of a layer that has long tables.
+LONG = 1024
 #: The dtypes for which there are tiles.
 TILED = ("float16", "bfloat16", "float32", "float64")
-#: Inputs around a block, those between dilated taps included, beyond which boxes would not fit into scratch memory:
-#: 8 MiB of float64 per channel.
-_MOST_SPAN = 1 << 20
 #: The orders: as they are where there are no tiles; of the two depthwise kernels; of gather's tiles; of scatter's.
 ELEMENTWISE, DEPTHWISE_LAST, DEPTHWISE, ROWS, STAMPS = "elementwise", "depthwise_last", "depthwise", "rows", "stamps"
 
@@ -46,6 +45,11 @@ class WeightOrder(NamedTuple):
     def accumulate(self) -> str:
         """The dtype of the packed weights."""
         return DTYPES[self.dtype][1]
+
+    @property
+    def has_long_tables(self) -> bool:
+        """Whether the tables, some words per tap and per phase, are so long that only a few are kept."""
+        return math.prod(max(axis.kernel, axis.stride) for axis in self.axes) > LONG
 
     @property
     def plan(self) -> Plan:
@@ -83,7 +87,8 @@ def _rows_order(problem: Problem, paired: tuple[int, ...]) -> WeightOrder:
 def scatter_order(plan: Plan) -> WeightOrder:
     """Order of the weights for scatter."""
     problem = simplify(plan)
-    return _order(STAMPS if has_tiles(problem.plan) else ELEMENTWISE, problem)
+    tiled = has_tiles(problem.plan) and fits_boxes(kernel_axes(problem.plan))
+    return _order(STAMPS if tiled else ELEMENTWISE, problem)
 
 
 def _order(order: str, problem: Problem) -> WeightOrder:
@@ -96,22 +101,18 @@ def _order(order: str, problem: Problem) -> WeightOrder:
 @lru_cache(maxsize=1024)
 def has_tiles(plan: Plan) -> bool:
     """Whether the tiles take a plan."""
-    axes = kernel_axes(plan)
-    phases = math.prod(axis.stride for axis in axes)
-    return plan.dtype in TILED and phases <= MOST_PHASES and math.prod(map(_span, axes)) <= _MOST_SPAN
-
-
-def _span(axis: Axis) -> int:
-    """Inputs from the first to the last that reach a block."""
-    ends = axis.shift_of(0), axis.shift_of(axis.kernel - 1)
-    return 1 + abs(ends[1] - ends[0])
+    return plan.dtype in TILED and math.prod(axis.stride for axis in kernel_axes(plan)) <= MOST_PHASES
 
 
 def rows_layout(order: WeightOrder) -> Layout:
     """Tables of the rows of gather."""
-    return make_layout(order.axes, order.cout, order.lane, order.paired)
+    return (_few_rows if order.has_long_tables else _many_rows)(order.axes, order.cout, order.lane, order.paired)
 
 
 def stamps_layout(order: WeightOrder) -> tuple[Layout, Stamps]:
     """Tables of the rows of scatter."""
-    return make_stamps(order.axes, order.cout)
+    return (_few_stamps if order.has_long_tables else _many_stamps)(order.axes, order.cout)
+
+
+_many_rows, _few_rows = lru_cache(maxsize=256)(make_layout), lru_cache(maxsize=16)(make_layout)
+_many_stamps, _few_stamps = lru_cache(maxsize=256)(make_stamps), lru_cache(maxsize=16)(make_stamps)
