@@ -1,8 +1,8 @@
 """``python -m benchmarks.cliffs``: where one more element makes a layer much slower.
 
-Every size of many layers grows by one at a time: maps, channels, kernel, stride, batch. A step is the time after it over
-the time before, less what the work grew by. Times are the least of several calls of the prepared operator, in processor
-time of one thread, so that other programs disturb little.
+Every size of many layers grows by one at a time: maps, channels, kernel, stride, batch. A step is the time after it
+over the time before, less what the work grew by. Times are the least of several calls of the prepared operator, in
+processor time of one thread, so that other programs disturb little.
 """
 
 from __future__ import annotations
