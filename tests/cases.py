@@ -109,6 +109,8 @@ CASES = (
     _case("1d-output-size", (1, 2, 6), (2, 3, 3), stride=4, output_size=25),
     _case("1d-unbatched", (3, 7), (3, 4, 3), "bias", stride=2),
     _case("1d-one-element", (1, 4, 1), (4, 5, 1)),
+    _case("1d-one-element-shifted", (2, 3, 1), (3, 4, 4), "bias", stride=3, padding=[(1, 0)], output_padding=1),
+    _case("1d-one-element-dilated", (1, 3, 1), (3, 4, 3), "bias", dilation=2, padding=[(0, 2)]),
     _case("1d-same-odd-surplus", (1, 2, 9), (2, 2, 5), stride=2, padding="same"),
     _case("1d-padding-over-kernel", (1, 2, 9), (2, 3, 3), stride=2, padding=4),
     _case("2d-plain", (1, 2, 4, 5), (2, 3, 3, 3)),
