@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-from importlib import import_module
 
 import pytest
 from checks import assert_close
@@ -18,10 +17,11 @@ DTYPES = ("float32", "float64", "complex64", "int64")
 def operators():
     """PyTorch's table of operators, by name; its import takes seconds."""
     pytest.importorskip("torch", reason="the samples come with PyTorch")
-    from torch.testing._internal.common_methods_invocations import op_db
+    with pytest.MonkeyPatch.context() as patch:
+        # The import would forbid this process to set torch.backends.cudnn.benchmark and others, as other tests do.
+        patch.setattr("torch.backends.disable_global_flags", lambda: None)
+        from torch.testing._internal.common_methods_invocations import op_db
 
-    # The import forbids this process to set flags such as torch.backends.cudnn.benchmark, as other tests do.
-    vars(import_module("torch.backends"))["__allow_nonbracketed_mutation_flag"] = True
     return {op.name: op for op in op_db if "conv_transpose" in op.name}
 
 
