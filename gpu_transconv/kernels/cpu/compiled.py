@@ -24,9 +24,6 @@ _SETTINGS = ("OPT", "BOUNDSCHECK", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DISABLE_I
 #: The kernels that can be called from Python, by name.
 KERNELS: dict[str, Any] = {}
 
-#: (kernel, types of the arguments) -> where its machine code is.
-_addresses: dict[tuple[Any, ...], int] = {}
-
 #: Decorator of a function that kernels call.
 inner = njit(**_OPTIONS)
 
@@ -42,15 +39,11 @@ def parallel_kernel(function: Callable[..., Any]) -> Any:
 
 
 def address_of(kernel: Any, *arguments: Any) -> int:
-    """Address of a kernel's machine code for arguments of these types, compiled if need be."""
+    """Address of a kernel's machine code for arguments of these types, which lives as long as the process."""
     signature = tuple(map(typeof, arguments))
-    address = _addresses.get((kernel, signature))
-    if address is None:
-        kernel.compile(signature)
-        made = kernel.overloads[signature]
-        address = made.library.get_pointer_to_function(made.fndesc.llvm_func_name)
-        _addresses[kernel, signature] = address
-    return address
+    kernel.compile(signature)
+    made = kernel.overloads[signature]
+    return int(made.library.get_pointer_to_function(made.fndesc.llvm_func_name))
 
 
 def entry(signature: Any, function: Callable[..., Any]) -> Any:

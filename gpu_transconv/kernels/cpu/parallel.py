@@ -20,6 +20,8 @@ from .compiled import address_of, parallel_kernel
 from .tables import Table
 from .threads import must_be_serial, parallel_region
 
+#: Addresses of the parts, by their types; to ask Numba for the types of arrays takes longer than a small kernel.
+_addresses: dict[tuple[Any, ...], int] = {}
 #: What a part returns where its memory could not be had.
 _FAILED = 1 << 40
 
@@ -39,8 +41,12 @@ def run_parts(
         return int(part(*arguments, 0))
     if must_be_serial():
         return sum(part(*arguments, number) for number in range(parts))
+    key = part, x.dtype, weight.dtype  # the types of all arguments follow from these
+    address = _addresses.get(key)
+    if address is None:
+        address = _addresses[key] = address_of(part, *arguments, 0)
     with parallel_region():
-        total = int(on_threads(address_of(part, *arguments, 0), *arguments, parts))
+        total = int(on_threads(address, *arguments, parts))
     if total >= _FAILED:
         raise MemoryError("not enough memory for the scratch memory of a kernel")
     return total
