@@ -440,7 +440,7 @@ def _sight(plan: Plan) -> tuple[Array, Array]:
     inside, pixel = np.ones((1, 1), bool), np.zeros((1, 1), np.int64)
     for axis in plan.axes:
         feature, tap = np.ogrid[: axis.size, : axis.kernel]
-        seen = feature * axis.stride + tap * axis.dilation - axis.pad_low
+        seen = axis.output_of(feature, tap)
         found = (seen >= 0) & (seen < axis.output_size)
         shape = (len(inside) * axis.size, inside.shape[1] * axis.kernel)
         inside = (inside[:, None, :, None] & found[:, None]).reshape(shape)

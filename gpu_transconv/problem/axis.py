@@ -22,13 +22,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 #: The (tap, shift) pairs of one phase, by tap.
 Taps: TypeAlias = tuple[tuple[int, int], ...]
+Positions = TypeVar("Positions", int, NDArray[Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +88,10 @@ class Axis:
         """No position on the axis, cut off or not, is as far from 0."""
         return self.size * self.stride + self.kernel * self.dilation + self.pad_low
 
-    def output_of(self, i: int, tap: int) -> int:
-        """Output at which input `i` and `tap` meet, cut off or not: the relation itself."""
-        return i * self.stride - self.pad_low + tap * self.dilation
+    def output_of(self, i: Positions, tap: Positions) -> Positions:
+        """Output at which input `i` and `tap` meet, cut off or not: the relation itself, of ints or of arrays."""
+        output: Positions = i * self.stride - self.pad_low + tap * self.dilation
+        return output
 
     def phase_of(self, tap: int) -> int:
         """Phase of the outputs that `tap` reaches."""
