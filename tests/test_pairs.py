@@ -9,7 +9,7 @@ from checks import assert_close, assert_same_specials
 
 import gpu_transconv as gtc
 from gpu_transconv.dispatch import Implementation
-from gpu_transconv.kernels.cpu import weight_order
+from gpu_transconv.kernels.cpu import launch, weight_order
 from gpu_transconv.kernels.cpu.cost import paired_axes
 from gpu_transconv.kernels.cpu.geometry import kernel_axes
 from gpu_transconv.kernels.cpu.pairs import saving
@@ -50,9 +50,12 @@ def paired(request, monkeypatch):
         return chosen[-1]
 
     monkeypatch.setattr(weight_order, "paired_axes", choose)
-    weight_order.gather_order.cache_clear()
+    caches = (weight_order.gather_order, launch._many_jobs, launch._few_jobs)
+    for cached in caches:
+        cached.cache_clear()
     yield
-    weight_order.gather_order.cache_clear()
+    for cached in caches:
+        cached.cache_clear()
     assert chosen
 
 

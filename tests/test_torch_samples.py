@@ -17,7 +17,10 @@ DTYPES = ("float32", "float64", "complex64", "int64")
 def operators():
     """PyTorch's table of operators, by name; its import takes seconds."""
     pytest.importorskip("torch", reason="the samples come with PyTorch")
-    from torch.testing._internal.common_methods_invocations import op_db
+    with pytest.MonkeyPatch.context() as patch:
+        # The import would forbid this process to set torch.backends.cudnn.benchmark and others, as other tests do.
+        patch.setattr("torch.backends.disable_global_flags", lambda: None)
+        from torch.testing._internal.common_methods_invocations import op_db
 
     return {op.name: op for op in op_db if "conv_transpose" in op.name}
 

@@ -211,5 +211,5 @@ def test_explanations_name_the_kernel(row, dtype):
     assert found.formulation == row.formulation
     kernel = {"gather": "gather_tiled", "scatter": f"scatter_{row.variant}"}[row.formulation]
     fused = "" if row.variant == "atomic" else "_relu"  # which applies it in a kernel of its own
-    assert found.kernel == f"{row.name} ({kernel}_{dtype}_int32_8x8x8{fused})"
+    assert found.kernel == f"{row.name}: {kernel}_{dtype}_int32_8x8x8{fused}"
     assert found.workspace_bytes == (4 * 2 * 8 * 12 * 12 if (row.variant, dtype) == ("atomic", "float16") else 0)
