@@ -38,7 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = make_parser().parse_args(arguments)
     if os.environ.get(_CHILD):
-        return run(options)
+        import gpu_transconv as gtc
+
+        with gtc.use(precision=options.precision):
+            return run(options)
     environment = os.environ | {_CHILD: "1"} | {name: str(options.threads) for name in _THREAD_VARIABLES}
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
@@ -58,6 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     how.add_argument("--threads", type=_positive, default=_cores(), help="of every library (default: all cores)")
     how.add_argument("--dtype", choices=DTYPES, default="float32")
     how.add_argument("--data-format", choices=("channels_first", "channels_last"), default="channels_first")
+    how.add_argument("--precision", choices=("highest", "fast"), default="highest", help="of the package")
     how.add_argument("--seconds", type=float, default=3.0, help="time per layer (default: 3)")
     how.add_argument("--statistic", choices=("min", "median"), default="min", help="that ratios use")
     who = parser.add_argument_group("contenders")

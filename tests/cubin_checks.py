@@ -131,9 +131,9 @@ def nvrtc(source: str, options: tuple[str, ...], architecture: str, *names: str)
 
     def read(get: Callable[..., Any]) -> str:
         size = getattr(api, f"{get.__name__}Size")(program)[1]
-        text = b" " * size
+        text = b" " * (size + 1)  # never the one space that all of Python shares: it is written to
         get(program, text)
-        return text.rstrip(b"\0").decode()
+        return text[:size].rstrip(b"\0").decode()
 
     program = call(api.nvrtcCreateProgram, source.encode(), b"kernel.cu", 0, [], [])
     for name in names:
