@@ -18,8 +18,8 @@ import numpy as np
 import gpu_transconv as gtc
 from gpu_transconv.dispatch import select
 from gpu_transconv.execute import prepare, read
-from gpu_transconv.params import make_params
-from gpu_transconv.plan import make_plan
+from gpu_transconv.problem.arguments import make_params
+from gpu_transconv.problem.plan import make_plan
 from gpu_transconv.settings import resolve
 
 from .harness import TIMEOUT

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from gpu_transconv.bench.layers import Layer
-from gpu_transconv.plan import Plan
+from gpu_transconv.problem.plan import Plan
 
 #: Precision -> (dtype of the arrays, whether products of float32 may be rounded to TF32).
 PRECISIONS = {

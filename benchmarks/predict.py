@@ -22,7 +22,7 @@ from gpu_transconv.bench.report import geometric_mean
 from gpu_transconv.kernels.cupy_raw.ownership import cheaper, own
 from gpu_transconv.kernels.cupy_raw.steps import Buffer, DeviceFacts, Step, steps_gather, steps_scatter_tiles
 from gpu_transconv.kernels.cupy_raw.tiles import Direct, choose
-from gpu_transconv.plan import Plan
+from gpu_transconv.problem.plan import Plan
 
 #: FLOP/s without sparsity and bytes per second of an H100 SXM5, https://www.nvidia.com/en-us/data-center/h100/
 PEAK = {"float32": 67e12, "tf32": 494.5e12, "float16": 989.5e12}

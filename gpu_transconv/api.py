@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from . import dispatch
-from .arrays import Array, CudaArray, check_activation, check_dtypes
+from .arrays import Array, CudaArray
 from .dispatch import Choice, select
 from .execute import read, run, view_of
 from .kinds import kind_of
-from .params import Params, check_full_size, check_shapes, is_plain, make_params
-from .plan import Plan, check_bytes, make_plan
+from .problem.arguments import is_plain, make_params
+from .problem.plan import ArraySpec, Plan, plan_call
+from .problem.shapes import spatial_axes
 from .settings import AUTO, HIGHEST, Settings, resolve
 
 IntOrInts = Any
@@ -43,20 +44,9 @@ def _decide(
     weight_dtype: Any, bias: Any, bias_dtype: Any, *geometry: Any,
 ) -> tuple[Plan, Choice]:  # fmt: skip
     params = make_params(ndim, **dict(zip(_GEOMETRY, geometry, strict=True)))
-    dtype = check_dtypes(x=x_dtype, weight=weight_dtype, bias=bias_dtype)
-    plan = checked_plan(params, dtype, x, weight, bias, settings)
+    biases = None if bias is None else ArraySpec(bias, bias_dtype)
+    plan = plan_call(params, ArraySpec(x, x_dtype), ArraySpec(weight, weight_dtype), biases, settings.precision)
     return plan, select(plan, settings, device)
-
-
-def checked_plan(params: Params, dtype: str, x: Any, weight: Any, bias: Any, settings: Settings) -> Plan:
-    """Check dtype and shapes against `params` and each other, and return the plan."""
-    check_activation(params.activation, dtype)
-    check_shapes(params, x, weight, bias)
-    check_full_size(params, x, weight)
-    plan = make_plan(params, x, weight, dtype, bias is not None, settings.precision)
-    for name, shape in (("x", x), ("weight", weight), ("output", plan.output_shape)):
-        check_bytes(name, shape, dtype)  # beyond 64-bit arithmetic on indices
-    return plan
 
 
 def conv_transpose1d(
@@ -279,13 +269,6 @@ def conv_transpose(
 def infer_ndim(weight: Any) -> int:
     """Count the spatial axes of `weight`, which must be 1, 2 or 3."""
     return spatial_axes(weight.shape if type(weight) is np.ndarray else _shape_of(weight))
-
-
-def spatial_axes(shape: tuple[int, ...]) -> int:
-    """Count the spatial axes of a weight of that shape."""
-    if not 3 <= len(shape) <= 5:
-        raise ValueError(f"weight must have 3, 4 or 5 axes (Cin, Cout // groups, *kernel), got shape {tuple(shape)}")
-    return len(shape) - 2
 
 
 def _shape_of(weight: Any) -> tuple[int, ...]:

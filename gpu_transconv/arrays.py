@@ -13,8 +13,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .plan import DTYPES, Plan, check_bytes
 from .pool import outputs
+from .problem.dtypes import dtype_name
+from .problem.plan import Plan
+from .problem.shapes import check_bytes
 
 #: What the public functions take and return: an array of any library.
 Array: TypeAlias = Any
@@ -42,49 +44,6 @@ class CudaArray:
 
 
 View: TypeAlias = HostArray | CudaArray
-
-
-def check_dtypes(**dtypes: Any) -> str:
-    """Return the name of the common dtype, or raise `TypeError`; None stands for an array not given."""
-    first, *others = (name for name, value in dtypes.items() if value is not None)
-    expected = dtype_name(dtypes[first])
-    for name in (first, *others):
-        found = dtype_name(dtypes[name])
-        if found not in DTYPES:
-            listed = ", ".join(DTYPES)
-            raise TypeError(f"{name} must have one of the dtypes {listed}, got {dtypes[name]}{_cure(name, found)}")
-        if found != expected:
-            raise TypeError(
-                f"{name} must have {first}'s dtype {expected}, got {dtypes[name]}; cast one: "
-                f"{name}.astype({first}.dtype), of tensors {name}.to({first}.dtype)"
-            )
-    return expected
-
-
-def _cure(name: str, dtype: str) -> str:
-    """What to do about a dtype that there are no kernels for, as the end of a message."""
-    if dtype == "uint8":
-        return f"; of a picture, divide: {name}.astype('float32') / 255, of tensors {name}.float() / 255"
-    if dtype.startswith(("bool", "int", "uint", "float", "complex", "object", "longdouble", "clongdouble")):
-        return f"; cast it first: {name}.astype('float32'), of tensors {name}.float()"
-    return ""
-
-
-@lru_cache(maxsize=64)
-def dtype_name(dtype: Any) -> str:
-    """Name of a NumPy dtype of any byte order; a name stays as it is."""
-    return dtype if isinstance(dtype, str) else str(dtype.newbyteorder("=").name)
-
-
-def check_activation(activation: str | None, dtype: str) -> None:
-    """Raise `TypeError` where an activation has no meaning for a dtype."""
-    if activation is None or dtype.startswith(("float", "bfloat")):
-        return
-    valid = ("relu",) if dtype.startswith("int") else ("tanh", "sigmoid", "silu")
-    if activation not in valid:
-        raise TypeError(
-            f"activation {activation!r} is not defined for {dtype}; expected None or one of {', '.join(valid)}"
-        )
 
 
 def check_out(out: View, plan: Plan) -> None:

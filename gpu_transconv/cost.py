@@ -11,7 +11,8 @@ import math
 from typing import Protocol
 
 from .machine import Figures
-from .plan import DTYPES, Plan
+from .problem.dtypes import DTYPES
+from .problem.plan import Plan
 
 #: Outputs of one tile of a GPU kernel.
 _TILE = 128 * 64
@@ -50,4 +51,4 @@ def _occupancy(plan: Plan, figures: Figures) -> float:
 def _stamp_bytes(plan: Plan) -> int:
     """Traffic of adding every stamp's sums over the input channels into memory: a read and a write each."""
     sums = plan.batch * plan.out_channels * math.prod(plan.in_spatial) * math.prod(plan.kernel)
-    return 2 * sums * DTYPES[plan.accumulate][0]
+    return 2 * sums * DTYPES[plan.accumulate].size

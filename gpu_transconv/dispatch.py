@@ -12,7 +12,7 @@ from . import records, table
 from .cost import predict
 from .errors import BackendUnavailableError
 from .machine import figures
-from .plan import Plan
+from .problem.plan import Plan
 from .settings import Settings
 from .table import AUTO_BACKENDS, IMPLEMENTATIONS, TABLE, Implementation, backends, cuda_memory, status
 

@@ -22,7 +22,7 @@ from .arrays import (
 )
 from .dispatch import Choice, note
 from .kinds import NUMPY, Kind, kind_of
-from .plan import Plan
+from .problem.plan import Plan
 from .table import Implementation, cuda_memory
 
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .api import checked_plan, spatial_axes
-from .arrays import Array, check_dtypes, check_memory
+from .arrays import Array, check_memory
 from .dispatch import Candidate, candidates, select, select_backends
 from .given import read_given
 from .machine import figures
-from .params import make_params
-from .plan import Plan
+from .problem.arguments import make_params
+from .problem.plan import Plan, plan_call
+from .problem.shapes import spatial_axes
 from .settings import AUTO, HIGHEST, Settings, resolve
 from .table import TABLE
 
@@ -167,15 +167,14 @@ def explain(
     ('cpu', (1, 32, 64, 64), 4)
     """
     settings = resolve(backend, formulation, deterministic, precision)
-    facts = [read_given(name, given, dtype) for name, given in (("x", x), ("weight", weight), ("bias", bias))]
+    specs, device = read_given({"x": x, "weight": weight, "bias": bias}, dtype)
     params = make_params(
-        spatial_axes(facts[1].shape), stride=stride, padding=padding, output_padding=output_padding,
+        spatial_axes(specs["weight"].shape), stride=stride, padding=padding, output_padding=output_padding,
         output_size=output_size, dilation=dilation, groups=groups, data_format=data_format, activation=activation,
     )  # fmt: skip
-    common = check_dtypes(x=facts[0].dtype, weight=facts[1].dtype, bias=facts[2].dtype)
-    plan = checked_plan(params, common, facts[0].shape, facts[1].shape, facts[2].shape, settings)
-    check_memory("weight", facts[1].shape, common)
-    return explain_plan(plan, settings, facts[0].device)
+    plan = plan_call(params, **specs, precision=settings.precision)
+    check_memory("weight", specs["weight"].shape, plan.dtype)
+    return explain_plan(plan, settings, device)
 
 
 def explain_plan(plan: Plan, settings: Settings, device: str = "cpu") -> Explanation:

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from .arrays import CudaArray, dtype_name
+from .arrays import CudaArray
 from .execute import view_of
-from .plan import DTYPES
+from .problem.dtypes import DTYPES, dtype_name
+from .problem.plan import ArraySpec
 from .words import did_you_mean
 
 
-class Given(NamedTuple):
-    """What a plan needs to know of an array."""
+def read_given(given: Mapping[str, Any], dtype: str) -> tuple[dict[str, ArraySpec], str]:
+    """Return shapes and dtypes of arrays, or of the host's arrays of those shapes, by name; and the device of x.
 
-    shape: Any
-    dtype: Any
-    device: str
+    A bias that is None is left out.
+    """
+    found = {name: _read(name, value, dtype) for name, value in given.items() if value is not None or name != "bias"}
+    return {name: spec for name, (spec, _) in found.items()}, found["x"][1]
 
 
-def read_given(name: str, given: Any, dtype: str) -> Given:
-    """Shape, dtype and device of an array, or of the host's array of that shape."""
-    if given is None and name == "bias":
-        return Given(None, None, "cpu")
+def _read(name: str, given: Any, dtype: str) -> tuple[ArraySpec, str]:
     if isinstance(given, tuple | list):
-        return Given(_as_shape(name, given), _as_dtype(dtype), "cpu")
+        return ArraySpec(_as_shape(name, given), _as_dtype(dtype)), "cpu"
     view = view_of(name, given)[1]
-    return Given(view.shape, view.dtype, "cuda" if isinstance(view, CudaArray) else "cpu")
+    return ArraySpec(view.shape, view.dtype), "cuda" if isinstance(view, CudaArray) else "cpu"
 
 
 def _as_shape(name: str, given: Sequence[Any]) -> tuple[int, ...]:

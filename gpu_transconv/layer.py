@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 
 from . import dispatch
-from .api import checked_plan, infer_ndim
-from .arrays import Array, CudaArray, View, check_activation, check_dtypes
+from .api import infer_ndim
+from .arrays import Array, CudaArray, View
 from .dispatch import Choice, select, select_backends
 from .execute import Operands, Weights, check_device, copied, prepare, run, view_of
 from .kinds import NUMPY
-from .params import check_shapes, make_params
-from .plan import Plan
+from .problem.arguments import make_params
+from .problem.dtypes import check_activation, check_dtypes
+from .problem.plan import ArraySpec, Plan, plan_call
+from .problem.shapes import check_shapes
 from .settings import AUTO, HIGHEST, Settings, resolve
 from .tuning import tune
 
@@ -172,7 +174,7 @@ class ConvTranspose:
         """Return the plan, and the kind of device that the arrays are on."""
         _, _, x, weight, bias = operands
         check_device("x", x, "weight", weight)
-        biases = (None, None) if bias is None else (bias.shape, bias.dtype)
-        dtype = check_dtypes(x=x.dtype, weight=weight.dtype, bias=biases[1])
-        plan = checked_plan(self._params, dtype, x.shape, weight.shape, biases[0], settings)
+        biases = None if bias is None else ArraySpec(bias.shape, bias.dtype)
+        arrays = ArraySpec(x.shape, x.dtype), ArraySpec(weight.shape, weight.dtype), biases
+        plan = plan_call(self._params, *arrays, settings.precision)
         return plan, "cuda" if isinstance(x, CudaArray) else "cpu"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from . import cache
-from .plan import Plan
+from .problem.plan import Plan
 
 _FILE = "machine.json"
 _KEY = "figures 1"

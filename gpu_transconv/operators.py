@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .api import conv_transpose, infer_ndim
-from .arrays import Array, HostArray, as_contiguous, check_memory, dtype_name, memory_bytes
+from .arrays import Array, HostArray, as_contiguous, check_memory, memory_bytes
 from .kinds.base import plain
-from .params import Params, check_shapes, make_params
-from .plan import DTYPES, Axis, Plan, check_bytes, make_plan, output_range
+from .problem.arguments import Params, make_params
+from .problem.axis import Axis, output_range
+from .problem.dtypes import DTYPES, dtype_name
+from .problem.plan import ArraySpec, Plan, plan_call
+from .problem.shapes import check_bytes, check_shapes
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -296,8 +299,7 @@ class Convolution:
             raise TypeError(f"x must be a NumPy array of the weight's dtype {dtype}, got {given}")
         cout, cin, *kernel = self.weight.shape
         weight = (cin * groups, cout // groups, *kernel)
-        check_shapes(self.params, x.shape, weight, None)
-        plan = make_plan(self.params, x.shape, weight, dtype, False)
+        plan = plan_call(self.params, ArraySpec(x.shape, dtype), ArraySpec(weight, dtype))
         check_memory("output", plan.output_shape, dtype)
         return plan
 
@@ -354,13 +356,13 @@ def _plan_detector(
     params, dtype = replace(params, output_size=image[1:]), dtype_name(weight.dtype)
     check_bytes("picture", image, dtype)
     check_bytes("feature map", shape, dtype)
-    return params, make_plan(params, shape, weight.shape, dtype, False)
+    return params, plan_call(params, ArraySpec(shape, dtype), ArraySpec(weight.shape, dtype))
 
 
 def _feature_size(params: Params, i: int, size: int, kernel: int) -> int:
     """Number of features on spatial axis `i` of a picture of `size` pixels.
 
-    One feature needs ``least`` pixels (`gpu_transconv.plan.output_range`), every further one another stride:
+    One feature needs ``least`` pixels (`gpu_transconv.problem.axis.output_range`), every further one another stride:
     ``features = floor((size - least) / stride) + 1``. With "same", ``size = features*stride``.
     """
     stride = params.stride[i]
@@ -418,7 +420,7 @@ def _check_entries(plan: Plan) -> None:
     taps = math.prod(sum(_seeing(axis, tap) for tap in range(axis.kernel)) for axis in plan.axes)
     entries = taps * plan.in_channels * (plan.out_channels // plan.groups)
     index = _index_dtype(plan, entries, math.prod(plan.out_spatial))
-    needed = entries * (DTYPES[plan.dtype][0] + np.dtype(index).itemsize)
+    needed = entries * (DTYPES[plan.dtype].size + np.dtype(index).itemsize)
     seen = math.prod(plan.in_spatial)
     needed += seen * (plan.in_channels * np.dtype(index).itemsize + 9 * math.prod(plan.kernel))  # starts; `_sight`
     if needed > memory_bytes():
@@ -430,8 +432,7 @@ def _check_entries(plan: Plan) -> None:
 
 def _seeing(axis: Axis, tap: int) -> int:
     """How many features see a pixel through `tap`."""
-    features: slice = _meet(axis, tap)[0]
-    return int(features.stop - features.start)
+    return len(axis.inputs_of(tap))
 
 
 def _sight(plan: Plan) -> tuple[Array, Array]:
@@ -439,7 +440,7 @@ def _sight(plan: Plan) -> tuple[Array, Array]:
     inside, pixel = np.ones((1, 1), bool), np.zeros((1, 1), np.int64)
     for axis in plan.axes:
         feature, tap = np.ogrid[: axis.size, : axis.kernel]
-        seen = feature * axis.stride + tap * axis.dilation - axis.pad_low
+        seen = axis.output_of(feature, tap)
         found = (seen >= 0) & (seen < axis.output_size)
         shape = (len(inside) * axis.size, inside.shape[1] * axis.kernel)
         inside = (inside[:, None, :, None] & found[:, None]).reshape(shape)
@@ -448,17 +449,16 @@ def _sight(plan: Plan) -> tuple[Array, Array]:
 
 
 def _meet(axis: Axis, tap: int) -> tuple[slice, slice]:
-    """Slices of the features ``b + shift`` and the pixels ``s*b + phase`` that meet through `tap`."""
-    s, phase, shift = axis.stride, axis.phase_of(tap), axis.shift_of(tap)
-    first = max(0, -shift)
-    stop = max(first, min(-(-(axis.output_size - phase) // s), axis.size - shift))
-    return slice(first + shift, stop + shift), slice(first * s + phase, stop * s + phase, s)
+    """Slices of the features and the pixels that meet through `tap`."""
+    seen = axis.inputs_of(tap)
+    pixels = slice(axis.output_of(seen.start, tap), axis.output_of(seen.stop, tap), axis.stride)
+    return slice(seen.start, seen.stop), pixels
 
 
 def _stuffing(axis: Axis) -> Axis:
     """Stuffing as a transposed convolution with the one tap 1, as long as a stride-1 correlation needs it."""
-    reach = axis.dilation * (axis.kernel - 1)
-    return Axis(axis.size, 1, axis.stride, 1, axis.pad_low - reach, axis.output_size + reach)
+    more = axis.stamp_size - 1
+    return Axis(axis.size, 1, axis.stride, 1, axis.pad_low - more, axis.output_size + more)
 
 
 def _correlate(images: Array, weight: Array, groups: int, axes: Sequence[Axis]) -> Array:

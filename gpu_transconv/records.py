@@ -15,7 +15,7 @@ from typing import Any
 
 from . import cache
 from .machine import identity
-from .plan import Plan
+from .problem.plan import Plan
 
 #: Seconds by the names of implementations.
 Times = dict[str, float]

@@ -13,7 +13,8 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from .errors import BackendUnavailableError
-from .plan import DTYPES, Plan
+from .problem.dtypes import DTYPES
+from .problem.plan import Plan
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _COMPLEX = ("complex64", "complex128")

@@ -12,7 +12,7 @@ from . import dispatch, records
 from .arrays import Array, CudaArray
 from .dispatch import candidates
 from .execute import Operands, launch, prepare, wait
-from .plan import Plan
+from .problem.plan import Plan
 from .table import TABLE, Implementation
 from .timing import take_turns
 

@@ -15,7 +15,7 @@ from gpu_transconv.kernels.cupy_raw.steps import (
     steps_scatter_atomic,
     steps_scatter_tiles,
 )
-from gpu_transconv.plan import Plan
+from gpu_transconv.problem.plan import Plan
 
 STEPS = {"gather": steps_gather, "scatter_atomic": steps_scatter_atomic, "scatter_tiles": steps_scatter_tiles}
 

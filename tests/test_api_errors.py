@@ -8,8 +8,8 @@ from checks import refused
 
 import gpu_transconv as gtc
 from gpu_transconv.dispatch import IMPLEMENTATIONS, select
-from gpu_transconv.params import make_params
-from gpu_transconv.plan import make_plan
+from gpu_transconv.problem.arguments import make_params
+from gpu_transconv.problem.plan import make_plan
 from gpu_transconv.settings import resolve
 
 X, WEIGHT, BIAS = np.ones((1, 2, 4, 5)), np.ones((2, 3, 3, 3)), np.ones(3)

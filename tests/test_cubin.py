@@ -22,8 +22,8 @@ from gpu_transconv.kernels.cupy_raw.steps import (
     steps_scatter_atomic,
     steps_scatter_tiles,
 )
-from gpu_transconv.params import make_params
-from gpu_transconv.plan import make_plan
+from gpu_transconv.problem.arguments import make_params
+from gpu_transconv.problem.plan import make_plan
 
 _MISSING = [name for name in ("cuda.bindings", "nvidia") if find_spec(name.partition(".")[0]) is None]
 # Where tests are a gate, a compiler that is missing is a failure.

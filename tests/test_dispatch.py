@@ -13,8 +13,8 @@ from checks import refused
 import gpu_transconv as gtc
 from gpu_transconv import dispatch
 from gpu_transconv.kernels.reference import launch as definition
-from gpu_transconv.params import make_params
-from gpu_transconv.plan import make_plan
+from gpu_transconv.problem.arguments import make_params
+from gpu_transconv.problem.plan import make_plan
 from gpu_transconv.settings import resolve
 
 X, WEIGHT = np.arange(24, dtype="f4").reshape(1, 2, 3, 4), np.ones((2, 3, 2, 2), "f4")

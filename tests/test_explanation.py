@@ -15,7 +15,7 @@ from test_tuning import folder  # noqa: F401  (a fixture: an empty cache folder)
 import gpu_transconv as gtc
 from gpu_transconv import Explanation, dispatch, machine, records
 from gpu_transconv.machine import Figures
-from gpu_transconv.plan import DTYPES
+from gpu_transconv.problem.dtypes import DTYPES
 
 X, WEIGHT = (1, 64, 32, 32), (64, 32, 4, 4)
 KEYWORDS = {"stride": 2, "padding": 1}

@@ -16,8 +16,8 @@ from gpu_transconv.kernels.numba_cuda import shapes
 from gpu_transconv.kernels.numba_cuda.compiled import KERNELS, parameters
 from gpu_transconv.kernels.numba_cuda.cuda import Device, signature
 from gpu_transconv.kernels.numba_cuda.facts import Facts, Tile
-from gpu_transconv.params import ACTIVATIONS
-from gpu_transconv.plan import DTYPES
+from gpu_transconv.problem.arguments import ACTIVATIONS
+from gpu_transconv.problem.dtypes import DTYPES
 
 #: The least that every device has.
 SMALLEST = Device(number=0, multiprocessors=1, threads_per_block=1024, shared_bytes=MOST_SHARED, blocks=2**31 - 1)

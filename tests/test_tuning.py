@@ -17,8 +17,8 @@ from test_dispatch import FakeBackend, install  # noqa: F401  (a fixture)
 import gpu_transconv as gtc
 from gpu_transconv import cache, dispatch, machine, records
 from gpu_transconv.cache import CacheWarning
-from gpu_transconv.params import make_params
-from gpu_transconv.plan import make_plan
+from gpu_transconv.problem.arguments import make_params
+from gpu_transconv.problem.plan import make_plan
 from gpu_transconv.settings import resolve
 
 X, WEIGHT = np.ones((1, 2, 6, 5), np.float32), np.ones((2, 3, 2, 2), np.float32)

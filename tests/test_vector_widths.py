@@ -19,9 +19,9 @@ from checks import assert_close, expected, make_arrays, run
 from llvmlite import ir
 from support.kept import installed, kept_folder, sources
 
-from gpu_transconv import params
 from gpu_transconv.dispatch import IMPLEMENTATIONS
 from gpu_transconv.kernels.cpu import microkernel
+from gpu_transconv.problem import arguments
 
 CASES = [
     named(name)
@@ -52,7 +52,7 @@ TARGETS = [("haswell", "float32"), ("nehalem", "float64"), ("generic", "float16"
 def compiled_kernels() -> Path:
     """A folder for what Numba compiles of these sources; it tells the CPUs apart."""
     written = sources(Path(microkernel.__file__).parent, "*.py")
-    return kept_folder("numba", installed("numba", "llvmlite"), written, Path(params.__file__).read_text())
+    return kept_folder("numba", installed("numba", "llvmlite"), written, Path(arguments.__file__).read_text())
 
 
 def check_cases(dtype: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gpu_transconv.arguments import ACTIVATIONS, DATA_FORMATS
-from gpu_transconv.plan import DTYPES
+from gpu_transconv.problem.arguments import ACTIVATIONS, DATA_FORMATS
+from gpu_transconv.problem.dtypes import DTYPES
 from gpu_transconv.settings import BACKENDS, FORMULATIONS, PRECISIONS
 from gpu_transconv.words import _ALIASES, did_you_mean
 

@@ -9,8 +9,8 @@ from checks import Arrays
 from gpu_transconv.kernels.cupy_raw.geometry import View, merged_view, phase_view
 from gpu_transconv.kernels.cupy_raw.shapes import SIMT_SHAPES, TENSOR_SHAPES
 from gpu_transconv.kernels.cupy_raw.steps import DeviceFacts
-from gpu_transconv.params import make_params
-from gpu_transconv.plan import Plan, make_plan
+from gpu_transconv.problem.arguments import make_params
+from gpu_transconv.problem.plan import Plan, make_plan
 
 #: More rows and pixels than the largest tile has, none of them a multiple of it: every edge of every tile.
 EDGES = {

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from .. import reference
-from ..params import make_params
-from ..plan import Plan, make_plan
+from ..problem.arguments import make_params
+from ..problem.plan import ArraySpec, Plan, plan_call
 
 REAL_LAYERS = Path(__file__).with_name("layers.json")
 
@@ -71,7 +71,8 @@ class Layer:
         last = data_format == "channels_last"
         x = (self.n, *self.spatial, self.cin) if last else (self.n, self.cin, *self.spatial)
         params = make_params(self.ndim, data_format=data_format, **self.geometry)
-        return make_plan(params, x, self.weight_shape, dtype, True)
+        bias = ArraySpec((self.cout,), dtype)
+        return plan_call(params, ArraySpec(x, dtype), ArraySpec(self.weight_shape, dtype), bias)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self) | {"gmac": self.gmac}

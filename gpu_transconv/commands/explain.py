@@ -7,8 +7,9 @@ from dataclasses import fields
 from typing import Any
 
 from ..explanation import Explanation, explain
-from ..params import DATA_FORMATS
-from ..plan import DTYPES, Axis
+from ..problem.arguments import DATA_FORMATS
+from ..problem.axis import Axis
+from ..problem.dtypes import DTYPES
 from ..settings import AUTO, HIGHEST
 from . import CommandError, add_command, print_json, print_table
 

@@ -11,8 +11,8 @@ from .. import dispatch, machine, records
 from ..bench.compare import watched
 from ..bench.layers import Layer, choose_layers, make_problem
 from ..layer import ConvTranspose
-from ..params import DATA_FORMATS
-from ..plan import DTYPES
+from ..problem.arguments import DATA_FORMATS
+from ..problem.dtypes import DTYPES
 from ..settings import AUTO, resolve
 from . import CommandError, add_command, print_json, print_table
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..dispatch import backends
-from ..plan import DTYPES
+from ..problem.dtypes import DTYPES
 from . import CommandError, add_command, make_console, print_json
 
 _ABOUT = """\

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, CudaArray, HostArray, View
-from ..plan import Plan
+from ..problem.plan import Plan
 
 
 def plain(name: str, array: Array) -> HostArray:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, CudaArray, View, dtype_name, numpy_dtype
+from ..arrays import Array, CudaArray, View, numpy_dtype
 from ..errors import BackendUnavailableError
-from ..plan import Plan
+from ..problem.dtypes import dtype_name
+from ..problem.plan import Plan
 from ..table import cuda_memory
 from .base import Kind
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from ..arrays import Array, CudaArray, View, numpy_dtype
-from ..plan import Plan
+from ..problem.plan import Plan
 from .base import Kind
 from .host import REFUSALS
 

@@ -14,7 +14,8 @@ from tile_cases import EDGE_TABLE, EDGES, plan_of, view_of
 import gpu_transconv as gtc
 from gpu_transconv.kernels.cupy_raw import compile as compiling
 from gpu_transconv.kernels.cupy_raw import launch, memory
-from gpu_transconv.plan import make_plan
+from gpu_transconv.problem.arguments import make_params
+from gpu_transconv.problem.plan import make_plan
 from gpu_transconv.table import IMPLEMENTATIONS
 
 pytestmark = requires_compiler
@@ -94,7 +95,7 @@ def test_explanation_names_the_kernel(cupy):
 
 def test_warm_up_compiles_ahead(cupy):
     fake = cupy()
-    params = gtc.params.make_params(
+    params = make_params(
         1, stride=2, padding=0, output_padding=0, output_size=None, groups=1, dilation=1, activation=None,
         data_format="channels_first",
     )  # fmt: skip

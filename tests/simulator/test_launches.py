@@ -15,8 +15,8 @@ from gpu_transconv.dispatch import Implementation
 from gpu_transconv.kernels.numba_cuda import cuda as backend
 from gpu_transconv.kernels.numba_cuda import geometry, launch, memory, shapes
 from gpu_transconv.kernels.numba_cuda.cuda import Device, cuda
-from gpu_transconv.params import make_params
-from gpu_transconv.plan import make_plan
+from gpu_transconv.problem.arguments import make_params
+from gpu_transconv.problem.plan import make_plan
 
 ROWS = implementations("numba-cuda")
 REPEATABLE = [row for row in ROWS if row.values[0].deterministic]

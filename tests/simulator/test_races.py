@@ -17,8 +17,8 @@ from gpu_transconv.kernels.numba_cuda import direct, gather, owned, scatter, sha
 from gpu_transconv.kernels.numba_cuda.cuda import cuda, current_device
 from gpu_transconv.kernels.numba_cuda.facts import Facts
 from gpu_transconv.kernels.numba_cuda.geometry import make_geometry
-from gpu_transconv.params import make_params
-from gpu_transconv.plan import make_plan
+from gpu_transconv.problem.arguments import make_params
+from gpu_transconv.problem.plan import make_plan
 
 
 def _case(name: str, x: tuple[int, ...], weight: tuple[int, ...], **keywords) -> Case:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Fault(NamedTuple):
-    """One edit of a file below gpu_transconv/kernels."""
+    """One edit of a file below gpu_transconv/kernels, or beside that."""
 
     name: str
     file: str
@@ -23,12 +23,13 @@ class Fault(NamedTuple):
 
     @property
     def backend(self) -> str:
-        return self.file.partition("/")[0]
+        """Whose tests should notice; what is made beside the kernels is read by the CPU's."""
+        return self.file.partition("/")[0].replace("..", "cpu")
 
 
 #: Tables, layouts and choices of the CPU's kernels: Python that runs before them.
 _TABLES = (
-    Fault("dilation left out", "cpu/geometry.py", "* axis.dilation - axis.pad_low", "- axis.pad_low"),
+    Fault("dilation left out", "../problem/axis.py", "dtype=np.int64) * dilation - pad_low", "dtype=np.int64) - pad_low"),
     Fault("pixels of y as far apart as those of x", "cpu/geometry.py", "y_pixel=cout if last", "y_pixel=cin if last"),
     Fault("slope not passed on", "cpu/geometry.py", "slope=plan.slope", "slope=0.01"),
     Fault("bfloat16 read as float16", "cpu/halves.py", '"bfloat16": 2}', '"bfloat16": 1}'),
@@ -45,9 +46,9 @@ _TABLES = (
     Fault("pairs: the third product reads its neighbour's input", "cpu/pairs.py", "[((b,), (shift + 1, 1))]", "[((b,), (shift, 1))]"),
     Fault("pairs: taps far apart taken for neighbours", "cpu/pairs.py", " or (len(some) == 2 and abs(some[0][1] - some[1][1]) != 1)", ""),
     Fault("pairs: single products start at zero", "cpu/pairs.py", "product == 1 or len(self.phases[phase]) < 3", "product == 1"),
-    Fault("simplify: a strided axis merged", "cpu/simplify.py", "if _is_plain(h) and _is_plain(w) and", "if _is_plain(w) and h.stride < 3 and"),
-    Fault("simplify: padded filter taken whole", "cpu/simplify.py", "axis.size == 1 and axis.pad_low == 0", "axis.size == 1"),
-    Fault("simplify: dilated filter taken whole", "cpu/simplify.py", "== axis.kernel and dense", "== axis.kernel"),
+    Fault("simplify: a strided axis merged", "../problem/rewrites.py", "if _is_plain(h) and _is_plain(w) and", "if _is_plain(w) and h.stride < 3 and"),
+    Fault("simplify: padded filter taken whole", "../problem/rewrites.py", "None if whole else", "None if plan.batch else"),
+    Fault("simplify: dilated filter taken whole", "../problem/rewrites.py", "<= axis.kernel and dense", "<= axis.kernel"),
     Fault("bias tiled instead of repeated", "cpu/launch.py", "return bias.astype(plan.accumulate).repeat(plan.out_channels // bias.size)", "return np.tile(bias.astype(plan.accumulate), plan.out_channels // bias.size)"),
     Fault("infinite weights packed", "cpu/launch.py", "job.table, work, 0) == 0 else None", "job.table, work, 0) >= 0 else None"),
     Fault("infinite weights of a box packed", "cpu/launch.py", "if np.isfinite(ordered).all() else None", ""),

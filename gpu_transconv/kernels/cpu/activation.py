@@ -8,7 +8,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from ...params import ACTIVATIONS
+from ...problem.arguments import ACTIVATIONS
 
 #: Activation name -> the number by which kernels know it.
 CODES: dict[str | None, int] = {None: 0, **{name: code for code, name in enumerate(ACTIVATIONS, 1)}}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...plan import Plan
+from ...problem.plan import Plan
 from .geometry import kernel_axes
 from .layout import CUT, Layout, Stamps
 from .microkernel import tile_table
@@ -144,9 +144,7 @@ def make_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) -> Boxe
     channels = int(layout.chunks[:, 3].max())
     planes = channels * math.prod(axis.stride for axis in kernel_axes(plan))
     blocks = [axis.blocks for axis in kernel_axes(plan)]
-    shifts = [[axis.shift_of(k) for k in range(axis.kernel)] for axis in kernel_axes(plan)]
-    low = [min(s) for s in shifts]
-    span = [max(s) - min(s) for s in shifts]
+    low, span = zip(*(axis.reach() for axis in kernel_axes(plan)), strict=True)
     item = 4 if plan.accumulate == "float32" else 8
 
     # Elements of a plane: the sums of all planes and a deep enough panel fit together.
@@ -229,8 +227,7 @@ def make_direct(plan: Plan, layout: Layout, threads: int) -> Direct:
     item = 4 if plan.accumulate == "float32" else 8
     lane = VECTOR_BYTES // item
     blocks = [axis.blocks for axis in kernel_axes(plan)]
-    low, high = layout.slots.min(axis=0)[:3], layout.slots.max(axis=0)[:3]
-    span = [int(width) for width in high - low]
+    low, span = zip(*(axis.reach() for axis in kernel_axes(plan)), strict=True)
     depth = min(cin, 64)
     bases = np.append(layout.chunks[:, 6], layout.row_channels.size)
     sums = layout.row_channels.size if depth < cin else int(np.diff(bases).max())

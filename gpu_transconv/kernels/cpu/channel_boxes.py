@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...plan import Axis, Plan
+from ...problem.axis import Axis
+from ...problem.plan import Plan
 from .blocking import even, per_axis
 from .fir import filter_table, filter_vectors
 from .geometry import fits_boxes, kernel_axes
 from .packing import VECTOR_BYTES
-from .pairs import by_phase
 from .rows import STRIDES
 from .tables import Rows, Table
 
@@ -69,9 +69,7 @@ def make_channel_boxes(plan: Plan, threads: int) -> ChannelBoxes:
     axes = kernel_axes(plan)
     item = 4 if plan.accumulate == "float32" else 8
     lanes = VECTOR_BYTES // item
-    shifts = [[axis.shift_of(k) for k in range(axis.kernel)] for axis in axes]
-    low = [min(s) for s in shifts]
-    span = [max(s) - min(s) for s in shifts]
+    low, span = zip(*(axis.reach() for axis in axes), strict=True)
     blocks = [axis.blocks for axis in axes]
     room, region = _PANEL * 4 // item, _REGION * 4 // item
     box_w = even(blocks[2], max(lanes, min(room // (1 + span[0] + span[1]), region // axes[2].stride) - span[2]))
@@ -99,16 +97,16 @@ def order(axes: tuple[Axis, Axis, Axis]) -> Table:
     _, inner = _inner_taps(axes[2])
     outer = [
         k_d * axes[1].kernel + k_h
-        for d in by_phase(axes[0]) for h in by_phase(axes[1]) for k_d, _ in d for k_h, _ in h
+        for d in axes[0].taps_by_phase() for h in axes[1].taps_by_phase() for k_d, _ in d for k_h, _ in h
     ]  # fmt: skip
     return (np.array(outer, np.int64)[:, None] * axes[2].kernel + np.array(inner, np.int64)).reshape(-1)
 
 
-def _outer_taps(axes: tuple[Axis, Axis, Axis], low: list[int], plane: int, pitch: int) -> tuple[Rows, Table]:
+def _outer_taps(axes: tuple[Axis, Axis, Axis], low: tuple[int, ...], plane: int, pitch: int) -> tuple[Rows, Table]:
     rows: list[tuple[int, int]] = []
     offsets: list[int] = []
-    for d in by_phase(axes[0]):
-        for h in by_phase(axes[1]):
+    for d in axes[0].taps_by_phase():
+        for h in axes[1].taps_by_phase():
             rows.append((len(offsets), len(d) * len(h)))
             offsets += [(s_d - low[0]) * plane + (s_h - low[1]) * pitch for _, s_d in d for _, s_h in h]
     return np.array(rows, np.int64), np.array([*offsets, 0], np.int64)
@@ -116,7 +114,7 @@ def _outer_taps(axes: tuple[Axis, Axis, Axis], low: list[int], plane: int, pitch
 
 def _inner_taps(axis: Axis) -> tuple[list[int], list[int]]:
     """The shifts in a row, as `fir.filter_rows` wants them, and the taps in that order."""
-    phases = [{shift: tap for tap, shift in phase} for phase in by_phase(axis)]
+    phases = [{shift: tap for tap, shift in phase} for phase in axis.taps_by_phase()]
     low = min(shift for phase in phases for shift in phase)
     shared = sorted(set.intersection(*map(set, phases)))
     shifts = [len(shared), *(shift - low for shift in shared)]

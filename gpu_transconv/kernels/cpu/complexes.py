@@ -1,4 +1,4 @@
-"""Complex arrays as real ones with twice as many channels, and back; see `simplify`."""
+"""Complex arrays as real ones with twice as many channels, and back; see `gpu_transconv.problem.rewrites`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ...plan import Plan
 from ...pool import outputs
+from ...problem.plan import Plan
 
 
 def real_weight(weight: Array) -> Array:

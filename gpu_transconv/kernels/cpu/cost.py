@@ -9,7 +9,8 @@ import math
 from functools import lru_cache
 from itertools import combinations, groupby
 
-from ...plan import Axis, Plan
+from ...problem.axis import Axis
+from ...problem.plan import Plan
 from .geometry import fits_boxes, kernel_axes
 from .packing import VECTOR_BYTES
 from .pairs import saving
@@ -38,7 +39,7 @@ def predict(plan: Plan) -> dict[str, float]:
     d, h, w = kernel_axes(plan)
     cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
     products = cin * cout * math.prod(plan.kernel)
-    shifts = [len({axis.shift_of(k) for k in range(axis.kernel)}) for axis in (d, h, w)]
+    shifts = [len(axis.shifts()) for axis in (d, h, w)]
     rows = cout * w.stride / _runs(w)
     gather = products * _waiting(rows)
     if plan.channels_last:  # rows come in whole vectors
@@ -99,7 +100,5 @@ def _waiting(rows: float) -> float:
 
 def _runs(axis: Axis) -> int:
     """Number of runs of neighbouring phases that read the input at the same shifts."""
-    shifts: list[list[int]] = [[] for _ in range(axis.stride)]
-    for k in range(axis.kernel):
-        shifts[axis.phase_of(k)].append(axis.shift_of(k))
+    shifts = ([shift for _, shift in taps] for taps in axis.taps_by_phase())
     return sum(1 for _ in groupby(shifts))

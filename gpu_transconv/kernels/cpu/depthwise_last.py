@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...arrays import Array
-from ...plan import Plan
+from ...problem.plan import Plan
 from .activation import activate
 from .compiled import inner, kernel
 from .geometry import Geometry, input_row

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...plan import Axis, Plan
+from ...problem.axis import Axis
+from ...problem.plan import Plan
+from ...problem.rewrites import lengthen_strides
 from .activation import CODES
 from .compiled import inner
 from .halves import CODES as HALVES
@@ -17,12 +18,8 @@ from .tables import Table
 
 #: Results above this many bytes are written past the caches, which saves reading the lines first.
 _STREAMED = 16 << 20
-
-
 #: Inputs above this many bytes do not stay in a cache.
 _FAR = 8 << 20
-
-
 #: Inputs that reach a block, those between dilated taps included, beyond which boxes leave the caches.
 _MOST_SPAN = 1 << 14
 #: With more phases than this the tables, some words each, cost more than they save.
@@ -30,7 +27,7 @@ MOST_PHASES = 1 << 16
 
 
 class Geometry(NamedTuple):
-    """Sizes, and per axis (d, h, w) the tables of `gpu_transconv.plan` by tap.
+    """Sizes, and per axis (d, h, w) the tables of `gpu_transconv.problem.axis` by tap.
 
     Strides count elements of flat arrays.
     """
@@ -74,26 +71,15 @@ class Geometry(NamedTuple):
     rank_w: Table  # by tap: position of its phase in offsets_w
 
 
-@lru_cache(maxsize=256)
 def kernel_axes(plan: Plan) -> tuple[Axis, Axis, Axis]:
-    """The axes as the kernels see them.
-
-    With a single input on an axis the stride means nothing, so it is made so long that every output is a phase of
-    its own: then no tap is multiplied by the zeros around that input, and the batch fills the vectors.
-    """
-    single = [
-        replace(axis, stride=max(axis.stride, axis.output_size)) if axis.size == 1 and axis.kernel > 1 else axis
-        for axis in plan.axes
-    ]
-    axes = single if math.prod(axis.stride for axis in single) <= MOST_PHASES else plan.axes
-    return axes[0], axes[1], axes[2]
+    """The axes as the kernels see them: every output of a single input is a phase of its own."""
+    return lengthen_strides(plan, MOST_PHASES)
 
 
 @lru_cache(maxsize=256)
 def fits_boxes(axes: tuple[Axis, Axis, Axis]) -> bool:
     """Whether a box of blocks, with the inputs around it, stays small: between dilated taps there may be many."""
-    ends = ((axis.shift_of(0), axis.shift_of(axis.kernel - 1)) for axis in axes)
-    return math.prod(1 + abs(last - first) for first, last in ends) <= _MOST_SPAN
+    return math.prod(1 + axis.reach().span for axis in axes) <= _MOST_SPAN
 
 
 @lru_cache(maxsize=256)
@@ -102,7 +88,7 @@ def make_geometry(plan: Plan) -> Geometry:
     inputs, outputs = int(np.prod(plan.in_spatial)), int(np.prod(plan.out_spatial))
     cin, cout = plan.in_channels, plan.out_channels
     axes = kernel_axes(plan)
-    taps = [_tap_tables(axis.kernel, axis.stride, axis.dilation, axis.pad_low) for axis in axes]
+    taps = [axis.tap_tables() for axis in axes]
     sizes: dict[str, Any] = {
         "in": plan.in_spatial,
         "out": plan.out_spatial,
@@ -133,20 +119,3 @@ def input_row(g, k_d, k_h, o_d, o_h):
     i_d, i_h = o_d // g.stride_d + g.shift_d[k_d], o_h // g.stride_h + g.shift_h[k_h]
     same_phase = g.phase_d[k_d] == o_d % g.stride_d and g.phase_h[k_h] == o_h % g.stride_h
     return i_d * g.in_h + i_h if same_phase and 0 <= i_d < g.in_d and 0 <= i_h < g.in_h else -1
-
-
-class _TapTables(NamedTuple):
-    """Of an axis, by tap: its phase, its shift, and the place of its phase among those that have taps."""
-
-    phase: Table
-    shift: Table
-    offsets: Table  # the phases that have taps
-    rank: Table
-
-
-@lru_cache(maxsize=64)
-def _tap_tables(kernel: int, stride: int, dilation: int, pad_low: int) -> _TapTables:
-    """`Axis.phase_of` and `Axis.shift_of` for all taps at once; the sizes do not matter."""
-    blocks, phase = np.divmod(np.arange(kernel, dtype=np.int64) * dilation - pad_low, stride)
-    offsets, rank = np.unique(phase, return_inverse=True)
-    return _TapTables(phase, -blocks, offsets, rank.reshape(-1))

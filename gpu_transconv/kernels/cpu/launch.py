@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...arrays import Array
-from ...plan import Plan
+from ...problem.plan import Plan
+from ...problem.rewrites import simplify
 from . import channel_boxes, depthwise_last
 from .blocking import make_blocking, make_boxes, make_direct
 from .complexes import apart, result_of, together
@@ -23,7 +24,6 @@ from .parallel import run_parts
 from .plain import Pieces, plain_gather, plain_scatter
 from .prepare import Packed, pack
 from .scatter import scatter
-from .simplify import simplify
 from .tables import Arguments, flatten
 from .threads import choose_layer, thread_count
 from .weight_order import (

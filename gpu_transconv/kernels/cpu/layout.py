@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...plan import Axis
+from ...problem.axis import Axis
 from .geometry import Geometry
 from .pairs import Reading, Term, read_pairs, read_plainly
 from .tables import Rows, Table, words

@@ -33,7 +33,7 @@ _MOST_VERSIONS = 8
 _PREFIX = "kernels-"
 #: Modules that no kernel imports, and an edit of which changes no machine code.
 NOT_IN_KERNELS = (
-    "__init__", "complexes", "cost", "launch", "prepare", "requirements", "simplify", "warm_up",
+    "__init__", "complexes", "cost", "launch", "prepare", "requirements", "warm_up",
     "weight_order", "workspace",
 )  # fmt: skip
 

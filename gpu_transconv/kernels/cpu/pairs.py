@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ...plan import Axis
+from ...problem.axis import Axis
 
 #: Share of the products that pairs of blocks must do without to be worth their sums and differences.
 _SAVED = 0.12
@@ -60,15 +60,15 @@ class Reading(NamedTuple):
 
 def read_plainly(axis: Axis) -> Reading:
     """Every tap is a term of its phase's one product."""
-    shifts = sorted({axis.shift_of(k) for k in range(axis.kernel)})
-    found = [[Term((k,), shifts.index(shift)) for k, shift in taps] for taps in by_phase(axis)]
+    shifts = axis.shifts()
+    found = [[Term((k,), shifts.index(shift)) for k, shift in taps] for taps in axis.taps_by_phase()]
     return Reading([[terms] for terms in found], [(shift, 0) for shift in shifts], 1)
 
 
 def read_pairs(axis: Axis) -> Reading:
     """Two or three products per phase, for two blocks; only where `saving` allows it."""
     phases: list[list[list[tuple[tuple[int, ...], tuple[int, int]]]]] = []
-    for taps in by_phase(axis):
+    for taps in axis.taps_by_phase():
         if len(taps) == 2:
             (a, shift), (b, _) = sorted(taps, key=lambda tap: tap[1])
             phases.append([[((a,), (shift, 1))], [((a, b), (shift + 1, 0))], [((b,), (shift + 1, 1))]])
@@ -84,16 +84,8 @@ def read_pairs(axis: Axis) -> Reading:
 
 def saving(axis: Axis) -> float:
     """Share of the products that pairs of blocks do without, or zero where that is too little or they can't be."""
-    taps = by_phase(axis)
+    taps = axis.taps_by_phase()
     if any(len(some) > 2 or (len(some) == 2 and abs(some[0][1] - some[1][1]) != 1) for some in taps):
         return 0.0
     saved = sum(len(some) == 2 for some in taps) / (2 * axis.kernel)
     return saved if saved >= _SAVED else 0.0
-
-
-def by_phase(axis: Axis) -> list[list[tuple[int, int]]]:
-    """Per phase of the stride, with taps or without, the (tap, shift) that reach it."""
-    found: list[list[tuple[int, int]]] = [[] for _ in range(axis.stride)]
-    for k in range(axis.kernel):
-        found[axis.phase_of(k)].append((k, axis.shift_of(k)))
-    return found

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from numba import types
 
-from ...plan import DTYPES
+from ...problem.dtypes import DTYPES
 from . import (
     launch,  # noqa: F401  (whose import brings all kernels into KERNELS)
     machine_code,
@@ -37,11 +37,11 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
         tiles = {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
         if tiles in TILED:
             for table in (tile_table, filter_table):
-                sums = DTYPES[tiles][1]
+                sums = DTYPES[tiles].accumulate
                 found.setdefault((table, sums), Step(table.__name__, dtype, partial(table, sums)))
         for name, kernel in KERNELS.items():
             elementwise = name.startswith("plain_")
-            kinds = {DTYPES[dtype][1]} if elementwise or kernel is on_threads else set()
+            kinds = {DTYPES[dtype].accumulate} if elementwise or kernel is on_threads else set()
             for stored in kinds if elementwise else kinds | ({tiles} & {*TILED}):
                 signature = signature_of(kernel, stored)
                 found.setdefault((name, signature), Step(name, dtype, partial(kernel.compile, signature)))
@@ -50,8 +50,8 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
 
 def signature_of(kernel: Any, dtype: str) -> tuple[Any, ...]:
     """Types of the arguments that a kernel gets: arrays as they are stored, or in the type of their sums."""
-    sums = getattr(types, DTYPES[dtype][1])
-    stored = types.uint16 if DTYPES[dtype][0] == 2 else sums
+    sums = getattr(types, DTYPES[dtype].accumulate)
+    stored = types.uint16 if DTYPES[dtype].size == 2 else sums
     arrays = [types.Array(kind, 1, "C") for kind in (stored, sums, sums, stored)]
     part = (*arrays, types.Array(types.int64, 1, "C"), types.Array(sums, 2, "C"), types.int64)
     return (types.int64, *part) if kernel is on_threads else part

@@ -12,13 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...plan import DTYPES, Axis, Plan
+from ...problem.axis import Axis
+from ...problem.dtypes import DTYPES
+from ...problem.plan import Plan
+from ...problem.rewrites import Problem, simplify
 from . import channel_boxes, depthwise_last
 from .cost import is_direct, paired_axes
 from .geometry import MOST_PHASES, fits_boxes, kernel_axes
 from .layout import Layout, Stamps, make_layout, make_stamps
 from .packing import VECTOR_BYTES
-from .simplify import Problem, simplify
 
 #: Taps or phases of a layer that has long tables.
 LONG = 1024
@@ -37,14 +39,14 @@ class WeightOrder(NamedTuple):
     cin: int  # per group
     cout: int  # per group
     axes: tuple[Axis, Axis, Axis]  # of the kernels, without the sizes of input and output
-    taps: tuple[tuple[int, int], ...] | None  # those that are used, see `simplify.Problem`
+    taps: tuple[tuple[int, int], ...] | None  # those that are used, see `Problem`
     lane: int = 1  # rows of every set are padded to a multiple of this
     paired: tuple[int, ...] = ()  # axes on which blocks are computed in pairs
 
     @property
     def accumulate(self) -> str:
         """The dtype of the packed weights."""
-        return DTYPES[self.dtype][1]
+        return DTYPES[self.dtype].accumulate
 
     @property
     def has_long_tables(self) -> bool:

@@ -1,4 +1,4 @@
-// Index arithmetic, with the names of plan.py: output o = stride*b + phase, input i = b + shift.
+// Index arithmetic, with the names of problem/axis.py: output o = stride*b + phase, input i = b + shift.
 //
 // The taps of a phase are an arithmetic progression, so no table is needed. With g = gcd(stride, dilation), tap k
 // reaches phase r where k*dilation = r + pad_low modulo stride: only if g divides r + pad_low, first for

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import struct
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
-from ...params import ACTIVATIONS
-from ...plan import Axis, Plan
+from ...problem.arguments import ACTIVATIONS
+from ...problem.axis import Axis
+from ...problem.plan import Plan
+from ...problem.rewrites import lengthen_strides
 
 #: Activation name -> its code in numbers.cuh.
 ACTIVATION_CODES: dict[str | None, int] = {None: 0, **{name: code for code, name in enumerate(ACTIVATIONS, 1)}}
@@ -92,19 +94,9 @@ def _kinds(axis: Axis) -> Counter[tuple[int, int]]:
     return kinds
 
 
-@lru_cache(maxsize=512)
 def kernel_axes(plan: Plan) -> tuple[Axis, Axis, Axis]:
-    """The axes as the kernels see them.
-
-    With a single input on an axis the stride means nothing, so it is made so long that every output is a phase of
-    its own: then no tap is multiplied by the zeros around that input.
-    """
-    single = [
-        replace(axis, stride=max(axis.stride, axis.output_size)) if axis.size == 1 and axis.kernel > 1 else axis
-        for axis in plan.axes
-    ]
-    axes = single if math.prod(axis.stride for axis in single) <= _MOST_PHASES else plan.axes
-    return axes[0], axes[1], axes[2]
+    """The axes as the kernels see them: every output of a single input is a phase of its own."""
+    return lengthen_strides(plan, _MOST_PHASES)
 
 
 def phase_view(plan: Plan) -> View:
@@ -134,28 +126,17 @@ def stamp_view(plan: Plan, channel_major: bool = False) -> View:
     return View(plan, plan.axes, (lines[0], lines[1], lines[2]), channel_major or not plan.channels_last)
 
 
-def is_exclusive(axis: Axis) -> bool:
-    """Whether no two stamps meet on an axis: one input, or no two taps of one phase."""
-    return axis.size == 1 or axis.kernel <= axis.stride // math.gcd(axis.stride, axis.dilation)
-
-
 @lru_cache(maxsize=512)
 def is_covered(axis: Axis) -> bool:
     """Whether stamps that do not meet fill an axis: each hits as many outputs as there are."""
-    hits = 0
-    for tap in range(axis.kernel):
-        first = tap * axis.dilation - axis.pad_low  # the output that input 0 reaches
-        low = max(0, -(first // axis.stride))
-        high = min(axis.size - 1, (axis.output_size - 1 - first) // axis.stride)
-        hits += max(0, high - low + 1)
-    return hits == axis.output_size
+    return sum(len(axis.inputs_of(tap)) for tap in range(axis.kernel)) == axis.output_size
 
 
 def index_type(plan: Plan) -> str:
     """C type of indices: int where all positions and offsets fit, with room to add two of them."""
     # The packed weights have at most so many elements in any view: rows are padded, see `View.row_pitch`.
     packed = math.prod(plan.kernel) * plan.in_channels * _padded(plan.out_channels // plan.groups)
-    reach = max(a.size * a.stride + a.kernel * a.dilation + a.pad_low + a.output_size for a in plan.axes)
+    reach = max(axis.extent + axis.output_size for axis in plan.axes)
     steps = max(a.stride for a in kernel_axes(plan)) ** 2
     return "int" if plan.index_bits == 32 and max(reach, steps) < 2**29 and packed < 2**30 else "long long"
 
@@ -188,10 +169,7 @@ def pack_geometry(view: View) -> bytes:
 
 
 def _axis_numbers(axis: Axis, line: Line | None) -> list[int]:
-    divisor = math.gcd(axis.stride, axis.dilation)
-    tap_step, shift_step = axis.stride // divisor, axis.dilation // divisor
-    inverse = pow(shift_step, -1, tap_step) if tap_step > 1 else 0
     numbers = [axis.size, axis.output_size, axis.kernel, axis.stride, axis.dilation, axis.pad_low]
-    numbers += [1 if line else axis.phase_count, divisor, tap_step, shift_step, inverse]
+    numbers += [1 if line else axis.phase_count, axis.common, axis.tap_step, axis.shift_step, axis.tap_inverse]
     line = line or Line()
     return [*numbers, line.units, line.unit_step, line.count, line.taps, line.shift, line.out]

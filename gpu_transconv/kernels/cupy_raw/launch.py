@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...arrays import Array
-from ...plan import Plan
+from ...problem.plan import Plan
 from .compile import compiled, most_shared, warmup
 from .geometry import stamp_view
 from .memory import empty, has_allocator, held, is_capturing, scratch

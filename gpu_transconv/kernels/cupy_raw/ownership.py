@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ...plan import Axis, Plan
+from ...problem.axis import Axis
+from ...problem.plan import Plan
 from .geometry import View, stamp_view
 from .shapes import DeviceFacts, Shape, Tile
 from .tiles import busy, choose, input_of, resident_blocks, shapes_for
@@ -57,7 +58,7 @@ def _own(plan: Plan, device: DeviceFacts, shape: Shape) -> Ownership:
     channels = max(1, min(of_group, most // math.prod(out), -(-shape.rows // units)))
     tiles = tuple(-(-axis.output_size // size) for axis, size in zip(plan.axes, out, strict=True))
     channel_tiles = -(-of_group // channels)
-    boxes = math.prod(-(-_reach(a, o) // i) for a, o, i in zip(plan.axes, out, inputs, strict=True))
+    boxes = math.prod(-(-a.inputs_reaching(o) // i) for a, o, i in zip(plan.axes, out, inputs, strict=True))
     blocks = plan.groups * plan.batch * channel_tiles * math.prod(tiles)
     depth = -(-(plan.in_channels // plan.groups) // tile.depth) * tile.depth
     work = blocks * boxes * -(-channels * units // shape.rows) * shape.rows * shape.pixels * (depth + 2 * tile.depth)
@@ -79,7 +80,7 @@ def _box(axes: tuple[Axis, ...], pixels: int, most: int) -> tuple[tuple[int, ...
     out = _sizes(axes, blocks)
     if math.prod(out) > most:  # a stride beyond what one block can own
         out = _shrink(out, most)
-    reach = [min(_reach(a, o), a.size) for a, o in zip(axes, out, strict=True)]
+    reach = [min(a.inputs_reaching(o), a.size) for a, o in zip(axes, out, strict=True)]
     return out, _fit_inputs(reach, pixels)
 
 
@@ -92,15 +93,7 @@ def _volume(axes: tuple[Axis, ...], blocks: list[int]) -> int:
 
 
 def _inputs(axes: tuple[Axis, ...], blocks: list[int]) -> int:
-    return math.prod(min(_reach(a, o), a.size) for a, o in zip(axes, _sizes(axes, blocks), strict=True))
-
-
-def _reach(axis: Axis, out: int) -> int:
-    """Inputs whose stamps reach `out` neighbouring outputs, at most."""
-    if out % axis.stride == 0 or out == axis.output_size:  # boxes begin at multiples of the stride
-        first = -((axis.dilation * (axis.kernel - 1) - axis.pad_low) // axis.stride)
-        return max(1, (out - 1 + axis.pad_low) // axis.stride - first + 1)
-    return (out - 1 + (axis.kernel - 1) * axis.dilation) // axis.stride + 1
+    return math.prod(min(a.inputs_reaching(o), a.size) for a, o in zip(axes, _sizes(axes, blocks), strict=True))
 
 
 def _shrink(sizes: tuple[int, ...], most: int) -> tuple[int, ...]:

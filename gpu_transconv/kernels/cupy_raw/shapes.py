@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...plan import DTYPES
+from ...problem.dtypes import DTYPES
 
 #: NumPy dtype -> C++ element type.
 C_TYPES = {
@@ -95,18 +95,18 @@ class Tile:
     @property
     def sum_bytes(self) -> int:
         """Bytes of one sum."""
-        return SUM_BYTES.get(self.dtype, DTYPES[self.dtype][0])
+        return SUM_BYTES.get(self.dtype, DTYPES[self.dtype].size)
 
     @property
     def depth(self) -> int:
         """Channels of one chunk of the reduction."""
-        return 64 // DTYPES[self.dtype][0] if self.shape.tensor else 8
+        return 64 // DTYPES[self.dtype].size if self.shape.tensor else 8
 
     def shared(self, index_bytes: int) -> int:
         """Bytes of shared memory: `shared_bytes` of block.cuh."""
         s = self.shape
         if s.tensor:
-            item = DTYPES[self.dtype][0]
+            item = DTYPES[self.dtype].size
             by_pixel = self.input.startswith("PIXELS")
             inputs = s.pixels * (self.depth + 16 // item) if by_pixel else self.depth * (s.pixels + 8)
             stage, pitch = (self.depth * (s.rows + 8) + inputs) * item, s.rows + 4

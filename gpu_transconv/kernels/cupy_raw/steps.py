@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
 
-from ...plan import DTYPES, Plan
-from .geometry import View, index_type, is_covered, is_exclusive, pack_geometry, stamp_view
+from ...problem.dtypes import DTYPES
+from ...problem.plan import Plan
+from .geometry import View, index_type, is_covered, pack_geometry, stamp_view
 from .ownership import own
 from .shapes import C_TYPES, DeviceFacts, Shape
 from .tiles import Direct, Product, choose, fit, index_bytes, shapes_for
@@ -113,7 +114,7 @@ def _pack(view: View) -> Step:
 
 def packed(view: View) -> Buffer:
     """The packed weights: a header, which must be zero before, then the elements."""
-    return Buffer("packed", _HEADER + view.packed_elements * DTYPES[view.plan.dtype][0], zeroed=True)
+    return Buffer("packed", _HEADER + view.packed_elements * DTYPES[view.plan.dtype].size, zeroed=True)
 
 
 def _bias(plan: Plan) -> Argument:
@@ -176,8 +177,8 @@ def steps_scatter_atomic(plan: Plan, device: DeviceFacts, shape: Shape | None = 
     view = stamp_view(plan)
     products = [fit(view, s, device) for s in ([shape] if shape else shapes_for(plan, device))]
     chosen = min(products, key=lambda product: product.cost)
-    size = plan.output_bytes // DTYPES[plan.dtype][0]
-    exclusive = all(is_exclusive(axis) for axis in plan.axes)
+    size = plan.output_bytes // DTYPES[plan.dtype].size
+    exclusive = all(axis.has_disjoint_stamps for axis in plan.axes)
     widened = plan.accumulate != plan.dtype and not exclusive
     geometry, bias, null = Bytes(pack_geometry(view)), _bias(plan), Scalar("pointer", 0)
     sums = Buffer("sums", size * chosen.tile.sum_bytes, zeroed=True) if widened else _OUT

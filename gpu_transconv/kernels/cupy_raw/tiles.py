@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ...plan import DTYPES, Plan
+from ...problem.dtypes import DTYPES
+from ...problem.plan import Plan
 from .geometry import View, index_type, merged_view, phase_view
 from .shapes import SIMT_SHAPES, SUM_BYTES, TENSOR_SHAPES, DeviceFacts, Shape, Tile
 
@@ -61,7 +62,7 @@ def shapes_for(plan: Plan, device: DeviceFacts) -> tuple[Shape, ...]:
     """Tiles that can compute `plan` on `device`."""
     if uses_tensor_cores(plan, device):
         return TENSOR_SHAPES
-    shapes = SIMT_SHAPES[SUM_BYTES.get(plan.dtype, DTYPES[plan.dtype][0])]
+    shapes = SIMT_SHAPES[SUM_BYTES.get(plan.dtype, DTYPES[plan.dtype].size)]
     # Beside the largest tile's sums a thread has too few registers for what it keeps in mind where the channels lie
     # together, and wherever the compiler needs more of them: it would spill.
     crowded = plan.channels_last or device.capability >= (10, 0)
@@ -71,7 +72,7 @@ def shapes_for(plan: Plan, device: DeviceFacts) -> tuple[Shape, ...]:
 def input_of(view: View, tensor: bool) -> str:
     """How x can be read: 16 bytes at a time where pixels or channels lie together and aligned."""
     plan = view.plan
-    width = 16 // DTYPES[plan.dtype][0]
+    width = 16 // DTYPES[plan.dtype].size
     if plan.channels_last:
         return "PIXELS_16" if width > 1 and plan.in_channels // plan.groups % width == 0 else "PIXELS"
     in_place = view.lines is not None and all(

@@ -1,7 +1,7 @@
 """Gather: every output element collects what reaches it, and is written once.
 
 Of one phase all output elements are reached by the same taps, each from the input at the same shift from the
-output's block (`gpu_transconv.plan`). So a phase is an ordinary correlation of stride 1, and that is a matrix
+output's block (`gpu_transconv.problem.axis`). So a phase is an ordinary correlation of stride 1, and that is a matrix
 product without the matrix being there ("implicit GEMM"):
 
     result[channel, pixel] = sum over taps, input channels of  filter[tap, channel] * x[input channel, pixel + shift]

@@ -4,7 +4,7 @@ The vector is data, so that a new shape compiles nothing. ``g[at.IN_W]`` is a pl
 for every name below; a problem with fewer than three spatial axes has unit axes in front.
 
 Behind the named entries lie the phases, three integers for each phase of each axis, in the order of
-``plan.Axis.phases`` but with the phases that have no tap:
+``Axis.taps_by_phase``, those without taps too:
 
     number of taps      first tap      input shift of the first tap
 
@@ -20,7 +20,8 @@ import math
 import numpy as np
 
 from ...arrays import Array
-from ...plan import Axis, Plan
+from ...problem.axis import Axis
+from ...problem.plan import Plan
 
 _PER_AXIS = (
     "IN", "OUT", "KERNEL", "STRIDE", "DILATION", "PAD", "BLOCKS", "PHASES", "TAP_STEP", "SHIFT_STEP", "TABLE", "BOX",
@@ -32,7 +33,7 @@ BATCH, GROUPS, CIN, COUT = range(4)
 X_BATCH, X_CHANNEL, X_PIXEL, Y_BATCH, Y_CHANNEL, Y_PIXEL = range(4, 10)
 # Output channels of an owned tile; its sizes are BOX_D, BOX_H, BOX_W.
 BOX_CHANNELS = 10
-# What `plan.Axis` has, for depth, height and width; TABLE is where the axis' phases begin.
+# What `Axis` has, for depth, height and width; TABLE is where the axis' phases begin.
 IN_D, IN_H, IN_W = range(11, 14)
 OUT_D, OUT_H, OUT_W = range(14, 17)
 KERNEL_D, KERNEL_H, KERNEL_W = range(17, 20)
@@ -50,7 +51,7 @@ _SIZE = 47
 
 def index_type(plan: Plan) -> str:
     """Name of the narrower integer type that holds every offset and every position."""
-    reach = max(axis.size * axis.stride + axis.kernel * axis.dilation + axis.pad_low for axis in plan.axes)
+    reach = max(axis.extent for axis in plan.axes)
     stamps = plan.batch * math.prod(plan.in_spatial) * plan.out_channels * math.prod(plan.kernel)  # counted in tiles
     return "int32" if plan.index_bits == 32 and reach < 2**31 and stamps < 2**36 else "int64"
 
@@ -75,7 +76,6 @@ def _strides(channels_last: bool, channels: int, pixels: int) -> list[int]:
 
 
 def _axis_entries(axis: Axis, box: int) -> dict[str, int]:
-    common = math.gcd(axis.stride, axis.dilation)
     return {
         "IN": axis.size,
         "OUT": axis.output_size,
@@ -85,17 +85,15 @@ def _axis_entries(axis: Axis, box: int) -> dict[str, int]:
         "PAD": axis.pad_low,
         "BLOCKS": axis.blocks,
         "PHASES": axis.phase_count,
-        "TAP_STEP": axis.stride // common,
-        "SHIFT_STEP": -axis.dilation // common,
+        "TAP_STEP": axis.tap_step,
+        "SHIFT_STEP": -axis.shift_step,
         "BOX": box,
     }
 
 
 def _phases(axis: Axis) -> list[int]:
     """Taps, first tap and first shift of every phase, zeros where no tap reaches it."""
-    taps = {phase.offset: phase.taps for phase in axis.phases}
     table = []
-    for offset in range(axis.phase_count):
-        found = taps.get(offset, ())
-        table += [len(found), *(found[0] if found else (0, 0))]
+    for taps in axis.taps_by_phase(axis.phase_count):
+        table += [len(taps), *(taps[0] if taps else (0, 0))]
     return table

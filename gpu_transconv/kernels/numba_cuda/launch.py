@@ -10,7 +10,7 @@ import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ...plan import Plan
+from ...problem.plan import Plan
 from . import memory, shapes
 from .compiled import compiled, kernel_name
 from .cuda import Device, current_device, launch

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ...plan import DTYPES, Plan
+from ...problem.dtypes import DTYPES
+from ...problem.plan import Plan
 from .facts import Tile
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _TABLES = 20 * 1024
 
 def item_size(plan: Plan) -> int:
     """Bytes of one sum."""
-    return DTYPES[plan.accumulate][0]
+    return DTYPES[plan.accumulate].size
 
 
 def is_direct(plan: Plan, device: Device) -> bool:
@@ -96,7 +97,7 @@ def choose_box(plan: Plan, device: Device, tile: Tile) -> tuple[int, int, int, i
     channels = min(plan.out_channels // plan.groups, max(1, tile.rows // math.prod(plan.kernel)))
     room = owned_elements(item_size(plan), device) // channels
     sizes = [1, 1, 1]
-    reach = [axis.dilation * (axis.kernel - 1) + axis.stride for axis in plan.axes]
+    reach = [axis.stamp_size - 1 + axis.stride for axis in plan.axes]
     while True:
         open_axes = [a for a in range(3) if sizes[a] < plan.axes[a].output_size]
         if not open_axes or 2 * math.prod(sizes) > room:

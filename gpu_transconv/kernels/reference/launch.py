@@ -7,7 +7,8 @@ from functools import partial
 import numpy as np
 
 from ...arrays import Array
-from ...plan import Axis, Plan
+from ...problem.axis import Axis
+from ...problem.plan import Plan
 from ...reference import conv_transpose
 
 
@@ -35,7 +36,7 @@ def _launch(
 
 def _cut(axis: Axis) -> tuple[int, int]:
     """What to cut from the high end, and what to add to it, to arrive at the planned output size."""
-    surplus = (axis.size - 1) * axis.stride + axis.dilation * (axis.kernel - 1) + 1 - axis.pad_low - axis.output_size
+    surplus = axis.output_of(axis.size - 1, axis.kernel - 1) + 1 - axis.output_size
     return max(surplus, 0), max(-surplus, 0)
 
 

@@ -4,61 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 
-import hypothesis.strategies as st
 import numpy as np
 import pytest
 from cases import CASES
 from checks import refused
-from hypothesis import example, given
 
-from gpu_transconv.params import make_params
-from gpu_transconv.plan import DTYPES, Axis, make_plan, output_range
+from gpu_transconv.problem.arguments import make_params
+from gpu_transconv.problem.axis import Axis, output_range
+from gpu_transconv.problem.dtypes import DTYPES
+from gpu_transconv.problem.plan import make_plan
 
 
 def plan_of(x, weight, dtype="float32", has_bias=False, **keywords):
     return make_plan(make_params(len(weight) - 2, **keywords), x, weight, dtype, has_bias)
-
-
-@st.composite
-def axes(draw):
-    """Any axis with at least one output element."""
-    size, kernel, stride, dilation = (draw(st.integers(1, most)) for most in (6, 7, 6, 6))
-    full = (size - 1) * stride + dilation * (kernel - 1) + 1 + draw(st.integers(0, max(stride, dilation) - 1))
-    low = draw(st.integers(0, full - 1))
-    high = draw(st.integers(0, full - 1 - low))
-    return Axis(size, kernel, stride, dilation, low, full - low - high)
-
-
-@given(axes())
-@example(Axis(3, 2, 4, 2, 1, 10))  # stride and dilation share a factor: phases without taps
-@example(Axis(1, 1, 5, 1, 0, 2))  # fewer outputs than phases
-def test_phases_cover_the_output_once(axis):
-    reached = {}  # output -> the (tap, input) pairs that the phases say meet there
-    owned = []
-    for phase in axis.phases:
-        outputs = [phase.offset + axis.stride * block for block in range(phase.count)]
-        owned += outputs
-        for tap, shift in phase.taps:
-            for block, output in enumerate(outputs):
-                if 0 <= block + shift < axis.size:
-                    reached.setdefault(output, set()).add((tap, block + shift))
-    assert len(owned) == len(set(owned))
-    assert set(owned) <= set(range(axis.output_size))
-    by_definition = {}
-    for tap in range(axis.kernel):
-        for i in range(axis.size):
-            output = i * axis.stride - axis.pad_low + tap * axis.dilation
-            if 0 <= output < axis.output_size:
-                by_definition.setdefault(output, set()).add((tap, i))
-    assert reached == by_definition
-
-
-@given(axes())
-def test_blocks_and_phase_count(axis):
-    offsets = {output % axis.stride for output in range(axis.output_size)}
-    assert axis.phase_count == len(offsets)
-    assert axis.blocks == len({output // axis.stride for output in range(axis.output_size)})
-    assert {phase.offset for phase in axis.phases} <= offsets
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -1,92 +1,23 @@
-"""The one plan that every backend and both formulations read.
-
-A transposed convolution with stride ``s`` is ``s`` interleaved ordinary correlations per axis. Input ``i``
-and tap ``k`` meet at output ``o = i*s + k*d - pad_low``. Write ``o = s*b + phase`` with ``0 <= phase < s``:
-output *block* ``b``, *phase* within it. Then tap ``k`` belongs to exactly one phase and reads the input at a
-fixed *shift* from the block:
-
-    phase = (k*d - pad_low) mod s          shift = -floor((k*d - pad_low) / s)          i = b + shift
-
-Read by output (for each phase, its taps) this is the gather formulation; read by input (for each tap, its
-phase) it is the scatter formulation. A phase without taps, which exists where the kernel is shorter than the
-stride or where stride and dilation share a factor, holds the bias alone.
-"""
+"""The one plan that every backend and both formulations read: sizes, axes, dtype, and what is fused."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
 
-from .params import Params, Shape
-
-#: dtype name -> (bytes per element, dtype in which products are summed)
-DTYPES = {
-    "float16": (2, "float32"),
-    "bfloat16": (2, "float32"),
-    "float32": (4, "float32"),
-    "float64": (8, "float64"),
-    "complex64": (8, "complex64"),
-    "complex128": (16, "complex128"),
-    "int32": (4, "int32"),
-    "int64": (8, "int64"),
-}
-#: The dtypes for which a precision other than "highest" says something.
-_PRECISIONS = {"tf32": ("float32",), "fast": ("float16", "bfloat16", "float32", "float64")}
-#: Bound of every position on an axis, cut off or not, and of an array's bytes: more than any memory, with room for
-#: index arithmetic in 64 bits.
-_POSITIONS = 2**48
+from .arguments import Params
+from .axis import Axis, output_range
+from .dtypes import DTYPES, check_activation, check_dtypes, defined_precision
+from .shapes import POSITIONS, Shape, check_bytes, check_full_size, check_shapes
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """The outputs ``offset, offset + stride, ...`` of one axis, and the (tap, shift) that reach them."""
+class ArraySpec(NamedTuple):
+    """What a plan needs to know of an array: its shape, and its dtype or the name of that."""
 
-    offset: int
-    count: int
-    taps: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One spatial axis: sizes, and the arithmetic of its phases."""
-
-    size: int
-    kernel: int
-    stride: int
-    dilation: int
-    pad_low: int
-    output_size: int
-
-    @property
-    def blocks(self) -> int:
-        """Number of output blocks of `stride` elements, the last one perhaps cut short."""
-        return -(-self.output_size // self.stride)
-
-    @property
-    def phase_count(self) -> int:
-        """Number of phases that hold an output element, with or without taps."""
-        return min(self.stride, self.output_size)
-
-    def phase_of(self, tap: int) -> int:
-        """Phase of the outputs that `tap` reaches."""
-        return (tap * self.dilation - self.pad_low) % self.stride
-
-    def shift_of(self, tap: int) -> int:
-        """Input index minus output block, for `tap`."""
-        return -((tap * self.dilation - self.pad_low) // self.stride)
-
-    @cached_property
-    def phases(self) -> tuple[Phase, ...]:
-        """The phases that have taps, by offset; all others hold the bias."""
-        taps: dict[int, list[tuple[int, int]]] = {}
-        for tap in range(self.kernel):
-            taps.setdefault(self.phase_of(tap), []).append((tap, self.shift_of(tap)))
-        return tuple(
-            Phase(offset, -(-(self.output_size - offset) // self.stride), tuple(taps[offset]))
-            for offset in sorted(taps)
-            if offset < self.output_size
-        )
+    shape: Shape
+    dtype: Any
 
 
 @dataclass(frozen=True)
@@ -138,19 +69,24 @@ class Plan:
     @cached_property
     def input_bytes(self) -> int:
         """Size of x in bytes."""
-        return self.batch * self.in_channels * math.prod(self.in_spatial) * DTYPES[self.dtype][0]
+        return self.batch * self.in_channels * math.prod(self.in_spatial) * DTYPES[self.dtype].size
+
+    @cached_property
+    def weight_bytes(self) -> int:
+        """Size of the weight in bytes."""
+        elements = self.in_channels * (self.out_channels // self.groups) * math.prod(self.kernel)
+        return elements * DTYPES[self.dtype].size
 
     @cached_property
     def output_bytes(self) -> int:
         """Size of the result in bytes."""
-        return math.prod(self.output_shape) * DTYPES[self.dtype][0]
+        return math.prod(self.output_shape) * DTYPES[self.dtype].size
 
     @cached_property
     def bytes(self) -> int:
         """Compulsory traffic: x, weight and bias read once, the result written once."""
-        elements = self.in_channels * (self.out_channels // self.groups) * math.prod(self.kernel)
-        elements += self.out_channels * self.has_bias
-        return self.input_bytes + elements * DTYPES[self.dtype][0] + self.output_bytes
+        bias = self.out_channels * self.has_bias * DTYPES[self.dtype].size
+        return self.input_bytes + self.weight_bytes + bias + self.output_bytes
 
     @cached_property
     def flops(self) -> int:
@@ -173,26 +109,46 @@ class Plan:
     @property
     def index_bits(self) -> int:
         """32 where every byte offset into every array fits, else 64."""
-        item = DTYPES[self.dtype][0]
-        x = self.batch * self.in_channels * math.prod(self.in_spatial) * item
-        weight = self.in_channels * (self.out_channels // self.groups) * math.prod(self.kernel) * item
-        return 32 if max(x, weight, self.output_bytes) < 2**31 else 64
+        return 32 if max(self.input_bytes, self.weight_bytes, self.output_bytes) < 2**31 else 64
 
 
-def output_range(size: int, kernel: int, stride: int, pads: int, dilation: int) -> tuple[int, int]:
-    """Smallest and largest output size that some output_padding reaches on one axis.
+def plan_call(
+    params: Params, x: ArraySpec, weight: ArraySpec, bias: ArraySpec | None = None, precision: str = "highest"
+) -> Plan:
+    """Check shapes and dtypes against each other and the arguments, and return the plan: the one way to it.
 
-    The smallest is ``(size - 1)*stride - pads + dilation*(kernel - 1) + 1`` (``pads`` is both sides
-    together), Relationship 14 of Dumoulin and Visin, "A guide to convolution arithmetic for deep learning"
-    (2016), extended by dilation.
+    Parameters
+    ----------
+    params : Params
+        The arguments of the call, checked on their own (`gpu_transconv.problem.arguments.make_params`).
+    x, weight, bias : ArraySpec
+        Shape and dtype of the arrays.
+    precision : str
+        As in `gpu_transconv.conv_transpose`; it counts only where it is defined for the dtype.
+
+    Raises
+    ------
+    TypeError
+        If the dtypes differ, or one, or the activation in it, is not defined.
+    ValueError
+        If shapes do not fit, an output axis would be empty, or `output_size` cannot be reached.
+    MemoryError
+        If an array is beyond 64-bit arithmetic on indices.
     """
-    least = (size - 1) * stride - pads + dilation * (kernel - 1) + 1
-    return least, least + max(stride, dilation) - 1
+    bias_shape, bias_dtype = (None, None) if bias is None else bias
+    dtype = check_dtypes(x=x.dtype, weight=weight.dtype, bias=bias_dtype)
+    check_activation(params.activation, dtype)
+    check_shapes(params, x.shape, weight.shape, bias_shape)
+    check_full_size(params, x.shape, weight.shape)
+    plan = make_plan(params, x.shape, weight.shape, dtype, bias is not None, precision)
+    for name, shape in (("x", x.shape), ("weight", weight.shape), ("output", plan.output_shape)):
+        check_bytes(name, shape, dtype)
+    return plan
 
 
 @lru_cache(maxsize=1024)
 def make_plan(params: Params, x: Shape, weight: Shape, dtype: str, has_bias: bool, precision: str = "highest") -> Plan:
-    """Build the plan of a checked problem (`gpu_transconv.params.check_shapes`); pure, and cached.
+    """Build the plan of a checked problem (`plan_call`); pure, and cached.
 
     Raises
     ------
@@ -214,20 +170,13 @@ def make_plan(params: Params, x: Shape, weight: Shape, dtype: str, has_bias: boo
         axes=(axes[0], axes[1], axes[2]),
         channels_last=last,
         dtype=dtype,
-        accumulate=DTYPES[dtype][1],
+        accumulate=DTYPES[dtype].accumulate,
         has_bias=has_bias,
         activation=params.activation,
         slope=params.slope,
         unbatched=unbatched,
-        precision=precision if dtype in _PRECISIONS.get(precision, ()) else "highest",
+        precision=defined_precision(precision, dtype),
     )
-
-
-def check_bytes(name: str, shape: Shape, dtype: str, limit: int = _POSITIONS, whose: str = "the limit is") -> None:
-    """Raise `MemoryError` where an array of that shape, of one image at least, needs more than `limit` bytes."""
-    needed = math.prod(max(size, 1) for size in shape) * DTYPES[dtype][0]
-    if needed > limit:
-        raise MemoryError(f"the {name} of shape {shape} and dtype {dtype} needs {needed:,} bytes; {whose} {limit:,}")
 
 
 def _make_axis(params: Params, i: int, size: int, kernel: int) -> Axis:
@@ -257,9 +206,10 @@ def _make_axis(params: Params, i: int, size: int, kernel: int) -> Axis:
             f"dilation*(kernel - 1) + 1 + output_padding = {out} with in={size}, stride={s}, "
             f"padding={padding}, dilation={d}, kernel={kernel}, output_padding={extra}; expected at least 1"
         )
-    if size * s + kernel * d + low >= _POSITIONS > out:  # an output that large is refused for its memory
+    axis = Axis(size, kernel, s, d, low, out)
+    if axis.extent >= POSITIONS > out:  # an output that large is refused for its memory
         raise ValueError(
             f"stride, dilation and padding reach too far on spatial axis {i}, got stride={s}, "
-            f"dilation={d} and padding={padding}; expected a reach below {_POSITIONS}"
+            f"dilation={d} and padding={padding}; expected a reach below {POSITIONS}"
         )
-    return Axis(size, kernel, s, d, low, out)
+    return axis

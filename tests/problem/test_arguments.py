@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from checks import refused
 
-from gpu_transconv.params import check_full_size, check_shapes, make_params
+from gpu_transconv.problem.arguments import make_params
+from gpu_transconv.problem.shapes import check_full_size, check_shapes
 
 
 def identity(value):

@@ -1,19 +1,118 @@
-"""One argument at a time: what a caller wrote becomes ints and tuples, or a `ValueError` that names it."""
+"""What a caller wrote, made uniform: every geometry argument becomes a tuple with one entry per spatial axis.
+
+Every `ValueError` about an argument on its own is raised here; those about shapes in `gpu_transconv.problem.shapes`,
+those about the output size, which need the equation, in `gpu_transconv.problem.plan`.
+"""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from numbers import Real
 from typing import Any
 
-from .words import did_you_mean
+from ..words import did_you_mean
 
 DATA_FORMATS = ("channels_first", "channels_last")
 #: Activation name -> default slope; only leaky_relu has one.
 ACTIVATIONS = {"relu": 0.0, "leaky_relu": 0.01, "tanh": 0.0, "sigmoid": 0.0, "silu": 0.0, "gelu": 0.0}
 
 Ints = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """The arguments of one transposed convolution, apart from the arrays.
+
+    `padding` holds one (low, high) pair per axis, or None for "same", which needs the input size. `full_size` is
+    the result's whole shape where `output_size` was given as that.
+    """
+
+    stride: Ints
+    padding: tuple[tuple[int, int], ...] | None
+    output_padding: Ints
+    output_size: Ints | None
+    dilation: Ints
+    groups: int
+    data_format: str = "channels_first"
+    activation: str | None = None
+    slope: float = 0.0
+    full_size: Ints | None = None
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes."""
+        return len(self.stride)
+
+
+def make_params(ndim: int, **arguments: Any) -> Params:
+    """Check and normalise the geometry arguments of an operator with `ndim` spatial axes."""
+    return (_cached_params if is_plain(arguments.values()) else _make_params)(ndim, **arguments)
+
+
+def is_plain(values: Iterable[Any]) -> bool:
+    """Whether equal arguments mean the same, so that they can be the key of a cache: True is not taken for 1."""
+    for value in values:
+        if type(value) not in _PLAIN and not (isinstance(value, tuple) and all(type(i) is int for i in value)):
+            return False
+    return True
+
+
+def _make_params(
+    ndim: int,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    output_size: Any = None,
+    dilation: Any = 1,
+    groups: Any = 1,
+    data_format: Any = "channels_first",
+    activation: Any = None,
+) -> Params:
+    data_format = as_data_format(data_format)
+    output_size, full_size = as_output_size(output_size, ndim, data_format)
+    name, slope = as_activation(activation)
+    params = Params(
+        stride=as_ints("stride", stride, ndim, least=1),
+        padding=as_padding(padding, ndim),
+        output_padding=as_ints("output_padding", output_padding, ndim, least=0),
+        output_size=output_size,
+        dilation=as_ints("dilation", dilation, ndim, least=1),
+        groups=as_groups(groups),
+        data_format=data_format,
+        activation=name,
+        slope=slope,
+        full_size=full_size,
+    )
+    _check_output_padding(params)
+    return params
+
+
+_PLAIN = frozenset((int, str, type(None)))
+# Typed, so that True is not taken for 1.
+_cached_params = lru_cache(maxsize=1024, typed=True)(_make_params)
+
+
+def _check_output_padding(params: Params) -> None:
+    if params.output_size is not None and any(params.output_padding):
+        raise ValueError(
+            f"output_size and output_padding exclude each other, got output_size={params.output_size} "
+            f"and output_padding={params.output_padding}"
+        )
+    if params.padding is None and any(params.output_padding):
+        raise ValueError(
+            "output_padding and padding='same' exclude each other, since 'same' fixes the output at in*stride, "
+            f"got output_padding={params.output_padding}"
+        )
+    for axis, (extra, s, d) in enumerate(zip(params.output_padding, params.stride, params.dilation, strict=True)):
+        if extra >= max(s, d):
+            raise ValueError(
+                f"output_padding must be smaller than the larger of stride and dilation ({max(s, d)} "
+                f"on spatial axis {axis}), got {extra}"
+            )
 
 
 def as_data_format(value: Any) -> str:

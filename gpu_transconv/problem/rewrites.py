@@ -1,7 +1,7 @@
 """Problems that are simpler ones in disguise: the same memory, read as another shape.
 
 A complex problem is a real one with twice as many channels, real parts and imaginary parts in turns. With the channels
-last its memory is that of the complex arrays; else the parts are put apart before and together after (`complexes`).
+last its memory is that of the complex arrays; else the parts are put apart before and together after.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from ...plan import Axis, Plan
+from .axis import Axis
+from .plan import Plan
 
 _UNIT = Axis(1, 1, 1, 1, 0, 1)
 
@@ -63,3 +64,18 @@ def _is_plain(axis: Axis) -> bool:
 
 def _plain(size: int) -> Axis:
     return Axis(size, 1, 1, 1, 0, size)
+
+
+@lru_cache(maxsize=512)
+def lengthen_strides(plan: Plan, most_phases: int) -> tuple[Axis, Axis, Axis]:
+    """Return the axes with every output of a single input as a phase of its own, unless that makes too many phases.
+
+    With a single input on an axis the stride means nothing, so it is made that long: then no tap is multiplied by the
+    zeros around that input, and the batch fills the vectors.
+    """
+    single = [
+        replace(axis, stride=max(axis.stride, axis.output_size)) if axis.size == 1 and axis.kernel > 1 else axis
+        for axis in plan.axes
+    ]
+    axes = single if math.prod(axis.stride for axis in single) <= most_phases else plan.axes
+    return axes[0], axes[1], axes[2]
