@@ -12,8 +12,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from gpu_transconv.bench.machine import identify, measure_machine, name_machine
 from gpu_transconv.machine import threads
+from gpu_transconv.tools.bench.machine import identify, measure_machine, name_machine
 
 
 def figures() -> dict[str, str]:

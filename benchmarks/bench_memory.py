@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gpu_transconv as gtc
-from gpu_transconv.bench.layers import make_problem
 from gpu_transconv.machine import threads
+from gpu_transconv.tools.bench.layers import make_problem
 
 from .harness import TIMEOUT, checked_call, formulation, layer_named
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpu_transconv.bench.adapters import ours
-from gpu_transconv.bench.libraries import PEERS
+from gpu_transconv.tools.bench.contenders import ours
+from gpu_transconv.tools.bench.libraries import PEERS
 
 from .harness import LAYERS, TIMEOUT, Rows, entry_of, rows_of
 

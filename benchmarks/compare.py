@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpu_transconv.bench.report import geometric_mean
+from gpu_transconv.tools.bench.report import geometric_mean
 
 from .documents import RESULTS, Figure, figures_of, read_asv, read_groups
 

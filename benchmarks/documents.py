@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from gpu_transconv.bench.adapters import OURS
-from gpu_transconv.bench.report import Row
+from gpu_transconv.tools.bench.contenders import OURS
+from gpu_transconv.tools.bench.report import Row
 
 RESULTS = Path(__file__).with_name("results")
 #: Of the package's contenders, the one that stands for it.
@@ -23,7 +23,7 @@ _ASV = "bench_forward.{}.{}"
 class Group:
     """Layers measured together on one machine in one dtype (on a GPU, precision) and data format.
 
-    Rows are those of `gpu_transconv.bench.report`; times of contenders are in `ms`.
+    Rows are those of `gpu_transconv.tools.bench.report`; times of contenders are in `ms`.
     """
 
     source: str

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from gpu_transconv.bench.adapters import Build, Contender, kernels
-from gpu_transconv.bench.compare import Conditions, measure_rows
-from gpu_transconv.bench.layers import REAL_LAYERS, Layer, Problem, load_layers, make_problem
-from gpu_transconv.bench.machine import measure_machine
-from gpu_transconv.bench.report import Row
 from gpu_transconv.machine import threads
+from gpu_transconv.tools.bench.compare import Conditions, measure_rows
+from gpu_transconv.tools.bench.contenders import Build, Contender, kernels
+from gpu_transconv.tools.bench.layers import REAL_LAYERS, Layer, Problem, load_layers, make_problem
+from gpu_transconv.tools.bench.machine import measure_machine
+from gpu_transconv.tools.bench.report import Row
 
 #: Real layers of each rank, from few channels to many, with and without overlapping stamps; each takes under 10 ms.
 LAYERS = (

@@ -10,9 +10,9 @@ from test_tuning import folder  # noqa: F401  (a fixture: an empty cache folder)
 
 import gpu_transconv as gtc
 from gpu_transconv import dispatch, machine, records
-from gpu_transconv.bench import libraries
-from gpu_transconv.cli import main
 from gpu_transconv.machine import Figures
+from gpu_transconv.tools.bench import libraries
+from gpu_transconv.tools.cli import main
 
 LAYERS = [
     {"name": "square", "cin": 3, "cout": 2, "spatial": [5, 4], "kernel": [4, 4], "stride": [2, 2]},
@@ -26,7 +26,7 @@ MACHINE = {"cpu": "a machine", "busy": 0.0, "peak_gflops": FIGURES.peak_gflops, 
 def _no_measuring(folder, monkeypatch):  # noqa: ARG001, F811
     """The machine's figures are fake, the layers small."""
     monkeypatch.setattr("gpu_transconv.peaks.measure_cpu", lambda _threads: FIGURES)
-    monkeypatch.setattr("gpu_transconv.commands.bench.measure_machine", lambda _threads: MACHINE)
+    monkeypatch.setattr("gpu_transconv.tools.commands.bench.measure_machine", lambda _threads: MACHINE)
 
 
 @pytest.fixture

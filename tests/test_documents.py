@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from gpu_transconv.bench.layers import REAL_LAYERS, Layer, load_layers
-from gpu_transconv.cli import make_parser
+from gpu_transconv.tools.bench.layers import REAL_LAYERS, Layer, load_layers
+from gpu_transconv.tools.cli import make_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 if not (ROOT / "CONTRIBUTING.md").exists():

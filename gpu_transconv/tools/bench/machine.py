@@ -11,8 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .. import peaks
-from ..machine import Figures, cpu_name, usable_cores
+from ... import peaks
+from ...machine import Figures, cpu_name, usable_cores
 
 _PACKAGES = ("gpu_transconv", "numpy", "numba", "llvmlite", "tbb", "torch", "onnxruntime", "openvino")
 

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import dispatch, machine, records
+from ... import dispatch, machine, records
+from ...layer import ConvTranspose
+from ...params import DATA_FORMATS
+from ...plan import DTYPES
+from ...settings import AUTO, resolve
 from ..bench.compare import watched
 from ..bench.layers import Layer, choose_layers, make_problem
-from ..layer import ConvTranspose
-from ..params import DATA_FORMATS
-from ..plan import DTYPES
-from ..settings import AUTO, resolve
-from . import CommandError, add_command, print_json, print_table
+from ..console import print_json, print_table
+from . import CommandError, add_command
 
 EXAMPLES = "gpu-transconv tune fsrcnn_x3\ngpu-transconv tune my_layers.json --seconds 0.5"
 #: Dtypes that are measured, the usual one first.

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import reference
-from ..params import make_params
-from ..plan import Plan, make_plan
+from ... import reference
+from ...params import make_params
+from ...plan import Plan, make_plan
 
 REAL_LAYERS = Path(__file__).with_name("layers.json")
 

@@ -10,12 +10,13 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-from .. import __version__, cache, records
-from ..dispatch import backends, choose_afresh
-from ..machine import cpu_name, figures, measure, usable_cores
-from ..settings import resolve
-from ..table import AUTO_BACKENDS
-from . import CommandError, add_command, print_json, print_table
+from ... import __version__, cache, records
+from ...dispatch import backends, choose_afresh
+from ...machine import cpu_name, figures, measure, usable_cores
+from ...settings import resolve
+from ...table import AUTO_BACKENDS
+from ..console import print_json, print_table
+from . import CommandError, add_command
 
 
 def add(parsers: Any) -> None:
@@ -92,7 +93,7 @@ def collect() -> dict[str, Any]:
 def _threading_layer() -> str | None:
     if not backends()["cpu"]:
         return None
-    return str(import_module("..kernels.cpu.threads", __package__).layer())
+    return str(import_module("...kernels.cpu.threads", __package__).layer())
 
 
 def _devices() -> list[str]:

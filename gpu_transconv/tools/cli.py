@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from . import __version__
+from .. import __version__
+from ..errors import BackendUnavailableError
 from .commands import CommandError, example
-from .errors import BackendUnavailableError
 
 PROGRAM = "gpu-transconv"
 COMMANDS = ("demo", "info", "explain", "bench", "tune", "warm-up")
