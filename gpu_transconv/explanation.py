@@ -10,7 +10,7 @@ from .api import checked_plan, spatial_axes
 from .arrays import Array, check_dtypes, check_memory
 from .dispatch import Candidate, candidates, select, select_backends
 from .given import read_given
-from .machine import figures
+from .limits import device_limits
 from .params import make_params
 from .plan import Plan
 from .settings import AUTO, HIGHEST, Settings, resolve
@@ -184,7 +184,7 @@ def explain_plan(plan: Plan, settings: Settings, device: str = "cpu") -> Explana
     names, _ = select_backends(plan, settings.backend, device)
     found = [candidate for name in names for candidate in candidates(plan, name)]
     chosen = next(candidate for candidate in found if candidate.row == row)
-    details, limits = row.details(plan), figures(TABLE[row.backend].device)
+    details, limits = row.details(plan), device_limits(TABLE[row.backend].device)
     seconds, bound = limits.roofline(plan)
     return Explanation(
         backend=row.backend,

@@ -12,7 +12,9 @@ from typing import Any
 
 from ... import __version__, cache, records
 from ...dispatch import backends, choose_afresh
-from ...machine import cpu_name, figures, measure, usable_cores
+from ...limits import device_limits
+from ...machine import cpu_name, usable_cores
+from ...peaks import measure
 from ...settings import resolve
 from ...table import AUTO_BACKENDS
 from ..console import print_json, print_table
@@ -79,7 +81,7 @@ def collect() -> dict[str, Any]:
         "threading_layer": _threading_layer(),
         "cache": str(cache.folder()),
         "tuned_problems": records.count(),
-        "figures": [asdict(figures(device)) for device in _devices()],
+        "figures": [asdict(device_limits(device)) for device in _devices()],
         "backends": {name: status.reason for name, status in backends().items()},
         "settings": {
             "backend": settings.backend,

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ... import dispatch, machine, records
+from ... import dispatch, records
 from ...layer import ConvTranspose
+from ...limits import device_limits
 from ...params import DATA_FORMATS
+from ...peaks import measure
 from ...plan import DTYPES
 from ...settings import AUTO, resolve
 from ..bench.compare import watched
@@ -71,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
     if args.export or args.taken:
         return _move(args)
     layers = chosen_layers(args)
-    if not machine.figures().measured:
-        machine.measure()
+    if not device_limits().measured:
+        measure()
         dispatch.choose_afresh()
     found = [_tune(layer, args) for layer in watched(layers)]
     if args.json:
