@@ -127,8 +127,8 @@ def test_results_of_a_gpu_are_read(tmp_path: Path) -> None:
     (tmp_path / "gpu.json").write_text(json.dumps({"machine": machine, "rows": rows}))
     groups = documents.read_groups(tmp_path / "gpu.json")
     assert [(group.device, group.dtype) for group in groups] == [("A GPU", "float32"), ("A GPU", "tf32")]
-    figures = documents.figures_of(groups)
-    assert figures == dict.fromkeys(("square", "square tf32"), documents.Figure(8000.0, 0.8))
+    speeds = documents.speeds_of(groups)
+    assert speeds == dict.fromkeys(("square", "square tf32"), documents.Speed(8000.0, 0.8))
     page = readme.page(groups)
     assert "| A GPU | tf32 | 1 | 80% | - | - | - | - | - |" in page
     assert "| other | 1 | - | - | - | - | 80% |" in readme.section(groups)
