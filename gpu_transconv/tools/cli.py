@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from .. import __version__
-from ..errors import BackendUnavailableError
+from .. import BackendUnavailableError, __version__
 from .commands import CommandError, example
 
 PROGRAM = "gpu-transconv"

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import fields
 from typing import Any
 
-from ...explanation import Explanation, explain
+from ... import Explanation, explain
 from ...params import DATA_FORMATS
 from ...plan import DTYPES, Axis
 from ...settings import AUTO, HIGHEST

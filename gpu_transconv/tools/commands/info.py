@@ -10,8 +10,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-from ... import __version__, cache, records
-from ...dispatch import backends, choose_afresh
+from ... import __version__, backends, cache, records
+from ...dispatch import choose_afresh
 from ...limits import device_limits
 from ...machine import cpu_name, usable_cores
 from ...peaks import measure

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ... import dispatch, records
-from ...layer import ConvTranspose
+from ... import ConvTranspose, dispatch, records
 from ...limits import device_limits
 from ...params import DATA_FORMATS
 from ...peaks import measure

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ...dispatch import backends
+from ... import backends
 from ...plan import DTYPES
 from ..console import make_console, print_json
 from . import CommandError, add_command

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...api import conv_transpose2d
+from ... import conv_transpose2d
 from ...operators import conv_matrix
 
 Picture = NDArray[Any]
