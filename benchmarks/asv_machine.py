@@ -12,11 +12,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from gpu_transconv.bench.machine import identify, measure_machine, name_machine
 from gpu_transconv.machine import threads
+from gpu_transconv.tools.bench.machine import identify, measure_machine, name_machine
 
 
-def figures() -> dict[str, str]:
+def limits() -> dict[str, str]:
     """Measure this machine's peaks, with one thread and with all; name its processor, GPU and driver."""
     found = {"gpu": _gpu(), "processor": name_machine(identify())}
     for count in sorted({1, threads()}):
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.asv_machine", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--machine", metavar="NAME", default=Machine.get_unique_machine_name())
     name = parser.parse_args(arguments).machine
-    entry = Machine.get_defaults() | {"machine": name} | figures()
+    entry = Machine.get_defaults() | {"machine": name} | limits()
     MachineCollection.save(name, entry)
     for key, value in entry.items():
         print(f"{key}: {value}")

@@ -16,11 +16,6 @@ from typing import Any
 import numpy as np
 
 import gpu_transconv as gtc
-from gpu_transconv.dispatch import select
-from gpu_transconv.execute import prepare, read
-from gpu_transconv.problem.arguments import make_params
-from gpu_transconv.problem.plan import make_plan
-from gpu_transconv.settings import resolve
 
 from .harness import TIMEOUT
 
@@ -44,17 +39,11 @@ class Overhead:
     unit = "us"
 
     def setup(self) -> None:
-        x = np.ones((1, 1, 1, 1), np.float32)
-        plan = make_plan(make_params(2), x.shape, x.shape, "float32", False)
-        row = select(plan, resolve()).implementation
-        layer, out = gtc.ConvTranspose(x), np.empty_like(x)
-        weights = prepare(row, plan, read(x, x, None))
-        self.prepared = lambda: layer(x)
-        self.function = lambda: gtc.conv_transpose2d(x, x)
-        self.pack = lambda: row.pack(plan, x, None)
-        self.launch = lambda: row.launch(plan, x, weights.weight, None, out, weights.packed)
-        for run in (self.prepared, self.function, self.pack, self.launch):
-            run()
+        try:
+            from .stages import stages_of_a_call
+        except ImportError as error:  # a commit whose inside is another
+            raise NotImplementedError(str(error)) from None
+        self.prepared, self.function, self.pack, self.launch = stages_of_a_call()
 
     def track_prepared(self) -> float:
         """Prepared operator."""

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpu_transconv.bench.adapters import ours
-from gpu_transconv.bench.libraries import PEERS
-
-from .harness import LAYERS, TIMEOUT, Rows, entry_of, rows_of
+from .harness import LAYERS, PEERS, TIMEOUT, Rows, entry_of, prepared, rows_of
 
 
 class Ratio:
@@ -18,7 +15,7 @@ class Ratio:
     timeout = TIMEOUT
 
     def setup_cache(self) -> Rows:
-        return rows_of({"prepared": ours("cpu")["prepared"], **PEERS}, LAYERS, seconds=1.0)
+        return rows_of({"prepared": prepared(), **PEERS}, LAYERS, seconds=1.0)
 
     setup_cache.timeout = TIMEOUT
 

@@ -6,9 +6,7 @@ from typing import Any
 
 import numba
 
-from gpu_transconv.machine import threads
-
-from .harness import ONCE, TIMEOUT, checked_call, layer_named
+from .harness import ONCE, TIMEOUT, checked_call, layer_named, threads
 from .scaling import AXES, Cliff, largest_cliff, layer_at, measure_axis, steps
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gpu_transconv.bench.machine import name_machine
+from gpu_transconv.tools.bench.machine import name_machine
 
 from .documents import own_name
 from .tables import NAMES

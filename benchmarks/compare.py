@@ -16,18 +16,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpu_transconv.bench.report import geometric_mean
+from gpu_transconv.tools.bench.report import geometric_mean
 
-from .documents import RESULTS, Figure, figures_of, read_asv, read_groups
+from .documents import RESULTS, Speed, read_asv, read_groups, speeds_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 class Side(NamedTuple):
-    """One of the two: its title, and the package's figures by layer."""
+    """One of the two: its title, and the package's speeds by layer."""
 
     title: str
-    figures: Mapping[str, Figure]
+    speeds: Mapping[str, Speed]
 
 
 def read_side(word: str, asv_results: Path) -> Side:
@@ -44,7 +44,7 @@ def read_side(word: str, asv_results: Path) -> Side:
     if "result_columns" in json.loads(path.read_text(encoding="utf-8")):
         return Side(f"{path.parent.name}, {path.stem}", read_asv(path))
     groups = read_groups(path)
-    return Side(groups[0].device if groups else path.stem, figures_of(groups))
+    return Side(groups[0].device if groups else path.stem, speeds_of(groups))
 
 
 def _of_commit(word: str, asv_results: Path) -> Path:
@@ -80,7 +80,7 @@ def make_table(left: Side, right: Side) -> Any:
     return table
 
 
-def pairs_of(left: Side, right: Side) -> dict[str, tuple[Figure, Figure]]:
+def pairs_of(left: Side, right: Side) -> dict[str, tuple[Speed, Speed]]:
     """Return the layers that both sides have.
 
     Raises
@@ -88,10 +88,10 @@ def pairs_of(left: Side, right: Side) -> dict[str, tuple[Figure, Figure]]:
     ValueError
         If there is none.
     """
-    common = [name for name in left.figures if name in right.figures]
+    common = [name for name in left.speeds if name in right.speeds]
     if not common:
         raise ValueError(f"{left.title} and {right.title} have no layer in common")
-    return {name: (left.figures[name], right.figures[name]) for name in common}
+    return {name: (left.speeds[name], right.speeds[name]) for name in common}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console() if sys.stdout.isatty() else Console(width=140)
     console.print(table)
     for side, other in ((left, right), (right, left)):
-        alone = [name for name in side.figures if name not in other.figures]
+        alone = [name for name in side.speeds if name not in other.speeds]
         if alone:
             console.print(f"only in {side.title}: {', '.join(alone)}", highlight=False)
     if options.picture:

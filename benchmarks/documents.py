@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from gpu_transconv.bench.adapters import OURS
-from gpu_transconv.bench.report import Row
+from gpu_transconv.tools.bench.contenders import OURS
+from gpu_transconv.tools.bench.report import Row
 
 RESULTS = Path(__file__).with_name("results")
 #: Of the package's contenders, the one that stands for it.
@@ -23,7 +23,7 @@ _ASV = "bench_forward.{}.{}"
 class Group:
     """Layers measured together on one machine in one dtype (on a GPU, precision) and data format.
 
-    Rows are those of `gpu_transconv.bench.report`; times of contenders are in `ms`.
+    Rows are those of `gpu_transconv.tools.bench.report`; times of contenders are in `ms`.
     """
 
     source: str
@@ -45,7 +45,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Figure:
+class Speed:
     """Useful operations per second of the package on one layer, and the fraction of what the machine allows."""
 
     gflops: float
@@ -100,8 +100,8 @@ def _gpu_groups(
             yield Group(source, limits, versions, *key, found)
 
 
-def figures_of(groups: Sequence[Group]) -> dict[str, Figure]:
-    """Return the package's figures by layer, with what is not float32 and channels first in the name."""
+def speeds_of(groups: Sequence[Group]) -> dict[str, Speed]:
+    """Return the package's speeds by layer, with what is not float32 and channels first in the name."""
     found = {}
     for group in groups:
         usual = {"float32": "", "channels_first": ""}
@@ -109,12 +109,12 @@ def figures_of(groups: Sequence[Group]) -> dict[str, Figure]:
         for row in group.rows:
             if name := own_name(row):
                 entry = row["contenders"][name]
-                found[row["layer"]["name"] + suffix] = Figure(entry["gflops"], entry["roofline_fraction"])
+                found[row["layer"]["name"] + suffix] = Speed(entry["gflops"], entry["roofline_fraction"])
     return found
 
 
-def read_asv(path: Path) -> dict[str, Figure]:
-    """Read the package's figures from a file of asv's results: `bench_forward`, what "auto" picks.
+def read_asv(path: Path) -> dict[str, Speed]:
+    """Read the package's speeds from a file of asv's results: `bench_forward`, what "auto" picks.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def read_asv(path: Path) -> dict[str, Figure]:
         columns, results = document["result_columns"], document["results"]
     except (KeyError, TypeError):
         raise ValueError(f"{path} is no file of asv's results") from None
-    found: dict[str, Figure] = {}
+    found: dict[str, Speed] = {}
     for suite in ("Speed", "Cuda"):
         names = (_ASV.format(suite, "track_gflops"), _ASV.format(suite, "track_fraction_of_roofline"))
         if all(name in results for name in names):
@@ -135,7 +135,7 @@ def read_asv(path: Path) -> dict[str, Figure]:
                 fraction = fractions.get((how, layer, dtype))
                 if how.endswith("auto") and speed and fraction and speed == speed:  # NaN where it was skipped
                     name = " ".join([layer, *([dtype] * (dtype != "float32")), *([how] * (how != "auto"))])
-                    found[name] = Figure(speed, fraction)
+                    found[name] = Speed(speed, fraction)
     if not found:
         raise ValueError(f"{path} has no results of bench_forward.Speed; run asv with --bench Speed")
     return found

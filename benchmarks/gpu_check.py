@@ -4,7 +4,7 @@
 
     python -m benchmarks.gpu_check
 
-First `pytest -m gpu`. Then every layer of gpu_transconv/bench/layers.json in float32, TF32, float16 and bfloat16
+First `pytest -m gpu`. Then every layer of gpu_transconv/tools/bench/layers.json in float32, TF32, float16 and bfloat16
 and in both data formats: gather, scatter and auto against PyTorch with cuDNN, with its heuristic choice and with
 its own search, in the same precision. Each result is checked before it is timed, by the device's events, over input
 buffers that take turns and together pass the cache. Writes benchmarks/results/<device>.json after every row; what
@@ -24,8 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gpu_transconv.bench.layers import REAL_LAYERS, Layer, load_layers
-from gpu_transconv.bench.machine import identify, make_heading
+from gpu_transconv.tools.bench.layers import REAL_LAYERS, Layer, load_layers
+from gpu_transconv.tools.bench.machine import identify, make_heading
 
 from .gpu_measure import DATA_FORMATS, OURS, PEERS, PRECISIONS, Budget, Task, first_line, measure
 

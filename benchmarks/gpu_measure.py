@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from gpu_transconv.bench.layers import Layer
 from gpu_transconv.problem.plan import Plan
+from gpu_transconv.tools.bench.layers import Layer
 
 #: Precision -> (dtype of the arrays, whether products of float32 may be rounded to TF32).
 PRECISIONS = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from gpu_transconv.bench.report import geometric_mean
+from gpu_transconv.tools.bench.report import geometric_mean
 
 from .gpu_measure import OURS, PEERS
 

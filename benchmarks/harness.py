@@ -10,12 +10,31 @@ from typing import Any
 
 import numpy as np
 
-from gpu_transconv.bench.adapters import Build, Contender, kernels
-from gpu_transconv.bench.compare import Conditions, measure_rows
-from gpu_transconv.bench.layers import REAL_LAYERS, Layer, Problem, load_layers, make_problem
-from gpu_transconv.bench.machine import measure_machine
-from gpu_transconv.bench.report import Row
 from gpu_transconv.machine import threads
+from gpu_transconv.tools.bench.compare import Conditions, measure_rows
+from gpu_transconv.tools.bench.contenders import Build, Contender, kernels, ours
+from gpu_transconv.tools.bench.layers import REAL_LAYERS, Layer, Problem, load_layers, make_problem
+from gpu_transconv.tools.bench.libraries import PEERS
+from gpu_transconv.tools.bench.machine import measure_machine
+from gpu_transconv.tools.bench.report import Row
+
+__all__ = [
+    "LAYERS",
+    "ONCE",
+    "PEERS",
+    "TIMEOUT",
+    "Rows",
+    "checked_call",
+    "cuda_rows_of",
+    "entry_of",
+    "formulation",
+    "keep_expected",
+    "layer_named",
+    "make_problem",
+    "prepared",
+    "rows_of",
+    "threads",
+]
 
 #: Real layers of each rank, from few channels to many, with and without overlapping stamps; each takes under 10 ms.
 LAYERS = (
@@ -45,6 +64,11 @@ def layer_named(name: str) -> Layer:
 def formulation(name: str) -> Build:
     """Return the prepared operator on the CPU by "auto", "gather" or "scatter", into a reused output."""
     return kernels("cpu")[name]
+
+
+def prepared() -> Build:
+    """Return the prepared operator on the CPU, which makes a new output at every call."""
+    return ours("cpu")["prepared"]
 
 
 def _check(problem: Problem, contender: Contender) -> None:

@@ -79,8 +79,8 @@ def run(options: argparse.Namespace) -> int:
     """Measure in this process; 0 if every result was right, 1 if one was wrong, 2 for bad options."""
     from rich.console import Console
 
-    from gpu_transconv.bench.machine import make_heading, measure_machine, name_machine
-    from gpu_transconv.bench.report import describe, left_out, make_table, summarise
+    from gpu_transconv.tools.bench.machine import make_heading, measure_machine, name_machine
+    from gpu_transconv.tools.bench.report import describe, left_out, make_table, summarise
 
     try:
         layers, builds = _choose_layers(options), _choose_contenders(options)
@@ -117,7 +117,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _measure(layers: Any, builds: Any, machine: Any, options: argparse.Namespace) -> Any:
-    from gpu_transconv.bench.compare import Conditions, measure_rows
+    from gpu_transconv.tools.bench.compare import Conditions, measure_rows
 
     how = Conditions(
         options.threads, options.dtype, options.data_format, options.seconds, options.statistic, options.seed
@@ -126,7 +126,7 @@ def _measure(layers: Any, builds: Any, machine: Any, options: argparse.Namespace
 
 
 def _choose_layers(options: argparse.Namespace) -> Any:
-    from gpu_transconv.bench.layers import REAL_LAYERS, load_layers, random_layers
+    from gpu_transconv.tools.bench.layers import REAL_LAYERS, load_layers, random_layers
 
     layers = load_layers(options.layers or REAL_LAYERS)
     if options.only:
@@ -143,9 +143,9 @@ def _choose_layers(options: argparse.Namespace) -> Any:
 
 
 def _choose_contenders(options: argparse.Namespace) -> Any:
-    from gpu_transconv.bench import adapters, libraries
+    from gpu_transconv.tools.bench import contenders, libraries
 
-    builds = adapters.kernels(options.backend) if options.own else adapters.ours(options.backend)
+    builds = contenders.kernels(options.backend) if options.own else contenders.ours(options.backend)
     if not (options.own or options.no_peers):
         builds |= libraries.PEERS
     if options.contenders:

@@ -17,12 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from gpu_transconv.bench.layers import REAL_LAYERS, Layer, load_layers
-from gpu_transconv.bench.report import geometric_mean
 from gpu_transconv.kernels.cupy_raw.ownership import cheaper, own
 from gpu_transconv.kernels.cupy_raw.steps import Buffer, DeviceFacts, Step, steps_gather, steps_scatter_tiles
 from gpu_transconv.kernels.cupy_raw.tiles import Direct, choose
 from gpu_transconv.problem.plan import Plan
+from gpu_transconv.tools.bench.layers import REAL_LAYERS, Layer, load_layers
+from gpu_transconv.tools.bench.report import geometric_mean
 
 #: FLOP/s without sparsity and bytes per second of an H100 SXM5, https://www.nvidia.com/en-us/data-center/h100/
 PEAK = {"float32": 67e12, "tf32": 494.5e12, "float16": 989.5e12}
@@ -52,7 +52,7 @@ H100 SXM5 would get, to be checked against `python -m benchmarks.gpu_check`.
   split into n parts, `direct` for the kernel without tiles, `owned` for scatter into tiles of the output; then the
   share of the products that is useful.
 
-Channels first, batch as in `gpu_transconv/bench/layers.json`, bias, the formulation that `auto` takes. Milliseconds.
+Channels first, batch as in `tools/bench/layers.json`, bias, the formulation that `auto` takes. Milliseconds.
 
 """
 

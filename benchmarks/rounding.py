@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpu_transconv import reference
-from gpu_transconv.bench.layers import REAL_LAYERS, Layer, load_layers
+from gpu_transconv.tools.bench.layers import REAL_LAYERS, Layer, load_layers
 
 #: dtype -> its eps, and the eps of the type in which sums are kept
 EPS = {

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from gpu_transconv.bench.layers import Layer
 from gpu_transconv.machine import threads
 from gpu_transconv.timing import take_turns
+from gpu_transconv.tools.bench.layers import Layer
 
 from .harness import checked_call
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from gpu_transconv.bench.layers import REAL_LAYERS, Layer, load_layers
-from gpu_transconv.bench.machine import name_machine
-from gpu_transconv.bench.report import Row, geometric_mean
+from gpu_transconv.tools.bench.layers import REAL_LAYERS, Layer, load_layers
+from gpu_transconv.tools.bench.machine import name_machine
+from gpu_transconv.tools.bench.report import Row, geometric_mean
 
 from .documents import Group, own_name
 

@@ -18,6 +18,7 @@ from importlib import import_module as _import_module
 from types import ModuleType as _ModuleType
 
 from . import api, dynamo
+from ._version import __version__
 from .api import conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from .cache import CacheWarning
 from .dispatch import backends, last_choice
@@ -28,7 +29,6 @@ from .settings import use
 from .words import did_you_mean as _did_you_mean
 
 dynamo.stay_out((api, "_run"), (ConvTranspose, "__call__"), (ConvTranspose, "tune"))
-__version__ = "0.1.0"
 
 __all__ = [
     "BackendUnavailableError",

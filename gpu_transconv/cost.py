@@ -1,4 +1,4 @@
-"""What a row of the table should take, from counts and the machine's figures, without running it.
+"""What a row of the table should take, from counts and the device's limits, without running it.
 
 Operations over the peak, or bytes over the bandwidth, whichever is longer, and the launches. Operations count as
 often as the backend's kernel does them (`efforts`, padding and tile ends included); on a GPU a launch with few
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from .machine import Figures
+from .limits import DeviceLimits
 from .problem.dtypes import DTYPES
 from .problem.plan import Plan
 
@@ -29,23 +29,23 @@ class Row(Protocol):
     def variant(self) -> str: ...  # noqa: D102
 
 
-def predict(row: Row, plan: Plan, figures: Figures, efforts: dict[str, float], preferred: str) -> float:
+def predict(row: Row, plan: Plan, limits: DeviceLimits, efforts: dict[str, float], preferred: str) -> float:
     """Seconds that `row` should take on prepared weights."""
     key = "_".join(filter(None, (row.formulation, row.variant)))
     effort = efforts.get(key, 1.0 if row.formulation == preferred else _OTHER)
-    compute = plan.flops * effort / figures.peak(plan)
+    compute = plan.flops * effort / limits.peak(plan)
     traffic, launches = plan.bytes, 1
-    if figures.device == "cuda":
-        compute /= _occupancy(plan, figures)
+    if limits.device == "cuda":
+        compute /= _occupancy(plan, limits)
     if row.variant == "atomic":
         traffic, launches = traffic + _stamp_bytes(plan), 3  # zeros, stamps, bias and activation
-    return max(compute, traffic / (figures.copy_gb_per_s * 1e9)) + launches * figures.launch_seconds
+    return max(compute, traffic / (limits.copy_gb_per_s * 1e9)) + launches * limits.launch_seconds
 
 
-def _occupancy(plan: Plan, figures: Figures) -> float:
+def _occupancy(plan: Plan, limits: DeviceLimits) -> float:
     """Share of the multiprocessors' time that has work, all tiles being equal."""
     tiles = math.ceil(math.prod(plan.output_shape) / _TILE)
-    return tiles / (math.ceil(tiles / figures.units) * figures.units) if tiles else 1.0
+    return tiles / (math.ceil(tiles / limits.units) * limits.units) if tiles else 1.0
 
 
 def _stamp_bytes(plan: Plan) -> int:

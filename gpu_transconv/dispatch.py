@@ -11,7 +11,7 @@ from typing import NamedTuple
 from . import records, table
 from .cost import predict
 from .errors import BackendUnavailableError
-from .machine import figures
+from .limits import device_limits
 from .problem.plan import Plan
 from .settings import Settings
 from .table import AUTO_BACKENDS, IMPLEMENTATIONS, TABLE, Implementation, backends, cuda_memory, status
@@ -116,7 +116,7 @@ def milliseconds(seconds: float) -> str:
 def candidates(plan: Plan, backend: str) -> list[Candidate]:
     """Rows of a backend by the time that they should take, those that cannot run at the end."""
     launch = table.launch_module(backend)
-    preferred, limits = launch.prefer(plan), figures(TABLE[backend].device)
+    preferred, limits = launch.prefer(plan), device_limits(TABLE[backend].device)
     efforts = launch.efforts(plan) if hasattr(launch, "efforts") else {}
     tuned = records.times(plan, TABLE[backend].device)
     found = [
@@ -150,15 +150,15 @@ def last_choice() -> Choice | None:
 
 
 def choose_afresh() -> None:
-    """Make earlier choices void: the machine's figures or the tuning results have changed."""
+    """Make earlier choices void: the devices' limits or the tuning results have changed."""
     global version
     version += 1
     select.cache_clear()
 
 
 def forget() -> None:
-    """Look up backends, figures and tuning results afresh, and choose by them."""
+    """Look up backends, limits and tuning results afresh, and choose by them."""
     choose_afresh()
     table.forget()
     records.forget()
-    figures.cache_clear()
+    device_limits.cache_clear()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from .arrays import Array, check_memory
 from .dispatch import Candidate, candidates, select, select_backends
 from .given import read_given
-from .machine import figures
+from .limits import device_limits
 from .problem.arguments import make_params
 from .problem.plan import Plan, plan_call
 from .problem.shapes import spatial_axes
@@ -183,7 +183,7 @@ def explain_plan(plan: Plan, settings: Settings, device: str = "cpu") -> Explana
     names, _ = select_backends(plan, settings.backend, device)
     found = [candidate for name in names for candidate in candidates(plan, name)]
     chosen = next(candidate for candidate in found if candidate.row == row)
-    details, limits = row.details(plan), figures(TABLE[row.backend].device)
+    details, limits = row.details(plan), device_limits(TABLE[row.backend].device)
     seconds, bound = limits.roofline(plan)
     return Explanation(
         backend=row.backend,

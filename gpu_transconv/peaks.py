@@ -15,7 +15,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .machine import Figures
+from . import machine
+from .limits import DeviceLimits, keep, shipped
 from .table import cuda_memory
 
 #: By compute capability: float32 lanes of a multiprocessor, and how many times as many multiply-adds a clock its
@@ -29,16 +30,22 @@ _LANES_AND_MATRIX = {
 }  # fmt: skip
 
 
+def measure(device: str = "cpu") -> DeviceLimits:
+    """Measure a device, "cpu" or "cuda", and keep its limits on disk; about three seconds."""
+    found = measure_cpu(machine.threads()) if device == "cpu" else measure_cuda(shipped(device))
+    return keep(device, found)
+
+
 def measure_cpu(
     threads: int, ways: Mapping[str, Mapping[str, float]] | None = None, copy_bytes: int = 2**26, tries: int = 3
-) -> Figures:
+) -> DeviceLimits:
     """Measure the CPU with `threads` threads; the half types have float32's peak, in which they are computed."""
     ways = ways or peak_ways(threads, tries)
     with ThreadPoolExecutor(threads) as pool:
         copy = _copy_gb_per_s(copy_bytes, threads, pool, tries)
     peak = {dtype: max(found.values()) for dtype, found in ways.items()}
     peak |= {"float16": peak["float32"], "bfloat16": peak["float32"]}
-    return Figures("cpu", threads, peak, copy, _launch_seconds(), measured=True)
+    return DeviceLimits("cpu", threads, peak, copy, _launch_seconds(), measured=True)
 
 
 def peak_ways(threads: int, tries: int) -> dict[str, dict[str, float]]:
@@ -53,7 +60,7 @@ def peak_ways(threads: int, tries: int) -> dict[str, dict[str, float]]:
         }
 
 
-def measure_cuda(known: Figures, copy_bytes: int = 2**28) -> Figures:
+def measure_cuda(known: DeviceLimits, copy_bytes: int = 2**28) -> DeviceLimits:
     """Measure copies and launches on the current CUDA device; peaks come from what it says of itself."""
     memory = cuda_memory()
     large, small = ([memory.empty((size,), "float32") for _ in range(2)] for size in (copy_bytes // 4, 1))
@@ -70,10 +77,10 @@ def measure_cuda(known: Figures, copy_bytes: int = 2**28) -> Figures:
     copies = (seconds(large, 9) - seconds(large, 1)) / 8
     launches = (seconds(small, 101) - seconds(small, 1)) / 100
     peak, units = _cuda_peak(known)
-    return Figures("cuda", units, peak, 2 * copy_bytes / copies / 1e9, max(launches, 1e-6), measured=True)
+    return DeviceLimits("cuda", units, peak, 2 * copy_bytes / copies / 1e9, max(launches, 1e-6), measured=True)
 
 
-def _cuda_peak(known: Figures) -> tuple[dict[str, float], int]:
+def _cuda_peak(known: DeviceLimits) -> tuple[dict[str, float], int]:
     cupy = sys.modules.get("cupy")
     if cupy is None:
         return known.peak_gflops, known.units

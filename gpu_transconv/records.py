@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import cache
+from ._version import __version__
 from .machine import identity
 from .problem.plan import Plan
 
@@ -119,8 +120,6 @@ def _rounded(size: int) -> int:
 @lru_cache(maxsize=2)
 def software(device: str) -> str:
     """Versions of what compiles the kernels."""
-    from . import __version__
-
     names = ("numba", "llvmlite") if device == "cpu" else ("numba-cuda", "cupy", "cupy-cuda12x", "cupy-cuda13x")
     return ", ".join([f"gpu_transconv {__version__}", *filter(None, map(_version, names))])
 

@@ -2,7 +2,7 @@
 
 import json
 
-from gpu_transconv.cli import main
+from gpu_transconv.tools.cli import main
 
 
 def run_json(capsys, *argv):

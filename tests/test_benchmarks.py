@@ -22,7 +22,8 @@ if not (ROOT / "benchmarks" / "peers.py").exists():
     pytest.skip("the benchmarks are part of the checkout, not of the package", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
 
-adapters, layers, report = (import_module(f"gpu_transconv.bench.{name}") for name in ("adapters", "layers", "report"))
+BENCH = "gpu_transconv.tools.bench"
+contenders, layers, report = (import_module(f"{BENCH}.{name}") for name in ("contenders", "layers", "report"))
 peers = import_module("benchmarks.peers")
 
 TINY = [
@@ -42,7 +43,7 @@ MACHINE = {
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Run the tool on the tiny layers in this process; returns the exit status and what --json wrote."""
     monkeypatch.setenv("GPU_TRANSCONV_BENCHMARK_CHILD", "1")
-    monkeypatch.setattr(import_module("gpu_transconv.bench.machine"), "measure_machine", lambda _: MACHINE)
+    monkeypatch.setattr(import_module(f"{BENCH}.machine"), "measure_machine", lambda _: MACHINE)
     (tmp_path / "layers.json").write_text(json.dumps(TINY))
 
     def start(*arguments: str) -> tuple[int, dict[str, Any]]:
@@ -89,7 +90,7 @@ def test_own_formulations(run: Any) -> None:
     assert document["summary"]["auto"]["worst_loss"] == row["auto_loss"]
 
 
-class Planted(adapters.Contender):
+class Planted(contenders.Contender):
     """Right or wrong as asked: "edge" spoils one element, "later" spoils all but the first result."""
 
     def __init__(self, problem: Any, threads: int, *, fault: str) -> None:
@@ -120,7 +121,7 @@ def test_a_wrong_result_gets_no_speed(
             "function": lambda problem, threads: Planted(problem, threads, fault=fault),
         }
 
-    monkeypatch.setattr(adapters, "ours", planted)
+    monkeypatch.setattr(contenders, "ours", planted)
     status, document = run("--only", "square")
     assert status == 1
     (row,) = document["rows"]
@@ -201,7 +202,7 @@ def test_bad_options(run: Any, capsys: pytest.CaptureFixture[str], arguments: tu
 
 
 def test_machine_figures() -> None:
-    machine = import_module("gpu_transconv.bench.machine")
+    machine = import_module(f"{BENCH}.machine")
     found = machine.measure_machine(1, copy_bytes=2**22, tries=1)
     assert min(found["peak_gflops"].values()) > 0.1  # how they compare depends on what else the machine does
     assert found["copy_gb_per_s"] > 0.1

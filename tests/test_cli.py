@@ -10,8 +10,8 @@ import pytest
 from cli_checks import assert_refused, run_json
 
 import gpu_transconv as gtc
-from gpu_transconv.cli import COMMANDS, main, make_parser
-from gpu_transconv.commands import info
+from gpu_transconv.tools.cli import COMMANDS, main, make_parser
+from gpu_transconv.tools.commands import info
 
 LAYER = ["explain", "--x", "1x64x32x32", "--weight", "64x32x4x4", "--stride", "2", "--padding", "1"]
 SMALL = ["explain", "--x", "1x3x4x4", "--weight", "3x1x3x3"]

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from gpu_transconv.bench import adapters, libraries
-from gpu_transconv.bench.layers import REAL_LAYERS, _layer_from, load_layers
-from gpu_transconv.bench.report import describe, make_row, make_table, summarise
-from gpu_transconv.cli import main
-from gpu_transconv.commands import bench
-from gpu_transconv.commands.tune import LAYER_FILE
+from gpu_transconv.tools.bench import contenders, libraries
+from gpu_transconv.tools.bench.layers import REAL_LAYERS, _layer_from, load_layers
+from gpu_transconv.tools.bench.report import describe, make_row, make_table, summarise
+from gpu_transconv.tools.cli import main
+from gpu_transconv.tools.commands import bench
+from gpu_transconv.tools.commands.tune import LAYER_FILE
 
 MACHINE = {
     "cpu": "A Processor",
@@ -51,7 +51,7 @@ def measured(monkeypatch):
     return fake
 
 
-ALL = (*adapters.OURS, *libraries.PEERS)
+ALL = (*contenders.OURS, *libraries.PEERS)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_without_peers_there_are_no_columns_of_them(capsys, measured):
 @pytest.mark.parametrize(("auto", "said"), [(8.0, "0.80 times"), (11.0, "1.10 times")])
 def test_auto_that_is_faster_by_noise_is_not_called_slower(auto, said):
     layer = load_layers(REAL_LAYERS)[0]
-    found = {name: OK | {"min_ms": 10.0} for name in adapters.KERNELS} | {"auto": OK | {"min_ms": auto}}
+    found = {name: OK | {"min_ms": 10.0} for name in contenders.KERNELS} | {"auto": OK | {"min_ms": auto}}
     row = make_row(problem(layer), found, MACHINE, "min")
     text = " ".join(describe(summarise([row])))
     assert said in text

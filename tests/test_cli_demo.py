@@ -10,8 +10,8 @@ from cli_checks import assert_refused, run_json
 from PIL import Image
 
 import gpu_transconv as gtc
-from gpu_transconv.cli import main
 from gpu_transconv.dispatch import Implementation
+from gpu_transconv.tools.cli import main
 
 
 @pytest.fixture(autouse=True)

@@ -9,24 +9,24 @@ from cli_checks import assert_refused, run_json
 from test_tuning import folder  # noqa: F401  (a fixture: an empty cache folder)
 
 import gpu_transconv as gtc
-from gpu_transconv import dispatch, machine, records
-from gpu_transconv.bench import libraries
-from gpu_transconv.cli import main
-from gpu_transconv.machine import Figures
+from gpu_transconv import dispatch, records
+from gpu_transconv.limits import DeviceLimits, device_limits
+from gpu_transconv.tools.bench import libraries
+from gpu_transconv.tools.cli import main
 
 LAYERS = [
     {"name": "square", "cin": 3, "cout": 2, "spatial": [5, 4], "kernel": [4, 4], "stride": [2, 2]},
     {"name": "row", "n": 2, "cin": 4, "cout": 6, "spatial": [7], "kernel": [3], "groups": 2},
 ]
-FIGURES = Figures("cpu", 1, dict.fromkeys(("float32", "float64", "float16", "bfloat16"), 100.0), 10.0, 1e-6, True)
-MACHINE = {"cpu": "a machine", "busy": 0.0, "peak_gflops": FIGURES.peak_gflops, "copy_gb_per_s": 10.0}
+LIMITS = DeviceLimits("cpu", 1, dict.fromkeys(("float32", "float64", "float16", "bfloat16"), 100.0), 10.0, 1e-6, True)
+MACHINE = {"cpu": "a machine", "busy": 0.0, "peak_gflops": LIMITS.peak_gflops, "copy_gb_per_s": 10.0}
 
 
 @pytest.fixture(autouse=True)
 def _no_measuring(folder, monkeypatch):  # noqa: ARG001, F811
-    """The machine's figures are fake, the layers small."""
-    monkeypatch.setattr("gpu_transconv.peaks.measure_cpu", lambda _threads: FIGURES)
-    monkeypatch.setattr("gpu_transconv.commands.bench.measure_machine", lambda _threads: MACHINE)
+    """The machine's limits are fake, the layers small."""
+    monkeypatch.setattr("gpu_transconv.peaks.measure_cpu", lambda _threads: LIMITS)
+    monkeypatch.setattr("gpu_transconv.tools.commands.bench.measure_machine", lambda _threads: MACHINE)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_tune(capsys, layers, launched):
         assert set(row["seconds"]) == {"reference/gather", "reference/scatter"}
         assert row["fastest"] == min(row["seconds"], key=row["seconds"].__getitem__)
         assert row["gain"] == row["seconds"][row["before"]] / row["seconds"][row["fastest"]] - 1 >= 0
-    assert machine.figures().measured
+    assert device_limits().measured
     dispatch.forget()
     assert records.count() == 2
     launched.clear()

@@ -8,7 +8,9 @@ from matplotlib.cbook import get_sample_data
 from PIL import Image
 from scipy.signal import correlate2d
 
-from gpu_transconv.demo import (
+from gpu_transconv.operators import conv_matrix
+from gpu_transconv.tools.demo import canvas
+from gpu_transconv.tools.demo.detect import (
     BANK,
     DIAGONAL,
     demonstrate,
@@ -21,9 +23,7 @@ from gpu_transconv.demo import (
     paint,
     rectify,
 )
-from gpu_transconv.figures import canvas
-from gpu_transconv.operators import conv_matrix
-from gpu_transconv.picture import read_grey
+from gpu_transconv.tools.demo.picture import read_grey
 
 EVEN = np.full((6, 7), 0.3, np.float32)
 
@@ -111,7 +111,7 @@ def test_likeness_is_the_correlation_inside():
 
 
 def test_demonstrate_compares(monkeypatch):
-    monkeypatch.setattr("gpu_transconv.demo.detect", lambda *args: detect(*args) + 1e-3)
+    monkeypatch.setattr("gpu_transconv.tools.demo.detect.detect", lambda *args: detect(*args) + 1e-3)
     assert not demonstrate(drawing()).checks[0].passed
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from gpu_transconv.bench.layers import REAL_LAYERS, Layer, load_layers
-from gpu_transconv.cli import make_parser
+from gpu_transconv.tools.bench.layers import REAL_LAYERS, Layer, load_layers
+from gpu_transconv.tools.cli import make_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 if not (ROOT / "CONTRIBUTING.md").exists():
@@ -225,26 +225,3 @@ def test_the_example_of_a_file_of_layers_is_one(tmp_path):
     text = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
     (tmp_path / "mine.json").write_text(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1])
     assert [layer.name for layer in load_layers(tmp_path / "mine.json")] == ["mine"]
-
-
-def test_imports_go_the_way_that_contributing_says():
-    """Nothing imports what calls it."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    order = re.search(r"Imports go one way:\s+`([^`]+)`", text)[1].replace("\n", " ").split(" -> ")
-    rank = {name.strip(): place for place, names in enumerate(order) for name in names.split(",")}
-    assert len(rank) > 7
-    package = ROOT / "gpu_transconv"
-    wrong = []
-    for path in package.rglob("*.py"):
-        parts = path.relative_to(package).with_suffix("").parts
-        if parts[0] not in rank:
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.level:
-                base = parts[: len(parts) - node.level]
-                names = [node.module] if node.module else [alias.name for alias in node.names]
-                for name in names:
-                    top = (*base, *name.split("."))[0]
-                    if rank.get(top, 99) < rank[parts[0]]:
-                        wrong.append(f"{'.'.join(parts)} imports {top}")
-    assert wrong == []

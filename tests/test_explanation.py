@@ -13,14 +13,14 @@ from test_dispatch import DeviceArray, FakeBackend, install  # noqa: F401  (a fi
 from test_tuning import folder  # noqa: F401  (a fixture: an empty cache folder)
 
 import gpu_transconv as gtc
-from gpu_transconv import Explanation, dispatch, machine, records
-from gpu_transconv.machine import Figures
+from gpu_transconv import Explanation, dispatch, limits, machine, records
+from gpu_transconv.limits import DeviceLimits
 from gpu_transconv.problem.dtypes import DTYPES
 
 X, WEIGHT = (1, 64, 32, 32), (64, 32, 4, 4)
 KEYWORDS = {"stride": 2, "padding": 1}
 #: A machine on which times are easily worked out: every operation a picosecond, every byte a nanosecond.
-FIGURES = Figures("cuda", 1, dict.fromkeys((*DTYPES, "tf32"), 1e3), 1.0, 0.0, measured=True)
+LIMITS = DeviceLimits("cuda", 1, dict.fromkeys((*DTYPES, "tf32"), 1e3), 1.0, 0.0, measured=True)
 
 
 @pytest.fixture(autouse=True)
@@ -29,12 +29,12 @@ def _fresh(folder):  # noqa: F811
 
 
 @pytest.fixture
-def limits(monkeypatch):
-    """Fake figures of every device."""
+def fake_limits(monkeypatch):
+    """Fake limits of every device."""
 
     def put(**changes):
-        found = Figures(**{**vars(FIGURES), **changes})
-        monkeypatch.setattr(dispatch, "figures", lambda _device: found)
+        found = DeviceLimits(**{**vars(LIMITS), **changes})
+        monkeypatch.setattr(dispatch, "device_limits", lambda _device: found)
         dispatch.choose_afresh()
 
     yield put
@@ -87,9 +87,9 @@ def test_as_text():
     assert [line.split()[0] for line in lines[:3]] == ["output", "kernel", "because"]
 
 
-def test_tuned_times(limits, monkeypatch):
-    limits()
-    monkeypatch.setattr("gpu_transconv.explanation.figures", lambda _device: FIGURES)
+def test_tuned_times(fake_limits, monkeypatch):
+    fake_limits()
+    monkeypatch.setattr("gpu_transconv.explanation.device_limits", lambda _device: LIMITS)
     plan = gtc.explain(X, WEIGHT, **KEYWORDS).plan
     records.record(plan, "cpu", {"cpu/gather": 4.0, "cpu/scatter": 0.5})
     dispatch.choose_afresh()
@@ -101,9 +101,9 @@ def test_tuned_times(limits, monkeypatch):
     assert "500 ms measured" in str(found)
 
 
-def test_a_fast_algorithm_is_named_with_what_it_saves(limits, monkeypatch):
-    limits()
-    monkeypatch.setattr("gpu_transconv.explanation.figures", lambda _device: FIGURES)
+def test_a_fast_algorithm_is_named_with_what_it_saves(fake_limits, monkeypatch):
+    fake_limits()
+    monkeypatch.setattr("gpu_transconv.explanation.device_limits", lambda _device: LIMITS)
     exact, found = (
         gtc.explain((4, 512, 16, 16), (512, 256, 4, 4), **KEYWORDS, formulation="gather", precision=precision)
         for precision in ("highest", "fast")
@@ -134,8 +134,8 @@ def test_the_kernel_is_named_in_words(shapes, keywords, words):
     ("changes", "bound"), [({}, "memory"), ({"copy_gb_per_s": 1e6}, "compute")], ids=["memory", "compute"]
 )
 def test_roofline_on_a_fake_machine(monkeypatch, changes, bound):
-    fake = Figures(**{**vars(FIGURES), **changes})
-    monkeypatch.setattr("gpu_transconv.explanation.figures", lambda _device: fake)
+    fake = DeviceLimits(**{**vars(LIMITS), **changes})
+    monkeypatch.setattr("gpu_transconv.explanation.device_limits", lambda _device: fake)
     found = gtc.explain(X, WEIGHT, **KEYWORDS)
     assert found.bound == bound
     seconds = found.bytes * 1e-9 if bound == "memory" else found.flops * 1e-12
@@ -162,9 +162,9 @@ def test_roofline_on_a_fake_machine(monkeypatch, changes, bound):
         ),
     ],
 )
-def test_the_cheapest_runs(install, limits, fake, deterministic, expected):  # noqa: F811
+def test_the_cheapest_runs(install, fake_limits, fake, deterministic, expected):  # noqa: F811
     install(cupy=FakeBackend(**fake))
-    limits(copy_gb_per_s=1e9)  # so that operations decide
+    fake_limits(copy_gb_per_s=1e9)  # so that operations decide
     found = gtc.explain(DeviceArray(np.ones(X, "f4")), DeviceArray(np.ones(WEIGHT, "f4")), deterministic=deterministic)
     assert found.kernel == expected
     assert found.deterministic is (expected != "cupy/scatter/atomic")
@@ -174,9 +174,9 @@ def test_the_cheapest_runs(install, limits, fake, deterministic, expected):  # n
     assert found.workspace_bytes is None
 
 
-def test_atomics_pay_for_their_traffic(install, limits):  # noqa: F811
+def test_atomics_pay_for_their_traffic(install, fake_limits):  # noqa: F811
     install(cupy=FakeBackend(efforts={"gather": 1.0, "scatter_tiles": 1.0, "scatter_atomic": 1.0}))
-    limits()
+    fake_limits()
     found = gtc.explain(X, WEIGHT, **KEYWORDS, backend="cupy", deterministic=False)
     times = {r.name: r.predicted_seconds for r in found.runners_up}
     stamps = 32 * 4 * 4 * 32 * 32  # output channels x taps x inputs, of one image
@@ -184,9 +184,9 @@ def test_atomics_pay_for_their_traffic(install, limits):  # noqa: F811
     assert found.predicted_seconds == pytest.approx(found.bytes * 1e-9)
 
 
-def test_few_tiles_leave_a_large_device_idle(install, limits):  # noqa: F811
+def test_few_tiles_leave_a_large_device_idle(install, fake_limits):  # noqa: F811
     install(cupy=FakeBackend())
-    limits(copy_gb_per_s=1e9, units=64)
+    fake_limits(copy_gb_per_s=1e9, units=64)
     small = gtc.explain(X, WEIGHT, **KEYWORDS, backend="cupy")
     tiles = 16  # 32 x 64 x 64 outputs in tiles of 128 x 64
     assert small.predicted_seconds == pytest.approx(small.flops * 1e-12 * 64 / tiles)
@@ -194,9 +194,9 @@ def test_few_tiles_leave_a_large_device_idle(install, limits):  # noqa: F811
     assert full.predicted_seconds == pytest.approx(full.flops * 1e-12)
 
 
-def test_launches_cost_time(install, limits):  # noqa: F811
+def test_launches_cost_time(install, fake_limits):  # noqa: F811
     install(cupy=FakeBackend())
-    limits(launch_seconds=1.0)
+    fake_limits(launch_seconds=1.0)
     found = gtc.explain((1, 1, 1), (1, 1, 1), backend="cupy")
     assert found.predicted_seconds == pytest.approx(1.0, rel=1e-3)
     assert max(r.predicted_seconds for r in found.runners_up) == pytest.approx(3.0, rel=1e-3)  # zeros, stamps, end
@@ -204,7 +204,7 @@ def test_launches_cost_time(install, limits):  # noqa: F811
 
 @pytest.mark.parametrize(("dtype", "share"), [("complex64", 0.25), ("float32", 1.0), ("float64", 0.5), ("int32", 0.25)])
 def test_peaks_by_dtype(dtype, share):
-    known = Figures("cpu", 1, {"float32": 100.0, "float64": 50.0}, 1.0, 0.0)
+    known = DeviceLimits("cpu", 1, {"float32": 100.0, "float64": 50.0}, 1.0, 0.0)
     plan = gtc.explain((1, 1, 1), (1, 1, 1), dtype=dtype, backend="reference").plan
     assert known.peak(plan) == share * 100e9
 
@@ -265,20 +265,20 @@ def test_every_thread_has_its_own_last_choice():
     assert seen == {"gather": (None, "reference/gather"), "scatter": (None, "reference/scatter")}
 
 
-# --- the machine's figures -----------------------------------------------------------------------------
+# --- the machine's limits --------------------------------------------------------------------------------
 
 
-def test_figures_are_shipped_until_measured(monkeypatch):
+def test_limits_are_shipped_until_measured(monkeypatch):
     peaks = pytest.importorskip("gpu_transconv.peaks")
-    before = machine.figures()
-    assert before == machine.shipped("cpu")
+    before = limits.device_limits()
+    assert before == limits.shipped("cpu")
     assert not before.measured
-    measured = Figures("cpu", before.units, {"float32": 7.0, "float64": 3.0}, 5.0, 1e-6, measured=True)
+    measured = DeviceLimits("cpu", before.units, {"float32": 7.0, "float64": 3.0}, 5.0, 1e-6, measured=True)
     monkeypatch.setattr(peaks, "measure_cpu", lambda _threads: measured)
-    assert machine.measure() == measured
+    assert peaks.measure() == measured
     dispatch.forget()
-    machine._memory.clear()
-    assert machine.figures() == measured  # from the file
+    limits._memory.clear()
+    assert limits.device_limits() == measured  # from the file
     assert gtc.explain((1, 1, 3), (1, 1, 3)).measured_machine
 
 
@@ -306,19 +306,19 @@ ENTRY = '{"figures 1": {"a cpu": %s}}'
     ],
     ids=lambda text: text[:60],
 )
-def test_figures_that_cannot_be_read(text, folder):  # noqa: F811
+def test_limits_that_cannot_be_read(text, folder):  # noqa: F811
     folder.mkdir()
     (folder / "machine.json").write_text(text)
     dispatch.forget()
     with pytest.warns(gtc.CacheWarning, match=r"machine\.json cannot be used"):
-        assert machine.figures() == machine.shipped("cpu")
+        assert limits.device_limits() == limits.shipped("cpu")
     assert (folder / "machine.json.unusable").read_text() == text
 
 
-def test_figures_of_another_version_are_left_alone(folder):  # noqa: F811
+def test_limits_of_another_version_are_left_alone(folder):  # noqa: F811
     folder.mkdir()
     text = json.dumps({"figures 1": {machine.identity("cpu"): {"copy_gb_per_s": 9.0, "unheard_of": 1}}})
     (folder / "machine.json").write_text(text)
     dispatch.forget()
-    assert machine.figures() == machine.shipped("cpu")
+    assert limits.device_limits() == limits.shipped("cpu")
     assert (folder / "machine.json").read_text() == text

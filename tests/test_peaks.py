@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from gpu_transconv import machine, peaks
+from gpu_transconv import peaks
+from gpu_transconv.limits import shipped
 
 #: Compute capability, multiprocessors, boost clock in GHz, and TFLOP/s in float32 and in float16 on the matrix units,
 #: dense, as NVIDIA's data sheets have them.
@@ -44,7 +45,7 @@ def test_a_device_is_asked(monkeypatch):
     facts |= {"ComputeCapabilityMinor": 0, "SingleToDoublePrecisionPerfRatio": 2}
     device = SimpleNamespace(attributes=facts, compute_capability="100")
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(Device=lambda: device)))
-    found, units = peaks._cuda_peak(machine.shipped("cuda"))
+    found, units = peaks._cuda_peak(shipped("cuda"))
     assert units == 148
     assert found["float32"] == pytest.approx(70.1e3, rel=0.01)
     assert found == peaks.device_peak((10, 0), 148, 1.85e9, 2)

@@ -17,7 +17,7 @@ if not (ROOT / "benchmarks" / "predict.py").exists():
     pytest.skip("the benchmarks are part of the checkout, not of the package", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
 predict = import_module("benchmarks.predict")
-layers = import_module("gpu_transconv.bench.layers")
+layers = import_module("gpu_transconv.tools.bench.layers")
 REAL = {layer.name: layer for layer in layers.load_layers(layers.REAL_LAYERS)}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gpu_transconv.bench import machine
+from gpu_transconv.tools.bench import machine
 
 RESULTS = sorted((Path(__file__).parents[1] / "benchmarks" / "results").glob("*.json"))
 INTEL = """processor\t: 0

@@ -18,7 +18,7 @@ if not (ROOT / "benchmarks" / "peers.py").exists():
     pytest.skip("the benchmarks are part of the checkout, not of the package", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
 
-adapters = import_module("gpu_transconv.bench.adapters")
+contenders = import_module("gpu_transconv.tools.bench.contenders")
 names = ("compare", "documents", "readme", "tables")
 compare, documents, readme, tables = (import_module(f"benchmarks.{name}") for name in names)
 
@@ -127,8 +127,8 @@ def test_results_of_a_gpu_are_read(tmp_path: Path) -> None:
     (tmp_path / "gpu.json").write_text(json.dumps({"machine": machine, "rows": rows}))
     groups = documents.read_groups(tmp_path / "gpu.json")
     assert [(group.device, group.dtype) for group in groups] == [("A GPU", "float32"), ("A GPU", "tf32")]
-    figures = documents.figures_of(groups)
-    assert figures == dict.fromkeys(("square", "square tf32"), documents.Figure(8000.0, 0.8))
+    speeds = documents.speeds_of(groups)
+    assert speeds == dict.fromkeys(("square", "square tf32"), documents.Speed(8000.0, 0.8))
     page = readme.page(groups)
     assert "| A GPU | tf32 | 1 | 80% | - | - | - | - | - |" in page
     assert "| other | 1 | - | - | - | - | 80% |" in readme.section(groups)
@@ -149,7 +149,7 @@ def test_readme_figures_are_those_of_the_files() -> None:
         fractions = [found["roofline_ms"] / ms for found, ms in zip(results["rows"], ours, strict=True)]
         functions = [found["contenders"]["function"]["min_ms"] for found in results["rows"]]
         ratios = [
-            min(found["contenders"][name]["min_ms"] for name in found["contenders"] if name not in adapters.OURS
+            min(found["contenders"][name]["min_ms"] for name in found["contenders"] if name not in contenders.OURS
                 and found["contenders"][name]["status"] == "ok") / ms
             for found, ms in zip(results["rows"], ours, strict=True)
         ]  # fmt: skip
@@ -175,7 +175,7 @@ def test_readme_domains_are_those_of_the_files() -> None:
     found: dict[str, list[tuple[float, ...]]] = {}
     for row in results["rows"]:
         ms = {name: entry["min_ms"] for name, entry in row["contenders"].items() if entry["status"] == "ok"}
-        best = min(ms[name] for name in ms if name not in adapters.OURS)
+        best = min(ms[name] for name in ms if name not in contenders.OURS)
         ratios = (
             ms["torch"] / ms["prepared"],
             best / ms["prepared"],

@@ -17,11 +17,11 @@ if not (ROOT / "benchmarks" / "peers.py").exists():
     pytest.skip("the benchmarks are part of the checkout, not of the package", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
 
-adapters = import_module("gpu_transconv.bench.adapters")
+contenders = import_module("gpu_transconv.tools.bench.contenders")
 harness, scaling = (import_module(f"benchmarks.{name}") for name in ("harness", "scaling"))
 
 
-class Wrong(adapters.Ours):
+class Wrong(contenders.Ours):
     def run(self) -> Any:
         result = super().run()
         result[..., -1] += 0.01

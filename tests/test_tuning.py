@@ -15,7 +15,7 @@ from checks import refused
 from test_dispatch import FakeBackend, install  # noqa: F401  (a fixture)
 
 import gpu_transconv as gtc
-from gpu_transconv import cache, dispatch, machine, records
+from gpu_transconv import cache, dispatch, limits, records
 from gpu_transconv.cache import CacheWarning
 from gpu_transconv.problem.arguments import make_params
 from gpu_transconv.problem.plan import make_plan
@@ -31,7 +31,7 @@ def folder(monkeypatch, tmp_path):
     """An empty cache folder, and a process that has read nothing yet."""
     monkeypatch.setenv("GPU_TRANSCONV_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(cache, "_warned", set())
-    monkeypatch.setattr(machine, "_memory", {})
+    monkeypatch.setattr(limits, "_memory", {})
     dispatch.forget()
     yield tmp_path / "cache"
     monkeypatch.undo()
@@ -231,7 +231,7 @@ def test_a_folder_that_must_not_be_read(monkeypatch):
 
     monkeypatch.setattr(type(records.database()), "stat", refuse)
     assert records.times(plan(), "cpu") == {}
-    assert machine.figures() == machine.shipped("cpu")
+    assert limits.device_limits() == limits.shipped("cpu")
 
 
 @pytest.mark.parametrize("spoil", [spoil_with_words, spoil_by_version])

@@ -11,8 +11,8 @@ from cli_checks import assert_refused, run_json
 from test_compiled import places  # noqa: F401  (a fixture: empty folders for machine code)
 
 import gpu_transconv as gtc
-from gpu_transconv.cli import main
 from gpu_transconv.kernels.cpu import compiled, machine_code, warm_up
+from gpu_transconv.tools.cli import main
 
 
 def test_calls_after_a_warm_up_compile_nothing():

@@ -1,4 +1,4 @@
-"""Measure layer after layer behind a progress bar, each as a row of `gpu_transconv.bench.report`."""
+"""Measure layer after layer behind a progress bar, each as a row of `gpu_transconv.tools.bench.report`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .adapters import Build
+from .contenders import Build
 from .layers import Layer, make_problem
 from .measure import measure_layer
 from .report import Row, make_row

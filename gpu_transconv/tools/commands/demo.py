@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 from rich.progress import Progress
 
-from ..demo import SHARE, Picture, Result, demonstrate, normalise
-from ..settings import resolve
-from . import CommandError, add_command, make_console, print_json, print_table
+from ...settings import resolve
+from ..console import make_console, print_json, print_table
+from ..demo.detect import SHARE, Picture, Result, demonstrate, normalise
+from . import CommandError, add_command
 
 T = TypeVar("T")
 SAMPLE = "grace_hopper.jpg"
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         (result,) = _watched("painting (compiles on first use)", steps, 1)
     except MemoryError:
         raise CommandError(f"not enough memory at --size {args.size}; choose a smaller one") from None
-    draw = import_module("..figures", __package__).draw
+    draw = import_module("..demo.draw", __package__).draw
     with _writable(args.output):
         paths = _watched("drawing", draw(args.output, grey, result), 3)
     facts = _facts(source, original, result, paths)
@@ -81,7 +82,7 @@ def _read(args: argparse.Namespace) -> tuple[Path, Picture, tuple[int, int]]:
     sample = import_module("matplotlib.cbook").get_sample_data
     source = args.image or Path(sample(SAMPLE, asfileobj=False))
     try:
-        values, original = import_module("..picture", __package__).read_grey(source, args.size)
+        values, original = import_module("..demo.picture", __package__).read_grey(source, args.size)
     except OSError as error:
         raise CommandError(f"cannot read {source}: {error.strerror or error}") from None
     except ValueError as error:

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import reference
-from ..problem.arguments import make_params
-from ..problem.plan import ArraySpec, Plan, plan_call
+from ... import reference
+from ...problem.arguments import make_params
+from ...problem.plan import ArraySpec, Plan, plan_call
 
 REAL_LAYERS = Path(__file__).with_name("layers.json")
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from .adapters import KERNELS, OURS
+from .contenders import KERNELS, OURS
 from .layers import Problem
 from .libraries import PEERS
 from .machine import roofline_seconds

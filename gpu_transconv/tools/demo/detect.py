@@ -1,7 +1,7 @@
 """A detector's transpose generates what the detector finds: the demonstration, on a drawing and on a photograph.
 
-Every function here is a step of the demonstration and can be called on its own; `gpu_transconv.picture` reads
-the picture, `gpu_transconv.figures` draws, and ``gpu-transconv demo`` does it all.
+Every function here is a step of the demonstration and can be called on its own; `gpu_transconv.tools.demo.picture`
+reads the picture, `gpu_transconv.tools.demo.draw` draws, and ``gpu-transconv demo`` does it all.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .api import conv_transpose2d
+from ... import conv_transpose2d
+from ...operators import conv_matrix
 
 Picture = NDArray[Any]
 
@@ -195,8 +196,6 @@ def demonstrate(picture: Picture, share: float = SHARE, bank: Picture = BANK) ->
     Result
         Feature maps, kept features, painted pictures, checks.
     """
-    from .operators import conv_matrix
-
     matrix = conv_matrix(bank[:, None], (1, *picture.shape), padding=[size // 2 for size in bank.shape[1:]])
     responses = np.stack([detect(picture, kernel) for kernel in bank])
     kept = keep_strongest(responses, share)

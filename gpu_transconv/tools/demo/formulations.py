@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..demo import DIAGONAL, Picture, paint
-from ..operators import conv_matrix
+from ...operators import conv_matrix
 from .canvas import INK, Canvas, Panel, Point
+from .detect import DIAGONAL, Picture, paint
 
 FEATURES = np.array([[2, 1, 0], [1, 3, 0], [0, 0, 1]], np.float32)
 STRIDE, SHAPE = 2, (5, 5)

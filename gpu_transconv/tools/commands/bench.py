@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..bench import adapters, libraries
+from ...machine import threads
+from ...settings import AUTO
+from ..bench import contenders, libraries
 from ..bench.compare import Conditions, measure_rows
 from ..bench.machine import make_heading, measure_machine, name_machine
 from ..bench.report import describe, left_out, make_table, summarise
-from ..machine import threads
-from ..settings import AUTO
-from . import CommandError, add_command, make_console, print_json, print_lines
+from ..console import make_console, print_json, print_lines
+from . import CommandError, add_command
 from .tune import LAYER_FILE, add_layer_options, chosen_layers
 
 EXAMPLES = "gpu-transconv bench fsrcnn_x3 dcgan_l1 --contenders prepared,function,torch"
@@ -23,7 +24,7 @@ def add(parsers: Any) -> None:
     parser = add_command(parsers, "bench", run, summary, EXAMPLES, LAYER_FILE)
     add_layer_options(parser, seconds=3.0)
     parser.add_argument(
-        "--contenders", metavar="NAME[,NAME]", help=f"of {', '.join((*adapters.OURS, *libraries.PEERS))}"
+        "--contenders", metavar="NAME[,NAME]", help=f"of {', '.join((*contenders.OURS, *libraries.PEERS))}"
     )
     parser.add_argument("--no-peers", action="store_true", help="the package alone")
     parser.add_argument("--own", action="store_true", help="gather, scatter and what auto picks, instead")
@@ -54,9 +55,9 @@ def run(args: argparse.Namespace) -> int:
     return 1 if summary["wrong"] else 0
 
 
-def _contenders(args: argparse.Namespace) -> dict[str, adapters.Build]:
+def _contenders(args: argparse.Namespace) -> dict[str, contenders.Build]:
     backend = args.backend or AUTO
-    builds = adapters.kernels(backend) if args.own else adapters.ours(backend)
+    builds = contenders.kernels(backend) if args.own else contenders.ours(backend)
     if not (args.own or args.no_peers):
         builds |= libraries.PEERS
     if not args.contenders:

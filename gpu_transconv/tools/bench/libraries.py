@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .adapters import Build, Contender, UnsupportedError
+from .contenders import Build, Contender, UnsupportedError
 from .layers import Problem
 
 

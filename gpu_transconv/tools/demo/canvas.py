@@ -1,4 +1,4 @@
-"""A page measured in pixels, with the few things the figures are made of: panels, arrows, boxes and words."""
+"""A page measured in pixels, with the few things the drawings are made of: panels, arrows, boxes and words."""
 
 from __future__ import annotations
 

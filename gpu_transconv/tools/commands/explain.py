@@ -6,12 +6,13 @@ import argparse
 from dataclasses import fields
 from typing import Any
 
-from ..explanation import Explanation, explain
-from ..problem.arguments import DATA_FORMATS
-from ..problem.axis import Axis
-from ..problem.dtypes import DTYPES
-from ..settings import AUTO, HIGHEST
-from . import CommandError, add_command, print_json, print_table
+from ... import Explanation, explain
+from ...problem.arguments import DATA_FORMATS
+from ...problem.axis import Axis
+from ...problem.dtypes import DTYPES
+from ...settings import AUTO, HIGHEST
+from ..console import print_json, print_table
+from . import CommandError, add_command
 
 EXAMPLES = "gpu-transconv explain --x 1x64x32x32 --weight 64x32x4x4 --stride 2 --padding 1"
 #: Axes with more taps than this are counted, not listed.

@@ -10,12 +10,15 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-from .. import __version__, cache, records
-from ..dispatch import backends, choose_afresh
-from ..machine import cpu_name, figures, measure, usable_cores
-from ..settings import resolve
-from ..table import AUTO_BACKENDS
-from . import CommandError, add_command, print_json, print_table
+from ... import __version__, backends, cache, records
+from ...dispatch import choose_afresh
+from ...limits import device_limits
+from ...machine import cpu_name, usable_cores
+from ...peaks import measure
+from ...settings import resolve
+from ...table import AUTO_BACKENDS
+from ..console import print_json, print_table
+from . import CommandError, add_command
 
 
 def add(parsers: Any) -> None:
@@ -78,7 +81,7 @@ def collect() -> dict[str, Any]:
         "threading_layer": _threading_layer(),
         "cache": str(cache.folder()),
         "tuned_problems": records.count(),
-        "figures": [asdict(figures(device)) for device in _devices()],
+        "figures": [asdict(device_limits(device)) for device in _devices()],
         "backends": {name: status.reason for name, status in backends().items()},
         "settings": {
             "backend": settings.backend,
@@ -92,7 +95,7 @@ def collect() -> dict[str, Any]:
 def _threading_layer() -> str | None:
     if not backends()["cpu"]:
         return None
-    return str(import_module("..kernels.cpu.threads", __package__).layer())
+    return str(import_module("...kernels.cpu.threads", __package__).layer())
 
 
 def _devices() -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..demo import DIAGONAL, paint
 from .canvas import GENERATE, Canvas, Point
+from .detect import DIAGONAL, paint
 
 CELL = 32
 #: One colour per activation, the same around its cell and around its stamp.

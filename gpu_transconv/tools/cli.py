@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from . import __version__
+from .. import BackendUnavailableError, __version__
 from .commands import CommandError, example
-from .errors import BackendUnavailableError
 
 PROGRAM = "gpu-transconv"
 COMMANDS = ("demo", "info", "explain", "bench", "tune", "warm-up")

@@ -10,9 +10,10 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..dispatch import backends
-from ..problem.dtypes import DTYPES
-from . import CommandError, add_command, make_console, print_json
+from ... import backends
+from ...problem.dtypes import DTYPES
+from ..console import make_console, print_json
+from . import CommandError, add_command
 
 _ABOUT = """\
 A dtype takes up to half a minute. The machine code serves this processor and this version. It goes to the folder
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     available = backends()["cpu"]
     if not available:
         raise CommandError(f"backend 'cpu' is not available: {available.reason}")
-    kernels = import_module("..kernels.cpu.warm_up", __package__)
+    kernels = import_module("...kernels.cpu.warm_up", __package__)
     start = time.perf_counter()
     rows = list(_compile(kernels.steps(dict.fromkeys(args.dtype))))
     seconds, folder = time.perf_counter() - start, kernels.place()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..demo import BANK, DIAGONAL, THRESHOLD, Picture, Result, detail, detect, drawing, paint, rectify
 from .canvas import DETECT, GENERATE, GREY, Canvas, Panel, Point, fit
+from .detect import BANK, DIAGONAL, THRESHOLD, Picture, Result, detail, detect, drawing, paint, rectify
 
 LEFTS = (20.0, 330.0, 640.0, 950.0)
 SIDE = 230.0

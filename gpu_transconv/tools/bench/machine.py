@@ -11,8 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .. import peaks
-from ..machine import Figures, cpu_name, usable_cores
+from ... import peaks
+from ...limits import DeviceLimits
+from ...machine import cpu_name, usable_cores
 
 _PACKAGES = ("gpu_transconv", "numpy", "numba", "llvmlite", "tbb", "torch", "onnxruntime", "openvino")
 
@@ -107,7 +108,7 @@ def versions() -> dict[str, str]:
 
 def roofline_seconds(plan: Any, machine: dict[str, Any]) -> tuple[float, str]:
     """Least time the machine needs for a plan, and whether operations (compute) or bytes (memory) set it."""
-    return Figures("cpu", 1, machine["peak_gflops"], machine["copy_gb_per_s"], 0.0).roofline(plan)
+    return DeviceLimits("cpu", 1, machine["peak_gflops"], machine["copy_gb_per_s"], 0.0).roofline(plan)
 
 
 def _busy_share(seconds: float = 0.3) -> float | None:

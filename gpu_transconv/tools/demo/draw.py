@@ -1,4 +1,4 @@
-"""The figures of ``gpu-transconv demo``; needs matplotlib and Pillow."""
+"""The drawings of ``gpu-transconv demo``; needs matplotlib and Pillow."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from ..demo import Picture, Result
 from .canvas import Canvas, plain_style
+from .detect import Picture, Result
 from .formulations import two_ways
 from .overview import overview
 from .stamps import stamps
 
 
 def draw(folder: Path, grey: Picture, result: Result) -> Iterator[Path]:
-    """Write the figures one by one; yield the path of each.
+    """Write the drawings one by one; yield the path of each.
 
     Parameters
     ----------
@@ -30,12 +30,12 @@ def draw(folder: Path, grey: Picture, result: Result) -> Iterator[Path]:
     Path
         The file that was just written.
     """
-    figures: dict[str, Callable[[], Canvas]] = {
+    drawings: dict[str, Callable[[], Canvas]] = {
         "overview.png": partial(overview, grey, result),
         "stamps.png": stamps,
         "gather_scatter.png": two_ways,
     }
-    for name, figure in figures.items():
+    for name, make in drawings.items():
         with plain_style():
-            figure().save(folder / name)
+            make().save(folder / name)
         yield folder / name

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import dispatch, machine, records
+from ... import ConvTranspose, dispatch, records
+from ...limits import device_limits
+from ...peaks import measure
+from ...problem.arguments import DATA_FORMATS
+from ...problem.dtypes import DTYPES
+from ...settings import AUTO, resolve
 from ..bench.compare import watched
 from ..bench.layers import Layer, choose_layers, make_problem
-from ..layer import ConvTranspose
-from ..problem.arguments import DATA_FORMATS
-from ..problem.dtypes import DTYPES
-from ..settings import AUTO, resolve
-from . import CommandError, add_command, print_json, print_table
+from ..console import print_json, print_table
+from . import CommandError, add_command
 
 EXAMPLES = "gpu-transconv tune fsrcnn_x3\ngpu-transconv tune my_layers.json --seconds 0.5"
 #: Dtypes that are measured, the usual one first.
@@ -70,8 +72,8 @@ def run(args: argparse.Namespace) -> int:
     if args.export or args.taken:
         return _move(args)
     layers = chosen_layers(args)
-    if not machine.figures().measured:
-        machine.measure()
+    if not device_limits().measured:
+        measure()
         dispatch.choose_afresh()
     found = [_tune(layer, args) for layer in watched(layers)]
     if args.json:

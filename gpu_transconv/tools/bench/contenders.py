@@ -61,10 +61,8 @@ class Ours(Contender):
         arrays = (problem.x, problem.weight, problem.bias)
         if not prepared:
             self._call = partial(gtc.conv_transpose, *arrays, **keywords, out=self._out)
-        elif hasattr(gtc, "ConvTranspose"):
-            self._call = partial(gtc.ConvTranspose(*arrays[1:], **keywords), problem.x, out=self._out)
         else:
-            raise UnsupportedError("this version has no prepared operator")
+            self._call = partial(gtc.ConvTranspose(*arrays[1:], **keywords), problem.x, out=self._out)
 
     def run(self) -> Any:
         return self._call()
@@ -91,5 +89,4 @@ def ours(backend: str) -> dict[str, Build]:
 
 def kernels(backend: str) -> dict[str, Build]:
     """The package's formulations, each with a reused output, and what it picks by itself."""
-    prepared = hasattr(gtc, "ConvTranspose")
-    return {name: partial(Ours, backend=backend, formulation=name, prepared=prepared) for name in KERNELS}
+    return {name: partial(Ours, backend=backend, formulation=name) for name in KERNELS}

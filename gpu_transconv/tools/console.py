@@ -1,43 +1,14 @@
-"""The sub-commands of ``gpu-transconv``: per module, ``add(parsers)`` declares it and ``run(args)`` does it.
-
-Here is what they share: the exception that stands for bad input, and output that is plain text where nobody
-watches.
-"""
+"""Output of the commands: coloured and framed on a terminal, plain text where nobody watches, or JSON."""
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
-
-
-def add_command(
-    parsers: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str, examples: str, about: str = ""
-) -> argparse.ArgumentParser:
-    """Declare a sub-command; its help ends with the examples, one a line."""
-    parser: argparse.ArgumentParser = parsers.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog=about + example(examples),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=run)
-    return parser
-
-
-def example(lines: str) -> str:
-    """End of a help page."""
-    return "\n  ".join(("example:" if "\n" not in lines else "examples:", *lines.split("\n")))
-
-
-class CommandError(Exception):
-    """Bad input: its message goes to stderr as one line, and the exit code is 2."""
 
 
 def make_console(*, stderr: bool = False) -> Console:
