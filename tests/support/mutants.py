@@ -1,6 +1,6 @@
 """Plant faults in copies of the kernels, one at a time, and see which test notices each.
 
-    python tests/support/mutants.py                       # every fault; about twenty minutes
+    python tests/support/mutants.py                       # every fault; an hour or two: most of it compiling
     python tests/support/mutants.py --only depthwise --all
     python tests/support/mutants.py --tests ../before     # against the tests of another checkout
 
@@ -23,12 +23,13 @@ from planted import FAULTS, Fault
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNELS = Path("gpu_transconv") / "kernels"
+_CPU_TESTS = (
+    "kernels", "channels_last", "pairs", "layer", "arrays", "large", "random_geometries", "cpu_costs", "random_layers",
+    "random_threads", "threads",
+)  # fmt: skip
 #: Where the tests of each backend's kernels are, the quickest to notice something first.
 TESTS = {
-    "cpu": [
-        f"tests/test_{name}.py"
-        for name in ("kernels", "channels_last", "pairs", "layer", "arrays", "large", "random_geometries", "threads")
-    ],
+    "cpu": [f"tests/test_{name}.py" for name in _CPU_TESTS],
     "numba_cuda": ["tests/simulator/test_table.py", "tests/simulator/test_launches.py"],
     "cupy_raw": ["tests/host_cuda/test_host_kernels.py"],
 }
@@ -38,17 +39,11 @@ _SECONDS = 3600
 
 
 def copy_checkout(folder: Path, tests: Path) -> None:
-    """Copy what the tests of kernels need, compiled kernels included: Numba knows a source by its time of change."""
+    """Copy what the tests of kernels need, compiled kernels included: those of the CPU are found by their sources."""
     shutil.copytree(ROOT / "gpu_transconv", folder / "gpu_transconv")
     shutil.copytree(tests / "tests", folder / "tests")
     for name in ("pyproject.toml", "README.md"):
         shutil.copy2(tests / name, folder)
-
-
-def forget_compiled(folder: Path) -> None:
-    """Delete the CPU's compiled kernels, of whose sources Numba looks only at one."""
-    for index in (folder / KERNELS / "cpu" / "__pycache__").glob("*.nb*"):
-        index.unlink()
 
 
 def run_tests(folder: Path, backend: str, every: bool, options: list[str]) -> tuple[list[str], str]:
@@ -92,8 +87,6 @@ def main(arguments: list[str] | None = None) -> int:
             copy = Path(folder)
             copy_checkout(copy, chosen.tests.resolve())
             plant(copy, fault)
-            if fault.compiled:
-                forget_compiled(copy)
             before = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
             failed, line = run_tests(copy, fault.backend, chosen.all, chosen.options)
             seconds = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before
