@@ -18,8 +18,6 @@ class Fault(NamedTuple):
     file: str
     old: str
     new: str
-    #: Whether the edit is in what Numba compiles; then the kernels are compiled again.
-    compiled: bool = False
 
     @property
     def backend(self) -> str:
@@ -64,21 +62,21 @@ _TABLES = (
 )  # fmt: skip
 #: What Numba compiles of the CPU's kernels.
 _COMPILED = (
-    Fault("plain: a row shorter than the stride without bias", "cpu/plain.py", " or g.out_w < g.stride_w:", ":", True),
-    Fault("plain: last input of a stamp missed", "cpu/plain.py", "// stride + shift + 1,", "// stride + shift,", True),
-    Fault("depthwise, channels last: one input too many", "cpu/depthwise_last.py", "// g.stride_w + 1, g.in_w - shift)", "// g.stride_w + 1, g.in_w - shift + 1)", True),
-    Fault("depthwise: rows beyond the depth", "cpu/depthwise.py", "high if 0 <= i_d < g.in_d and", "high if", True),
-    Fault("scatter: last sum of a row not activated", "cpu/scatter.py", "source + i * b.plane + width)", "source + i * b.plane + width - 1)", True),
-    Fault("scatter: bias of the first channels", "cpu/scatter.py", "bias[channel + i % count]", "bias[channel - lay.chunks[c, 2] + i % count]", True),
-    Fault("bfloat16 rounded half up", "cpu/rows.py", "builder.add(odd, self._constant(0x7FFF))", "self._constant(0x8000)", True),
-    Fault("NaN of bfloat16 becomes infinite", "cpu/rows.py", "builder.select(nan, builder.or_(bits, self._constant(0x400000)), rounded)", "rounded", True),
-    Fault("direct: outputs beyond the depth", "cpu/direct.py", "chunk[7] if o_d < g.out_d else 0", "chunk[7]", True),
-    Fault("gather: bias of the first group", "cpu/gather.py", "start = group * lay.row_channels.size + chunk[6]", "start = chunk[6]", True),
-    Fault("gather: rows of odd tiles too few", "cpu/packing.py", "min(t + 1, more)", "min(t, more)", True),
-    Fault("store: phases of some channels as if of all", "cpu/store.py", "if count == pixel:", "if count <= pixel:", True),
-    Fault("tile of 4 vectors multiplies the third twice", "cpu/microkernel.py", "columns = [load(b_row, v) for v", "columns = [load(b_row, v if v != 3 or vectors != 4 else 2) for v", True),
-    Fault("odd strides interleaved with the wrong phase", "cpu/rows.py", "indices = [lanes + lane if phase == r else i for", "indices = [lanes + lane if phase == r + (stride > 5) else i for", True),
-    Fault("transposition of wide strides ends early", "cpu/rows.py", "blocks = builder.sdiv(builder.add(outputs, builder.sub(stride, _I64(1))), stride)", "blocks = builder.sdiv(outputs, stride)", True),
+    Fault("plain: a row shorter than the stride without bias", "cpu/plain.py", " or g.out_w < g.stride_w:", ":"),
+    Fault("plain: last input of a stamp missed", "cpu/plain.py", "// stride + shift + 1,", "// stride + shift,"),
+    Fault("depthwise, channels last: one input too many", "cpu/depthwise_last.py", "// g.stride_w + 1, g.in_w - shift)", "// g.stride_w + 1, g.in_w - shift + 1)"),
+    Fault("depthwise: rows beyond the depth", "cpu/depthwise.py", "high if 0 <= i_d < g.in_d and", "high if"),
+    Fault("scatter: last sum of a row not activated", "cpu/scatter.py", "source + i * b.plane + width)", "source + i * b.plane + width - 1)"),
+    Fault("scatter: bias of the first channels", "cpu/scatter.py", "bias[channel + i % count]", "bias[channel - lay.chunks[c, 2] + i % count]"),
+    Fault("bfloat16 rounded half up", "cpu/rows.py", "builder.add(odd, self._constant(0x7FFF))", "self._constant(0x8000)"),
+    Fault("NaN of bfloat16 becomes infinite", "cpu/rows.py", "builder.select(nan, builder.or_(bits, self._constant(0x400000)), rounded)", "rounded"),
+    Fault("direct: outputs beyond the depth", "cpu/direct.py", "chunk[7] if o_d < g.out_d else 0", "chunk[7]"),
+    Fault("gather: bias of the first group", "cpu/gather.py", "start = group * lay.row_channels.size + chunk[6]", "start = chunk[6]"),
+    Fault("gather: rows of odd tiles too few", "cpu/packing.py", "min(t + 1, more)", "min(t, more)"),
+    Fault("store: phases of some channels as if of all", "cpu/store.py", "if count == pixel:", "if count <= pixel:"),
+    Fault("tile of 4 vectors multiplies the third twice", "cpu/microkernel.py", "columns = [load(b_row, v) for v", "columns = [load(b_row, v if v != 3 or vectors != 4 else 2) for v"),
+    Fault("odd strides interleaved with the wrong phase", "cpu/rows.py", "indices = [lanes + lane if phase == r else i for", "indices = [lanes + lane if phase == r + (stride > 5) else i for"),
+    Fault("transposition of wide strides ends early", "cpu/rows.py", "blocks = builder.sdiv(builder.add(outputs, builder.sub(stride, _I64(1))), stride)", "blocks = builder.sdiv(outputs, stride)"),
 )  # fmt: skip
 _NUMBA_CUDA = (
     Fault("direct: bias of the first group", "numba_cuda/direct.py", "channel = group * g[at.COUT] + row + r\n                value", "channel = row + r\n                value"),
