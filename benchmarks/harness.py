@@ -36,7 +36,7 @@ __all__ = [
     "threads",
 ]
 
-#: Real layers of each rank, from few channels to many, with and without overlapping stamps; each takes under 10 ms.
+#: Layers of each rank, from few channels to many, with and without overlapping stamps; each takes under 10 ms.
 LAYERS = (
     "dcgan_l1",
     "pix2pix_rgb",

@@ -1,4 +1,4 @@
-"""Transposed convolution as a first-class, accelerated operator: gather and scatter, on CPU and GPU.
+"""Transposed convolution as an accelerated operator: gather and scatter, on the CPU; on GPUs untried.
 
 The functions take and return arrays of the caller's own kind:
 

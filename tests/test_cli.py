@@ -98,7 +98,7 @@ def test_info(capsys, monkeypatch, tmp_path):
 
 def test_info_reads_well(capsys, monkeypatch):
     long = dict.fromkeys(gtc.backends(), "word " * 60)
-    collected = info.collect() | {"backends": long, "cache": "/tmp/cache", "threading_layer": None}
+    collected = info.collect() | {"backends": long, "cache": "/var/cache/someone", "threading_layer": None}
     monkeypatch.setattr(info, "collect", lambda: collected)
     assert main(["info"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -2,7 +2,7 @@
 
 What a backend offers
 ---------------------
-``launch.py`` has, per formulation and, where the table in `gpu_transconv.dispatch` lists variants, per variant:
+``launch.py`` has, per formulation and, where the table in `gpu_transconv.table` lists variants, per variant:
 
 ``pack_<formulation>[_<variant>](plan, weight, bias) -> packed``
     Prepares the weights, once for all input sizes for which ``packing`` returns the same.
@@ -11,7 +11,8 @@ What a backend offers
 ``supports_<formulation>[_<variant>](plan) -> str or None``
     The reason why it cannot run a plan, or None. May be left out where it runs all of the backend's dtypes.
 ``packing_<formulation>[_<variant>](plan) -> hashable``
-    May be left out where weights are prepared in one way for all input sizes.
+    All that the prepared weights depend on besides their values; plans with the same share them. May be left out
+    where weights are prepared in one way for all input sizes.
 ``prefer(plan) -> "gather" or "scatter"``
     The backend's cheaper formulation.
 ``efforts(plan) -> dict of str to float``
@@ -60,8 +61,8 @@ The package itself, of a backend whose arrays are in host memory, and else ``mem
 
 Gather against scatter
 ----------------------
-Both compute the same sums, ``y[o] += x[i] * w[k]`` over all ``o = i*stride - pad_low + k*dilation``; they
-differ in which index the outer loop owns.
+Both compute the same sums, up to rounding: ``y[o] += x[i] * w[k]`` over all ``o = i*stride - pad_low + k*dilation``.
+They differ in which index the outer loop owns.
 
 *gather* owns the output. For one output phase it knows the taps that reach it and the input shift of each,
 collects the products, and writes the element once. Nothing is written twice, so nothing can race, and the
