@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,7 @@ def software(device: str) -> str:
 
 
 def _version(package: str) -> str | None:
+    metadata = import_module("importlib.metadata")  # which takes longer to import than half of this package
     try:
         return f"{package} {metadata.version(package)}"
     except metadata.PackageNotFoundError:

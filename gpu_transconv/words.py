@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+from importlib import import_module
 
 #: Words of other libraries, without case and punctuation, and what they are called here.
 _ALIASES: dict[str, tuple[str, ...]] = {
@@ -40,7 +40,8 @@ def did_you_mean(given: object, choices: Iterable[str]) -> str:
     found = [choice for choice in _ALIASES.get(word, ()) if choice in by_letters.values()]
     if word in by_letters:
         found = [by_letters[word]]
-    found = found or [by_letters[near] for near in get_close_matches(word, by_letters, n=1, cutoff=0.7)]
+    near = import_module("difflib").get_close_matches  # nobody waits for it who makes no mistake
+    found = found or [by_letters[letters] for letters in near(word, by_letters, n=1, cutoff=0.7)]
     return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from .geometry import make_geometry
 from .layout import Layout
 from .packing import VECTOR_BYTES
 from .parallel import run_parts
-from .tables import Table, flatten
+from .tables import Arguments, Table, flatten
 from .threads import thread_count
 from .weight_order import DEPTHWISE, DEPTHWISE_LAST, ELEMENTWISE, ROWS, STAMPS, WeightOrder, rows_layout, stamps_layout
 from .weights import pack_weight, scratch_size
@@ -101,12 +102,19 @@ def _pack_tiles(order: WeightOrder, layout: Layout, weight: Array) -> Array | No
     """Weights in the order of `layout`, or None if some are not finite."""
     size, dtype = layout.weights * order.groups * order.cin, np.dtype(order.accumulate)
     packed = outputs.empty((size,), dtype, size * dtype.itemsize)
-    arguments = flatten(make_geometry(order.plan), layout)
+    arguments, scratch = _arguments(order)
     threads = 1 if weight.nbytes < SMALL else thread_count()
-    work = workspace((threads, scratch_size(layout, math.prod(order.plan.kernel))), dtype)
+    work = workspace((threads, scratch), dtype)
     source = stored(weight)
     finite = run_parts(pack_weight, threads, source, packed, packed[:0], source[:0], arguments.table, work) == 0
     return packed if finite else None
+
+
+@lru_cache(maxsize=64)
+def _arguments(order: WeightOrder) -> tuple[Arguments, int]:
+    """What the packing kernel reads besides the weights, and the elements of scratch memory of a thread."""
+    layout = stamps_layout(order)[0] if order.order == STAMPS else rows_layout(order)
+    return flatten(make_geometry(order.plan), layout), scratch_size(layout, math.prod(order.plan.kernel))
 
 
 _PACKERS: dict[str, Any] = {
