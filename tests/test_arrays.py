@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from array_examples import read_only, unaligned
 from cases import DATA_FORMATS, named
 from checks import DTYPES, assert_close, expected, implementations, make_arrays, poisoned, refused
 
@@ -38,18 +39,6 @@ def wrapped(array):
     return view
 
 
-def misaligned(array):
-    raw = np.empty(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
-    raw[...] = array
-    return raw
-
-
-def read_only(array):
-    array = array.copy()
-    array.flags.writeable = False
-    return array
-
-
 VARIANTS = {
     "inside-a-larger-one": wrapped,
     "every-other": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
@@ -57,7 +46,7 @@ VARIANTS = {
     "fortran-order": np.asfortranarray,
     "transposed": lambda a: np.ascontiguousarray(a.T).T,
     "byte-swapped": lambda a: a.astype(a.dtype.newbyteorder()),
-    "misaligned": misaligned,
+    "misaligned": unaligned,
     "read-only": read_only,
 }
 
@@ -147,7 +136,7 @@ OUTS = {
     "negative-strides": lambda shape: np.flip(np.full(shape, np.nan, "f4")),
     "fortran-order": lambda shape: np.full(shape, np.nan, "f4", order="F"),
     "byte-swapped": lambda shape: np.full(shape, np.nan, np.dtype("f4").newbyteorder()),
-    "misaligned": lambda shape: misaligned(np.full(shape, np.nan, "f4")),
+    "misaligned": lambda shape: unaligned(np.full(shape, np.nan, "f4")),
 }
 
 

@@ -1,4 +1,4 @@
-"""Launch the CPU kernels: flat views, one table, workspace, one parallel region."""
+"""Launch the CPU kernels: the job of a plan, its scratch memory, and what is left to do element by element."""
 
 from __future__ import annotations
 
