@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from gpu_transconv.machine import threads
+from gpu_transconv.dispatch.device import threads
 from gpu_transconv.tools.bench.machine import identify, measure_machine, name_machine
 
 

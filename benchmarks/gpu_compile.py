@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
 
-from gpu_transconv.kernels.cupy_raw.steps import (
+from gpu_transconv.kernels.cupy.steps import (
     DeviceFacts,
     Step,
     steps_gather,

@@ -92,8 +92,8 @@ class CudaDevice:
         """Compile the kernels of all `tasks`, as many as `seconds` allow; only CuPy's compiler works in threads."""
         if self._backend != "cupy":
             return {}
-        from gpu_transconv.kernels.cupy_raw.compile import warmup
-        from gpu_transconv.kernels.cupy_raw.launch import device_facts
+        from gpu_transconv.kernels.cupy.compile import warmup
+        from gpu_transconv.kernels.cupy.launch import device_facts
 
         return compile_ahead(steps_of(tasks, device_facts(0)), lambda step: warmup([step], 0), seconds)
 

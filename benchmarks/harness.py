@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gpu_transconv.machine import threads
+from gpu_transconv.dispatch.device import threads
 from gpu_transconv.tools.bench.compare import Conditions, measure_rows
 from gpu_transconv.tools.bench.contenders import Build, Contender, kernels, ours
 from gpu_transconv.tools.bench.layers import REAL_LAYERS, Layer, Problem, load_layers, make_problem

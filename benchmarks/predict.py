@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from gpu_transconv.kernels.cupy_raw.ownership import cheaper, own
-from gpu_transconv.kernels.cupy_raw.steps import Buffer, DeviceFacts, Step, steps_gather, steps_scatter_tiles
-from gpu_transconv.kernels.cupy_raw.tiles import Direct, choose
+from gpu_transconv.kernels.cupy.ownership import cheaper, own
+from gpu_transconv.kernels.cupy.steps import Buffer, DeviceFacts, Step, steps_gather, steps_scatter_tiles
+from gpu_transconv.kernels.cupy.tiles import Direct, choose
 from gpu_transconv.problem.plan import Plan
 from gpu_transconv.tools.bench.layers import REAL_LAYERS, Layer, load_layers
 from gpu_transconv.tools.bench.report import geometric_mean

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from gpu_transconv.machine import threads
-from gpu_transconv.timing import take_turns
+from gpu_transconv.dispatch.device import threads
+from gpu_transconv.dispatch.timing import take_turns
 from gpu_transconv.tools.bench.layers import Layer
 
 from .harness import checked_call

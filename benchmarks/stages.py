@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import gpu_transconv as gtc
-from gpu_transconv.dispatch import select
-from gpu_transconv.execute import prepare, read
+from gpu_transconv.arrays import read
+from gpu_transconv.dispatch.select import select
 from gpu_transconv.problem.arguments import make_params
 from gpu_transconv.problem.plan import make_plan
+from gpu_transconv.run import prepare
 from gpu_transconv.settings import resolve
 
 

@@ -20,11 +20,11 @@ from types import ModuleType as _ModuleType
 from . import api, dynamo
 from ._version import __version__
 from .api import conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d
-from .cache import CacheWarning
-from .dispatch import backends, last_choice
-from .errors import BackendUnavailableError
-from .explanation import Explanation, explain
-from .layer import ConvTranspose
+from .dispatch.explain import Explanation, explain
+from .dispatch.select import last_choice
+from .errors import BackendUnavailableError, CacheWarning
+from .kernels.registry import backends
+from .prepared import ConvTranspose
 from .settings import use
 from .words import did_you_mean as _did_you_mean
 

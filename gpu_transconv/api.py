@@ -7,17 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from . import dispatch
-from .arrays import Array, CudaArray
-from .dispatch import Choice, select
-from .execute import read, run, view_of
-from .kinds import kind_of
-from .problem.arguments import is_plain, make_params
+from .arrays import Array, library_of, read, view_of
+from .dispatch.select import Choice, epoch, note, select
+from .problem.arguments import Activation, IntOrInts, Padding, is_plain, make_params
 from .problem.plan import ArraySpec, Plan, plan_call
-from .problem.shapes import spatial_axes
+from .problem.shapes import Shape, spatial_axes
+from .run import launch
 from .settings import AUTO, HIGHEST, Settings, resolve
 
-IntOrInts = Any
 #: The geometry arguments, in the order in which `_run` takes them.
 _GEOMETRY = (
     "stride", "padding", "output_padding", "output_size", "dilation", "groups", "data_format", "activation",
@@ -25,23 +22,24 @@ _GEOMETRY = (
 
 
 def _run(
-    ndim: int, x: Array, weight: Array, bias: Array | None, out: Array | None, settings: Settings, *geometry: Any
+    ndim: int, x: Array, weight: Array, bias: Array | None, out: Array | None, settings: Settings, *geometry: object
 ) -> Array:
     operands = read(x, weight, bias)
     _, _, x, weight, bias = operands
-    facts = (None, None) if bias is None else (bias.shape, bias.dtype)
-    device = "cuda" if type(x) is CudaArray else "cpu"
+    bias_spec = (None, None) if bias is None else (bias.shape, bias.dtype)
     decide = _decide if is_plain(geometry) else _decide.__wrapped__
     plan, choice = decide(
-        dispatch.version, ndim, device, settings, x.shape, x.dtype, weight.shape, weight.dtype, *facts, *geometry
+        epoch(), ndim, operands.device, settings, x.shape, x.dtype, weight.shape, weight.dtype, *bias_spec, *geometry
     )
-    return run(choice, plan, operands, out)
+    result = launch(choice.implementation, plan, operands, out)
+    note(choice, plan)
+    return result
 
 
 @lru_cache(maxsize=1024, typed=True)
 def _decide(
-    _version: int, ndim: int, device: str, settings: Settings, x: Any, x_dtype: Any, weight: Any,
-    weight_dtype: Any, bias: Any, bias_dtype: Any, *geometry: Any,
+    _epoch: int, ndim: int, device: str, settings: Settings, x: Shape, x_dtype: object, weight: Shape,
+    weight_dtype: object, bias: Shape | None, bias_dtype: object, *geometry: Any,
 ) -> tuple[Plan, Choice]:  # fmt: skip
     params = make_params(ndim, **dict(zip(_GEOMETRY, geometry, strict=True)))
     biases = None if bias is None else ArraySpec(bias, bias_dtype)
@@ -54,14 +52,14 @@ def conv_transpose1d(
     weight: Array,
     bias: Array | None = None,
     stride: IntOrInts = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     output_padding: IntOrInts = 0,
     groups: int = 1,
     dilation: IntOrInts = 1,
     *,
     output_size: IntOrInts | None = None,
     data_format: str = "channels_first",
-    activation: Any = None,
+    activation: Activation = None,
     precision: str = HIGHEST,
     deterministic: bool | None = None,
     formulation: str = AUTO,
@@ -89,14 +87,14 @@ def conv_transpose2d(
     weight: Array,
     bias: Array | None = None,
     stride: IntOrInts = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     output_padding: IntOrInts = 0,
     groups: int = 1,
     dilation: IntOrInts = 1,
     *,
     output_size: IntOrInts | None = None,
     data_format: str = "channels_first",
-    activation: Any = None,
+    activation: Activation = None,
     precision: str = HIGHEST,
     deterministic: bool | None = None,
     formulation: str = AUTO,
@@ -125,14 +123,14 @@ def conv_transpose3d(
     weight: Array,
     bias: Array | None = None,
     stride: IntOrInts = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     output_padding: IntOrInts = 0,
     groups: int = 1,
     dilation: IntOrInts = 1,
     *,
     output_size: IntOrInts | None = None,
     data_format: str = "channels_first",
-    activation: Any = None,
+    activation: Activation = None,
     precision: str = HIGHEST,
     deterministic: bool | None = None,
     formulation: str = AUTO,
@@ -161,13 +159,13 @@ def conv_transpose(
     bias: Array | None = None,
     *,
     stride: IntOrInts = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     output_padding: IntOrInts = 0,
     groups: int = 1,
     dilation: IntOrInts = 1,
     output_size: IntOrInts | None = None,
     data_format: str = "channels_first",
-    activation: Any = None,
+    activation: Activation = None,
     precision: str = HIGHEST,
     deterministic: bool | None = None,
     formulation: str = AUTO,
@@ -266,13 +264,13 @@ def conv_transpose(
     )  # fmt: skip
 
 
-def infer_ndim(weight: Any) -> int:
+def infer_ndim(weight: Array) -> int:
     """Count the spatial axes of `weight`, which must be 1, 2 or 3."""
     return spatial_axes(weight.shape if type(weight) is np.ndarray else _shape_of(weight))
 
 
-def _shape_of(weight: Any) -> tuple[int, ...]:
-    kind_of("weight", weight)  # not all that have a shape are arrays
+def _shape_of(weight: Array) -> tuple[int, ...]:
+    library_of("weight", weight)  # not all that have a shape are arrays
     try:
         shape = weight.shape
     except (AttributeError, RuntimeError):  # some have interfaces only; a tensor may have no shape yet

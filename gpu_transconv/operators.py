@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .api import conv_transpose, infer_ndim
-from .arrays import Array, HostArray, as_contiguous, check_memory, memory_bytes
-from .kinds.base import plain
+from .arrays import Array, HostArray
+from .arrays.library import plain
+from .arrays.outputs import check_memory, memory_bytes
+from .arrays.views import as_contiguous
 from .problem.arguments import Params, make_params
 from .problem.axis import Axis, output_range
 from .problem.dtypes import DTYPES, dtype_name

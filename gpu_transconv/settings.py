@@ -16,7 +16,8 @@ from typing import Any
 
 from .words import did_you_mean
 
-BACKENDS = ("cpu", "numba-cuda", "cupy", "reference")
+#: Backends by name, and the folder of `gpu_transconv.kernels` that has each.
+BACKENDS = {"cpu": "cpu", "numba-cuda": "numba_cuda", "cupy": "cupy", "reference": "reference"}
 FORMULATIONS = ("gather", "scatter")
 PRECISIONS = ("highest", "tf32", "fast")
 

@@ -16,7 +16,8 @@ from selection import GPU_BACKENDS
 
 import gpu_transconv as gtc
 from gpu_transconv import reference
-from gpu_transconv.dispatch import IMPLEMENTATIONS, Implementation
+from gpu_transconv.kernels.kernel import Kernel
+from gpu_transconv.kernels.registry import kernels
 
 #: What each backend takes, by the contract.
 DTYPES = {
@@ -98,7 +99,7 @@ def poisoned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
 
 
 def run(
-    row: Implementation, case: Case, arrays: Arrays, data_format: str, dtype: str, shape: tuple[int, ...]
+    row: Kernel, case: Case, arrays: Arrays, data_format: str, dtype: str, shape: tuple[int, ...]
 ) -> np.ndarray:
     """One call by name, into an output that holds no result yet."""
     out = poisoned(shape, dtype)
@@ -152,7 +153,7 @@ def implementations(*backend_names: str) -> list[Any]:
     """
     return [
         pytest.param(row, id=row.name, marks=[pytest.mark.gpu(row.backend)] if row.backend in GPU_BACKENDS else [])
-        for row in IMPLEMENTATIONS
+        for row in kernels()
         if not backend_names or row.backend in backend_names
     ]
 

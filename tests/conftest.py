@@ -12,7 +12,7 @@ import pytest
 from selection import LEFT_OUT, QUICK, deal, leave_out_missing_devices, line_of_left_out, wants_devices
 from support.kept import forget_old
 
-from gpu_transconv.dispatch import Implementation
+from gpu_transconv.kernels.kernel import Kernel
 
 hypothesis.settings.register_profile("default", deadline=None, max_examples=40)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True, database=None)
@@ -84,9 +84,9 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, _empty_cache: Pat
 def launched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Names of the implementations that were launched, in order."""
     names: list[str] = []
-    original = Implementation.launch.fget
+    original = Kernel.launch.fget
 
-    def launch(row: Implementation):
+    def launch(row: Kernel):
         run = original(row)
 
         def recorded(*arguments: object) -> None:
@@ -95,7 +95,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
         return recorded
 
-    monkeypatch.setattr(Implementation, "launch", property(launch))
+    monkeypatch.setattr(Kernel, "launch", property(launch))
     return names
 
 

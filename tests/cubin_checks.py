@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from support.kept import installed, kept
 
-from gpu_transconv.kernels.cupy_raw.compile import program_of
-from gpu_transconv.kernels.cupy_raw.shapes import SIMT_SHAPES, TENSOR_SHAPES, Shape, Tile
-from gpu_transconv.kernels.cupy_raw.steps import Step
+from gpu_transconv.kernels.cupy.compile import program_of
+from gpu_transconv.kernels.cupy.shapes import SIMT_SHAPES, TENSOR_SHAPES, Shape, Tile
+from gpu_transconv.kernels.cupy.steps import Step
 
 #: What CuPy adds to the options of every module: `_compile_with_cache_cuda` and `_compile_using_nvrtc_no_warning` in
 #: its compiler.py. The last of several -ftz holds, so float32 subnormals are flushed whatever the package asks for.

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from checks import Arrays, poisoned
 
-from gpu_transconv.kernels.cupy_raw import launch, memory
-from gpu_transconv.kernels.cupy_raw.steps import (
+from gpu_transconv.kernels.cupy import launch, memory
+from gpu_transconv.kernels.cupy.steps import (
     Buffer,
     Steps,
     steps_gather,

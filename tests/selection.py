@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from gpu_transconv.dispatch import backends
+from gpu_transconv.kernels.registry import backends
 
 GPU_BACKENDS = ("cupy", "numba-cuda")
 #: How many tests `leave_out_missing_devices` left out, by backend.

@@ -7,7 +7,8 @@ import pytest
 from checks import refused
 
 import gpu_transconv as gtc
-from gpu_transconv.dispatch import IMPLEMENTATIONS, select
+from gpu_transconv.dispatch.select import select
+from gpu_transconv.kernels.registry import kernels
 from gpu_transconv.problem.arguments import make_params
 from gpu_transconv.problem.plan import make_plan
 from gpu_transconv.settings import resolve
@@ -132,7 +133,7 @@ def plan_of(x, weight, **keywords):
 @pytest.mark.parametrize("precision", ["highest", "tf32"])
 def test_every_backend_has_both_formulations(deterministic, precision):
     plan = plan_of((1, 3, 8, 8), (3, 2, 2, 2), stride=2)
-    names = [row.name for row in IMPLEMENTATIONS]
+    names = [row.name for row in kernels()]
     assert len(set(names)) == len(names)
     for name, status in gtc.backends().items():
         for formulation in ("gather", "scatter") if status else ():

@@ -9,7 +9,7 @@ from cases import DATA_FORMATS, named
 from checks import DTYPES, assert_close, expected, implementations, make_arrays, poisoned, refused
 
 import gpu_transconv as gtc
-from gpu_transconv.dispatch import Implementation
+from gpu_transconv.kernels.kernel import Kernel
 
 ROWS = implementations("cpu", "reference")
 CASE = named("2d-kernel-is-twice-stride")
@@ -68,7 +68,7 @@ def handed_to_kernels(monkeypatch):
     """List to which each launch adds x, weight, bias and out, instead of computing."""
     handed = []
     spy = property(lambda _: lambda _, *arguments: handed.extend(arguments[:4]))
-    monkeypatch.setattr(Implementation, "launch", spy)
+    monkeypatch.setattr(Kernel, "launch", spy)
     return handed
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpu_transconv.timing import ROUNDS, take_turns
+from gpu_transconv.dispatch.timing import ROUNDS, take_turns
 
 ROOT = Path(__file__).resolve().parents[1]
 if not (ROOT / "benchmarks" / "peers.py").exists():

@@ -10,7 +10,7 @@ from cli_checks import assert_refused, run_json
 from PIL import Image
 
 import gpu_transconv as gtc
-from gpu_transconv.dispatch import Implementation
+from gpu_transconv.kernels.kernel import Kernel
 from gpu_transconv.tools.cli import main
 
 
@@ -84,7 +84,7 @@ def test_demo_of_a_tiny_picture(size, tmp_path):
 @pytest.mark.parametrize("formulation", ["gather", "scatter"])
 @pytest.mark.parametrize("error", [1e-3, float("nan")])
 def test_demo_finds_a_wrong_kernel(capsys, monkeypatch, picture, formulation, error):
-    launch = Implementation.launch.fget
+    launch = Kernel.launch.fget
 
     def wrong(self):
         def fill(plan, x, weight, bias, out, *packed):
@@ -93,7 +93,7 @@ def test_demo_finds_a_wrong_kernel(capsys, monkeypatch, picture, formulation, er
 
         return fill
 
-    monkeypatch.setattr(Implementation, "launch", property(wrong))
+    monkeypatch.setattr(Kernel, "launch", property(wrong))
     assert main(["demo", picture, "--json"]) == 1
     facts = json.loads(capsys.readouterr().out)
     assert not facts["passed"]

@@ -10,7 +10,7 @@ from test_tuning import folder  # noqa: F401  (a fixture: an empty cache folder)
 
 import gpu_transconv as gtc
 from gpu_transconv import dispatch, records
-from gpu_transconv.limits import DeviceLimits, device_limits
+from gpu_transconv.dispatch.limits import DeviceLimits, device_limits
 from gpu_transconv.tools.bench import libraries
 from gpu_transconv.tools.cli import main
 
@@ -25,7 +25,7 @@ MACHINE = {"cpu": "a machine", "busy": 0.0, "peak_gflops": LIMITS.peak_gflops, "
 @pytest.fixture(autouse=True)
 def _no_measuring(folder, monkeypatch):  # noqa: ARG001, F811
     """The machine's limits are fake, the layers small."""
-    monkeypatch.setattr("gpu_transconv.peaks.measure_cpu", lambda _threads: LIMITS)
+    monkeypatch.setattr("gpu_transconv.dispatch.measure_limits.measure_cpu", lambda _threads: LIMITS)
     monkeypatch.setattr("gpu_transconv.tools.commands.bench.measure_machine", lambda _threads: MACHINE)
 
 

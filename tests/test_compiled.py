@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from gpu_transconv import cache
-from gpu_transconv.cache import CacheWarning
+from gpu_transconv.errors import CacheWarning
 from gpu_transconv.kernels.cpu import compiled, machine_code, notice
 
 SOURCES = Path(machine_code.__file__).parent

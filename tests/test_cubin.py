@@ -11,10 +11,10 @@ from cases import CASES, CORE, DATA_FORMATS, FLOATS, named
 from cubin_checks import ARCHITECTURES, CUPY_OPTIONS, Kernel, compile_kernel, every_tile, matrix, nvrtc, tile_kernel
 
 import gpu_transconv as gtc
-from gpu_transconv.kernels.cupy_raw import geometry, shapes, tiles
-from gpu_transconv.kernels.cupy_raw.compile import read_source
-from gpu_transconv.kernels.cupy_raw.ownership import own
-from gpu_transconv.kernels.cupy_raw.steps import (
+from gpu_transconv.kernels.cupy import geometry, shapes, tiles
+from gpu_transconv.kernels.cupy.compile import read_source
+from gpu_transconv.kernels.cupy.ownership import own
+from gpu_transconv.kernels.cupy.steps import (
     Buffer,
     Bytes,
     DeviceFacts,

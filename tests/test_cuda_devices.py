@@ -9,7 +9,7 @@ from checks import assert_close, expected, make_arrays, refused
 from test_dispatch import DeviceArray, FakeBackend, install  # noqa: F401  (a fixture)
 
 import gpu_transconv as gtc
-from gpu_transconv.kinds import kind_of
+from gpu_transconv.arrays import library_of
 
 CASE = named("2d-kernel-is-twice-stride")
 ARRAYS = make_arrays(CASE, "float32")
@@ -26,7 +26,7 @@ class NumbaArray(DeviceArray):
 def make(request, monkeypatch):
     """The array's class; Numba's kind allocates results by Numba, which is not here."""
     if request.param is NumbaArray:
-        kind = kind_of("x", NumbaArray(np.ones(1)))
+        kind = library_of("x", NumbaArray(np.ones(1)))
         monkeypatch.setattr(type(kind), "empty", lambda self, plan, given: None)  # noqa: ARG005
     return request.param
 

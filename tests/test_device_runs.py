@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from gpu_transconv.kernels.cupy_raw import memory
+from gpu_transconv.kernels.cupy import memory
 
 TESTS = Path(__file__).parent
 

@@ -18,7 +18,7 @@ from gpu_transconv.problem.plan import make_plan
 from gpu_transconv.settings import resolve
 
 X, WEIGHT = np.arange(24, dtype="f4").reshape(1, 2, 3, 4), np.ones((2, 3, 2, 2), "f4")
-PACKAGES = {"numba-cuda": "numba_cuda", "cupy": "cupy_raw"}
+PACKAGES = {"numba-cuda": "numba_cuda", "cupy": "cupy"}
 
 
 class DeviceArray:
@@ -134,7 +134,7 @@ def chosen(device, **keywords):
 
 
 def test_names_are_unique_and_full():
-    names = [row.name for row in dispatch.IMPLEMENTATIONS]
+    names = [row.name for row in dispatch.kernels()]
     assert len(set(names)) == len(names)
     assert names == [
         *("cpu/gather", "cpu/scatter"),
@@ -144,7 +144,7 @@ def test_names_are_unique_and_full():
     ]
 
 
-@pytest.mark.parametrize("row", dispatch.IMPLEMENTATIONS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", dispatch.kernels(), ids=lambda row: row.name)
 def test_a_row_is_had_by_its_keywords(row, install):
     install(cupy=FakeBackend(), numba_cuda=FakeBackend())
     assert chosen("cpu", **row.keywords) == row.name
@@ -192,9 +192,9 @@ def test_a_backend_by_name_never_falls_back(install):
 
 
 def test_a_module_that_is_missing_is_a_reason(monkeypatch):
-    monkeypatch.setitem(sys.modules, "gpu_transconv.kernels.cupy_raw.memory", None)
+    monkeypatch.setitem(sys.modules, "gpu_transconv.kernels.cupy.memory", None)
     dispatch.forget()
-    assert "cupy_raw" in gtc.backends()["cupy"].reason
+    assert "cupy" in gtc.backends()["cupy"].reason
     monkeypatch.undo()
     dispatch.forget()
 

@@ -14,7 +14,7 @@ from test_tuning import folder  # noqa: F401  (a fixture: an empty cache folder)
 
 import gpu_transconv as gtc
 from gpu_transconv import Explanation, dispatch, limits, machine, records
-from gpu_transconv.limits import DeviceLimits
+from gpu_transconv.dispatch.limits import DeviceLimits
 from gpu_transconv.problem.dtypes import DTYPES
 
 X, WEIGHT = (1, 64, 32, 32), (64, 32, 4, 4)
@@ -89,7 +89,7 @@ def test_as_text():
 
 def test_tuned_times(fake_limits, monkeypatch):
     fake_limits()
-    monkeypatch.setattr("gpu_transconv.explanation.device_limits", lambda _device: LIMITS)
+    monkeypatch.setattr("gpu_transconv.dispatch.explain.device_limits", lambda _device: LIMITS)
     plan = gtc.explain(X, WEIGHT, **KEYWORDS).plan
     records.record(plan, "cpu", {"cpu/gather": 4.0, "cpu/scatter": 0.5})
     dispatch.choose_afresh()
@@ -103,7 +103,7 @@ def test_tuned_times(fake_limits, monkeypatch):
 
 def test_a_fast_algorithm_is_named_with_what_it_saves(fake_limits, monkeypatch):
     fake_limits()
-    monkeypatch.setattr("gpu_transconv.explanation.device_limits", lambda _device: LIMITS)
+    monkeypatch.setattr("gpu_transconv.dispatch.explain.device_limits", lambda _device: LIMITS)
     exact, found = (
         gtc.explain((4, 512, 16, 16), (512, 256, 4, 4), **KEYWORDS, formulation="gather", precision=precision)
         for precision in ("highest", "fast")
@@ -135,7 +135,7 @@ def test_the_kernel_is_named_in_words(shapes, keywords, words):
 )
 def test_roofline_on_a_fake_machine(monkeypatch, changes, bound):
     fake = DeviceLimits(**{**vars(LIMITS), **changes})
-    monkeypatch.setattr("gpu_transconv.explanation.device_limits", lambda _device: fake)
+    monkeypatch.setattr("gpu_transconv.dispatch.explain.device_limits", lambda _device: fake)
     found = gtc.explain(X, WEIGHT, **KEYWORDS)
     assert found.bound == bound
     seconds = found.bytes * 1e-9 if bound == "memory" else found.flops * 1e-12
@@ -269,7 +269,7 @@ def test_every_thread_has_its_own_last_choice():
 
 
 def test_limits_are_shipped_until_measured(monkeypatch):
-    peaks = pytest.importorskip("gpu_transconv.peaks")
+    peaks = pytest.importorskip("gpu_transconv.dispatch.measure_limits")
     before = limits.device_limits()
     assert before == limits.shipped("cpu")
     assert not before.measured

@@ -14,8 +14,8 @@ from checks import DTYPES, assert_close, expected, make_arrays, numpy_dtype, ref
 from test_dispatch import DeviceArray, FakeBackend, install  # noqa: F401  (a fixture)
 
 import gpu_transconv as gtc
-from gpu_transconv.dispatch import Implementation
-from gpu_transconv.pool import SMALLEST
+from gpu_transconv.arrays.pool import SMALLEST
+from gpu_transconv.kernels.kernel import Kernel
 
 CASE = named("2d-kernel-is-twice-stride")
 KEYWORDS = CASE.keywords
@@ -130,7 +130,7 @@ def handed(monkeypatch):
     """Arrays that the kernels get, in order x, weight, bias, out; nothing is computed."""
     arrays = []
     spy = property(lambda _: lambda _, *arguments: arrays.extend(arguments[:4]))
-    monkeypatch.setattr(Implementation, "launch", spy)
+    monkeypatch.setattr(Kernel, "launch", spy)
     return arrays
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import gpu_transconv as gtc
-from gpu_transconv.locks import ProcessLock
+from gpu_transconv.arrays.locks import ProcessLock
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no os.fork")

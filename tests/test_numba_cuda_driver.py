@@ -60,7 +60,6 @@ def test_a_full_device_is_a_memory_error(what, driver):
 
 def test_a_full_device_is_a_memory_error_for_results_of_numba(monkeypatch):
     import numba.cuda
-
     from gpu_transconv.kinds import cuda as kinds
 
     monkeypatch.setattr(numba.cuda, "device_array", full(2))

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from gpu_transconv import peaks
-from gpu_transconv.limits import shipped
+from gpu_transconv.dispatch import measure_limits as peaks
+from gpu_transconv.dispatch.limits import shipped
 
 #: Compute capability, multiprocessors, boost clock in GHz, and TFLOP/s in float32 and in float16 on the matrix units,
 #: dense, as NVIDIA's data sheets have them.

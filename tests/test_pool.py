@@ -11,7 +11,7 @@ import pytest
 
 import gpu_transconv as gtc
 from gpu_transconv import arrays
-from gpu_transconv.pool import SMALLEST, Pool
+from gpu_transconv.arrays.pool import SMALLEST, Pool
 
 FLOAT = np.dtype(np.float32)
 
@@ -152,7 +152,7 @@ def test_results_of_which_too_many_live_own_their_memory_alone():
 
 
 def test_the_number_of_results_that_are_watched_is_bounded(monkeypatch):
-    monkeypatch.setattr("gpu_transconv.pool.MOST", 3)
+    monkeypatch.setattr("gpu_transconv.arrays.pool.MOST", 3)
     pool = Pool(64 * SMALLEST)
     results = [take(pool, SMALLEST) for _ in range(7)]
     assert len(pool._watched) == 3

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gpu_transconv.kernels.cupy_raw.shapes import DeviceFacts
+from gpu_transconv.kernels.cupy.shapes import DeviceFacts
 
 ROOT = Path(__file__).resolve().parents[1]
 if not (ROOT / "benchmarks" / "predict.py").exists():

@@ -19,7 +19,8 @@ import pytest
 from cases import DATA_FORMATS, Case
 from checks import DTYPES, Arrays, assert_close, combined, expected, implementations, make_arrays, run
 
-from gpu_transconv.dispatch import IMPLEMENTATIONS, Implementation, backends
+from gpu_transconv.kernels.kernel import Kernel
+from gpu_transconv.kernels.registry import backends, kernels
 
 ACTIVATIONS = ("relu", "leaky_relu", ("leaky_relu", 0.2), "tanh", "sigmoid", "silu", "gelu")
 #: Bounds of one geometry: multiplications, output elements and taps.
@@ -133,7 +134,7 @@ def solved(seed: int, number: int) -> tuple[Problem, Arrays, np.ndarray]:
     return problem, arrays, expected(problem.case, arrays, problem.data_format)
 
 
-def check(row: Implementation, seed: int, number: int) -> None:
+def check(row: Kernel, seed: int, number: int) -> None:
     (case, dtype, data_format), arrays, want = solved(seed, number)
     got = run(row, case, arrays, data_format, dtype, want.shape)
     assert np.isfinite(got.astype(want.dtype)).all()
@@ -187,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first one (0)")
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
-    rows = [row for row in IMPLEMENTATIONS if backends()[row.backend]]
+    rows = [row for row in kernels() if backends()[row.backend]]
     runs, wrong, started = Counter[str](), Counter[str](), time.perf_counter()
     numbers = range(options.first, options.first + options.count)
     for number in track(numbers, "geometries", console=console, disable=not console.is_terminal):

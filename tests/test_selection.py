@@ -9,7 +9,7 @@ import selection
 from support import kept as keeping
 from support.kept import forget_old, kept
 
-from gpu_transconv.table import BackendStatus as Status
+from gpu_transconv.kernels.registry import BackendStatus as Status
 
 HERE = {name: Status(True, None) for name in ("cpu", "reference")}
 MISSING = {name: Status(False, f"no {name} (because); install it") for name in selection.GPU_BACKENDS}

@@ -16,7 +16,7 @@ from test_dispatch import FakeBackend, install  # noqa: F401  (a fixture)
 
 import gpu_transconv as gtc
 from gpu_transconv import cache, dispatch, limits, records
-from gpu_transconv.cache import CacheWarning
+from gpu_transconv.errors import CacheWarning
 from gpu_transconv.problem.arguments import make_params
 from gpu_transconv.problem.plan import make_plan
 from gpu_transconv.settings import resolve

@@ -19,8 +19,8 @@ from checks import assert_close, expected, make_arrays, run
 from llvmlite import ir
 from support.kept import installed, kept_folder, sources
 
-from gpu_transconv.dispatch import IMPLEMENTATIONS
 from gpu_transconv.kernels.cpu import microkernel
+from gpu_transconv.kernels.registry import kernels
 from gpu_transconv.problem import arguments
 
 CASES = [
@@ -60,7 +60,7 @@ def check_cases(dtype: str) -> None:
     for case, data_format in itertools.product(CASES, DATA_FORMATS):
         arrays = make_arrays(case, dtype, data_format)
         want = expected(case, arrays, data_format)
-        for row in IMPLEMENTATIONS:
+        for row in kernels():
             if row.backend == "cpu":
                 got = run(row, case, arrays, data_format, dtype, want.shape)
                 assert_close(got, want, dtype, case.reduction)

@@ -6,9 +6,9 @@ import pytest
 from cases import Case
 from checks import Arrays
 
-from gpu_transconv.kernels.cupy_raw.geometry import View, merged_view, phase_view
-from gpu_transconv.kernels.cupy_raw.shapes import SIMT_SHAPES, TENSOR_SHAPES
-from gpu_transconv.kernels.cupy_raw.steps import DeviceFacts
+from gpu_transconv.kernels.cupy.geometry import View, merged_view, phase_view
+from gpu_transconv.kernels.cupy.shapes import SIMT_SHAPES, TENSOR_SHAPES
+from gpu_transconv.kernels.cupy.steps import DeviceFacts
 from gpu_transconv.problem.arguments import make_params
 from gpu_transconv.problem.plan import Plan, make_plan
 

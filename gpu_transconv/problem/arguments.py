@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Real
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..words import did_you_mean
 
@@ -19,7 +19,11 @@ DATA_FORMATS = ("channels_first", "channels_last")
 #: Activation name -> default slope; only leaky_relu has one.
 ACTIVATIONS = {"relu": 0.0, "leaky_relu": 0.01, "tanh": 0.0, "sigmoid": 0.0, "silu": 0.0, "gelu": 0.0}
 
-Ints = tuple[int, ...]
+Ints: TypeAlias = tuple[int, ...]
+#: What a caller may write: one for all axes, or one per axis; what is cut from the ends; an activation, with its slope.
+IntOrInts: TypeAlias = int | Sequence[int]
+Padding: TypeAlias = int | str | Sequence[int] | Sequence[tuple[int, int]]
+Activation: TypeAlias = str | tuple[str, float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ def make_params(ndim: int, **arguments: Any) -> Params:
     return (_cached_params if is_plain(arguments.values()) else _make_params)(ndim, **arguments)
 
 
-def is_plain(values: Iterable[Any]) -> bool:
+def is_plain(values: Iterable[object]) -> bool:
     """Whether equal arguments mean the same, so that they can be the key of a cache: True is not taken for 1."""
     for value in values:
         if type(value) not in _PLAIN and not (isinstance(value, tuple) and all(type(i) is int for i in value)):
@@ -63,23 +67,23 @@ def is_plain(values: Iterable[Any]) -> bool:
 def _make_params(
     ndim: int,
     *,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    output_size: Any = None,
-    dilation: Any = 1,
-    groups: Any = 1,
-    data_format: Any = "channels_first",
-    activation: Any = None,
+    stride: IntOrInts = 1,
+    padding: Padding = 0,
+    output_padding: IntOrInts = 0,
+    output_size: IntOrInts | None = None,
+    dilation: IntOrInts = 1,
+    groups: int = 1,
+    data_format: str = "channels_first",
+    activation: Activation = None,
 ) -> Params:
     data_format = as_data_format(data_format)
-    output_size, full_size = as_output_size(output_size, ndim, data_format)
+    spatial, full_size = as_output_size(output_size, ndim, data_format)
     name, slope = as_activation(activation)
     params = Params(
         stride=as_ints("stride", stride, ndim, least=1),
         padding=as_padding(padding, ndim),
         output_padding=as_ints("output_padding", output_padding, ndim, least=0),
-        output_size=output_size,
+        output_size=spatial,
         dilation=as_ints("dilation", dilation, ndim, least=1),
         groups=as_groups(groups),
         data_format=data_format,
@@ -224,5 +228,5 @@ def _is_sequence(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
-def _listed(names: Any) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names))

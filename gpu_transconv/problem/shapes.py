@@ -21,31 +21,36 @@ def spatial_axes(weight: Shape) -> int:
     return len(weight) - 2
 
 
+def check_weight(params: Params, weight: Shape, bias: Shape | None) -> None:
+    """Raise `ValueError` unless the shapes of weight and bias fit each other and `params`."""
+    if len(weight) != params.ndim + 2:
+        raise ValueError(f"weight must have {params.ndim + 2} axes (Cin, Cout // groups, *kernel), got shape {weight}")
+    if min(weight) < 1:
+        raise ValueError(f"weight must not have an empty axis, got shape {weight}")
+    if weight[0] % params.groups:
+        raise ValueError(f"groups must divide the {weight[0]} input channels, got {params.groups}")
+    out_channels = weight[1] * params.groups
+    if bias is not None and bias != (out_channels,):
+        raise ValueError(f"bias must have shape ({out_channels},), one value per output channel, got {bias}")
+
+
 def check_shapes(params: Params, x: Shape, weight: Shape, bias: Shape | None) -> None:
     """Raise `ValueError` unless the arrays' shapes fit each other and `params`."""
+    check_weight(params, weight, bias)
     ndim = params.ndim
-    if len(weight) != ndim + 2:
-        raise ValueError(f"weight must have {ndim + 2} axes (Cin, Cout // groups, *kernel), got shape {weight}")
     if len(x) not in (ndim + 1, ndim + 2):
         raise ValueError(
             f"x must have {ndim + 2} axes (batch, channels and {ndim} spatial, in the order of data_format) "
             f"or {ndim + 1} without the batch, got shape {x}"
         )
-    if min(weight) < 1:
-        raise ValueError(f"weight must not have an empty axis, got shape {weight}")
     channels = x[-1] if params.data_format == "channels_last" else x[-1 - ndim]
     if channels != weight[0]:
         raise ValueError(
             f"x must have as many channels as weight has rows, got {_count(channels, 'channel')} in x of shape {x} "
             f"({params.data_format}) and weight of shape {weight}" + _cure_of_channels(params, channels, x, weight)
         )
-    if weight[0] % params.groups:
-        raise ValueError(f"groups must divide the {weight[0]} input channels, got {params.groups}")
     if min(x[1:] if len(x) == ndim + 2 else x) < 1:
         raise ValueError(f"x must not have an empty channel or spatial axis, got shape {x}")
-    out_channels = weight[1] * params.groups
-    if bias is not None and bias != (out_channels,):
-        raise ValueError(f"bias must have shape ({out_channels},), one value per output channel, got {bias}")
 
 
 def check_full_size(params: Params, x: Shape, weight: Shape) -> None:

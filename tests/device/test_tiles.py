@@ -8,7 +8,7 @@ from checks import assert_close, expected, make_arrays
 from device_checks import STEPS, run_steps
 from tile_cases import EDGE_TABLE, EDGES, plan_of, view_of
 
-from gpu_transconv.kernels.cupy_raw.launch import device_facts
+from gpu_transconv.kernels.cupy.launch import device_facts
 
 
 def check(case, variant, dtype, precision, data_format, device, shape, edge):

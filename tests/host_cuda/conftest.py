@@ -12,8 +12,8 @@ collect_ignore_glob = [] if sys.platform == "linux" else ["*.py"]
 
 def forget():
     from gpu_transconv import dispatch
-    from gpu_transconv.kernels.cupy_raw import compile as compiling
-    from gpu_transconv.kernels.cupy_raw import launch, memory
+    from gpu_transconv.kernels.cupy import compile as compiling
+    from gpu_transconv.kernels.cupy import launch, memory
 
     dispatch.forget()
     memory.held.forget()

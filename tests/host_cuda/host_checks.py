@@ -14,7 +14,7 @@ from host_compiler import KERNELS, missing
 from host_runner import run_steps, to_device
 
 import gpu_transconv as gtc
-from gpu_transconv.kernels.cupy_raw.steps import DeviceFacts, steps_gather, steps_scatter_atomic, steps_scatter_tiles
+from gpu_transconv.kernels.cupy.steps import DeviceFacts, steps_gather, steps_scatter_atomic, steps_scatter_tiles
 from gpu_transconv.problem.plan import Plan
 
 #: Where tests are a gate, a compiler that is missing is a failure; elsewhere the tests are skipped.

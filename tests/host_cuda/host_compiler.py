@@ -12,12 +12,12 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from gpu_transconv.kernels import cupy_raw
+from gpu_transconv.kernels import cupy
 
 HERE = Path(__file__).parent
 CACHE = HERE / "__pycache__"
 #: The package's kernels.
-KERNELS = Path(cupy_raw.__file__).parent
+KERNELS = Path(cupy.__file__).parent
 _RUNTIME_UNIT = "".join(f'#include "{name}.cpp"\n' for name in ("runtime", "memory", "matrix_instructions"))
 _RUNTIME_FLAGS = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror")
 _KERNEL_FLAGS = ("-std=c++17", "-O1", "-w", "-fno-strict-aliasing", "-fsanitize=thread", "-DGTC_HOST")

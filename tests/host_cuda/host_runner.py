@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from host_compiler import Kernel, load_kernel, runtime
 
-from gpu_transconv.kernels.cupy_raw.steps import Argument, Buffer, Bytes, Step
+from gpu_transconv.kernels.cupy.steps import Argument, Buffer, Bytes, Step
 
 Triple = tuple[int, int, int]
 

@@ -12,14 +12,14 @@ from host_cupy import Array, asarray
 from tile_cases import EDGE_TABLE, EDGES, plan_of, view_of
 
 import gpu_transconv as gtc
-from gpu_transconv.kernels.cupy_raw import compile as compiling
-from gpu_transconv.kernels.cupy_raw import launch, memory
+from gpu_transconv.kernels.cupy import compile as compiling
+from gpu_transconv.kernels.cupy import launch, memory
+from gpu_transconv.kernels.registry import kernels
 from gpu_transconv.problem.arguments import make_params
 from gpu_transconv.problem.plan import make_plan
-from gpu_transconv.table import IMPLEMENTATIONS
 
 pytestmark = requires_compiler
-ROWS = [row for row in IMPLEMENTATIONS if row.backend == "cupy"]
+ROWS = [row for row in kernels() if row.backend == "cupy"]
 
 
 @pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])

@@ -8,7 +8,7 @@ from host_checks import close, requires_compiler, want
 from host_cupy import asarray
 
 import gpu_transconv as gtc
-from gpu_transconv.kernels.cupy_raw import memory
+from gpu_transconv.kernels.cupy import memory
 
 pytestmark = requires_compiler
 RNG = np.random.default_rng(11)

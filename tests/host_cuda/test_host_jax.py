@@ -11,7 +11,7 @@ from host_checks import close, requires_compiler, want
 from host_jax import STREAM
 
 import gpu_transconv as gtc
-from gpu_transconv.kernels.cupy_raw import memory
+from gpu_transconv.kernels.cupy import memory
 
 pytestmark = requires_compiler
 RNG = np.random.default_rng(12)

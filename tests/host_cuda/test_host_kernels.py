@@ -13,7 +13,7 @@ from host_compiler import KERNELS
 from test_random_geometries import make_problem
 from tile_cases import EDGE_TABLE, EDGES, plan_of, view_of
 
-from gpu_transconv.kernels.cupy_raw.steps import DeviceFacts
+from gpu_transconv.kernels.cupy.steps import DeviceFacts
 
 pytestmark = requires_compiler
 

@@ -11,7 +11,7 @@ from cases import Case, named
 from checks import as_format, assert_close, expected, implementations, make_arrays, run
 
 import gpu_transconv as gtc
-from gpu_transconv.dispatch import Implementation
+from gpu_transconv.kernels.kernel import Kernel
 from gpu_transconv.kernels.numba_cuda import cuda as backend
 from gpu_transconv.kernels.numba_cuda import geometry, launch, memory, shapes
 from gpu_transconv.kernels.numba_cuda.cuda import Device, cuda
@@ -80,7 +80,7 @@ def test_indices_are_64_bits_wide_where_32_do_not_reach():
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_device_arrays_stay_on_the_device(row: Implementation):
+def test_device_arrays_stay_on_the_device(row: Kernel):
     arrays = make_arrays(OVERLAP, "float32")
     want = expected(OVERLAP, arrays)
     x, weight, bias = (cuda.to_device(a) for a in arrays)
@@ -113,7 +113,7 @@ def test_an_input_that_is_not_contiguous():
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_prepared_operator(row: Implementation):
+def test_prepared_operator(row: Kernel):
     layer_case = Case("layer", (2, 3, 4, 5), (3, 4, 4, 4), bias=True, keywords={"stride": 2, "activation": "relu"})
     arrays = make_arrays(layer_case, "float16")
     layer = gtc.ConvTranspose(arrays.weight, arrays.bias, **layer_case.keywords, **row.keywords)

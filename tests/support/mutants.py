@@ -31,7 +31,7 @@ _CPU_TESTS = (
 TESTS = {
     "cpu": [f"tests/test_{name}.py" for name in _CPU_TESTS],
     "numba_cuda": ["tests/simulator/test_table.py", "tests/simulator/test_launches.py"],
-    "cupy_raw": ["tests/host_cuda/test_host_kernels.py"],
+    "cupy": ["tests/host_cuda/test_host_kernels.py"],
 }
 ENVIRONMENT = {"numba_cuda": {"NUMBA_ENABLE_CUDASIM": "1"}}
 #: A fault can make a kernel run for ever.

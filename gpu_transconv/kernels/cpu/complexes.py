@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ...arrays import Array
-from ...pool import outputs
+from ...arrays.pool import outputs
+from ...arrays.views import Array
 from ...problem.plan import Plan
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...arrays import Array
+from ...arrays.views import Array
 from ...problem.plan import Plan
 from .activation import activate
 from .compiled import inner, kernel

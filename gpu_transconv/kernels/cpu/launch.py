@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...arrays import Array
+from ...arrays.views import Array
+from ...problem.dtypes import DTYPES
 from ...problem.plan import Plan
 from ...problem.rewrites import simplify
+from ..kernel import Description, Kernel
 from . import channel_boxes, depthwise_last
 from .blocking import make_blocking, make_boxes, make_direct
 from .complexes import apart, result_of, together
@@ -58,12 +61,12 @@ class Job(NamedTuple):
 
 
 def pack_gather(plan: Plan, weight: Array, bias: Array | None) -> Packed:
-    """Pack weights for all plans with the same `packing_gather`."""
+    """Pack weights for all plans with the same `gather_order`."""
     return pack(gather_order(plan), weight, bias)
 
 
 def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed) -> None:
-    """Fill `out` by the gather formulation; the contract is in `gpu_transconv.kernels`."""
+    """Fill `out` by the gather formulation; the contract is `gpu_transconv.kernels.kernel.Kernel`."""
     if plan.batch and packed.weight is not None and _run(plan, _job_of("gather", plan), packed, x, out):
         # Not all results are finite, and in pairs an infinity may have become NaN.
         _run(plan, _job_of("unpaired", plan), pack(unpaired(plan), weight, bias), x, out)
@@ -72,17 +75,13 @@ def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: 
         _run_elementwise(plain_gather, pieces, plan, x, weight, bias, out, Pieces(packed.elementwise, pieces))
 
 
-#: Tells apart the orders in which weights are packed for gather, for inputs of different sizes.
-packing_gather = gather_order
-
-
 def pack_scatter(plan: Plan, weight: Array, bias: Array | None) -> Packed:
-    """Pack weights for all plans with the same `packing_scatter`."""
+    """Pack weights for all plans with the same `scatter_order`."""
     return pack(scatter_order(plan), weight, bias)
 
 
 def launch_scatter(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed) -> None:
-    """Fill `out` by the scatter formulation; the contract is in `gpu_transconv.kernels`."""
+    """Fill `out` by the scatter formulation; the contract is `gpu_transconv.kernels.kernel.Kernel`."""
     if plan.batch and packed.weight is not None:
         _run(plan, _job_of("scatter", plan), packed, x, out)
     if plan.batch and packed.elementwise.size:
@@ -90,16 +89,6 @@ def launch_scatter(plan: Plan, x: Array, weight: Array, bias: Array | None, out:
         pieces = max(1, min(-(-_PIECES * thread_count() // images), max(plan.out_spatial) // 64))
         cut = Pieces(packed.elementwise, pieces)
         _run_elementwise(plain_scatter, images * pieces, plan, x, weight, bias, out, cut)
-
-
-#: The same for scatter.
-packing_scatter = scatter_order
-
-
-def prefer(plan: Plan) -> str:
-    """Return the formulation that should cost less."""
-    found = efforts(plan)
-    return "scatter" if found["scatter"] < found["gather"] else "gather"
 
 
 def _job_of(kind: str, plan: Plan) -> Job:
@@ -179,7 +168,7 @@ def _run_elementwise(
 
 
 @lru_cache(maxsize=512)
-def efforts(plan: Plan) -> dict[str, float]:
+def work_ratios(plan: Plan) -> dict[str, float]:
     """Operations of each formulation's kernel, in multiples of the useful ones."""
     order, plan = gather_order(plan), simplify(plan).plan
     if order.order == ELEMENTWISE:
@@ -194,23 +183,24 @@ def efforts(plan: Plan) -> dict[str, float]:
     return {"gather": gather / products, "scatter": costs.get("scatter", 1.5 * gather) / products}
 
 
-def details_gather(plan: Plan) -> dict[str, Any]:
+def describe_gather(plan: Plan) -> Description:
     """Tell which kernel gather runs on finite weights, its scratch memory in bytes, and the products that it saves."""
     order = gather_order(plan)
     if order.order == ELEMENTWISE:
-        return _details(plan, None)
-    details = _details(plan, _job_of("gather", plan))
+        return _describe(plan, None)
+    description = _describe(plan, _job_of("gather", plan))
     if not order.paired:
-        return details
+        return description
     axes = "two axes" if len(order.paired) == 2 else "one axis"
     saved = 1 - math.prod(1 - saving(kernel_axes(simplify(plan).plan)[i]) for i in order.paired)
-    return details | {"kernel": f"gather (matrix products in tiles, blocks in pairs on {axes})", "saved": saved}
+    words = f"gather (matrix products in tiles, blocks in pairs on {axes})"
+    return replace(description, kernel=words, saved=saved)
 
 
-def details_scatter(plan: Plan) -> dict[str, Any]:
+def describe_scatter(plan: Plan) -> Description:
     """Tell which kernel scatter runs on finite weights, and its scratch memory in bytes."""
     order = scatter_order(plan)
-    return _details(plan, None if order.order == ELEMENTWISE else _job_of("scatter", plan))
+    return _describe(plan, None if order.order == ELEMENTWISE else _job_of("scatter", plan))
 
 
 #: Name of a kernel's function -> what it is.
@@ -223,10 +213,23 @@ _WORDS = {
 }
 
 
-def _details(plan: Plan, job: Job | None) -> dict[str, Any]:
+def _describe(plan: Plan, job: Job | None) -> Description:
+    item = DTYPES[plan.accumulate].size
     if job is None:
         sums = 0 if plan.dtype == plan.accumulate else math.prod(plan.output_shape)
-        return {"kernel": "plain (loops without tiles)", "workspace_bytes": sums * np.dtype(plan.accumulate).itemsize}
+        return Description("plain (loops without tiles)", sums * item)
     name = job.kernel.__name__
     kernel = f"{name} ({_WORDS[name]})" if name in _WORDS else name
-    return {"kernel": kernel, "workspace_bytes": math.prod(job.work) * np.dtype(plan.accumulate).itemsize}
+    return Description(kernel, math.prod(job.work) * item)
+
+
+KERNELS = (
+    Kernel(
+        "cpu", "gather", launch_gather, pack=pack_gather, weight_key=gather_order, describe=describe_gather,
+        work_ratio=lambda plan: work_ratios(plan)["gather"],
+    ),
+    Kernel(
+        "cpu", "scatter", launch_scatter, pack=pack_scatter, weight_key=scatter_order, describe=describe_scatter,
+        work_ratio=lambda plan: work_ratios(plan)["scatter"],
+    ),
+)  # fmt: skip

@@ -25,7 +25,7 @@ import llvmlite
 import numba
 from numba.core import config
 
-from ... import cache
+from ... import cache_folder
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 #: Folders that are kept in one place: of earlier sources, of other branches and checkouts.
@@ -65,7 +65,7 @@ def folders() -> list[Path]:
     They are the folder that NUMBA_CACHE_DIR names, the package itself, and the package's cache folder.
     """
     named = [Path(config.CACHE_DIR)] if config.CACHE_DIR else []
-    return [place / f"{_PREFIX}{_version}" for place in (*named, _in_package(), cache.folder())]
+    return [place / f"{_PREFIX}{_version}" for place in (*named, _in_package(), cache_folder.folder())]
 
 
 def _in_package() -> Path:
@@ -76,7 +76,7 @@ def read(name: str, key: str, load: Callable[[bytes], Any]) -> Any:
     """Return what `load` makes of the contents of a file, or None; a file that is damaged is set aside."""
     for folder in folders():
         path = folder / _file_name(name, key)
-        seen = cache.inode(path)
+        seen = cache_folder.inode(path)
         try:
             data = path.read_bytes()
         except OSError:  # not there, or not for us
@@ -86,7 +86,7 @@ def read(name: str, key: str, load: Callable[[bytes], Any]) -> Any:
                 raise ValueError("it was cut short or changed")
             found = load(data[_DIGEST_BYTES:])
         except Exception as error:  # whatever unpickling may raise
-            cache.set_aside(path, error, seen)
+            cache_folder.set_aside(path, error, seen)
             continue
         _mark_as_used(folder)
         return found
@@ -101,7 +101,7 @@ def write(name: str, key: str, data: bytes) -> None:
         if refusal is None:
             return
         refusals.append(f"{folder.parent} ({refusal.strerror or refusal})")
-    cache.warn_once(
+    cache_folder.warn_once(
         "the CPU kernels are compiled again by every process, because no place for their machine code can be written: "
         f"{', '.join(refusals)}; set NUMBA_CACHE_DIR or GPU_TRANSCONV_CACHE_DIR to a folder that can be"
     )

@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.core.callconv import excinfo_ptr_t
 from numba.extending import intrinsic
 
-from ...arrays import Array
+from ...arrays.views import Array
 from .compiled import address_of, parallel_kernel
 from .tables import Table
 from .threads import must_be_serial, parallel_region

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...arrays import Array
-from ...pool import outputs
+from ...arrays.pool import outputs
+from ...arrays.views import Array
 from . import channel_boxes, depthwise_last
 from .complexes import real_parts, real_weight
 from .geometry import make_geometry

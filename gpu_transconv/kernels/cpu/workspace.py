@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...arrays import Array
+from ...arrays.views import Array
 
 #: Multiplications and bytes below which waking a second thread takes longer than it saves.
 SMALL = 1 << 19

@@ -12,3 +12,24 @@ This is the backend to learn from. Read it in this order:
 Everything here also runs in Numba's CUDA simulator (``NUMBA_ENABLE_CUDASIM=1``): slowly, and without a GPU.
 ``docs/cuda_without_a_gpu.md`` says what is proven how.
 """
+
+from __future__ import annotations
+
+from ...arrays.memory import Memory
+from ..kernel import Backend, Kernel
+from .availability import status
+
+
+def _kernels() -> tuple[Kernel, ...]:
+    from .launch import KERNELS
+
+    return KERNELS
+
+
+def _memory() -> Memory:
+    from . import memory
+
+    return memory
+
+
+BACKEND = Backend("numba-cuda", "cuda", ("float16", "float32", "float64"), status, _kernels, _memory)

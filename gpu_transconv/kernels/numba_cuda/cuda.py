@@ -17,17 +17,15 @@ from numba.cuda import types
 from numba.cuda.core import config
 from numba.cuda.core.errors import NumbaPerformanceWarning
 
-from ...locks import ProcessLock
+from ...arrays.locks import ProcessLock
 
 __all__ = [
-    "SIMULATED", "Device", "compile_kernel", "cuda", "current_device", "is_out_of_memory", "launch",
+    "SIMULATED", "Device", "compile_kernel", "cuda", "current_device", "launch",
     "signature", "stream_at", "types",
 ]  # fmt: skip
 
 #: Whether kernels run in the simulator, by NUMBA_ENABLE_CUDASIM.
 SIMULATED = bool(config.ENABLE_CUDASIM)
-#: CUDA_ERROR_OUT_OF_MEMORY.
-_OUT_OF_MEMORY = 2
 #: The simulator runs one kernel at a time.
 _simulator = ProcessLock()
 
@@ -88,12 +86,6 @@ def _configure(kernel: Any, blocks: int, threads: int, stream: int) -> Any:
     with warnings.catch_warnings():  # a small problem is no reason to warn the caller
         warnings.simplefilter("ignore", NumbaPerformanceWarning)
         return kernel[blocks, threads, stream_at(stream)]
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of Numba's says that the device has no room left."""
-    code = getattr(error, "code", None)  # of the driver's, a number or a name; the simulator has none
-    return type(error).__name__ == "CudaAPIError" and int(code or 0) == _OUT_OF_MEMORY
 
 
 def stream_at(address: int) -> Any:

@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 
-from ...arrays import Array
+from ...arrays.views import Array
 from ...problem.axis import Axis
 from ...problem.plan import Plan
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ...problem.plan import Plan
+from ..kernel import Description, Kernel
 from . import memory, shapes
 from .compiled import compiled, kernel_name
 from .cuda import Device, current_device, launch
@@ -39,16 +40,9 @@ def pack_gather(plan: Plan, weight: Any, bias: Any) -> Any:  # noqa: ARG001
 
 
 def launch_gather(plan: Plan, x: Any, weight: Any, bias: Any, out: Any, packed: Any) -> None:  # noqa: ARG001
-    """Fill `out` by the gather formulation; the contract is in `gpu_transconv.kernels`."""
+    """Fill `out` by the gather formulation; the contract is `gpu_transconv.kernels.kernel.Kernel`."""
     if plan.batch:
         _gather(plan, current_device())(x.ravel(), packed, _or(bias, packed), plan.slope, out.ravel())
-
-
-def pack_scatter(plan: Plan, weight: Any, bias: Any) -> None:
-    """The stamps are read as they are."""
-
-
-pack_scatter_atomic = pack_scatter_tiles = pack_scatter
 
 
 def launch_scatter_atomic(plan: Plan, x: Any, weight: Any, bias: Any, out: Any, packed: None) -> None:  # noqa: ARG001
@@ -78,30 +72,25 @@ def launch_scatter_tiles(plan: Plan, x: Any, weight: Any, bias: Any, out: Any, p
         _tiles(plan, current_device())(x.ravel(), filters, _or(bias, filters), plan.slope, out.ravel())
 
 
-def prefer(plan: Plan) -> str:  # noqa: ARG001
-    """Return the formulation for a caller who names none: gather writes once, and needs no atomics."""
-    return "gather"
-
-
-def details_gather(plan: Plan) -> dict[str, Any]:
+def describe_gather(plan: Plan) -> Description:
     """Name the kernel that runs; it needs no scratch memory."""
-    return _details(_gather_kernel(plan, current_device())[:2])
+    return _describe(_gather_kernel(plan, current_device())[:2])
 
 
-def details_scatter_atomic(plan: Plan) -> dict[str, Any]:
+def describe_scatter_atomic(plan: Plan) -> Description:
     """Name the kernel that runs, and the memory in which half types are summed."""
     device = current_device()
     sums = 0 if plan.dtype == plan.accumulate else math.prod(plan.output_shape) * shapes.item_size(plan)
-    return _details(("scatter_atomic", _atomic_facts(plan, device)), sums)
+    return _describe(("scatter_atomic", _atomic_facts(plan, device)), sums)
 
 
-def details_scatter_tiles(plan: Plan) -> dict[str, Any]:
+def describe_scatter_tiles(plan: Plan) -> Description:
     """Name the kernel that runs; it needs no scratch memory."""
-    return _details(("scatter_tiles", _tiles_facts(plan, current_device())))
+    return _describe(("scatter_tiles", _tiles_facts(plan, current_device())))
 
 
-def _details(kernel: tuple[str, Facts], workspace: int = 0) -> dict[str, Any]:
-    return {"kernel": kernel_name(*kernel), "workspace_bytes": workspace}
+def _describe(kernel: tuple[str, Facts], workspace: int = 0) -> Description:
+    return Description(kernel_name(*kernel), workspace)
 
 
 def _or(bias: Any, stand_in: Any) -> Any:
@@ -185,3 +174,18 @@ def _make(
         threads,
         memory.constant(make_geometry(plan, box)),
     )
+
+
+#: Scatter takes about twice the operations: it computes with the tile's edges what the box's neighbours compute too.
+_SCATTER_WORK = 2.0
+KERNELS = (
+    Kernel("numba-cuda", "gather", launch_gather, pack=pack_gather, describe=describe_gather, memory=memory),
+    Kernel(
+        "numba-cuda", "scatter", launch_scatter_atomic, "atomic", describe=describe_scatter_atomic, memory=memory,
+        work_ratio=lambda _: _SCATTER_WORK, deterministic=False,
+    ),
+    Kernel(
+        "numba-cuda", "scatter", launch_scatter_tiles, "tiles", describe=describe_scatter_tiles, memory=memory,
+        work_ratio=lambda _: _SCATTER_WORK,
+    ),
+)  # fmt: skip

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ...arrays import Array
-from ...locks import ProcessLock
-from ..held import COPIES, PREPARE, Held
-from .availability import status as status  # part of what this module offers
+from ...arrays.held import COPIES, PREPARE, Held
+from ...arrays.locks import ProcessLock
+from ...arrays.memory import out_of_memory
+from ...arrays.views import Array
 
 #: Address of the CUDA stream that work goes to; 0 is Numba's default one.
 _stream: ContextVar[int] = ContextVar("gpu_transconv_numba_stream", default=0)
@@ -64,23 +64,6 @@ def scratch(shape: tuple[int, ...], dtype_name: Any) -> Any:
     block = allocate(max(1, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize))
     facts = {"shape": tuple(shape), "strides": None, "typestr": dtype.str}
     return cuda.from_cuda_array_interface(block.__cuda_array_interface__ | facts, owner=block, sync=False)
-
-
-@contextlib.contextmanager
-def out_of_memory(shape: tuple[int, ...], dtype_name: Any) -> Iterator[None]:
-    """Turn Numba's error of a full device into `MemoryError`."""
-    from .cuda import is_out_of_memory
-
-    try:
-        yield
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        size = int(np.prod(shape, dtype=object)) * np.dtype(dtype_name).itemsize
-        raise MemoryError(
-            f"an array of shape {tuple(shape)} and dtype {np.dtype(dtype_name)} needs {size:,} bytes; "
-            f"the CUDA device has no room for it ({error})"
-        ) from error
 
 
 def copy_to(source: Any, out: Array) -> None:

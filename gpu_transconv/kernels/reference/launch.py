@@ -6,10 +6,11 @@ from functools import partial
 
 import numpy as np
 
-from ...arrays import Array
+from ...arrays.views import Array
 from ...problem.axis import Axis
 from ...problem.plan import Plan
 from ...reference import conv_transpose
+from ..kernel import Kernel
 
 
 def _launch(
@@ -40,15 +41,7 @@ def _cut(axis: Axis) -> tuple[int, int]:
     return max(surplus, 0), max(-surplus, 0)
 
 
-def _pack(plan: Plan, weight: Array, bias: Array | None) -> None:
-    """The definition reads the weights as they are."""
-
-
-pack_gather = pack_scatter = _pack
-launch_gather = partial(_launch, "gather")
-launch_scatter = partial(_launch, "scatter")
-
-
-def prefer(plan: Plan) -> str:  # noqa: ARG001
-    """Return the formulation that a caller who names none gets."""
-    return "gather"
+KERNELS = (
+    Kernel("reference", "gather", partial(_launch, "gather")),
+    Kernel("reference", "scatter", partial(_launch, "scatter"), work_ratio=lambda _: 2.0),
+)

@@ -11,9 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ... import peaks
-from ...limits import DeviceLimits
-from ...machine import cpu_name, usable_cores
+from ...dispatch import measure_limits
+from ...dispatch.device import cpu_name, usable_cores
+from ...dispatch.limits import DeviceLimits
 
 _PACKAGES = ("gpu_transconv", "numpy", "numba", "llvmlite", "tbb", "torch", "onnxruntime", "openvino")
 
@@ -30,8 +30,8 @@ def measure_machine(threads: int, copy_bytes: int = 2**28, tries: int = 7) -> di
         products of its own can pass it.
     """
     busy = _busy_share()
-    ways = peaks.peak_ways(threads, tries)
-    found = peaks.measure_cpu(threads, ways, copy_bytes, tries)
+    ways = measure_limits.peak_ways(threads, tries)
+    found = measure_limits.measure_cpu(threads, ways, copy_bytes, tries)
     return {
         **identify(),
         "system": platform.platform(),

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from ...timing import take_turns
+from ...dispatch.timing import take_turns
 from .contenders import Build, Contender, UnsupportedError
 from .layers import Problem
 from .libraries import PEERS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ...machine import threads
+from ...dispatch.device import threads
 from ...settings import AUTO
 from ..bench import contenders, libraries
 from ..bench.compare import Conditions, measure_rows

@@ -10,13 +10,13 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-from ... import __version__, backends, cache, records
-from ...dispatch import choose_afresh
-from ...limits import device_limits
-from ...machine import cpu_name, usable_cores
-from ...peaks import measure
+from ... import __version__, backends, cache_folder
+from ...dispatch import store
+from ...dispatch.device import cpu_name, usable_cores
+from ...dispatch.limits import device_limits
+from ...dispatch.measure_limits import measure
+from ...kernels.registry import AUTO_BACKENDS
 from ...settings import resolve
-from ...table import AUTO_BACKENDS
 from ..console import print_json, print_table
 from . import CommandError, add_command
 
@@ -34,7 +34,6 @@ def run(args: argparse.Namespace) -> int:
     if args.measure:
         for device in _devices():
             measure(device)
-        choose_afresh()
     try:
         facts = collect()
     except ValueError as error:  # a setting in the environment
@@ -79,8 +78,8 @@ def collect() -> dict[str, Any]:
         "cores": usable_cores(),
         "threads": vars(numba.config)["NUMBA_NUM_THREADS"],
         "threading_layer": _threading_layer(),
-        "cache": str(cache.folder()),
-        "tuned_problems": records.count(),
+        "cache": str(cache_folder.folder()),
+        "tuned_problems": store.count(),
         "figures": [asdict(device_limits(device)) for device in _devices()],
         "backends": {name: status.reason for name, status in backends().items()},
         "settings": {

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ... import ConvTranspose, dispatch, records
-from ...limits import device_limits
-from ...peaks import measure
+from ... import ConvTranspose
+from ...dispatch import store
+from ...dispatch.limits import device_limits
+from ...dispatch.measure_limits import measure
+from ...dispatch.select import select
 from ...problem.arguments import DATA_FORMATS
 from ...problem.dtypes import DTYPES
 from ...settings import AUTO, resolve
@@ -74,10 +76,9 @@ def run(args: argparse.Namespace) -> int:
     layers = chosen_layers(args)
     if not device_limits().measured:
         measure()
-        dispatch.choose_afresh()
     found = [_tune(layer, args) for layer in watched(layers)]
     if args.json:
-        print_json({"database": str(records.database()), "layers": found})
+        print_json({"database": str(store.database()), "layers": found})
         return 0
     rows = [
         (row["layer"], row["fastest"], f"{row['seconds'][row['fastest']] * 1e3:.3g}", row["before"], row["gain"])
@@ -88,19 +89,19 @@ def run(args: argparse.Namespace) -> int:
         [(*row[:4], f"{row[4]:.0%}") for row in rows],
         right=(2, 4),
     )
-    print(f"\nkept in {records.database()}")
+    print(f"\nkept in {store.database()}")
     return 0
 
 
 def _tune(layer: Layer, args: argparse.Namespace) -> dict[str, Any]:
     problem = make_problem(layer, args.dtype, args.data_format)
     settings = resolve(args.backend or AUTO)
-    before = dispatch.select(problem.plan, settings).implementation.name
+    before = select(problem.plan, settings).implementation.name
     operator = ConvTranspose(
         problem.weight, problem.bias, **layer.geometry, data_format=args.data_format, backend=args.backend or AUTO
     )
     seconds = operator.tune(problem.x, seconds=args.seconds)
-    fastest = dispatch.select(problem.plan, settings).implementation.name
+    fastest = select(problem.plan, settings).implementation.name
     gain = seconds[before] / seconds[fastest] - 1
     return {"layer": layer.name, "fastest": fastest, "before": before, "gain": gain, "seconds": seconds}
 
@@ -109,9 +110,9 @@ def _move(args: argparse.Namespace) -> int:
     counts = {}
     try:
         if args.taken:
-            counts["imported"] = records.import_file(args.taken)
+            counts["imported"] = store.import_file(args.taken)
         if args.export:
-            counts["exported"] = records.export(args.export)
+            counts["exported"] = store.export(args.export)
     except (OSError, ValueError) as error:
         raise CommandError(str(error)) from None
     if args.json:

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, View
-from .base import Kind
+from .library import ArrayLibrary
+from .views import Array, View
 
 #: What reading an array may raise where its library does not give its memory away.
 REFUSALS = (AttributeError, BufferError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
 
-class HostInterface(Kind):
+class HostInterface(ArrayLibrary):
     """Objects with ``__array_interface__`` or DLPack; results are NumPy arrays."""
 
     title = "an array in host memory"

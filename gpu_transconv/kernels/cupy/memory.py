@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ...arrays import Array
-from ..held import COPIES, PREPARE, Held
+from ...arrays.held import COPIES, PREPARE, Held
+from ...arrays.views import Array
 
 _INSTALL = "pip install 'cupy-cuda13x>=14.2' (or cupy-cuda12x, by the driver's CUDA version)"
 #: What 16-byte reads need; every allocator gives more, but an array may begin anywhere in its memory.

@@ -8,17 +8,18 @@ from functools import partial
 from numbers import Real
 from typing import Any
 
-from . import dispatch, records
-from .arrays import Array, CudaArray
-from .dispatch import candidates
-from .execute import Operands, launch, prepare, wait
-from .problem.plan import Plan
-from .table import TABLE, Implementation
+from ..arrays import Array, Operands
+from ..kernels.kernel import Kernel
+from ..kernels.registry import backend
+from ..problem.plan import Plan
+from ..run import launch, prepare, wait
+from . import store
+from .select import candidates, invalidate
 from .timing import take_turns
 
 
 def tune(plan: Plan, operands: Operands, names: list[str], seconds: float) -> dict[str, float]:
-    """Time every row of the backends `names` that can run `plan`, in about `seconds`, and keep the results.
+    """Time every kernel of the backends `names` that can run `plan`, in about `seconds`, and keep the results.
 
     The weights are prepared beforehand, the result is fresh each time.
 
@@ -30,25 +31,26 @@ def tune(plan: Plan, operands: Operands, names: list[str], seconds: float) -> di
     if isinstance(seconds, bool) or not isinstance(seconds, Real) or not 0 < seconds < math.inf:
         raise ValueError(f"seconds must be a number > 0, got {seconds!r}")
     runs: dict[str, Callable[[], Any]] = {}
-    for row in (candidate.row for name in names for candidate in candidates(plan, name) if not candidate.refusal):
-        runs[row.name] = _runner(row, plan, operands)
-        runs[row.name]()  # compiles
+    able = [candidate.kernel for name in names for candidate in candidates(plan, name) if not candidate.refusal]
+    for kernel in able:
+        runs[kernel.name] = _runner(kernel, plan, operands)
+        runs[kernel.name]()  # compiles
     times = take_turns(runs, seconds)
     found = {name: min(times[name]) for name in sorted(times, key=lambda name: min(times[name]))}
-    records.record(plan, TABLE[names[0]].device, found)
-    dispatch.choose_afresh()
+    store.record(plan, backend(names[0]).device, found)
+    invalidate()
     return found
 
 
-def _runner(row: Implementation, plan: Plan, operands: Operands) -> Callable[[], Array]:
-    weights = prepare(row, plan, operands)
-    call = partial(launch, row, plan, operands, None, weights)
-    if not isinstance(operands.x, CudaArray):
+def _runner(kernel: Kernel, plan: Plan, operands: Operands) -> Callable[[], Array]:
+    weights = prepare(kernel, plan, operands)
+    call = partial(launch, kernel, plan, operands, None, weights)
+    if operands.device == "cpu":
         return call
 
     def synchronised() -> Array:
         result = call()
-        wait(row, operands)
+        wait(kernel, operands)
         return result
 
     return synchronised

@@ -15,9 +15,10 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from . import machine
+from ..arrays.memory import cuda_memory
+from . import device as devices
 from .limits import DeviceLimits, keep, shipped
-from .table import cuda_memory
+from .select import invalidate
 
 #: By compute capability: float32 lanes of a multiprocessor, and how many times as many multiply-adds a clock its
 #: matrix units do on dense halves that are summed in float32. Lanes: CUDA C++ Programming Guide, "Arithmetic
@@ -32,8 +33,10 @@ _LANES_AND_MATRIX = {
 
 def measure(device: str = "cpu") -> DeviceLimits:
     """Measure a device, "cpu" or "cuda", and keep its limits on disk; about three seconds."""
-    found = measure_cpu(machine.threads()) if device == "cpu" else measure_cuda(shipped(device))
-    return keep(device, found)
+    found = measure_cpu(devices.threads()) if device == "cpu" else measure_cuda(shipped(device))
+    kept = keep(device, found)
+    invalidate()
+    return kept
 
 
 def measure_cpu(
@@ -84,10 +87,10 @@ def _cuda_peak(known: DeviceLimits) -> tuple[dict[str, float], int]:
     cupy = sys.modules.get("cupy")
     if cupy is None:
         return known.peak_gflops, known.units
-    facts = cupy.cuda.Device().attributes
-    capability = facts["ComputeCapabilityMajor"], facts["ComputeCapabilityMinor"]
-    units, ratio = facts["MultiProcessorCount"], facts.get("SingleToDoublePrecisionPerfRatio", 32)
-    return device_peak(capability, units, facts["ClockRate"] * 1e3, ratio), units
+    attributes = cupy.cuda.Device().attributes
+    capability = attributes["ComputeCapabilityMajor"], attributes["ComputeCapabilityMinor"]
+    units, ratio = attributes["MultiProcessorCount"], attributes.get("SingleToDoublePrecisionPerfRatio", 32)
+    return device_peak(capability, units, attributes["ClockRate"] * 1e3, ratio), units
 
 
 def device_peak(capability: tuple[int, int], units: int, clock: float, double_ratio: float) -> dict[str, float]:

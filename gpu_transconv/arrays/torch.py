@@ -7,10 +7,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from ..arrays import Array, CudaArray, View, numpy_dtype
 from ..problem.plan import Plan
-from .base import Kind
-from .host import REFUSALS
+from .library import ArrayLibrary
+from .standard import REFUSALS
+from .views import Array, CudaArray, View, numpy_dtype
 
 
 def loaded(module: str, name: str) -> Any:
@@ -18,7 +18,7 @@ def loaded(module: str, name: str) -> Any:
     return getattr(sys.modules.get(module), name, None)
 
 
-class Torch(Kind):
+class Torch(ArrayLibrary):
     """Tensors; NumPy and the GPU libraries see bfloat16 as 16 bits."""
 
     title = "a torch.Tensor"

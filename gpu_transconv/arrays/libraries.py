@@ -1,36 +1,32 @@
-"""The libraries whose arrays the package takes: how each is read, and how a result becomes one of its own.
+"""The libraries whose arrays the package takes: which of them a caller's array belongs to.
 
 No library is imported here but NumPy: who holds an array of another has imported it.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from .base import NUMPY, Kind
 from .cuda import CUDA, CUPY, NUMBA, is_numba, on_cuda
-from .host import HOST, STANDARD
 from .jax import JAX
+from .library import NUMPY, ArrayLibrary
+from .standard import HOST, STANDARD
 from .torch import TORCH, loaded
 
-__all__ = ["NUMPY", "Kind", "kind_of"]
-
-#: Module, name of its array type, kind.
+#: Module, name of its array type, library.
 _TYPES = (("torch", "Tensor", TORCH), ("cupy", "ndarray", CUPY), ("jax", "Array", JAX))
 
 
-def kind_of(name: str, value: Any) -> Kind:
-    """Return the kind of the argument called `name`, or raise `TypeError`."""
+def library_of(name: str, value: object) -> ArrayLibrary:
+    """Return the library of the argument called `name`, or raise `TypeError`."""
     if isinstance(value, np.ndarray):
         return NUMPY
     if isinstance(value, (np.generic, loaded("torch.fx", "Proxy") or np.generic)):  # a Proxy has every attribute
         raise _no_array(name, value)
-    for module, attribute, kind in _TYPES:
-        found = loaded(module, attribute)
-        if found is not None and isinstance(value, found):
-            return kind
+    for module, attribute, library in _TYPES:
+        array_type = loaded(module, attribute)
+        if array_type is not None and isinstance(value, array_type):
+            return library
     if is_numba(value):
         return NUMBA
     if on_cuda(value):
@@ -42,7 +38,7 @@ def kind_of(name: str, value: Any) -> Kind:
     raise _no_array(name, value)
 
 
-def _no_array(name: str, value: Any) -> TypeError:
+def _no_array(name: str, value: object) -> TypeError:
     cure = ""
     if isinstance(value, list | tuple | range | int | float | complex | np.generic):
         cure = f"; use numpy.asarray({name}, dtype)"

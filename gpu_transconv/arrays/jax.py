@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, CudaArray, View
-from ..table import cuda_memory
-from .base import Kind
-from .host import REFUSALS
+from .library import ArrayLibrary
+from .memory import cuda_memory
+from .standard import REFUSALS
+from .views import Array, CudaArray, View
 
 
-class Jax(Kind):
+class Jax(ArrayLibrary):
     """Concrete arrays on one device; they cannot be written to."""
 
     title = "a JAX array"

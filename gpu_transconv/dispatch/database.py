@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from . import cache
+from .. import cache_folder
 
 #: Seconds by the names of implementations.
 Times = dict[str, float]
@@ -25,33 +25,35 @@ _PATIENCE = 60.0
 
 def load(path: Path) -> dict[str, Times]:
     """Read all entries; none, after a warning, where the file cannot be used."""
-    seen = cache.inode(path)
+    seen = cache_folder.inode(path)
     try:
         return {} if seen is None else _read(path)
     except sqlite3.OperationalError as error:  # locked for too long, or no right to read it
-        cache.warn_once(f"{path} cannot be read and is not used: {error}")
+        cache_folder.warn_once(f"{path} cannot be read and is not used: {error}")
     except (sqlite3.DatabaseError, ValueError, RecursionError, OSError) as error:
-        cache.set_aside(path, error, seen)
+        cache_folder.set_aside(path, error, seen)
     return {}
 
 
-def save(path: Path, entries: Mapping[str, Times]) -> None:
-    """Add entries, or replace those of the same key; one warning where that is not possible."""
+def save(path: Path, entries: Mapping[str, Times]) -> bool:
+    """Add entries, or replace those of the same key; one warning, and False, where that is not possible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        seen = cache.inode(path)
+        seen = cache_folder.inode(path)
         try:
             _write(path, entries)
         except sqlite3.OperationalError:
             raise
         except (sqlite3.DatabaseError, ValueError) as error:
-            cache.set_aside(path, error, seen)
+            cache_folder.set_aside(path, error, seen)
             _write(path, entries)
     except (OSError, sqlite3.Error) as error:
-        cache.warn_once(
+        cache_folder.warn_once(
             f"{path} cannot be written; tuning results are kept in memory only: {error}; "
             "set GPU_TRANSCONV_CACHE_DIR to a folder that can be"
         )
+        return False
+    return True
 
 
 def check_times(found: Any) -> Times:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
 
-from . import dispatch
 from .api import infer_ndim
-from .arrays import Array, CudaArray, View
-from .dispatch import Choice, select, select_backends
-from .execute import Operands, Weights, check_device, copied, prepare, run, view_of
-from .kinds import NUMPY
-from .problem.arguments import make_params
+from .arrays import NUMPY, Array, Operands, View, check_device, copied, view_of
+from .dispatch.select import Choice, epoch, note, select, select_backends
+from .dispatch.tune import tune
+from .problem.arguments import Activation, IntOrInts, Padding, make_params
 from .problem.dtypes import check_activation, check_dtypes
 from .problem.plan import ArraySpec, Plan, plan_call
-from .problem.shapes import check_shapes
+from .problem.shapes import check_weight
+from .run import Weights, launch, prepare
 from .settings import AUTO, HIGHEST, Settings, resolve
-from .tuning import tune
 
 #: Input shapes whose plans are kept.
 _MOST_SHAPES = 256
@@ -60,14 +59,14 @@ class ConvTranspose:
         weight: Array,
         bias: Array | None = None,
         *,
-        stride: Any = 1,
-        padding: Any = 0,
-        output_padding: Any = 0,
+        stride: IntOrInts = 1,
+        padding: Padding = 0,
+        output_padding: IntOrInts = 0,
         groups: int = 1,
-        dilation: Any = 1,
-        output_size: Any = None,
+        dilation: IntOrInts = 1,
+        output_size: IntOrInts | None = None,
         data_format: str = "channels_first",
-        activation: Any = None,
+        activation: Activation = None,
         precision: str = HIGHEST,
         deterministic: bool | None = None,
         formulation: str = AUTO,
@@ -80,22 +79,19 @@ class ConvTranspose:
         )  # fmt: skip
         self._options = (backend, formulation, deterministic, precision)
         resolve(*self._options)
-        kind, self._weight = view_of("weight", weight)
+        library, self._weight = view_of("weight", weight)
         self._bias: View | None = None if bias is None else view_of("bias", bias)[1]
         check_device("bias", self._bias, "weight", self._weight)
         biases = (None, None) if self._bias is None else (self._bias.shape, self._bias.dtype)
         check_activation(self._params.activation, check_dtypes(weight=self._weight.dtype, bias=biases[1]))
-        smallest = self._weight.shape[:1] + (1,) * self._params.ndim
-        if data_format == "channels_last":
-            smallest = smallest[::-1]
-        check_shapes(self._params, smallest, self._weight.shape, biases[0])
-        self._weight = copied(kind, weight, self._weight)
-        self._bias = None if self._bias is None else copied(kind, weight, self._bias)
+        check_weight(self._params, self._weight.shape, biases[0])
+        self._weight = copied(library, weight, self._weight)
+        self._bias = None if self._bias is None else copied(library, weight, self._bias)
         self._start_afresh()
 
     def _start_afresh(self) -> None:
-        self._choices: dict[tuple[Any, ...], tuple[Plan, Choice, Weights]] = {}
-        self._packed: dict[tuple[Any, ...], Weights] = {}
+        self._choices: dict[Hashable, tuple[Plan, Choice, Weights]] = {}
+        self._packed: dict[Hashable, Weights] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the caller's weights and arguments alone: what was packed fits this machine and this process."""
@@ -120,17 +116,19 @@ class ConvTranspose:
         array
             The result; `out` where it is given.
         """
-        kind, view = (NUMPY, x) if type(x) is np.ndarray else view_of("x", x)
+        library, view = (NUMPY, x) if type(x) is np.ndarray else view_of("x", x)
         settings = resolve(*self._options)
-        key = (view.shape, view.dtype, settings, type(view), getattr(view, "index", None), dispatch.version)
-        operands = Operands(kind, x, view, self._weight, self._bias)
+        key = (view.shape, view.dtype, settings, type(view), getattr(view, "index", None), epoch())
+        operands = Operands(library, x, view, self._weight, self._bias)
         found = self._choices.get(key)
         if found is None:
             if len(self._choices) >= _MOST_SHAPES:
                 self._choices.clear()
             found = self._choices[key] = self._choose(operands, settings)
         plan, choice, weights = found
-        return run(choice, plan, operands, out, weights)
+        result = launch(choice.implementation, plan, operands, out, weights)
+        note(choice, plan)
+        return result
 
     def tune(self, x: Array, *, seconds: float = 1.0) -> dict[str, float]:
         """Measure every implementation on `x` and let "auto" take the fastest from now on.
@@ -157,24 +155,22 @@ class ConvTranspose:
         >>> sorted(layer.tune(np.ones((1, 8, 16, 16), np.float32), seconds=0.01))
         ['cpu/gather', 'cpu/scatter']
         """
-        kind, view = view_of("x", x)
-        operands, settings = Operands(kind, x, view, self._weight, self._bias), resolve(*self._options)
-        plan, device = self._plan(operands, settings)
-        return tune(plan, operands, select_backends(plan, settings.backend, device)[0], seconds)
+        library, view = view_of("x", x)
+        operands, settings = Operands(library, x, view, self._weight, self._bias), resolve(*self._options)
+        plan = self._plan(operands, settings)
+        return tune(plan, operands, select_backends(plan, settings.backend, operands.device)[0], seconds)
 
     def _choose(self, operands: Operands, settings: Settings) -> tuple[Plan, Choice, Weights]:
-        plan, device = self._plan(operands, settings)
-        choice = select(plan, settings, device)
-        key = choice.implementation, choice.implementation.packing(plan)
+        plan = self._plan(operands, settings)
+        choice = select(plan, settings, operands.device)
+        key = choice.implementation, choice.implementation.weight_key(plan)
         if key not in self._packed:
             self._packed[key] = prepare(choice.implementation, plan, operands)
         return plan, choice, self._packed[key]
 
-    def _plan(self, operands: Operands, settings: Settings) -> tuple[Plan, str]:
-        """Return the plan, and the kind of device that the arrays are on."""
+    def _plan(self, operands: Operands, settings: Settings) -> Plan:
         _, _, x, weight, bias = operands
         check_device("x", x, "weight", weight)
         biases = None if bias is None else ArraySpec(bias.shape, bias.dtype)
         arrays = ArraySpec(x.shape, x.dtype), ArraySpec(weight.shape, weight.dtype), biases
-        plan = plan_call(self._params, *arrays, settings.precision)
-        return plan, "cuda" if isinstance(x, CudaArray) else "cpu"
+        return plan_call(self._params, *arrays, settings.precision)

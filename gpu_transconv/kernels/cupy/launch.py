@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...arrays import Array
 from ...problem.plan import Plan
+from ..kernel import Description, Formulation, Kernel
+from . import memory
 from .compile import compiled, most_shared, warmup
 from .geometry import stamp_view
 from .memory import empty, has_allocator, held, is_capturing, scratch
-from .ownership import cheaper, own
+from .ownership import own
 from .packed import Packed
 from .steps import Buffer, Bytes, DeviceFacts, Step, Steps, steps_gather, steps_scatter_atomic, steps_scatter_tiles
 from .tiles import Direct, choose, fit, shapes_for, slower
@@ -45,42 +46,7 @@ class Calls(NamedTuple):
     packed: Buffer | None
 
 
-def pack_gather(plan: Plan, weight: Array, bias: Array | None) -> Packed:  # noqa: ARG001
-    """Pack the weights for gather; the contract is in `gpu_transconv.kernels`."""
-    return _pack("gather", plan, weight)
-
-
-def launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed) -> None:
-    """Enqueue gather."""
-    _launch("gather", plan, {"x": x, "weight": weight, "bias": bias, "out": out}, packed)
-
-
-def pack_scatter_atomic(plan: Plan, weight: Array, bias: Array | None) -> Packed:  # noqa: ARG001
-    """Pack the weights for scatter by atomics."""
-    return _pack("scatter_atomic", plan, weight)
-
-
-def launch_scatter_atomic(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed) -> None:
-    """Enqueue scatter by atomics."""
-    _launch("scatter_atomic", plan, {"x": x, "weight": weight, "bias": bias, "out": out}, packed)
-
-
-def pack_scatter_tiles(plan: Plan, weight: Array, bias: Array | None) -> Packed:  # noqa: ARG001
-    """Pack the weights for scatter into owned tiles."""
-    return _pack("scatter_tiles", plan, weight)
-
-
-def launch_scatter_tiles(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed) -> None:
-    """Enqueue scatter into owned tiles."""
-    _launch("scatter_tiles", plan, {"x": x, "weight": weight, "bias": bias, "out": out}, packed)
-
-
-def prefer(plan: Plan) -> str:
-    """Return the formulation that should cost less."""
-    return cheaper(plan, device_facts(_current_device()))
-
-
-def supports_gather(plan: Plan) -> str | None:
+def refusal(plan: Plan) -> str | None:
     """Tell why the current device cannot compute a plan, or None."""
     capability = device_facts(_current_device()).capability
     if plan.precision == "tf32" and capability < (8, 0):
@@ -89,40 +55,32 @@ def supports_gather(plan: Plan) -> str | None:
     return None
 
 
-supports_scatter_atomic = supports_scatter_tiles = supports_gather
+def _gather_work(plan: Plan) -> float:
+    facts = device_facts(_current_device())
+    chosen = choose(plan, facts)
+    return chosen.effort * (slower(plan, facts) if isinstance(chosen, Direct) else 1) / _useful(plan)
 
 
-def efforts(plan: Plan) -> dict[str, float]:
-    """Return how many times the useful multiply-adds each kernel's time is worth, on a full device."""
-    facts, useful = device_facts(_current_device()), max(plan.flops / 2, 1.0)
-    chosen, owned = choose(plan, facts), own(plan, facts)
-    return {
-        "gather": chosen.effort * (slower(plan, facts) if isinstance(chosen, Direct) else 1) / useful,
-        "scatter_atomic": min(fit(stamp_view(plan), shape, facts).effort for shape in shapes_for(plan, facts)) / useful,
-        "scatter_tiles": owned.effort / useful,
-    }
+def _atomic_work(plan: Plan) -> float:
+    facts = device_facts(_current_device())
+    return min(fit(stamp_view(plan), shape, facts).effort for shape in shapes_for(plan, facts)) / _useful(plan)
 
 
-def details_gather(plan: Plan) -> dict[str, Any]:
-    """Name the kernel that runs and its scratch memory."""
-    return _details("gather", plan)
+def _tiles_work(plan: Plan) -> float:
+    return own(plan, device_facts(_current_device())).effort / _useful(plan)
 
 
-def details_scatter_atomic(plan: Plan) -> dict[str, Any]:
-    """Name the kernel that runs and its scratch memory."""
-    return _details("scatter_atomic", plan)
+def _useful(plan: Plan) -> float:
+    """Multiply-adds of the definition."""
+    return max(plan.flops / 2, 1.0)
 
 
-def details_scatter_tiles(plan: Plan) -> dict[str, Any]:
-    """Name the kernel that runs and its scratch memory."""
-    return _details("scatter_tiles", plan)
-
-
-def _details(formulation: str, plan: Plan) -> dict[str, Any]:
+def _describe(formulation: str, plan: Plan) -> Description:
+    """Name the kernels that run, and their scratch memory."""
     steps = _STEPS[formulation](plan, device_facts(_current_device()))
     buffers = {a for step in steps.launch for a in step.arguments if isinstance(a, Buffer) and a.name != "packed"}
     names = [step.kernel.removeprefix("gtc::") for step in steps.launch]
-    return {"kernel": " + ".join(names), "workspace_bytes": sum(buffer.size for buffer in buffers)}
+    return Description(" + ".join(names), sum(buffer.size for buffer in buffers))
 
 
 def warm_up(plan: Plan, formulation: str = "gather") -> None:
@@ -172,7 +130,7 @@ def _value(argument: Any) -> Any:
     return np.uint64(0) if argument.type == "pointer" else np.dtype(argument.type).type(argument.value)
 
 
-def _pack(formulation: str, plan: Plan, weight: Any) -> Packed:
+def _pack(formulation: str, plan: Plan, weight: Any, bias: Any) -> Packed:  # noqa: ARG001
     packed = Packed()
     _packed(packed, _calls(formulation, plan, _current_device()), weight)
     return packed
@@ -192,7 +150,8 @@ def _packed(packed: Packed, calls: Calls, weight: Any) -> Any:
     return packed.get(calls.layout, pack)
 
 
-def _launch(formulation: str, plan: Plan, arrays: dict[str, Any], packed: Packed) -> None:
+def _launch(formulation: str, plan: Plan, x: Any, weight: Any, bias: Any, out: Any, packed: Packed) -> None:
+    arrays = {"x": x, "weight": weight, "bias": bias, "out": out}
     if held and not is_capturing():
         held.sweep()
     calls = _calls(formulation, plan, _current_device())
@@ -221,3 +180,18 @@ def _run(calls: Iterable[Call], arrays: dict[str, Any]) -> None:
     for call in calls:
         arguments = tuple(arrays[a] if isinstance(a, str) else a for a in call.arguments)
         call.kernel(call.grid, call.block, arguments, shared_mem=call.shared)
+
+
+def _kernel(formulation: Formulation, work: Callable[[Plan], float], variant: str = "") -> Kernel:
+    steps = f"{formulation}_{variant}" if variant else formulation
+    return Kernel(
+        "cupy", formulation, partial(_launch, steps), variant, pack=partial(_pack, steps), refusal=refusal,
+        work_ratio=work, describe=partial(_describe, steps), memory=memory, deterministic=variant != "atomic",
+    )  # fmt: skip
+
+
+KERNELS = (
+    _kernel("gather", _gather_work),
+    _kernel("scatter", _atomic_work, "atomic"),
+    _kernel("scatter", _tiles_work, "tiles"),
+)

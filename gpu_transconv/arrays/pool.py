@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .settings import pool_bytes
+from ..settings import pool_bytes
 
 #: Smaller results come from the allocator, which recycles them itself.
 SMALLEST = 1 << 20

@@ -8,10 +8,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
-
-class CacheWarning(UserWarning):
-    """Something about the cache folder is wrong; the work goes on without it."""
-
+from .errors import CacheWarning
 
 _warned: set[str] = set()
 

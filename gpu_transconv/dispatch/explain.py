@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .arrays import Array, check_memory
-from .dispatch import Candidate, candidates, select, select_backends
-from .given import read_given
+from ..arrays import Array
+from ..arrays.outputs import check_memory
+from ..arrays.specs import read_specs
+from ..kernels.kernel import Description
+from ..kernels.registry import backend as backend_of
+from ..problem.arguments import make_params
+from ..problem.plan import Plan, plan_call
+from ..problem.shapes import spatial_axes
+from ..settings import AUTO, HIGHEST, Settings, resolve
 from .limits import device_limits
-from .problem.arguments import make_params
-from .problem.plan import Plan, plan_call
-from .problem.shapes import spatial_axes
-from .settings import AUTO, HIGHEST, Settings, resolve
-from .table import TABLE
+from .select import Candidate, candidates, select, select_backends
 
 
 class RunnerUp(NamedTuple):
@@ -167,7 +169,7 @@ def explain(
     ('cpu', (1, 32, 64, 64), 4)
     """
     settings = resolve(backend, formulation, deterministic, precision)
-    specs, device = read_given({"x": x, "weight": weight, "bias": bias}, dtype)
+    specs, device = read_specs({"x": x, "weight": weight, "bias": bias}, dtype)
     params = make_params(
         spatial_axes(specs["weight"].shape), stride=stride, padding=padding, output_padding=output_padding,
         output_size=output_size, dilation=dilation, groups=groups, data_format=data_format, activation=activation,
@@ -179,45 +181,45 @@ def explain(
 
 def explain_plan(plan: Plan, settings: Settings, device: str = "cpu") -> Explanation:
     """Tell the same of a plan on arrays of `device`."""
-    row, reason = select(plan, settings, device)
+    kernel, reason = select(plan, settings, device)
     names, _ = select_backends(plan, settings.backend, device)
     found = [candidate for name in names for candidate in candidates(plan, name)]
-    chosen = next(candidate for candidate in found if candidate.row == row)
-    details, limits = row.details(plan), device_limits(TABLE[row.backend].device)
+    chosen = next(candidate for candidate in found if candidate.kernel is kernel)
+    description, limits = kernel.describe(plan), device_limits(backend_of(kernel.backend).device)
     seconds, bound = limits.roofline(plan)
     return Explanation(
-        backend=row.backend,
-        formulation=row.formulation,
-        kernel=_kernel(row.name, details),
+        backend=kernel.backend,
+        formulation=kernel.formulation,
+        kernel=_in_words(kernel.name, description),
         output_shape=plan.output_shape,
         phases=plan.phase_count,
         flops=plan.flops,
         bytes=plan.bytes,
-        workspace_bytes=details.get("workspace_bytes"),
+        workspace_bytes=description.workspace_bytes,
         arithmetic_intensity=plan.flops / plan.bytes if plan.bytes else 0.0,
         reason=reason,
-        deterministic=row.deterministic,
+        deterministic=kernel.deterministic,
         predicted_seconds=chosen.predicted,
         tuned_seconds=chosen.tuned,
         roofline_seconds=seconds,
         bound=bound,
         roofline_fraction=seconds / (chosen.tuned or chosen.predicted) if limits.measured else None,
         measured_machine=limits.measured,
-        runners_up=tuple(_runner_up(candidate) for candidate in found if candidate.row != row),
+        runners_up=tuple(_runner_up(candidate) for candidate in found if candidate.kernel is not kernel),
         plan=plan,
     )
 
 
-def _kernel(name: str, details: dict[str, Any]) -> str:
+def _in_words(name: str, description: Description) -> str:
     """Name, what the backend calls its kernel, and how much that saves."""
-    saved = details.get("saved", 0.0)
-    words = [details["kernel"]] if "kernel" in details else []
-    words += [f"{saved:.0%} fewer multiplications than the definition"] if saved else []
+    words = [description.kernel] if description.kernel else []
+    if description.saved:
+        words.append(f"{description.saved:.0%} fewer multiplications than the definition")
     return f"{name}: {', '.join(words)}" if words else name
 
 
 def _runner_up(candidate: Candidate) -> RunnerUp:
-    return RunnerUp(candidate.row.name, candidate.predicted, candidate.tuned, candidate.refusal)
+    return RunnerUp(candidate.kernel.name, candidate.predicted, candidate.tuned, candidate.refusal)
 
 
 def _times(shape: tuple[int, ...]) -> str:

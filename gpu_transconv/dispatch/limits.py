@@ -1,7 +1,7 @@
 """What a device can do at best: shipped limits, or those measured on it, which are kept in the cache folder.
 
 The cost model reads them to predict times and to say which part of the limit a kernel should reach. Nothing is
-measured unless somebody asks: ``gpu-transconv info --measure``, ``tune`` and ``bench`` do, by `gpu_transconv.peaks`.
+measured unless somebody asks: ``gpu-transconv info --measure``, ``tune`` and ``bench`` do, by `measure_limits`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from . import cache
-from .machine import identity, threads
-from .problem.plan import Plan
+from .. import cache_folder
+from ..problem.plan import Plan
+from .device import identity, threads
 
 _FILE = "machine.json"
 #: Of the entries in that file; another number stands for another form of them.
@@ -81,14 +81,14 @@ def keep(device: str, measured: DeviceLimits) -> DeviceLimits:
     """Keep what was measured on a device, on disk where that can be had; returns what is known of it now."""
     stored = _stored() | {identity(device): asdict(measured)}
     _store(stored)
-    device_limits.cache_clear()
     _memory.update(stored)
+    device_limits.cache_clear()
     return device_limits(device)
 
 
 def _stored() -> dict[str, Any]:
-    path = cache.folder() / _FILE
-    seen = cache.inode(path)
+    path = cache_folder.folder() / _FILE
+    seen = cache_folder.inode(path)
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         stored = document[_KEY]
@@ -97,7 +97,7 @@ def _stored() -> dict[str, Any]:
     except OSError:
         stored = {}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        cache.set_aside(path, f"{type(error).__name__}: {error}", seen)
+        cache_folder.set_aside(path, f"{type(error).__name__}: {error}", seen)
         stored = {}
     return {**stored, **_memory}
 
@@ -113,7 +113,7 @@ def _check_entry(entry: dict[str, Any]) -> None:
 
 
 def _store(stored: dict[str, Any]) -> None:
-    folder = cache.folder()
+    folder = cache_folder.folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix="unfinished-") as place:
@@ -121,7 +121,7 @@ def _store(stored: dict[str, Any]) -> None:
             unfinished.write_text(json.dumps({_KEY: stored}, indent=1), encoding="utf-8")
             os.replace(unfinished, folder / _FILE)
     except OSError as error:
-        cache.warn_once(
+        cache_folder.warn_once(
             f"{folder} cannot be written; figures and tuning results are kept in memory only: {error}; "
             "set GPU_TRANSCONV_CACHE_DIR to a folder that can be"
         )

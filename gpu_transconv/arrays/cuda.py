@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, CudaArray, View, numpy_dtype
 from ..errors import BackendUnavailableError
 from ..problem.dtypes import dtype_name
 from ..problem.plan import Plan
-from ..table import cuda_memory
-from .base import Kind
+from .library import ArrayLibrary
+from .memory import cuda_memory, out_of_memory
+from .views import Array, CudaArray, View, numpy_dtype
 
 #: DLPack's numbers of CUDA memory, plain and managed.
 _DLPACK_CUDA = (2, 13)
 
 
-class Cupy(Kind):
+class Cupy(ArrayLibrary):
     """CuPy's arrays."""
 
     title = "a CuPy array"
@@ -47,7 +47,7 @@ class Cupy(Kind):
         return context
 
 
-class Numba(Kind):
+class Numba(ArrayLibrary):
     """Numba's device arrays, those of its simulator included."""
 
     title = "a Numba device array"
@@ -56,16 +56,14 @@ class Numba(Kind):
         return is_numba(value)
 
     def view(self, name: str, array: Array) -> View:  # noqa: ARG002
-        facts = getattr(array, "__cuda_array_interface__", {})
-        index = _device_of(facts)
-        return CudaArray(array, tuple(array.shape), dtype_name(array.dtype), index, facts.get("stream"))
+        interface = getattr(array, "__cuda_array_interface__", {})
+        index = _device_of(interface)
+        return CudaArray(array, tuple(array.shape), dtype_name(array.dtype), index, interface.get("stream"))
 
     def wrap(self, result: Any, given: Array) -> Array:  # noqa: ARG002
         return result.array if isinstance(result, CudaArray) else result
 
     def empty(self, plan: Plan, given: Array) -> CudaArray:
-        from ..kernels.numba_cuda.memory import out_of_memory
-
         with self.device(given), out_of_memory(plan.output_shape, plan.dtype):
             made = import_module("numba.cuda").device_array(plan.output_shape, numpy_dtype(plan.dtype))
         return CudaArray(made, plan.output_shape, plan.dtype, _device_of(_interface(made)))
@@ -74,7 +72,7 @@ class Numba(Kind):
         return _on_device(_device_of(_interface(given)))
 
 
-class CudaInterface(Kind):
+class CudaInterface(ArrayLibrary):
     """Other objects; results are arrays of the backend's own library."""
 
     title = "an array on a CUDA device"
@@ -83,15 +81,17 @@ class CudaInterface(Kind):
         return on_cuda(value)
 
     def view(self, name: str, array: Array) -> View:
-        facts = getattr(array, "__cuda_array_interface__", None)
-        if facts is None:
+        interface = getattr(array, "__cuda_array_interface__", None)
+        if interface is None:
             return _from_dlpack(name, array)
-        dtype = dtype_name(np.dtype(facts["typestr"]))
-        return CudaArray(array, tuple(facts["shape"]), dtype, _device_of(facts), facts.get("stream"), lent=True)
+        dtype = dtype_name(np.dtype(interface["typestr"]))
+        return CudaArray(
+            array, tuple(interface["shape"]), dtype, _device_of(interface), interface.get("stream"), lent=True
+        )
 
     def device(self, given: Array) -> AbstractContextManager[Any]:
-        facts = _interface(given)
-        return _on_device(_device_of(facts) if facts else given.__dlpack_device__()[1])
+        interface = _interface(given)
+        return _on_device(_device_of(interface) if interface else given.__dlpack_device__()[1])
 
 
 def is_numba(value: Any) -> bool:
@@ -122,13 +122,13 @@ def _from_dlpack(name: str, array: Array) -> CudaArray:
 
 def _interface(array: Any) -> dict[str, Any]:
     """Return what an array says of its memory, empty where it does not say it in this way."""
-    facts: dict[str, Any] = getattr(array, "__cuda_array_interface__", {})
-    return facts
+    interface: dict[str, Any] = getattr(array, "__cuda_array_interface__", {})
+    return interface
 
 
-def _device_of(facts: dict[str, Any]) -> int | None:
+def _device_of(interface: dict[str, Any]) -> int | None:
     """Ask on which device memory is; None where there is none, or nobody who could tell."""
-    pointer = facts["data"][0] if facts else 0
+    pointer = interface["data"][0] if interface else 0
     if not pointer:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What every kind of array offers, and NumPy's."""
+"""What the package asks of the library of an array, and how NumPy answers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, CudaArray, HostArray, View
 from ..problem.plan import Plan
+from .views import Array, CudaArray, HostArray, View
 
 
 def plain(name: str, array: Array) -> HostArray:
@@ -32,14 +32,14 @@ def plain(name: str, array: Array) -> HostArray:
     return view
 
 
-class Kind:
+class ArrayLibrary:
     """NumPy's arrays, which are their own view; the other libraries differ in what they override."""
 
     #: What a message calls one.
     title = "a NumPy array"
 
     def owns(self, value: Any) -> bool:
-        """Whether `value` is of this kind."""
+        """Whether `value` is an array of this library."""
         return isinstance(value, np.ndarray)
 
     def view(self, name: str, array: Array) -> View:
@@ -75,4 +75,4 @@ class Kind:
         return nullcontext()
 
 
-NUMPY = Kind()
+NUMPY = ArrayLibrary()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from ...locks import ProcessLock
+from ...arrays.locks import ProcessLock
 from .memory import held, is_capturing, refuse_capture
 
 #: Events of streams that are kept before those that have passed are dropped.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from ..locks import ProcessLock
+from .locks import ProcessLock
 
 #: What to do where a stream is being captured into a CUDA graph, usually; and why copies are refused, with the cure.
 PREPARE = "make a gpu_transconv.ConvTranspose and call it once with inputs of this size before the capture"

@@ -1,6 +1,6 @@
 """Tuning results: per problem, device and software the measured seconds of each implementation.
 
-The file (`gpu_transconv.database`) is read once per process. Its key says on what the times depend, so that
+The file (`gpu_transconv.dispatch.database`) is read once per process. Its key says on what the times depend, so that
 those of another version or machine are never taken for this one's.
 """
 
@@ -11,19 +11,21 @@ from collections.abc import Mapping
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
-from . import cache
-from ._version import __version__
-from .machine import identity
-from .problem.plan import Plan
+from .. import cache_folder
+from .._version import __version__
+from ..problem.plan import Plan
+from .device import identity
 
 #: Seconds by the names of implementations.
 Times = dict[str, float]
 
 _FILE = "tuning.sqlite"
-#: What is known in this process: file -> key -> times.
+#: What has been read in this process: file -> key -> times.
 _known: dict[Path, dict[str, Times]] = {}
+#: What no file could take, which lives as long as the process.
+_unsaved: dict[str, Times] = {}
 
 
 def times(plan: Plan, device: str) -> Times:
@@ -77,23 +79,27 @@ def forget() -> None:
 
 def database() -> Path:
     """Path of the file."""
-    return cache.folder() / _FILE
+    return cache_folder.folder() / _FILE
 
 
 def _entries() -> dict[str, Times]:
     path = database()
     if path not in _known:
-        _known[path] = {} if cache.inode(path) is None else _database().load(path)
+        _known[path] = {} if cache_folder.inode(path) is None else _database().load(path)
+        _known[path].update(_unsaved)
     return _known[path]
 
 
 def _store(entries: dict[str, Times]) -> None:
     _entries().update(entries)
-    _database().save(database(), entries)
+    if not _database().save(database(), entries):
+        _unsaved.update(entries)
 
 
-def _database() -> Any:
-    return import_module(".database", __package__)  # and with it SQLite, when there is something to read
+def _database() -> ModuleType:
+    from . import database as on_disk  # and with it SQLite, when there is something to read
+
+    return on_disk
 
 
 @lru_cache(maxsize=4096)

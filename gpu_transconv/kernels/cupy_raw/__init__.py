@@ -1,1 +1,0 @@
-"""CuPy RawKernels in CUDA C++, compiled by NVRTC when first needed."""

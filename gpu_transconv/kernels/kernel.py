@@ -1,0 +1,139 @@
+"""What a kernel is, and what a backend is: frozen values, so that the type checker sees the whole contract.
+
+Every backend has the same two formulations of every operation, as `Kernel` values in the order in which they are
+asked. The dispatcher, the launcher and explanations read these values and know no backend by name.
+
+The arrays that `pack` and `launch` get are contiguous, in native byte order, share ``plan.dtype`` and do not overlap
+`out`; the shapes are those of the plan (x and out without the batch axis where ``plan.unbatched``). The batch may be
+empty on the CPU, and is not on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from ..arrays.memory import Memory
+from ..problem.plan import Plan
+
+#: What is computed. The other two sums over the relation of `gpu_transconv.problem.axis` are its derivatives.
+Operation: TypeAlias = Literal["forward"]
+#: Which index the outer loop owns: the output's, which collects, or the input's, which stamps.
+Formulation: TypeAlias = Literal["gather", "scatter"]
+#: An array where the kernel runs: NumPy's, or of the library of a GPU backend.
+Operand: TypeAlias = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a kernel tells of itself for one plan, for explanations.
+
+    Attributes
+    ----------
+    kernel : str
+        Which compiled function runs, in words.
+    workspace_bytes : int or None
+        Scratch memory of a call; None where the backend does not know.
+    saved : float
+        Share of the definition's multiplications that it does without.
+    """
+
+    kernel: str = ""
+    workspace_bytes: int | None = None
+    saved: float = 0.0
+
+
+def never(plan: Plan) -> None:
+    """Refuse no plan; or tell apart no plans, where the weights are prepared in one way for all."""
+
+
+def as_it_is(plan: Plan, weight: Operand, bias: Operand | None) -> None:
+    """Prepare nothing: the kernel reads the weights as they are."""
+
+
+def once(plan: Plan) -> float:  # noqa: ARG001
+    """Count the useful operations once."""
+    return 1.0
+
+
+def undescribed(plan: Plan) -> Description:  # noqa: ARG001
+    """Tell nothing."""
+    return Description()
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """One way to compute an operation on one backend.
+
+    Attributes
+    ----------
+    backend, formulation, variant, operation : str
+        Its place among the others; a backend with several kernels of one formulation tells them apart by `variant`.
+    launch : callable ``(plan, x, weight, bias, out, packed)``
+        Fills `out` with what `pack` returned; on a GPU it enqueues on the current stream and does not synchronise.
+    pack : callable ``(plan, weight, bias) -> packed``
+        Prepares the weights, once for all plans with the same `weight_key`.
+    weight_key : callable ``(plan) -> hashable``
+        All that the prepared weights depend on besides their values; plans with equal keys share them.
+    refusal : callable ``(plan) -> str or None``
+        Why it cannot run a plan here, or None where it can.
+    work_ratio : callable ``(plan) -> float``
+        How many times the useful operations the kernel takes, padding and the ends of tiles included; the cost model
+        multiplies them. The formulation with the smaller one is the backend's own preference.
+    describe : callable ``(plan) -> Description``
+    memory : Memory, optional
+        Brings arrays to the backend's device; None where that is host memory.
+    deterministic : bool
+        Whether results are the same to the last bit on every run.
+    """
+
+    backend: str
+    formulation: Formulation
+    launch: Callable[[Plan, Operand, Operand, Operand | None, Operand, Any], None]
+    variant: str = ""
+    operation: Operation = "forward"
+    pack: Callable[[Plan, Operand, Operand | None], Any] = as_it_is
+    weight_key: Callable[[Plan], Hashable] = never
+    refusal: Callable[[Plan], str | None] = never
+    work_ratio: Callable[[Plan], float] = once
+    describe: Callable[[Plan], Description] = undescribed
+    memory: Memory | None = None
+    deterministic: bool = True
+
+    @property
+    def name(self) -> str:
+        """Name in messages, logs and explanations: backend/formulation or backend/formulation/variant."""
+        return "/".join(filter(None, (self.backend, self.formulation, self.variant)))
+
+    def __repr__(self) -> str:
+        return f"<Kernel {self.name}>"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A folder of `gpu_transconv.kernels`: its ``__init__.py`` has one as ``BACKEND``, and imports no kernel for it.
+
+    Attributes
+    ----------
+    name : str
+        As callers write it.
+    device : {"cpu", "cuda"}
+        Where its arrays live.
+    dtypes : tuple of str
+        The dtypes that it takes.
+    status : callable ``() -> str or None``
+        None where it can run here, else why not and what to install. Never raises.
+    kernels : callable ``() -> tuple of Kernel``
+        Imports the kernels. Those of one formulation are tried in this order; those that are not deterministic only
+        where the caller named the formulation or allowed that.
+    memory : callable ``() -> Memory``, optional
+        Imports what moves arrays to the device; None where that is the host.
+    """
+
+    name: str
+    device: Literal["cpu", "cuda"]
+    dtypes: tuple[str, ...]
+    status: Callable[[], str | None]
+    kernels: Callable[[], tuple[Kernel, ...]]
+    memory: Callable[[], Memory] | None = None

@@ -1,0 +1,159 @@
+"""Launch a kernel: arrays to its device, one launch on x's stream, the result back as the caller's kind of array."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+
+from .arrays import NUMPY, Array, HostArray, Operands, View, check_device
+from .arrays.memory import Memory, wait_for_stream
+from .arrays.outputs import check_out, empty_output
+from .arrays.views import CudaArray, as_contiguous, is_free, is_free_cuda, raw, start_of
+from .kernels.kernel import Kernel, Operand
+from .problem.plan import Plan
+
+
+class Weights(NamedTuple):
+    """Weight and bias on a kernel's device, and what its `pack` made of them."""
+
+    weight: Operand
+    bias: Operand | None
+    packed: object
+
+
+def prepare(kernel: Kernel, plan: Plan, operands: Operands) -> Weights:
+    """Bring the weights to the kernel's device and into its order, for calls on any stream from now on."""
+    memory = kernel.memory
+    if memory is None:
+        return _prepare(kernel, plan, operands)
+    with _placed(memory, operands):
+        memory.refuse_capture("the weights have not been packed yet")
+        weights = _prepare(kernel, plan, operands)
+        wait_for_stream(memory)
+        memory.share(weights.packed)
+    return weights
+
+
+def _prepare(kernel: Kernel, plan: Plan, operands: Operands) -> Weights:
+    move = as_contiguous if kernel.memory is None else kernel.memory.as_device
+    weight, bias = move(raw(operands.weight)), None if operands.bias is None else move(raw(operands.bias))
+    return Weights(weight, bias, kernel.pack(plan, weight, bias))
+
+
+def launch(kernel: Kernel, plan: Plan, operands: Operands, out: Array | None, weights: Weights | None = None) -> Array:
+    """Launch a kernel, into `out` where it is given; the result is of x's library."""
+    view = None if out is None else _view_out(out, plan, operands)
+    library, caller_x = operands.library, operands.caller_x
+    if kernel.memory is None:
+        result = _run_host(kernel, plan, operands, weights, view)
+    else:
+        go = _run_cuda if operands.device == "cuda" else _run_moved
+        with _placed(kernel.memory, operands, library.allocator(caller_x)), _ordered(kernel.memory, operands, view):
+            result = go(kernel, kernel.memory, plan, operands, weights, view)
+    if out is not None:
+        return out
+    return result if library is NUMPY else library.wrap(result, caller_x)
+
+
+def _run_host(kernel: Kernel, plan: Plan, operands: Operands, weights: Weights | None, out: View | None) -> HostArray:
+    """Launch into `out`, or into a buffer first where `out` is not contiguous or overlaps an input."""
+    x = as_contiguous(raw(operands.x))
+    weight, bias, packed = weights or _prepare(kernel, plan, operands)
+    target: HostArray = raw(out) if out is not None and is_free(raw(out), x, weight, bias) else empty_output(plan)
+    kernel.launch(plan, x, weight, bias, target, packed)
+    return _delivered(target, out)
+
+
+def _run_moved(
+    kernel: Kernel, memory: Memory, plan: Plan, operands: Operands, weights: Weights | None, out: View | None
+) -> HostArray:
+    """Copy x to the backend's device and the result back."""
+    host: HostArray = raw(out) if out is not None and as_contiguous(raw(out)) is out else empty_output(plan)
+    if plan.batch:
+        weight, bias, packed = weights or _prepare(kernel, plan, operands)
+        target = memory.empty(plan.output_shape, plan.dtype)
+        kernel.launch(plan, memory.as_device(operands.x), weight, bias, target, packed)
+        memory.copy_to(target, host)
+    return _delivered(host, out)
+
+
+def _delivered(made: HostArray, out: View | None) -> HostArray:
+    """What was made, copied into `out` where that is another array."""
+    if out is not None and out is not made:
+        np.copyto(raw(out), made)
+    return made
+
+
+def _run_cuda(
+    kernel: Kernel, memory: Memory, plan: Plan, operands: Operands, weights: Weights | None, out: View | None
+) -> Array:
+    """Launch on the arrays where they are, into memory of the caller's library where that can be had."""
+    own = operands.library.empty(plan, operands.caller_x) if out is None else out
+    if not plan.batch:  # without elements there is no memory to look at
+        return memory.empty(plan.output_shape, plan.dtype) if own is None else own
+    x, (weight, bias, packed) = memory.as_device(raw(operands.x)), weights or _prepare(kernel, plan, operands)
+    if own is None:
+        target = memory.empty(plan.output_shape, plan.dtype)
+        kernel.launch(plan, x, weight, bias, target, packed)
+        return target
+    target = None
+    if out is None or is_free_cuda(raw(out), raw(operands.x), weight, bias):
+        target = memory.as_device(raw(own))
+    if target is None or start_of(target) != start_of(raw(own)):  # in the last case it was misaligned
+        target = memory.scratch(plan.output_shape, plan.dtype)
+    kernel.launch(plan, x, weight, bias, target, packed)
+    if start_of(target) != start_of(raw(own)):
+        memory.copy_to(target, raw(own))
+    return own
+
+
+@contextmanager
+def _ordered(memory: Memory, operands: Operands, out: View | None) -> Iterator[None]:
+    """Order the work after what is on the streams of the other arrays, and what comes on those after the work.
+
+    What a library may take back in an order of its own, or in that of another stream, is kept until the work has
+    passed.
+    """
+    views = (operands.x, operands.weight, operands.bias, out)
+    arrays = [view for view in views if isinstance(view, CudaArray)]  # all of them, or none
+    streams = [_same_stream(a.stream) for a in arrays]
+    others = {stream for stream in streams[1:] if stream is not None} - set(streams[:1])
+    for stream in others:
+        memory.wait_for(stream)
+    yield
+    for stream in others:
+        memory.let_wait(stream)
+    current = _same_stream(memory.current_stream()) if any(a.home is not None for a in arrays) else None
+    kept = [a.array for a in arrays if a.lent or (a.home is not None and _same_stream(a.home) != current)]
+    if kept:
+        memory.hold(kept)
+
+
+def _same_stream(pointer: int | None) -> int | None:
+    """One name for the default stream, which has two: 0 and, in the array interface, 1."""
+    return 0 if pointer == 1 else pointer
+
+
+@contextmanager
+def _placed(memory: Memory, operands: Operands, allocate: Callable[[int], Array] | None = None) -> Iterator[None]:
+    """Make x's device, and the stream of its library, the current ones; `allocate` gives scratch memory."""
+    stream = operands.x.stream if isinstance(operands.x, CudaArray) else None
+    with operands.library.device(operands.caller_x), memory.on_stream(stream, allocate):
+        yield
+
+
+def _view_out(out: Array, plan: Plan, operands: Operands) -> View:
+    view = operands.library.view_out(out)
+    check_out(view, plan)
+    check_device("out", view, "x", operands.x)
+    return view
+
+
+def wait(kernel: Kernel, operands: Operands) -> None:
+    """Wait for what was enqueued by calls on these arrays."""
+    if kernel.memory is not None:
+        with _placed(kernel.memory, operands):
+            wait_for_stream(kernel.memory)
