@@ -98,9 +98,7 @@ def poisoned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     return np.full(shape, poison, numpy_dtype(dtype))
 
 
-def run(
-    row: Kernel, case: Case, arrays: Arrays, data_format: str, dtype: str, shape: tuple[int, ...]
-) -> np.ndarray:
+def run(row: Kernel, case: Case, arrays: Arrays, data_format: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     """One call by name, into an output that holds no result yet."""
     out = poisoned(shape, dtype)
     keywords = dict(case.keywords, **row.keywords, data_format=data_format)

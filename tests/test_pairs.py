@@ -10,7 +10,7 @@ from checks import assert_close, assert_same_specials
 import gpu_transconv as gtc
 from gpu_transconv.kernels.cpu import launch, weight_order
 from gpu_transconv.kernels.cpu.cost import paired_axes
-from gpu_transconv.kernels.cpu.geometry import kernel_axes
+from gpu_transconv.problem.rewrites import kernel_axes
 from gpu_transconv.kernels.cpu.pairs import saving
 from gpu_transconv.kernels.kernel import Kernel
 

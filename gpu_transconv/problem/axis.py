@@ -73,6 +73,11 @@ class Axis:
         """Number of output blocks of `stride` elements, the last one perhaps cut short."""
         return -(-self.output_size // self.stride)
 
+    def uncropped_blocks(self) -> tuple[int, int]:
+        """Of the result before the low end is cut: its first block with an output, and how many blocks have one."""
+        first = self.pad_low // self.stride
+        return first, -(-(self.output_size + self.pad_low) // self.stride) - first
+
     @property
     def phase_count(self) -> int:
         """Number of phases that hold an output element, with or without taps."""

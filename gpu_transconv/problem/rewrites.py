@@ -15,6 +15,8 @@ from .axis import Axis
 from .plan import Plan
 
 _UNIT = Axis(1, 1, 1, 1, 0, 1)
+#: With more phases than this the tables of kernels, some words each, cost more than they save.
+MOST_PHASES = 1 << 16
 
 
 class Problem(NamedTuple):
@@ -67,8 +69,8 @@ def _plain(size: int) -> Axis:
 
 
 @lru_cache(maxsize=512)
-def lengthen_strides(plan: Plan, most_phases: int) -> tuple[Axis, Axis, Axis]:
-    """Return the axes with every output of a single input as a phase of its own, unless that makes too many phases.
+def kernel_axes(plan: Plan) -> tuple[Axis, Axis, Axis]:
+    """The axes as kernels see them: every output of a single input is a phase of its own, up to `MOST_PHASES`.
 
     With a single input on an axis the stride means nothing, so it is made that long: then no tap is multiplied by the
     zeros around that input, and the batch fills the vectors.
@@ -77,5 +79,5 @@ def lengthen_strides(plan: Plan, most_phases: int) -> tuple[Axis, Axis, Axis]:
         replace(axis, stride=max(axis.stride, axis.output_size)) if axis.size == 1 and axis.kernel > 1 else axis
         for axis in plan.axes
     ]
-    axes = single if math.prod(axis.stride for axis in single) <= most_phases else plan.axes
+    axes = single if math.prod(axis.stride for axis in single) <= MOST_PHASES else plan.axes
     return axes[0], axes[1], axes[2]

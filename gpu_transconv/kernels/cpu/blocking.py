@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...problem.plan import Plan
-from .geometry import kernel_axes
+from ...problem.rewrites import kernel_axes
 from .layout import CUT, Layout, Stamps
 from .microkernel import tile_table
 from .packing import VECTOR_BYTES

@@ -9,9 +9,10 @@ import numpy as np
 
 from ...problem.axis import Axis
 from ...problem.plan import Plan
+from ...problem.rewrites import kernel_axes
 from .blocking import even, per_axis
 from .fir import filter_table, filter_vectors
-from .geometry import fits_boxes, kernel_axes
+from .geometry import fits_boxes
 from .packing import VECTOR_BYTES
 from .rows import STRIDES
 from .tables import Rows, Table

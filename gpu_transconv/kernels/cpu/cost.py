@@ -11,7 +11,8 @@ from itertools import combinations, groupby
 
 from ...problem.axis import Axis
 from ...problem.plan import Plan
-from .geometry import fits_boxes, kernel_axes
+from ...problem.rewrites import kernel_axes
+from .geometry import fits_boxes
 from .packing import VECTOR_BYTES
 from .pairs import saving
 

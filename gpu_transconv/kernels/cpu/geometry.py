@@ -10,7 +10,7 @@ import numpy as np
 
 from ...problem.axis import Axis
 from ...problem.plan import Plan
-from ...problem.rewrites import lengthen_strides
+from ...problem.rewrites import kernel_axes
 from .activation import CODES
 from .compiled import inner
 from .halves import CODES as HALVES
@@ -22,8 +22,6 @@ _STREAMED = 16 << 20
 _FAR = 8 << 20
 #: Inputs that reach a block, those between dilated taps included, beyond which boxes leave the caches.
 _MOST_SPAN = 1 << 14
-#: With more phases than this the tables, some words each, cost more than they save.
-MOST_PHASES = 1 << 16
 
 
 class Geometry(NamedTuple):
@@ -69,11 +67,6 @@ class Geometry(NamedTuple):
     shift_w: Table
     offsets_w: Table  # the phases that have taps, in order
     rank_w: Table  # by tap: position of its phase in offsets_w
-
-
-def kernel_axes(plan: Plan) -> tuple[Axis, Axis, Axis]:
-    """The axes as the kernels see them: every output of a single input is a phase of its own."""
-    return lengthen_strides(plan, MOST_PHASES)
 
 
 @lru_cache(maxsize=256)

@@ -12,7 +12,7 @@ import numpy as np
 from ...arrays.views import Array
 from ...problem.dtypes import DTYPES
 from ...problem.plan import Plan
-from ...problem.rewrites import simplify
+from ...problem.rewrites import kernel_axes, simplify
 from ..kernel import Description, Kernel
 from . import channel_boxes, depthwise_last
 from .blocking import make_blocking, make_boxes, make_direct
@@ -21,7 +21,7 @@ from .cost import is_direct, predict
 from .depthwise import depthwise
 from .direct import gather_boxes
 from .gather import gather
-from .geometry import kernel_axes, make_geometry
+from .geometry import make_geometry
 from .pairs import saving
 from .parallel import run_parts
 from .plain import Pieces, plain_gather, plain_scatter

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ...problem.rewrites import MOST_PHASES
 from .activation import activate
 from .compiled import inner
-from .geometry import MOST_PHASES
 from .packing import VECTOR_BYTES
 from .vectors import address, interleave_rows, lanes_past
 

@@ -15,10 +15,10 @@ import numpy as np
 from ...problem.axis import Axis
 from ...problem.dtypes import DTYPES
 from ...problem.plan import Plan
-from ...problem.rewrites import Problem, simplify
+from ...problem.rewrites import MOST_PHASES, Problem, kernel_axes, simplify
 from . import channel_boxes, depthwise_last
 from .cost import is_direct, paired_axes
-from .geometry import MOST_PHASES, fits_boxes, kernel_axes
+from .geometry import fits_boxes
 from .layout import Layout, Stamps, make_layout, make_stamps
 from .packing import VECTOR_BYTES
 

@@ -11,12 +11,10 @@ from functools import lru_cache
 from ...problem.arguments import ACTIVATIONS
 from ...problem.axis import Axis
 from ...problem.plan import Plan
-from ...problem.rewrites import lengthen_strides
+from ...problem.rewrites import kernel_axes
 
 #: Activation name -> its code in numbers.cuh.
 ACTIVATION_CODES: dict[str | None, int] = {None: 0, **{name: code for code, name in enumerate(ACTIVATIONS, 1)}}
-#: With more phases than this, one per output of a single-input axis is not worth it.
-_MOST_PHASES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +90,6 @@ def _kinds(axis: Axis) -> Counter[tuple[int, int]]:
     if empty:  # phases without taps; the largest count there is
         kinds[axis.blocks, 0] += empty
     return kinds
-
-
-def kernel_axes(plan: Plan) -> tuple[Axis, Axis, Axis]:
-    """The axes as the kernels see them: every output of a single input is a phase of its own."""
-    return lengthen_strides(plan, _MOST_PHASES)
 
 
 def phase_view(plan: Plan) -> View:

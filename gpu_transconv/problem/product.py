@@ -1,0 +1,131 @@
+"""A problem as matrix products: rows x columns x depth, read by every backend.
+
+All three sums over the relation ``o = i*stride - pad_low + k*dilation`` (`axis`) multiply two of x, weight and result
+and add over the rest. Which index is a row, which a column, and which is summed over is the whole difference between
+the formulations:
+
+=============  ======================================  ==========================  =====================================
+product        rows                                    columns                     depth, summed over
+=============  ======================================  ==========================  =====================================
+`by_phase`     output channels; one product per phase  blocks of the phase         taps of the phase x input channels
+`merged`       output channels x phases                blocks                      taps that all phases share x channels
+`stamps`       output channels x taps                  inputs                      input channels
+=============  ======================================  ==========================  =====================================
+
+The first two gather: a result is complete when its product is. `merged` fits where every phase has its taps at the same
+shifts, and is one large product instead of stride many small ones. `stamps` scatters: its results, the stamps, still
+have to be added where they meet. Batch and space are flattened into the columns, so that small maps fill vectors too.
+
+Where several rows of one channel read the same inputs, they are its *units* (phases in `merged`, taps in `stamps`), and
+an `AxisFrame` says where they lie.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from .axis import Axis
+from .plan import Plan
+from .rewrites import kernel_axes
+
+
+@dataclass(frozen=True, slots=True)
+class AxisFrame:
+    """One axis of a product all of whose units share their inputs.
+
+    Column b of `count` reads input ``b + shift`` and those before it, one for each of `taps`; unit u of its result lies
+    at output ``b*stride + out + u*unit_step``.
+    """
+
+    units: int = 1
+    unit_step: int = 0
+    count: int = 0
+    taps: int = 0
+    shift: int = 0
+    out: int = 0
+
+
+@dataclass(frozen=True)
+class Product:
+    """A plan as one product, or as one per phase where `frame` is None."""
+
+    plan: Plan
+    axes: tuple[Axis, Axis, Axis]
+    frame: tuple[AxisFrame, AxisFrame, AxisFrame] | None
+
+    @property
+    def rows(self) -> int:
+        """Rows: output channels of a group, times units."""
+        return self.plan.out_channels // self.plan.groups * math.prod(axis.units for axis in self.frame or ())
+
+    @cached_property
+    def columns(self) -> int:
+        """Columns of the largest product: blocks or inputs, of all images."""
+        counts = [axis.count for axis in self.frame] if self.frame else [axis.blocks for axis in self.axes]
+        return self.plan.batch * math.prod(counts)
+
+    @property
+    def count(self) -> int:
+        """Number of products of a group."""
+        return 1 if self.frame else math.prod(axis.phase_count for axis in self.axes)
+
+    @property
+    def taps(self) -> int:
+        """Taps over which the products of a group sum, all together; times the input channels it is their depth."""
+        return math.prod(axis.taps for axis in self.frame) if self.frame else math.prod(self.plan.kernel)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether some column has a unit outside the output."""
+        return self.frame is not None and not all(
+            part.out == 0 and (part.count - 1) * axis.stride + (part.units - 1) * part.unit_step < axis.output_size
+            for part, axis in zip(self.frame, self.axes, strict=True)
+        )
+
+    def alike(self) -> list[tuple[int, int, int]]:
+        """Of a group's products (how many of them, columns, taps), those that are alike together."""
+        if self.frame:
+            return [(1, self.columns, self.taps)]
+        found = [(1, self.plan.batch, 1)]
+        for axis in self.axes:
+            phases = _alike_phases(axis)
+            found = [(n * m, p * count, t * taps) for n, p, t in found for (count, taps), m in phases.items()]
+        return found
+
+
+@lru_cache(maxsize=512)
+def _alike_phases(axis: Axis) -> Counter[tuple[int, int]]:
+    """How many phases have the same (outputs, taps)."""
+    phases = Counter((phase.count, len(phase.taps)) for phase in axis.phases)
+    empty = axis.phase_count - len(axis.phases)
+    if empty:  # phases without taps; the largest count there is
+        phases[axis.blocks, 0] += empty
+    return phases
+
+
+def by_phase(plan: Plan) -> Product:
+    """One product per phase; fits every problem."""
+    return Product(plan, kernel_axes(plan), None)
+
+
+def merged(plan: Plan) -> Product | None:
+    """All phases as rows of one product, where they share their taps: kernel = n*stride, not dilated; else None."""
+    axes = kernel_axes(plan)
+    if any(a.stride > 1 and (a.kernel % a.stride or (a.dilation > 1 and a.kernel > 1)) for a in axes):
+        return None
+    d, h, w = (_merged(axis) for axis in axes)
+    return Product(plan, axes, (d, h, w))
+
+
+def _merged(axis: Axis) -> AxisFrame:
+    first, count = axis.uncropped_blocks()
+    return AxisFrame(axis.stride, 1, count, axis.kernel // axis.stride, first, axis.stride * first - axis.pad_low)
+
+
+def stamps(plan: Plan) -> Product:
+    """Every tap of every output channel a row, every input a column: one product, whose results are stamps."""
+    d, h, w = (AxisFrame(axis.kernel, axis.dilation, axis.size, 1, 0, -axis.pad_low) for axis in plan.axes)
+    return Product(plan, plan.axes, (d, h, w))
