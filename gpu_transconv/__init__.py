@@ -23,6 +23,7 @@ from .api import conv_transpose, conv_transpose1d, conv_transpose2d, conv_transp
 from .dispatch.explain import Explanation, explain
 from .dispatch.select import last_choice
 from .errors import BackendUnavailableError, CacheWarning
+from .gradients import conv_transpose_input_grad, conv_transpose_weight_grad
 from .kernels.registry import backends
 from .prepared import ConvTranspose
 from .settings import use
@@ -41,6 +42,8 @@ __all__ = [
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
+    "conv_transpose_input_grad",
+    "conv_transpose_weight_grad",
     "explain",
     "last_choice",
     "operators",

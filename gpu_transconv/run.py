@@ -74,7 +74,7 @@ def _run_moved(
     host: HostArray = raw(out) if out is not None and as_contiguous(raw(out)) is out else empty_output(plan)
     if plan.batch:
         weight, bias, packed = weights or _prepare(kernel, plan, operands)
-        target = memory.empty(plan.output_shape, plan.dtype)
+        target = memory.empty(plan.result_shape, plan.dtype)
         kernel.launch(plan, memory.as_device(operands.x), weight, bias, target, packed)
         memory.copy_to(target, host)
     return _delivered(host, out)
@@ -93,17 +93,17 @@ def _run_cuda(
     """Launch on the arrays where they are, into memory of the caller's library where that can be had."""
     own = operands.library.empty(plan, operands.caller_x) if out is None else out
     if not plan.batch:  # without elements there is no memory to look at
-        return memory.empty(plan.output_shape, plan.dtype) if own is None else own
+        return memory.empty(plan.result_shape, plan.dtype) if own is None else own
     x, (weight, bias, packed) = memory.as_device(raw(operands.x)), weights or _prepare(kernel, plan, operands)
     if own is None:
-        target = memory.empty(plan.output_shape, plan.dtype)
+        target = memory.empty(plan.result_shape, plan.dtype)
         kernel.launch(plan, x, weight, bias, target, packed)
         return target
     target = None
     if out is None or is_free_cuda(raw(out), raw(operands.x), weight, bias):
         target = memory.as_device(raw(own))
     if target is None or start_of(target) != start_of(raw(own)):  # in the last case it was misaligned
-        target = memory.scratch(plan.output_shape, plan.dtype)
+        target = memory.scratch(plan.result_shape, plan.dtype)
     kernel.launch(plan, x, weight, bias, target, packed)
     if start_of(target) != start_of(raw(own)):
         memory.copy_to(target, raw(own))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -149,8 +149,8 @@ def assert_same_specials(got: np.ndarray, want: np.ndarray) -> None:
         np.testing.assert_array_equal(np.isneginf(got), np.isneginf(want))
 
 
-def implementations(*backend_names: str) -> list[Any]:
-    """The dispatcher's rows as test parameters, of all backends or of those named.
+def implementations(*backend_names: str, operations: Sequence[str] = ("forward",)) -> list[Any]:
+    """The kernels of some operations as test parameters, of all backends or of those named.
 
     Where a device is missing its tests are not run, unless GPU_TRANSCONV_TEST_BACKENDS (comma-separated) names the
     backend; see tests/selection.py.
@@ -158,7 +158,7 @@ def implementations(*backend_names: str) -> list[Any]:
     return [
         pytest.param(row, id=row.name, marks=[pytest.mark.gpu(row.backend)] if row.backend in GPU_BACKENDS else [])
         for row in kernels()
-        if not backend_names or row.backend in backend_names
+        if (not backend_names or row.backend in backend_names) and row.operation in operations
     ]
 
 

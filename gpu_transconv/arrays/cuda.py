@@ -39,7 +39,7 @@ class Cupy(ArrayLibrary):
 
     def empty(self, plan: Plan, given: Array) -> CudaArray:
         with self.device(given):
-            made = sys.modules["cupy"].empty(plan.output_shape, given.dtype)
+            made = sys.modules["cupy"].empty(plan.result_shape, given.dtype)
         return CudaArray(made, made.shape, plan.dtype, given.device.id)
 
     def device(self, given: Array) -> AbstractContextManager[Any]:
@@ -64,9 +64,9 @@ class Numba(ArrayLibrary):
         return result.array if isinstance(result, CudaArray) else result
 
     def empty(self, plan: Plan, given: Array) -> CudaArray:
-        with self.device(given), out_of_memory(plan.output_shape, plan.dtype):
-            made = import_module("numba.cuda").device_array(plan.output_shape, numpy_dtype(plan.dtype))
-        return CudaArray(made, plan.output_shape, plan.dtype, _device_of(_interface(made)))
+        with self.device(given), out_of_memory(plan.result_shape, plan.dtype):
+            made = import_module("numba.cuda").device_array(plan.result_shape, numpy_dtype(plan.dtype))
+        return CudaArray(made, plan.result_shape, plan.dtype, _device_of(_interface(made)))
 
     def device(self, given: Array) -> AbstractContextManager[Any]:
         return _on_device(_device_of(_interface(given)))

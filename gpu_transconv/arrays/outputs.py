@@ -19,8 +19,8 @@ def check_out(out: View, plan: Plan) -> None:
     """Raise unless `out` can take the result of `plan`."""
     if dtype_name(out.dtype) != plan.dtype:
         raise TypeError(f"out must have x's dtype {plan.dtype}, got {out.dtype}")
-    if out.shape != plan.output_shape:
-        raise ValueError(f"out must have the output's shape {plan.output_shape}, got {out.shape}")
+    if out.shape != plan.result_shape:
+        raise ValueError(f"out must have the output's shape {plan.result_shape}, got {out.shape}")
     if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ValueError("out must be writeable, got a read-only array")
     if isinstance(out, np.ndarray) and not out.flags.c_contiguous and _overlaps_itself(out):
@@ -39,9 +39,9 @@ def _overlaps_itself(array: HostArray) -> bool:
 
 def empty_output(plan: Plan) -> HostArray:
     """Allocate the result of `plan`, or raise `MemoryError` before trying what cannot be had."""
-    if plan.output_bytes > memory_bytes():
-        check_memory("output", plan.output_shape, plan.dtype)
-    return outputs.empty(plan.output_shape, numpy_dtype(plan.dtype), plan.output_bytes)
+    if plan.result_bytes > memory_bytes():
+        check_memory("output", plan.result_shape, plan.dtype)
+    return outputs.empty(plan.result_shape, numpy_dtype(plan.dtype), plan.result_bytes)
 
 
 def check_memory(name: str, shape: tuple[int, ...], dtype: str) -> None:

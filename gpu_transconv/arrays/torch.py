@@ -54,7 +54,7 @@ class Torch(ArrayLibrary):
         return torch.from_numpy(result)
 
     def empty(self, plan: Plan, given: Array) -> CudaArray:
-        view = self.view("out", _empty(plan.output_shape, given.dtype, given.device, "the output"))
+        view = self.view("out", _empty(plan.result_shape, given.dtype, given.device, "the output"))
         assert isinstance(view, CudaArray)
         return view
 

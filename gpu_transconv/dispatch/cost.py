@@ -31,7 +31,7 @@ def predict(kernel: Kernel, plan: Plan, limits: DeviceLimits, work_ratio: float)
 
 def _occupancy(plan: Plan, limits: DeviceLimits) -> float:
     """Share of the multiprocessors' time that has work, all tiles being equal."""
-    tiles = math.ceil(math.prod(plan.output_shape) / _TILE)
+    tiles = math.ceil(math.prod(plan.result_shape) / _TILE)
     return tiles / (math.ceil(tiles / limits.units) * limits.units) if tiles else 1.0
 
 

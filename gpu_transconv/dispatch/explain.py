@@ -12,7 +12,8 @@ from ..arrays.specs import read_specs
 from ..kernels.kernel import Description
 from ..kernels.registry import backend as backend_of
 from ..problem.arguments import make_params
-from ..problem.plan import Plan, plan_call
+from ..problem.gradients import as_operation
+from ..problem.plan import Operation, Plan, plan_call
 from ..problem.shapes import spatial_axes
 from ..settings import AUTO, HIGHEST, Settings, resolve
 from .limits import device_limits
@@ -131,6 +132,7 @@ def explain(
     data_format: str = "channels_first",
     activation: Any = None,
     dtype: str = "float32",
+    operation: Operation = "forward",
     precision: str = HIGHEST,
     deterministic: bool | None = None,
     formulation: str = AUTO,
@@ -146,6 +148,8 @@ def explain(
         As in `conv_transpose`.
     dtype : str
         Dtype of arrays that are given as shapes.
+    operation : {"forward", "input_grad", "weight_grad"}
+        The operator itself, or its gradient by x or by the weight; x and weight are those of the operator.
     precision, deterministic, formulation, backend
         As in `conv_transpose`.
 
@@ -176,6 +180,7 @@ def explain(
     )  # fmt: skip
     plan = plan_call(params, **specs, precision=settings.precision)
     check_memory("weight", specs["weight"].shape, plan.dtype)
+    plan = as_operation(plan, operation)
     return explain_plan(plan, settings, device)
 
 

@@ -56,7 +56,7 @@ def select(plan: Plan, settings: Settings, device: str = "cpu") -> Choice:
     refused = [f"{c.kernel.name} cannot run this problem: {c.refusal}" for c in found if c.refusal]
     able = [c for c in found if c.refusal is None]
     if not found:
-        raise BackendUnavailableError(f"backend {settings.backend!r} has no kernel for {_wish(settings)}")
+        raise BackendUnavailableError(f"backend {settings.backend!r} has no kernel for {_wish(plan, settings)}")
     if not able:
         raise BackendUnavailableError("; ".join(refused))
     if settings.formulation != "auto":
@@ -93,10 +93,11 @@ def _allows(settings: Settings, kernel: Kernel) -> bool:
     return (not named or kernel.formulation == settings.formulation) and (kernel.deterministic or not exact)
 
 
-def _wish(settings: Settings) -> str:
+def _wish(plan: Plan, settings: Settings) -> str:
     """What kind of kernel was asked for, in words."""
     exact = ", deterministic" if settings.deterministic else ""
-    return f"formulation {settings.formulation!r}{exact}"
+    operation = "" if plan.operation == "forward" else f"{plan.operation}, "
+    return f"{operation}formulation {settings.formulation!r}{exact}"
 
 
 def _fastest(able: Sequence[Candidate]) -> tuple[Kernel, str]:
@@ -122,7 +123,8 @@ def milliseconds(seconds: float) -> str:
 def candidates(plan: Plan, name: str) -> list[Candidate]:
     """Kernels of a backend by the time that they should take, those that cannot run at the end."""
     limits, tuned = device_limits(backend(name).device), store.times(plan, backend(name).device)
-    ratios = {kernel: kernel.work_ratio(plan) for kernel in kernels_of(name)}
+    able = [kernel for kernel in kernels_of(name) if kernel.operation == plan.operation]
+    ratios = {kernel: kernel.work_ratio(plan) for kernel in able}
     found = [
         Candidate(kernel, predict(kernel, plan, limits, ratio), tuned.get(kernel.name), kernel.refusal(plan))
         for kernel, ratio in ratios.items()

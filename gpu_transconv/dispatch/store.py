@@ -114,6 +114,8 @@ def key_of(plan: Plan, device: str) -> str:
         "dtype": plan.dtype,
         "precision": plan.precision,
     }
+    if plan.operation != "forward":  # which keys of earlier versions do not name
+        problem["operation"] = plan.operation
     return json.dumps([problem, identity(device), software(device)])
 
 

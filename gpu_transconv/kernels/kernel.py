@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from ..arrays.memory import Memory
-from ..problem.plan import Plan
+from ..problem.plan import Operation, Plan
 
-#: What is computed. The other two sums over the relation of `gpu_transconv.problem.axis` are its derivatives.
-Operation: TypeAlias = Literal["forward"]
 #: Which index the outer loop owns: the output's, which collects, or the input's, which stamps.
 Formulation: TypeAlias = Literal["gather", "scatter"]
 #: An array where the kernel runs: NumPy's, or of the library of a GPU backend.
@@ -71,7 +69,9 @@ class Kernel:
     backend, formulation, variant, operation : str
         Its place among the others; a backend with several kernels of one formulation tells them apart by `variant`.
     launch : callable ``(plan, x, weight, bias, out, packed)``
-        Fills `out` with what `pack` returned; on a GPU it enqueues on the current stream and does not synchronise.
+        Fills `out` with what `pack` returned; on a GPU it enqueues on the current stream and does not synchronise. For
+        the gradients the arrays are ``(grad_output, weight, None, grad_input)`` and ``(x, grad_output, None,
+        grad_weight)``.
     pack : callable ``(plan, weight, bias) -> packed``
         Prepares the weights, once for all plans with the same `weight_key`.
     weight_key : callable ``(plan) -> hashable``
@@ -103,8 +103,9 @@ class Kernel:
 
     @property
     def name(self) -> str:
-        """Name in messages, logs and explanations: backend/formulation or backend/formulation/variant."""
-        return "/".join(filter(None, (self.backend, self.formulation, self.variant)))
+        """Name in messages, logs and explanations: backend[/operation]/formulation[/variant]; forward is not named."""
+        operation = "" if self.operation == "forward" else self.operation
+        return "/".join(filter(None, (self.backend, operation, self.formulation, self.variant)))
 
     def __repr__(self) -> str:
         return f"<Kernel {self.name}>"

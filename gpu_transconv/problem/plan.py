@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from .arguments import Params
 from .axis import Axis, output_range
 from .dtypes import DTYPES, check_activation, check_dtypes, defined_precision
 from .shapes import POSITIONS, Shape, check_bytes, check_full_size, check_shapes
+
+#: Which of the three sums over the relation of `axis`: the transposed convolution, or its gradient by x or by the weight.
+Operation: TypeAlias = Literal["forward", "input_grad", "weight_grad"]
 
 
 class ArraySpec(NamedTuple):
@@ -43,6 +46,7 @@ class Plan:
     slope: float
     unbatched: bool
     precision: str = "highest"
+    operation: Operation = "forward"
 
     @property
     def in_spatial(self) -> tuple[int, int, int]:
@@ -67,6 +71,29 @@ class Plan:
         return shape if self.unbatched else (self.batch, *shape)
 
     @cached_property
+    def input_shape(self) -> Shape:
+        """Shape of x as the caller sees it."""
+        spatial = self.in_spatial[3 - self.ndim :]
+        shape = (*spatial, self.in_channels) if self.channels_last else (self.in_channels, *spatial)
+        return shape if self.unbatched else (self.batch, *shape)
+
+    @cached_property
+    def weight_shape(self) -> Shape:
+        """Shape of the weight as the caller sees it."""
+        return (self.in_channels, self.out_channels // self.groups, *self.kernel[3 - self.ndim :])
+
+    @cached_property
+    def result_shape(self) -> Shape:
+        """Shape of what the operation computes."""
+        shapes = {"forward": self.output_shape, "input_grad": self.input_shape, "weight_grad": self.weight_shape}
+        return shapes[self.operation]
+
+    @cached_property
+    def result_bytes(self) -> int:
+        """Size of what the operation computes, in bytes."""
+        return math.prod(self.result_shape) * DTYPES[self.dtype].size
+
+    @cached_property
     def input_bytes(self) -> int:
         """Size of x in bytes."""
         return self.batch * self.in_channels * math.prod(self.in_spatial) * DTYPES[self.dtype].size
@@ -84,7 +111,7 @@ class Plan:
 
     @cached_property
     def bytes(self) -> int:
-        """Compulsory traffic: x, weight and bias read once, the result written once."""
+        """Compulsory traffic: x, weight, bias and result, each read or written once; the same for all operations."""
         bias = self.out_channels * self.has_bias * DTYPES[self.dtype].size
         return self.input_bytes + self.weight_bytes + bias + self.output_bytes
 

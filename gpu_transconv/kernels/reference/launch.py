@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
+from ... import reference
 from ...arrays.views import Array
 from ...problem.axis import Axis
-from ...problem.plan import Plan
-from ...reference import conv_transpose
+from ...problem.plan import Operation, Plan
 from ..kernel import Kernel
 
 
-def _launch(
+def _forward(
     formulation: str, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, _packed: None
 ) -> None:
     axes = plan.axes[3 - plan.ndim :]
     cuts = [_cut(axis) for axis in axes]
-    result = conv_transpose(
-        x[None] if plan.unbatched else x,
+    result = reference.conv_transpose(
+        _batched(plan, x),
         weight,
         bias,
         stride=[axis.stride for axis in axes],
@@ -32,7 +34,40 @@ def _launch(
         slope=plan.slope,
         formulation=formulation,
     )
-    np.copyto(out, result.reshape(plan.output_shape))
+    np.copyto(out, result.reshape(plan.result_shape))
+
+
+def _input_grad(
+    formulation: str, plan: Plan, grad_output: Array, weight: Array, _bias: None, out: Array, _packed: None
+) -> None:
+    sizes = [axis.size for axis in plan.axes[3 - plan.ndim :]]
+    result = reference.input_grad(
+        _batched(plan, grad_output), weight, input_size=sizes, formulation=formulation, **_geometry(plan)
+    )
+    np.copyto(out, result.reshape(plan.result_shape))
+
+
+def _weight_grad(
+    formulation: str, plan: Plan, x: Array, grad_output: Array, _bias: None, out: Array, _packed: None
+) -> None:
+    kernel = plan.kernel[3 - plan.ndim :]
+    arrays = _batched(plan, x), _batched(plan, grad_output)
+    np.copyto(out, reference.weight_grad(*arrays, kernel_size=kernel, formulation=formulation, **_geometry(plan)))
+
+
+def _batched(plan: Plan, array: Array) -> Array:
+    return array[None] if plan.unbatched else array
+
+
+def _geometry(plan: Plan) -> dict[str, Any]:
+    axes = plan.axes[3 - plan.ndim :]
+    return {
+        "stride": [axis.stride for axis in axes],
+        "padding_low": [axis.pad_low for axis in axes],
+        "dilation": [axis.dilation for axis in axes],
+        "groups": plan.groups,
+        "channels_last": plan.channels_last,
+    }
 
 
 def _cut(axis: Axis) -> tuple[int, int]:
@@ -41,7 +76,16 @@ def _cut(axis: Axis) -> tuple[int, int]:
     return max(surplus, 0), max(-surplus, 0)
 
 
+def _kernels(operation: Operation, launch: Callable[..., None]) -> tuple[Kernel, Kernel]:
+    gather, scatter = (partial(launch, formulation) for formulation in ("gather", "scatter"))
+    return (
+        Kernel("reference", "gather", gather, operation=operation),
+        Kernel("reference", "scatter", scatter, operation=operation, work_ratio=lambda _: 2.0),
+    )
+
+
 KERNELS = (
-    Kernel("reference", "gather", partial(_launch, "gather")),
-    Kernel("reference", "scatter", partial(_launch, "scatter"), work_ratio=lambda _: 2.0),
+    *_kernels("forward", _forward),
+    *_kernels("input_grad", _input_grad),
+    *_kernels("weight_grad", _weight_grad),
 )
