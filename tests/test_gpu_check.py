@@ -267,10 +267,10 @@ def test_contenders_compute_the_layer(layers_file: Path) -> None:
 
 def test_kernels_are_compiled_ahead(layers_file: Path) -> None:
     gpu_compile = import_module("benchmarks.gpu_compile")
-    steps = gpu_compile.steps_of(tasks_of(layers_file), gpu_compile.DeviceFacts())
+    steps = gpu_compile.launches_of(tasks_of(layers_file), gpu_compile.DeviceProperties())
     kernels = [(step.source, step.kernel, step.shared) for step in steps]
     assert len(set(kernels)) == len(kernels)
-    for word in ("gather", "scatter_atomic", "scatter_tiles", "pack_weight", "gtc::half", "gtc::bfloat16", "float"):
+    for word in ("gather", "scatter_atomic", "scatter_owned", "pack_weight", "gtc::half", "gtc::bfloat16", "float"):
         assert any(word in kernel for _, kernel, _ in kernels), word
 
     def refuse_halves(step: Any) -> None:

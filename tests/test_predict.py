@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gpu_transconv.kernels.cupy.shapes import DeviceFacts
+from gpu_transconv.kernels.cupy.tile_shapes import DeviceProperties
 
 ROOT = Path(__file__).resolve().parents[1]
 if not (ROOT / "benchmarks" / "predict.py").exists():
@@ -42,7 +42,7 @@ def test_padding_and_idle_multiprocessors_cost_time() -> None:
     assert predict.predict(dense, "float16").useful == pytest.approx(1)
     odd = layers.Layer(**{**vars(dense), "cout": 129, "name": "odd"})
     assert predict.predict(odd, "float16").useful < 0.9
-    idle = predict.predict(dense, "float16", DeviceFacts(multiprocessors=20_000))  # most have no tile
+    idle = predict.predict(dense, "float16", DeviceProperties(multiprocessors=20_000))  # most have no tile
     assert idle.seconds > 2 * predict.predict(dense, "float16").seconds
     one_image = layers.Layer(**{**vars(dense), "n": 1, "name": "one"})
     assert predict.predict(one_image, "float16").seconds > predict.predict(dense, "float16").seconds / 32

@@ -7,10 +7,8 @@
 
 namespace gtc {
 
-template <class T>
-struct Fragments;  // how the operands of one instruction are read from shared memory
-
-// Half types, m16n8k16. Weights lie [channel][row], pixels [channel][pixel] or [pixel][channel].
+// How the operands of one instruction are read from shared memory. Half types, m16n8k16: weights lie [channel][row],
+// pixels [channel][pixel] or [pixel][channel].
 template <class Half, int WEIGHT_PITCH, int INPUT_PITCH, bool BY_PIXEL>
 struct HalfFragments {
     static constexpr int DEPTH = 16;
@@ -78,27 +76,27 @@ struct FragmentsOf<float, WEIGHT_PITCH, INPUT_PITCH, BY_PIXEL> {
     using type = Tf32Fragments<WEIGHT_PITCH, INPUT_PITCH, BY_PIXEL>;
 };
 
-// ROWS_ x PIXELS_ results by WARP_ROWS x WARP_PIXELS warps.
+// ROWS_ x PIXELS_ results; each warp has WARP_ROWS x WARP_PIXELS of them in registers.
 template <class T, int ROWS_, int PIXELS_, int WARP_ROWS, int WARP_PIXELS, int STAGES_, Input INPUT_>
-struct TensorTile {
+struct MmaTile {
     using Element = T;
     using Result = float;
     using Shared = T;
     static constexpr int ROWS = ROWS_, PIXELS_PER_TILE = PIXELS_, STAGES = STAGES_;
     static constexpr int DEPTH = 64 / sizeof(T);  // 32 channels of a half type, 16 of float
     static constexpr Input INPUT = INPUT_;
-    static constexpr int THREADS = 32 * WARP_ROWS * WARP_PIXELS;
+    static constexpr int ROW_WARPS = ROWS_ / WARP_ROWS;
+    static constexpr int THREADS = 32 * ROW_WARPS * (PIXELS_ / WARP_PIXELS);
     static constexpr int BLOCKS = THREADS >= 256 ? 2 : 4;
     static constexpr bool BY_PIXEL = INPUT_ == PIXELS || INPUT_ == PIXELS_16;
     // Pitches for which neither ldmatrix nor the scalar reads of TF32 meet in one bank.
     static constexpr int WEIGHT_PITCH = ROWS_ + 8;
     static constexpr int INPUT_PITCH = BY_PIXEL ? DEPTH + 16 / sizeof(T) : PIXELS_ + 8;
     static constexpr int INPUT_SIZE = BY_PIXEL ? PIXELS_ * INPUT_PITCH : DEPTH * INPUT_PITCH;
-    static constexpr int TILE_ROWS = ROWS_ / WARP_ROWS, TILE_PIXELS = PIXELS_ / WARP_PIXELS;  // of one warp
-    static constexpr int DOWN = TILE_ROWS / 16, ACROSS = TILE_PIXELS / 8;
+    static constexpr int ROW_FRAGMENTS = WARP_ROWS / 16, PIXEL_FRAGMENTS = WARP_PIXELS / 8;  // of one warp
     static constexpr int SLABS = 1, SLAB_ROWS = ROWS_;
     static constexpr int RESULT_PITCH = SLAB_ROWS + 4;  // of results with the rows together; four are read at once
-    static_assert(TILE_ROWS % 16 == 0 && TILE_PIXELS % 16 == 0, "pixels are read two fragments at a time");
+    static_assert(WARP_ROWS % 16 == 0 && WARP_PIXELS % 16 == 0, "pixels are read two fragments at a time");
 
     struct alignas(16) Stage {
         T weight[DEPTH * WEIGHT_PITCH];
@@ -111,37 +109,38 @@ struct TensorTile {
     using Inputs = InputLoader<T, T, PIXELS_, DEPTH, INPUT_PITCH, THREADS, INPUT_, BY_PIXEL, Index>;
     using Operands = typename FragmentsOf<T, WEIGHT_PITCH, INPUT_PITCH, BY_PIXEL>::type;
 
-    float sum[DOWN][ACROSS][4];
+    float sum[ROW_FRAGMENTS][PIXEL_FRAGMENTS][4];
 
     GTC_DEVICE static int lane() { return threadIdx.x % 32; }
-    GTC_DEVICE static int first_row() { return threadIdx.x / 32 % WARP_ROWS * TILE_ROWS; }
-    GTC_DEVICE static int first_pixel() { return threadIdx.x / 32 / WARP_ROWS * TILE_PIXELS; }
+    GTC_DEVICE static int first_row() { return threadIdx.x / 32 % ROW_WARPS * WARP_ROWS; }
+    GTC_DEVICE static int first_pixel() { return threadIdx.x / 32 / ROW_WARPS * WARP_PIXELS; }
 
     GTC_DEVICE void clear() {
         GTC_UNROLL
-        for (int m = 0; m < DOWN; ++m) {
+        for (int m = 0; m < ROW_FRAGMENTS; ++m) {
             GTC_UNROLL
-            for (int n = 0; n < ACROSS; ++n) {
+            for (int n = 0; n < PIXEL_FRAGMENTS; ++n) {
                 GTC_UNROLL
                 for (int i = 0; i < 4; ++i) sum[m][n][i] = 0;
             }
         }
     }
 
+    // Adds one chunk's products, read from shared memory, to the warp's sums.
     GTC_DEVICE void multiply(const Stage& stage) {
         GTC_UNROLL
         for (int k = 0; k < DEPTH; k += Operands::DEPTH) {
-            uint32_t a[DOWN][4], b[ACROSS / 2][2][2];
+            uint32_t a[ROW_FRAGMENTS][4], b[PIXEL_FRAGMENTS / 2][2][2];
             GTC_UNROLL
-            for (int m = 0; m < DOWN; ++m) Operands::rows(a[m], stage.weight, k, first_row() + m * 16, lane());
+            for (int m = 0; m < ROW_FRAGMENTS; ++m) Operands::rows(a[m], stage.weight, k, first_row() + m * 16, lane());
             GTC_UNROLL
-            for (int n = 0; n < ACROSS / 2; ++n) {
+            for (int n = 0; n < PIXEL_FRAGMENTS / 2; ++n) {
                 Operands::pixels(b[n], stage.input, k, first_pixel() + n * 16, lane());
             }
             GTC_UNROLL
-            for (int m = 0; m < DOWN; ++m) {
+            for (int m = 0; m < ROW_FRAGMENTS; ++m) {
                 GTC_UNROLL
-                for (int n = 0; n < ACROSS; ++n) Operands::multiply(sum[m][n], a[m], b[n / 2][n % 2]);
+                for (int n = 0; n < PIXEL_FRAGMENTS; ++n) Operands::multiply(sum[m][n], a[m], b[n / 2][n % 2]);
             }
         }
     }
@@ -149,9 +148,9 @@ struct TensorTile {
     template <class Place>
     GTC_DEVICE void stage_results(int, Place at) const {
         GTC_UNROLL
-        for (int m = 0; m < DOWN; ++m) {
+        for (int m = 0; m < ROW_FRAGMENTS; ++m) {
             GTC_UNROLL
-            for (int n = 0; n < ACROSS; ++n) {
+            for (int n = 0; n < PIXEL_FRAGMENTS; ++n) {
                 GTC_UNROLL
                 for (int i = 0; i < 4; ++i) {
                     const int row = first_row() + m * 16 + lane() / 4 + i / 2 * 8;

@@ -11,31 +11,31 @@ from cases import CASES, CORE, DATA_FORMATS, FLOATS, named
 from cubin_checks import ARCHITECTURES, CUPY_OPTIONS, Kernel, compile_kernel, every_tile, matrix, nvrtc, tile_kernel
 
 import gpu_transconv as gtc
-from gpu_transconv.kernels.cupy import geometry, shapes, tiles
+from gpu_transconv.kernels.cupy import choose, geometry, tile_shapes
 from gpu_transconv.kernels.cupy.compile import read_source
-from gpu_transconv.kernels.cupy.ownership import own
-from gpu_transconv.kernels.cupy.steps import (
-    Buffer,
+from gpu_transconv.kernels.cupy.launch_plan import (
     Bytes,
-    DeviceFacts,
-    steps_gather,
-    steps_scatter_atomic,
-    steps_scatter_tiles,
+    gather_launches,
+    scatter_atomic_launches,
+    scatter_owned_launches,
 )
+from gpu_transconv.kernels.cupy.owned_boxes import cut_output
+from gpu_transconv.kernels.cupy.tile_shapes import DeviceProperties
 from gpu_transconv.problem.arguments import make_params
 from gpu_transconv.problem.plan import make_plan
+from gpu_transconv.problem.product import by_phase, stamps
 
 _MISSING = [name for name in ("cuda.bindings", "nvidia") if find_spec(name.partition(".")[0]) is None]
 # Where tests are a gate, a compiler that is missing is a failure.
 requires_nvrtc = pytest.mark.skipif(
     bool(_MISSING) and not os.environ.get("CI"), reason="pip install cuda-bindings nvidia-cuda-nvrtc"
 )
-LARGE_HALF = tile_kernel("gather_tile", shapes.Tile(shapes.TENSOR_SHAPES[0], "float16", "PIXELS_16"))
-LARGE_TF32 = tile_kernel("gather_tile", shapes.Tile(shapes.TENSOR_SHAPES[0], "float32", "PLANES"))
-LARGE_SIMT = tile_kernel("gather_tile", shapes.Tile(shapes.SIMT_SHAPES[4][0], "float32", "PLANES_16"))
-ATOMIC = tile_kernel("scatter_atomic", shapes.Tile(shapes.SIMT_SHAPES[4][2], "float32", "PIXELS"))
-OWNED = tile_kernel("scatter_tiles", shapes.Tile(shapes.SIMT_SHAPES[4][2], "float32", "PLANES"))
-DIRECT = Kernel("direct.cuh", "gtc::gather_direct<float,4,4,int>")
+LARGE_HALF = tile_kernel("gather_tile", tile_shapes.Tile(tile_shapes.MMA_SHAPES[0], "float16", "PIXELS_16"))
+LARGE_TF32 = tile_kernel("gather_tile", tile_shapes.Tile(tile_shapes.MMA_SHAPES[0], "float32", "PLANES"))
+LARGE_SIMT = tile_kernel("gather_tile", tile_shapes.Tile(tile_shapes.SIMT_SHAPES[4][0], "float32", "PLANES_16"))
+ATOMIC = tile_kernel("scatter_atomic", tile_shapes.Tile(tile_shapes.SIMT_SHAPES[4][2], "float32", "PIXELS"))
+OWNED = tile_kernel("scatter_owned", tile_shapes.Tile(tile_shapes.SIMT_SHAPES[4][2], "float32", "PLANES"))
+DIRECT = Kernel("gather_direct.cuh", "gtc::gather_direct<float,4,4,int>")
 
 
 @requires_nvrtc
@@ -96,17 +96,18 @@ def plan_of(case, data_format="channels_first", dtype="float32", precision="high
 def test_sizes_agree_with_the_sources():
     """What Python says about structs and shared memory is what the compiler says."""
     plan = plan_of(named("2d-plain"))
-    size = len(geometry.pack_geometry(geometry.phase_view(plan)))
-    cut = next(a for a in steps_scatter_tiles(plan, DeviceFacts()).launch[0].arguments[1:2] if isinstance(a, Bytes))
+    size = len(geometry.geometry_bytes(geometry.pack_product(by_phase(plan))))
+    boxes = scatter_owned_launches(plan, DeviceProperties()).launch[0].arguments[1]
+    assert isinstance(boxes, Bytes)
     lines = [
         f"static_assert(sizeof(gtc::Geometry<int>) == {size}, __FILE__);",
-        f"static_assert(sizeof(gtc::Cut<int>) == {len(cut.value)}, __FILE__);",
+        f"static_assert(sizeof(gtc::OwnedBoxes<int>) == {len(boxes.value)}, __FILE__);",
     ]
     for tile in every_tile():
         for index, item in (("int", 4), ("long long", 8)):
             call = f"gtc::shared_bytes<{tile.name},{index}>()"
             lines.append(f"static_assert({call} == {tile.shared(item)}, __FILE__);")
-    nvrtc(read_source("scatter_tiles.cuh") + "\n".join(lines), ("-std=c++17", *CUPY_OPTIONS), "sm_90")
+    nvrtc(read_source("scatter_owned.cuh") + "\n".join(lines), ("-std=c++17", *CUPY_OPTIONS), "sm_90")
 
 
 @pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 6), (9, 0)])
@@ -115,28 +116,28 @@ def test_sizes_agree_with_the_sources():
 def test_launches_fit_the_device(capability, data_format, dtype):
     """Shared memory, grids and scratch memory of every case are within what a device has."""
     shared = {(7, 5): 64, (8, 0): 163, (8, 6): 99, (9, 0): 227}[capability] << 10
-    device = DeviceFacts(capability, 40, shared)
+    device = DeviceProperties(capability, 40, shared)
     for case in CASES if dtype == "float32" else CORE:
         if not case.takes(dtype.replace("tf32", "float32")):
             continue
         precision = "tf32" if dtype == "tf32" else "highest"
         plan = plan_of(case, data_format, dtype.replace("tf32", "float32"), precision)
-        for make in (steps_gather, steps_scatter_atomic, steps_scatter_tiles):
-            steps = make(plan, device)
-            for step in steps.pack + steps.launch:
-                assert step.shared <= shared, (case.name, step)
-                assert 0 < step.grid[0] < 2**31, (case.name, step)
-                assert max(step.grid[1:]) < 2**16, (case.name, step)
-                assert step.block[0] % 32 == 0, (case.name, step)
-                assert step.block[0] <= 1024, (case.name, step)
+        for make in (gather_launches, scatter_atomic_launches, scatter_owned_launches):
+            planned = make(plan, device)
+            for launch in planned.pack + planned.launch:
+                assert launch.shared <= shared, (case.name, launch)
+                assert 0 < launch.grid[0] < 2**31, (case.name, launch)
+                assert max(launch.grid[1:]) < 2**16, (case.name, launch)
+                assert launch.block[0] % 32 == 0, (case.name, launch)
+                assert launch.block[0] <= 1024, (case.name, launch)
                 if capability < (8, 0):
-                    assert "Tensor" not in step.kernel
-            assert bool(steps.launch) == bool(plan.batch)
+                    assert "Mma" not in launch.kernel
+            assert bool(planned.launch) == bool(plan.batch)
 
 
 def test_weights_are_shared_between_inputs_of_all_sizes():
     """What packs weights depends on the input only through the layout's name."""
-    device = DeviceFacts()
+    device = DeviceProperties()
     by_layout = {}
     for batch in (1, 4, 64):
         for size in (2, 7, 40, 200):
@@ -145,30 +146,30 @@ def test_weights_are_shared_between_inputs_of_all_sizes():
                 activation=None, data_format="channels_first",
             )  # fmt: skip
             plan = make_plan(params, (batch, 512, size, size), (512, 256, 4, 4), "float32", False)
-            for make in (steps_gather, steps_scatter_atomic, steps_scatter_tiles):
-                steps = make(plan, device)
-                packed = [a for s in steps.pack for a in s.arguments if isinstance(a, Buffer) and a.name == "packed"]
-                assert by_layout.setdefault(steps.layout, packed) == packed
+            for make in (gather_launches, scatter_atomic_launches, scatter_owned_launches):
+                planned = make(plan, device)
+                packed = [buffer for buffer in planned.buffers if buffer.name == "packed"]
+                assert by_layout.setdefault(planned.layout, packed) == packed
     assert len(by_layout) > 2
 
 
 def test_choice_of_kernels():
     """The kernel that each kind of layer is meant for."""
-    device = DeviceFacts()
+    device = DeviceProperties()
 
     def kernel(x, weight, **keywords):
         given = {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "dilation": 1} | keywords
         params = make_params(len(x) - 2, **given, output_size=None, activation=None, data_format="channels_first")
         plan = make_plan(params, x, weight, "float32", True)
-        return tiles.choose(plan, device)
+        return choose.choose_gather(plan, device)
 
     unet = kernel((1, 1024, 32, 32), (1024, 512, 2, 2), stride=2)
-    assert unet.view.lines is not None
+    assert unet.packed.product.frame is not None
     assert unet.tile.input == "PLANES_16"
     assert kernel((32, 256, 32, 24), (256, 256, 4, 4), stride=2, padding=1).tile.shape.rows == 128
-    assert isinstance(kernel((1, 64, 64, 64), (64, 1, 4, 4), stride=2, padding=1, groups=64), tiles.Direct)
+    assert isinstance(kernel((1, 64, 64, 64), (64, 1, 4, 4), stride=2, padding=1, groups=64), choose.DirectGather)
     spectrum = kernel((1, 2050, 400), (2050, 1, 4096), stride=1024)
-    assert spectrum.view.rows == 1024  # all phases of the one channel are rows of one product
+    assert spectrum.packed.product.rows == 1024  # all phases of the one channel are rows of one product
     assert kernel((16, 512, 4, 4), (512, 256, 4, 4), stride=2, padding=1).parts > 1
 
 
@@ -185,15 +186,16 @@ def test_indices_fit_the_packed_weights():
     assert geometry.index_type(plan(1 << 16, 8)) == "int"
     assert geometry.index_type(plan(1 << 17, 1)) == "long long"
     for taps, channels in ((1 << 16, 1), (1 << 17, 1), (1 << 16, 9)):
-        for view in (geometry.phase_view(plan(taps, channels)), geometry.stamp_view(plan(taps, channels))):
-            assert view.packed_elements < 2**31 or geometry.index_type(plan(taps, channels)) == "long long"
+        for product in (by_phase(plan(taps, channels)), stamps(plan(taps, channels))):
+            elements = geometry.pack_product(product).elements
+            assert elements < 2**31 or geometry.index_type(product.plan) == "long long"
 
 
 def test_owned_boxes_cover_the_output():
     for case in CASES:
         plan = plan_of(case)
-        owned = own(plan, DeviceFacts())
-        for axis, size, count in zip(plan.axes, owned.out, owned.tiles, strict=True):
+        owned = cut_output(plan, DeviceProperties())
+        for axis, size, count in zip(plan.axes, owned.outputs, owned.boxes, strict=True):
             assert size * (count - 1) < axis.output_size <= size * count
             assert count == 1 or size % axis.stride == 0 or axis.stride > size
 

@@ -1,6 +1,6 @@
 """Compile the CUDA C++ kernels to machine code without a driver, and read off what they need.
 
-As a command it prints the table of resources: ``python tests/cubin_checks.py sm_90``.
+As a command it prints the table of resources: ``PYTHONPATH=tests python tests/kernels/cupy/cubin_checks.py sm_90``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 from support.kept import installed, kept
 
 from gpu_transconv.kernels.cupy.compile import program_of
-from gpu_transconv.kernels.cupy.shapes import SIMT_SHAPES, TENSOR_SHAPES, Shape, Tile
-from gpu_transconv.kernels.cupy.steps import Step
+from gpu_transconv.kernels.cupy.tile_shapes import MMA_SHAPES, SIMT_SHAPES, Tile, TileShape
 
 #: What CuPy adds to the options of every module: `_compile_with_cache_cuda` and `_compile_using_nvrtc_no_warning` in
 #: its compiler.py. The last of several -ftz holds, so float32 subnormals are flushed whatever the package asks for.
@@ -93,7 +92,7 @@ class Compiled:
 
 def compile_kernel(kernel: Kernel, architecture: str) -> Compiled:
     """Compile for an architecture, or find what an earlier run has kept; the registers are those of ptxas."""
-    program = program_of(Step(kernel.name, kernel.source, (1, 1, 1), (1, 1, 1), 0, ()))
+    program = program_of(kernel.source, kernel.name)
     options = (*program.options, *CUPY_OPTIONS, "--ptxas-options=-v")
 
     def compiled() -> tuple[tuple[bytes, str, str], float]:
@@ -153,14 +152,14 @@ def _first(pattern: str, text: str) -> int:
 
 
 def tile_kernel(kernel: str, tile: Tile, index: str = "int", hot: bool = True) -> Kernel:
-    source = {"gather_add_parts": "gather.cuh", "gather_tile": "gather.cuh", "scatter_tiles": "scatter_tiles.cuh"}
+    source = {"gather_add_parts": "gather.cuh", "gather_tile": "gather.cuh", "scatter_owned": "scatter_owned.cuh"}
     shared = tile.shared(4 if index == "int" else 8)
     exclusive = ",false" if kernel == "scatter_atomic" else ""
     name = f"gtc::{kernel}<{tile.name}{exclusive},{index}>"
     return Kernel(source.get(kernel, "scatter.cuh"), name, tile.shape.threads, shared, hot)
 
 
-def _tiles(shapes: tuple[Shape, ...], dtypes: tuple[str, ...], inputs: tuple[str, ...]) -> Iterator[Tile]:
+def _tiles(shapes: tuple[TileShape, ...], dtypes: tuple[str, ...], inputs: tuple[str, ...]) -> Iterator[Tile]:
     for dtype in dtypes:
         for shape in shapes:
             for read in inputs:
@@ -173,10 +172,10 @@ def every_tile() -> tuple[Tile, ...]:
     pixels = ("PLANES", "PIXELS_16")
     large = SIMT_SHAPES[4][0]
     return (
-        *_tiles(TENSOR_SHAPES, ("float16", "float32"), pixels),
-        *_tiles(TENSOR_SHAPES[:2], ("bfloat16",), pixels),
-        *_tiles(TENSOR_SHAPES[:1], ("float16",), ("PIXELS", "PLANES_16")),
-        *_tiles(TENSOR_SHAPES[:1], ("float32",), ("PIXELS", "PLANES_16")),
+        *_tiles(MMA_SHAPES, ("float16", "float32"), pixels),
+        *_tiles(MMA_SHAPES[:2], ("bfloat16",), pixels),
+        *_tiles(MMA_SHAPES[:1], ("float16",), ("PIXELS", "PLANES_16")),
+        *_tiles(MMA_SHAPES[:1], ("float32",), ("PIXELS", "PLANES_16")),
         *_tiles(SIMT_SHAPES[4], ("float32",), ("PLANES", "PLANES_16")),
         *(t for t in _tiles(SIMT_SHAPES[4], ("float32", "bfloat16"), pixels) if t.shape is not large),
         *_tiles(SIMT_SHAPES[8], ("float64", "complex64"), ("PLANES", "PIXELS_16")),
@@ -190,9 +189,9 @@ def others() -> Iterator[Kernel]:
         yield Kernel("scatter.cuh", f"gtc::scatter_begin<{dtype},int>")
         yield Kernel("scatter.cuh", f"gtc::scatter_finish<{dtype},int>")
         yield Kernel("pack.cuh", f"gtc::pack_weight<{dtype},false,int>")
-        yield Kernel("direct.cuh", f"gtc::gather_direct<{dtype},4,4,int>", 128, hot=True)
+        yield Kernel("gather_direct.cuh", f"gtc::gather_direct<{dtype},4,4,int>", 128, hot=True)
     for channels, pixels in ((1, 4), (2, 4), (1, 1)):
-        yield Kernel("direct.cuh", f"gtc::gather_direct<float,{channels},{pixels},int>", 128, hot=True)
+        yield Kernel("gather_direct.cuh", f"gtc::gather_direct<float,{channels},{pixels},int>", 128, hot=True)
 
 
 def full() -> Iterator[Kernel]:
@@ -201,8 +200,8 @@ def full() -> Iterator[Kernel]:
         yield tile_kernel("gather_tile", tile)
     yield from others()
     yield from representative(tensor=True)
-    for tile in (Tile(TENSOR_SHAPES[4], "float16", "PIXELS_16"), Tile(SIMT_SHAPES[4][4], "float32", "PLANES")):
-        for kernel in ("gather_tile", "gather_add_parts", "scatter_atomic", "scatter_tiles"):
+    for tile in (Tile(MMA_SHAPES[4], "float16", "PIXELS_16"), Tile(SIMT_SHAPES[4][4], "float32", "PLANES")):
+        for kernel in ("gather_tile", "gather_add_parts", "scatter_atomic", "scatter_owned"):
             yield tile_kernel(kernel, tile, "long long", hot=False)
 
 
@@ -211,7 +210,7 @@ def representative(tensor: bool, largest: int = 0) -> Iterator[Kernel]:
     simt = Tile(SIMT_SHAPES[4][largest], "float32", "PLANES")
     tiles = [simt, Tile(SIMT_SHAPES[4][2], "float16", "PLANES"), Tile(SIMT_SHAPES[8][0], "float64", "PLANES")]
     if tensor:
-        tiles += [Tile(TENSOR_SHAPES[0], dtype, "PIXELS_16") for dtype in ("float16", "bfloat16", "float32")]
+        tiles += [Tile(MMA_SHAPES[0], dtype, "PIXELS_16") for dtype in ("float16", "bfloat16", "float32")]
     for tile in tiles:
         yield tile_kernel("gather_tile", tile)
     yield tile_kernel("gather_add_parts", simt, hot=False)
@@ -219,8 +218,8 @@ def representative(tensor: bool, largest: int = 0) -> Iterator[Kernel]:
     yield tile_kernel("scatter_atomic", Tile(SIMT_SHAPES[4][2], "float32", "PLANES"))
     exclusive = tile_kernel("scatter_atomic", Tile(SIMT_SHAPES[4][2], "float32", "PIXELS_16"))
     yield replace(exclusive, name=exclusive.name.replace("false", "true"))
-    yield tile_kernel("scatter_tiles", Tile(SIMT_SHAPES[4][2], "float32", "PLANES"), hot=False)
-    yield Kernel("direct.cuh", "gtc::gather_direct<gtc::bfloat16,1,4,int>", 128, hot=True)
+    yield tile_kernel("scatter_owned", Tile(SIMT_SHAPES[4][2], "float32", "PLANES"), hot=False)
+    yield Kernel("gather_direct.cuh", "gtc::gather_direct<gtc::bfloat16,1,4,int>", 128, hot=True)
     yield Kernel("pack.cuh", "gtc::pack_weight<float,true,int>")
     yield Kernel("scatter.cuh", "gtc::scatter_finish<gtc::bfloat16,int>")
 

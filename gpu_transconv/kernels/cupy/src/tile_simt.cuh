@@ -5,7 +5,7 @@
 
 namespace gtc {
 
-// ROWS x PIXELS_ results by THREADS threads, each with THREAD_ROWS x THREAD_PIXELS of them in registers.
+// ROWS_ x PIXELS_ results; each thread has THREAD_ROWS x THREAD_PIXELS of them in registers.
 template <class T, int ROWS_, int PIXELS_, int THREAD_ROWS, int THREAD_PIXELS, Input INPUT_>
 struct SimtTile {
     using Element = T;
@@ -13,8 +13,8 @@ struct SimtTile {
     using Shared = Sum<T>;
     static constexpr int ROWS = ROWS_, PIXELS_PER_TILE = PIXELS_, DEPTH = 8, STAGES = 2;
     static constexpr Input INPUT = INPUT_;
-    static constexpr int ACROSS = PIXELS_ / THREAD_PIXELS;
-    static constexpr int THREADS = ACROSS * (ROWS_ / THREAD_ROWS);
+    static constexpr int PIXEL_THREADS = PIXELS_ / THREAD_PIXELS;
+    static constexpr int THREADS = PIXEL_THREADS * (ROWS_ / THREAD_ROWS);
     static constexpr int BLOCKS = THREADS >= 256 ? 2 : 1;  // per multiprocessor: at most 128 registers a thread
     // Vectors of 16 bytes; a thread's rows and pixels are so many of them, spread over the tile.
     static constexpr int VECTOR = sizeof(Shared) >= 16 ? 1 : 16 / sizeof(Shared);
@@ -35,8 +35,8 @@ struct SimtTile {
 
     Result sum[THREAD_ROWS][THREAD_PIXELS];
 
-    GTC_DEVICE static int first_row() { return threadIdx.x / ACROSS * VECTOR; }
-    GTC_DEVICE static int first_pixel() { return threadIdx.x % ACROSS * VECTOR; }
+    GTC_DEVICE static int first_row() { return threadIdx.x / PIXEL_THREADS * VECTOR; }
+    GTC_DEVICE static int first_pixel() { return threadIdx.x % PIXEL_THREADS * VECTOR; }
 
     GTC_DEVICE void clear() {
         GTC_UNROLL
@@ -46,6 +46,7 @@ struct SimtTile {
         }
     }
 
+    // Adds one chunk's products, read from shared memory, to the thread's sums.
     GTC_DEVICE void multiply(const Stage& stage) {
         using Block = Vector<Shared, VECTOR>;
         GTC_UNROLL

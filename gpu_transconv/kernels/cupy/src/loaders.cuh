@@ -108,6 +108,7 @@ struct InputLoader {
         return BY_PIXEL ? to + pixel(slot) * PITCH + channel(turn) : to + channel(turn) * PITCH + pixel(slot);
     }
 
+    // Takes up a tap: where each pixel of this thread reads x.
     GTC_DEVICE void select(const Geometry<Index>& g, const Pixel<Index>* pixels, const Tap<Index>& tap) {
         GTC_UNROLL
         for (int slot = 0; slot < SLOTS; ++slot) {
@@ -118,6 +119,7 @@ struct InputLoader {
         }
     }
 
+    // Begins the copies of one chunk to shared memory, or reads it into registers, for `flush` to put there.
     GTC_DEVICE void fetch(S* to, Index first_channel) {
         using Block = Vector<T, WIDTH>;
         const Index left = channels - first_channel - channel(0);

@@ -16,7 +16,7 @@ constexpr int DIRECT_BLOCKS = BYTES <= 8    ? 7
                               : BYTES <= 32 ? 4
                                             : 2;
 
-// The work of one thread: which phase, pixels and channels.
+// What one thread owns at a time: which phase, pixels and channels.
 template <class Index>
 struct Share {
     Index phase[3], block[3], batch, group, channel;
@@ -50,6 +50,7 @@ GTC_DEVICE Share<Index> share_of(const Geometry<Index>& g, Index e) {
     return s;
 }
 
+// The sums of one share, in registers, and what it reads for them: x and the weights as the caller has them.
 template <class T, int CHANNELS, int PIXELS_, class Index>
 struct Direct {
     using A = Sum<T>;
@@ -61,7 +62,7 @@ struct Direct {
 
     // All channels of one tap; `input` is of the tap and the first pixel on the last axis.
     GTC_DEVICE void add_tap(Index offset, Index input, Index tap, Index volume) {
-        const Index live = g.out_channels - s.channel;
+        const Index channels = g.out_channels - s.channel;
         bool inside[PIXELS_];
         GTC_UNROLL
         for (int p = 0; p < PIXELS_; ++p) inside[p] = input + p >= 0 && input + p < g.axis[2].size;
@@ -69,7 +70,7 @@ struct Direct {
             A w[CHANNELS];
             GTC_UNROLL
             for (int m = 0; m < CHANNELS; ++m) {
-                w[m] = m < live ? widen(load_global(weight + (c * g.out_channels + m) * volume + tap)) : zero<A>();
+                w[m] = m < channels ? widen(load_global(weight + (c * g.out_channels + m) * volume + tap)) : zero<A>();
             }
             GTC_UNROLL
             for (int p = 0; p < PIXELS_; ++p) {
@@ -82,10 +83,11 @@ struct Direct {
         }
     }
 
+    // All taps of the share's phase whose input is inside.
     GTC_DEVICE void add_taps() {
         const Axis<Index>&d = g.axis[0], &h = g.axis[1], &w = g.axis[2];
-        const Line<Index> ld = line_of(d, s.phase[0], false), lh = line_of(h, s.phase[1], false),
-                          lw = line_of(w, s.phase[2], false);
+        const PhaseLine<Index> ld = phase_line(d, s.phase[0], false), lh = phase_line(h, s.phase[1], false),
+                               lw = phase_line(w, s.phase[2], false);
         const Index volume = d.kernel * h.kernel * w.kernel;
         for (Index jd = 0; jd < ld.taps; ++jd) {
             const Index id = s.block[0] + ld.shift - jd * d.shift_step;
@@ -104,6 +106,7 @@ struct Direct {
     }
 };
 
+// Threads go over all shares in strides of the grid; each output is written by the one thread that owns its share.
 template <class T, int CHANNELS, int PIXELS_, class Index>
 GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, DIRECT_BLOCKS<SUM_BYTES<T> * CHANNELS>)
     gather_direct(const GTC_GRID_CONSTANT Geometry<Index> g, const T* x, const T* weight, const T* bias, T* out,

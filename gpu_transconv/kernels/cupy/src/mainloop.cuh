@@ -1,21 +1,24 @@
-// What gather and scatter share: the tables of one tile of the product, its pipeline, and the walk over its results.
+// What gather and scatter share: one tile of the product, from its operands in global memory to its sums in registers.
+//
+// The reduction runs over taps and, within a tap, chunks of channels; chunks are fetched STAGES - 1 ahead.
 #pragma once
 
-#include "simt_tile.cuh"
-#include "tensor_tile.cuh"
+#include "tile_mma.cuh"
+#include "tile_simt.cuh"
 
 namespace gtc {
 
+// At the beginning of dynamic shared memory: where the tile's rows and pixels read and write.
 template <class Tile, class Index>
-struct alignas(16) Tables {
+struct alignas(16) SharedStorage {
     Pixel<Index> pixel[Tile::PIXELS_PER_TILE];
     Row<Index> row[Tile::ROWS];
-    Frame<Index> frame;
-    uint32_t special;  // whether some weight is infinite or NaN
+    PhaseLines<Index> lines;
+    uint32_t nonfinite;  // whether some weight is infinite or NaN
     alignas(16) typename Tile::Result bias[Tile::ROWS];
 };
 
-// Dynamic shared memory: tables, then the stages of the pipeline, whose place the results take afterwards.
+// After it the stages of the pipeline, whose place the results take afterwards.
 template <class Tile>
 struct Sizes {
     static constexpr int RESULTS = Tile::RESULT_PITCH * (Tile::PIXELS_PER_TILE + 1) * sizeof(typename Tile::Result);
@@ -25,12 +28,13 @@ struct Sizes {
 
 template <class Tile, class Index>
 GTC_DEVICE constexpr int shared_bytes() {
-    return sizeof(Tables<Tile, Index>) + Sizes<Tile>::WORK;
+    return sizeof(SharedStorage<Tile, Index>) + Sizes<Tile>::WORK;
 }
 
-// One tile of the product: which rows and pixels of which group and phase.
+// The block of one tile: which rows and pixels of which group and phase. It owns the dynamic shared memory; x and the
+// packed weights are only read.
 template <class Tile, class Index>
-struct Block {
+struct Mainloop {
     using T = typename Tile::Element;
     using Result = typename Tile::Result;
     using Stage = typename Tile::Stage;
@@ -40,36 +44,36 @@ struct Block {
     Index taps;       // of the phase
     const T* x;       // of the group
     const T* weight;  // of the group, packed
-    Tables<Tile, Index>* tables;
+    SharedStorage<Tile, Index>* storage;
     unsigned char* work;
 
-    GTC_DEVICE Block(const Geometry<Index>& geometry, Index group_, Index row, Index pixel, const T* x_,
-                     const T* weight_, Index packed_taps)
+    GTC_DEVICE Mainloop(const Geometry<Index>& geometry, Index group_, Index row, Index pixel, const T* x_,
+                        const T* weight_, Index packed_taps)
         : g(geometry), group(group_), first_row(row), first_pixel(pixel) {
         x = x_ + group * g.in_channels * g.x_channel;
         weight = weight_ + group * packed_taps * g.in_channels * g.row_pitch;
-        tables = reinterpret_cast<Tables<Tile, Index>*>(dynamic_shared());
-        work = dynamic_shared() + sizeof(Tables<Tile, Index>);
+        storage = reinterpret_cast<SharedStorage<Tile, Index>*>(dynamic_shared());
+        work = dynamic_shared() + sizeof(SharedStorage<Tile, Index>);
     }
 
-    // Takes up a phase, and fills the tables unless the tile lies beyond its pixels; a barrier has to follow. The frame
-    // is kept in shared memory, where it is read once per tap: registers are for the sums.
+    // Takes up a phase, and fills the storage unless the tile lies beyond its pixels; a barrier has to follow. The
+    // lines are kept in shared memory, where they are read once per tap: registers are for the sums.
     GTC_DEVICE bool begin(Index phase, const T* bias) {
-        const Frame<Index> frame = set_frame(phase);
-        if (first_pixel >= frame.pixels) return false;
+        const PhaseLines<Index> lines = set_phase(phase);
+        if (first_pixel >= lines.pixels) return false;
         for (int n = threadIdx.x; n < Tile::PIXELS_PER_TILE; n += Tile::THREADS) {
             const Index index = first_pixel + n;
-            store_shared(tables->pixel + n, index < frame.pixels ? pixel_of(g, frame, index) : no_pixel());
+            store_shared(storage->pixel + n, index < lines.pixels ? pixel_of(g, lines, index) : no_pixel());
         }
         fill_rows(bias);
         return true;
     }
 
-    GTC_DEVICE Frame<Index> set_frame(Index phase) {
-        const Frame<Index> frame = frame_of(g, phase);
-        taps = frame.taps;
-        if (threadIdx.x == 0) store_shared(&tables->frame, frame);
-        return frame;
+    GTC_DEVICE PhaseLines<Index> set_phase(Index phase) {
+        const PhaseLines<Index> lines = phase_lines(g, phase);
+        taps = lines.taps;
+        if (threadIdx.x == 0) store_shared(&storage->lines, lines);
+        return lines;
     }
 
     GTC_DEVICE static Pixel<Index> no_pixel() {
@@ -77,6 +81,7 @@ struct Block {
         return {{nowhere, nowhere, nowhere}, 0, -1};
     }
 
+    // Where rows write, and their biases, from global to shared memory; rows beyond the last get channel -1.
     GTC_DEVICE void fill_rows(const T* bias) {
         for (int m = threadIdx.x; m < Tile::ROWS; m += Tile::THREADS) {
             Row<Index> row{-1, {0, 0, 0}, 0};
@@ -86,14 +91,15 @@ struct Block {
                 row.y += group * g.out_channels * g.y_channel;
                 if (bias) value = widen(load_global(bias + group * g.out_channels + row.channel));
             }
-            store_shared(tables->row + m, row);
-            store_shared(tables->bias + m, value);
+            store_shared(storage->row + m, row);
+            store_shared(storage->bias + m, value);
         }
     }
 
     GTC_DEVICE Index chunks_per_tap() const { return (g.in_channels + Tile::DEPTH - 1) / Tile::DEPTH; }
 
-    // Sums the chunks [begin, end) of the reduction; the tables are filled, and all threads have passed a barrier.
+    // Sums the chunks [begin, end) of the reduction; the storage is filled, and all threads have passed a
+    // barrier. Reads x and the packed weights through the stages in shared memory, and leaves the sums in `tile`.
     GTC_DEVICE void sum_chunks(Tile& tile, Index begin, Index end) {
         typename Tile::template Weights<Index> weights{weight + first_row, g.row_pitch - first_row, g.row_pitch,
                                                        g.in_channels};
@@ -107,10 +113,10 @@ struct Block {
 
         const auto fetch = [&](Stage& stage) {
             if (new_tap) {
-                const Frame<Index> frame = load_shared(&tables->frame);
-                const Tap<Index> next = tap_of(g, frame, TapCount<Index>::of(frame, tap++));
+                const PhaseLines<Index> lines = load_shared(&storage->lines);
+                const Tap<Index> next = tap_of(g, lines, TapCount<Index>::of(lines, tap++));
                 packed_tap = next.packed;
-                inputs.select(g, tables->pixel, next);
+                inputs.select(g, storage->pixel, next);
             }
             weights.fetch(stage.weight, packed_tap, channel);
             inputs.fetch(stage.input, channel);
@@ -145,43 +151,6 @@ struct Block {
         }
         copy_async_wait<0>();
         __syncthreads();
-    }
-
-    // Where a slab's result lies in shared memory, neighbours in memory together, no two of a warp in one bank.
-    GTC_DEVICE Result* place(int row, int pixel) const {
-        Result* results = reinterpret_cast<Result*>(work);
-        return g.pixels_first ? results + row * (Tile::PIXELS_PER_TILE + 1) + pixel
-                              : results + pixel * Tile::RESULT_PITCH + row;
-    }
-
-    // Calls sink(row in the tile, pixel in the tile) for every result of a slab, in the order in which the outputs lie
-    // in memory: pixels and the units between them, or channels, of which STEP at a time.
-    template <int STEP = 1, class Sink>
-    GTC_DEVICE void walk(int slab, Sink sink) const {
-        constexpr int N = Tile::PIXELS_PER_TILE, M = Tile::SLAB_ROWS / STEP;
-        int shift = 0;  // 2^shift neighbouring rows are units that lie side by side
-        while (g.pixels_first && g.axis[2].units % (2 << shift) == 0 && M % (2 << shift) == 0) ++shift;
-        for (int e = threadIdx.x; e < M * N; e += Tile::THREADS) {
-            const int unit = e & ((1 << shift) - 1), rest = e >> shift;
-            const int row = g.pixels_first ? ((rest / N) << shift) + unit : e % M * STEP;
-            const int pixel = g.pixels_first ? rest % N : e / M;
-            sink(slab * Tile::SLAB_ROWS + row, pixel);
-        }
-    }
-
-    // Whether four neighbouring rows are channels that lie together in `array`, aligned to 16 bytes.
-    template <class T>
-    GTC_DEVICE bool by_four(const T* array) const {
-        return !g.pixels_first && g.out_channels % 4 == 0 && Tile::SLAB_ROWS % 4 == 0 &&
-               reinterpret_cast<unsigned long long>(array) % 16 == 0;
-    }
-
-    // Offset of a result in the output, or -1 where there is none.
-    GTC_DEVICE Index output(int row, int pixel) const {
-        const Row<Index> r = load_shared(tables->row + row);
-        const Pixel<Index> p = load_shared(tables->pixel + pixel);
-        if (g.cut_off ? !is_output(g, load_shared(&tables->frame), p, r) : p.y < 0) return -1;
-        return r.channel >= 0 ? p.y + r.y : -1;
     }
 };
 

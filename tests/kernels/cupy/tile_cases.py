@@ -6,11 +6,11 @@ import pytest
 from cases import Case
 from checks import Arrays
 
-from gpu_transconv.kernels.cupy.geometry import View, merged_view, phase_view
-from gpu_transconv.kernels.cupy.shapes import SIMT_SHAPES, TENSOR_SHAPES
-from gpu_transconv.kernels.cupy.steps import DeviceFacts
+from gpu_transconv.kernels.cupy.geometry import PackedProduct, pack_product
+from gpu_transconv.kernels.cupy.tile_shapes import MMA_SHAPES, SIMT_SHAPES, DeviceProperties
 from gpu_transconv.problem.arguments import make_params
 from gpu_transconv.problem.plan import Plan, make_plan
+from gpu_transconv.problem.product import by_phase, merged
 
 #: More rows and pixels than the largest tile has, none of them a multiple of it: every edge of every tile.
 EDGES = {
@@ -19,17 +19,17 @@ EDGES = {
     "merged by 16 bytes": Case("merged by 16 bytes", (1, 24, 9, 16), (24, 36, 2, 2), keywords={"stride": 2}),
 }
 #: No matrix instructions; so few multiprocessors that no reduction is split.
-OLD = DeviceFacts(capability=(7, 5), multiprocessors=1)
+OLD = DeviceProperties(capability=(7, 5), multiprocessors=1)
 EDGE_TABLE = [
     pytest.param(shape, dtype, precision, device, id=f"{shape.rows}x{shape.pixels}-{device.capability[0]}-{label}")
     for shapes, device, kinds in (
-        (TENSOR_SHAPES, DeviceFacts(), (("float16", "highest"), ("float32", "tf32"))),
-        (TENSOR_SHAPES[:1], DeviceFacts(), (("bfloat16", "highest"),)),
-        (SIMT_SHAPES[4], DeviceFacts(), (("float32", "highest"),)),
+        (MMA_SHAPES, DeviceProperties(), (("float16", "highest"), ("float32", "tf32"))),
+        (MMA_SHAPES[:1], DeviceProperties(), (("bfloat16", "highest"),)),
+        (SIMT_SHAPES[4], DeviceProperties(), (("float32", "highest"),)),
         (SIMT_SHAPES[4][:1], OLD, (("float16", "highest"), ("bfloat16", "highest"))),
-        (SIMT_SHAPES[8], DeviceFacts(), (("float64", "highest"),)),
-        (SIMT_SHAPES[8][:1], DeviceFacts(), (("complex64", "highest"),)),
-        (SIMT_SHAPES[16], DeviceFacts(), (("complex128", "highest"),)),
+        (SIMT_SHAPES[8], DeviceProperties(), (("float64", "highest"),)),
+        (SIMT_SHAPES[8][:1], DeviceProperties(), (("complex64", "highest"),)),
+        (SIMT_SHAPES[16], DeviceProperties(), (("complex128", "highest"),)),
     )
     for shape in shapes
     for dtype, precision in kinds
@@ -44,6 +44,8 @@ def plan_of(case: Case, arrays: Arrays, data_format: str, precision: str = "high
     return make_plan(params, x.shape, weight.shape, x.dtype.name, bias is not None, precision)
 
 
-def view_of(edge: str, plan: Plan) -> View | None:
-    """The view of the problem that an edge is about."""
-    return phase_view(plan) if edge == "phases" else merged_view(plan)
+def product_of(edge: str, plan: Plan) -> PackedProduct:
+    """The product that an edge is about."""
+    product = by_phase(plan) if edge == "phases" else merged(plan)
+    assert product is not None
+    return pack_product(product)

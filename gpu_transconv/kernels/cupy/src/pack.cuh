@@ -1,16 +1,18 @@
 // Weights in the order in which the tiles read them: header, then [group][tap][input channel][row], rows padded.
 #pragma once
 
-#include "gather.cuh"
+#include "geometry.cuh"
+#include "numbers.cuh"
 
 namespace gtc {
 
-// ROUND_TF32: rounded as the matrix instructions want them.
+// Reads the weights as the caller has them, [input channel][output channel][tap], and writes all of `packed` but the
+// header's rest. ROUND_TF32: rounded as the matrix instructions want them.
 template <class T, bool ROUND_TF32, class Index>
 GTC_GLOBAL pack_weight(const GTC_GRID_CONSTANT Geometry<Index> g, const T* weight, unsigned char* packed) {
     T* to = reinterpret_cast<T*>(packed + sizeof(PackedHeader));
     const Index taps = packed_taps(g), size = g.groups * taps * g.in_channels * g.row_pitch;
-    bool special = false;
+    bool nonfinite = false;
     for (Index e = Index(blockIdx.x) * blockDim.x + threadIdx.x; e < size; e += Index(gridDim.x) * blockDim.x) {
         const Index row = e % g.row_pitch;
         Index tap = e / g.row_pitch / g.in_channels;
@@ -25,19 +27,19 @@ GTC_GLOBAL pack_weight(const GTC_GRID_CONSTANT Geometry<Index> g, const T* weigh
             GTC_UNROLL
             for (int a = 2; a >= 0; --a) {
                 const Axis<Index>& axis = g.axis[a];
-                const Index count = g.single_frame ? axis.frame_taps : axis.kernel;
-                at += (unit % axis.units + tap % count * (g.single_frame ? axis.stride : 1)) * volume;
-                unit /= axis.units;
+                const Index count = g.single_frame ? axis.frame.taps : axis.kernel;
+                at += (unit % axis.frame.units + tap % count * (g.single_frame ? axis.stride : 1)) * volume;
+                unit /= axis.frame.units;
                 tap /= count;
                 volume *= axis.kernel;
             }
             value = load_global(weight + (channel * g.out_channels + out_channel) * volume + at);
         }
-        special = special || !is_finite(widen(value));
+        nonfinite = nonfinite || !is_finite(widen(value));
         if constexpr (ROUND_TF32) value = round_to_tf32(value);
         store_global(to + e, value);
     }
-    if (special) atomic_or(&reinterpret_cast<PackedHeader*>(packed)->special, 1u);
+    if (nonfinite) atomic_or(&reinterpret_cast<PackedHeader*>(packed)->nonfinite, 1u);
 }
 
 }  // namespace gtc

@@ -1,18 +1,19 @@
-// Scatter into tiles of the output that have one owner each: deterministic, without atomics.
+// Scatter into boxes of the output that have one owner each: deterministic, without atomics.
 //
 // A block owns some channels of a box of outputs. It goes through the inputs whose stamps reach that box, makes their
 // stamps (the product of scatter.cuh) in shared memory, and then each owned output collects what falls on it.
 #pragma once
 
-#include "gather.cuh"
+#include "epilogue.cuh"
 
 namespace gtc {
 
-// How the output is cut: sizes of an owner's box of outputs, of the boxes of inputs it goes through, its channels, and
-// how many boxes the output has on each axis.
+// How the output is cut, OwnedBoxes of owned_boxes.py: sizes of an owner's box of outputs and of the boxes of inputs it
+// goes through, how many boxes the output has on each axis, the channels of an owner, and how many blocks of channels
+// a group has.
 template <class Index>
-struct Cut {
-    Index out[3], in[3], tiles[3], channels, channel_tiles;
+struct OwnedBoxes {
+    Index outputs[3], inputs[3], boxes[3], channels, channel_blocks;
 };
 
 template <class Index>
@@ -20,28 +21,31 @@ GTC_DEVICE Index floor_divide(Index a, Index b) {
     return a >= 0 ? a / b : -((-a + b - 1) / b);
 }
 
+// The block that owns a box. Its sums lie in shared memory, one per owned channel and output; a thread adds to every
+// THREADS-th of them, so that only one thread ever writes a sum.
 template <class Tile, class Index>
-struct OwnerBlock : Block<Tile, Index> {
+struct BoxOwner : Mainloop<Tile, Index> {
     using Result = typename Tile::Result;
-    using Base = Block<Tile, Index>;
+    using Base = Mainloop<Tile, Index>;
     using Base::Base;
 
-    const Cut<Index>* cut;
-    Index batch, channel, channels;  // owned channels: [channel, channel + channels) of the group
-    Index out[3], live[3];           // owned outputs: from `out` on, `live` of them
-    Index box[3], box_end[3];        // inputs at hand
-    Result* sums;                    // [channel][output]
+    const OwnedBoxes<Index>* owned;
+    Index batch, channel, channels;     // owned channels: [channel, channel + channels) of the group
+    Index first_output[3], outputs[3];  // owned outputs: the first, and how many there are
+    Index box[3], box_end[3];           // inputs at hand
+    Result* sums;                       // [channel][output]
 
+    // Works out which channels and outputs of which group and image block `index` owns.
     GTC_DEVICE void locate(Index index) {
-        channel = index % cut->channel_tiles * cut->channels;
-        index /= cut->channel_tiles;
-        channels = cut->channels < this->g.out_channels - channel ? cut->channels : this->g.out_channels - channel;
+        channel = index % owned->channel_blocks * owned->channels;
+        index /= owned->channel_blocks;
+        channels = owned->channels < this->g.out_channels - channel ? owned->channels : this->g.out_channels - channel;
         GTC_UNROLL
         for (int a = 2; a >= 0; --a) {
-            out[a] = index % cut->tiles[a] * cut->out[a];
-            index /= cut->tiles[a];
-            const Index left = this->g.axis[a].output_size - out[a];
-            live[a] = left < cut->out[a] ? left : cut->out[a];
+            first_output[a] = index % owned->boxes[a] * owned->outputs[a];
+            index /= owned->boxes[a];
+            const Index left = this->g.axis[a].output_size - first_output[a];
+            outputs[a] = left < owned->outputs[a] ? left : owned->outputs[a];
         }
         this->group = index % this->g.groups;
         batch = index / this->g.groups;
@@ -50,40 +54,42 @@ struct OwnerBlock : Block<Tile, Index> {
     // First and last input on an axis whose stamp reaches the owned outputs.
     GTC_DEVICE Index first_input(int a) const {
         const Axis<Index>& axis = this->g.axis[a];
-        const Index least = out[a] + axis.pad_low - (axis.kernel - 1) * axis.dilation;
+        const Index least = first_output[a] + axis.pad_low - (axis.kernel - 1) * axis.dilation;
         return least <= 0 ? 0 : (least + axis.stride - 1) / axis.stride;
     }
     GTC_DEVICE Index end_input(int a) const {
         const Axis<Index>& axis = this->g.axis[a];
-        const Index most = (out[a] + live[a] - 1 + axis.pad_low) / axis.stride + 1;
+        const Index most = (first_output[a] + outputs[a] - 1 + axis.pad_low) / axis.stride + 1;
         return most < axis.size ? most : axis.size;
     }
 
+    // Which pixel of the tile an input at hand is.
     GTC_DEVICE Index pixel_at(Index d, Index h, Index w) const {
-        return ((d - box[0]) * cut->in[1] + h - box[1]) * cut->in[2] + w - box[2];
+        return ((d - box[0]) * owned->inputs[1] + h - box[1]) * owned->inputs[2] + w - box[2];
     }
 
+    // Writes the tile's table of pixels in shared memory: the inputs at hand; a barrier has to follow.
     GTC_DEVICE void fill_box() {
         for (int n = threadIdx.x; n < Tile::PIXELS_PER_TILE; n += Tile::THREADS) {
             Pixel<Index> pixel{{0, 0, 0}, batch * this->g.x_batch, 0};
             Index rest = n;
-            bool live_pixel = true;
+            bool in_box = true;
             GTC_UNROLL
             for (int a = 2; a >= 0; --a) {
-                pixel.at[a] = box[a] + rest % cut->in[a];
-                rest /= cut->in[a];
+                pixel.at[a] = box[a] + rest % owned->inputs[a];
+                rest /= owned->inputs[a];
                 pixel.x += pixel.at[a] * this->g.axis[a].x_stride;
-                live_pixel = live_pixel && pixel.at[a] < box_end[a];
+                in_box = in_box && pixel.at[a] < box_end[a];
             }
-            store_shared(this->tables->pixel + n, live_pixel && !rest ? pixel : Base::no_pixel());
+            store_shared(this->storage->pixel + n, in_box && !rest ? pixel : Base::no_pixel());
         }
     }
 
     // Of the taps that reach output o on an axis, those whose input is at hand: first tap, first input, count.
-    GTC_DEVICE Line<Index> taps_at(int a, Index o) const {
+    GTC_DEVICE PhaseLine<Index> taps_at(int a, Index o) const {
         const Axis<Index>& axis = this->g.axis[a];
         const Index phase = o % axis.stride;
-        Line<Index> line = line_of(axis, phase, false);
+        PhaseLine<Index> line = phase_line(axis, phase, false);
         line.shift += (o - phase) / axis.stride;  // now the input of the first tap
         if (!line.taps) return line;
         const Index above = line.shift - (box_end[a] - 1), step = axis.shift_step;
@@ -95,16 +101,17 @@ struct OwnerBlock : Block<Tile, Index> {
         return line;
     }
 
-    // Adds to every owned output the stamps of one slab of rows.
+    // Adds to every owned sum what the stamps of one slab of rows, which lie in shared memory, bring to it: tap by tap,
+    // in an order that depends on nothing but the problem.
     GTC_DEVICE void collect(int slab) {
-        const Index volume = live[0] * live[1] * live[2];
+        const Index volume = outputs[0] * outputs[1] * outputs[2];
         const Axis<Index>&d = this->g.axis[0], &h = this->g.axis[1], &w = this->g.axis[2];
         const Index begin = this->first_row + slab * Tile::SLAB_ROWS;
         for (Index e = threadIdx.x; e < channels * volume; e += Tile::THREADS) {
             const Index at = e % volume, c = channel + e / volume;
-            const Line<Index> lw = taps_at(2, out[2] + at % live[2]);
-            const Line<Index> lh = taps_at(1, out[1] + at / live[2] % live[1]);
-            const Line<Index> ld = taps_at(0, out[0] + at / live[2] / live[1]);
+            const PhaseLine<Index> lw = taps_at(2, first_output[2] + at % outputs[2]);
+            const PhaseLine<Index> lh = taps_at(1, first_output[1] + at / outputs[2] % outputs[1]);
+            const PhaseLine<Index> ld = taps_at(0, first_output[0] + at / outputs[2] / outputs[1]);
             Result sum = load_shared(sums + e);
             for (Index i = 0; i < ld.taps; ++i) {
                 for (Index j = 0; j < lh.taps; ++j) {
@@ -116,7 +123,7 @@ struct OwnerBlock : Block<Tile, Index> {
                     for (Index k = 0; k < lw.taps; ++k) {
                         const Index r = row + k * w.tap_step;
                         if (r < 0 || r >= Tile::SLAB_ROWS) continue;
-                        sum = add(sum, load_shared(this->place(r, pixel - k * w.shift_step)));
+                        sum = add(sum, load_shared(result_at(*this, r, pixel - k * w.shift_step)));
                     }
                 }
             }
@@ -124,7 +131,7 @@ struct OwnerBlock : Block<Tile, Index> {
         }
     }
 
-    // All rows of the owned channels for the inputs at hand.
+    // Makes the stamps of the inputs at hand, all rows of the owned channels, and adds them to the owned sums.
     GTC_DEVICE void stamp() {
         fill_box();
         __syncthreads();
@@ -137,7 +144,7 @@ struct OwnerBlock : Block<Tile, Index> {
             this->sum_chunks(tile, 0, this->chunks_per_tap());
             GTC_UNROLL
             for (int slab = 0; slab < Tile::SLABS; ++slab) {
-                tile.stage_results(slab, [&](int r, int pixel) { return this->place(r, pixel); });
+                tile.stage_results(slab, [&](int r, int pixel) { return result_at(*this, r, pixel); });
                 __syncthreads();
                 collect(slab);
                 __syncthreads();
@@ -145,16 +152,17 @@ struct OwnerBlock : Block<Tile, Index> {
         }
     }
 
+    // Reads the owned sums, and writes the owned outputs: bias, activation, one rounding.
     template <class T>
     GTC_DEVICE void write(const T* bias, T* to) const {
         const Geometry<Index>& g = this->g;
-        const Index volume = live[0] * live[1] * live[2];
+        const Index volume = outputs[0] * outputs[1] * outputs[2];
         const bool channels_last = g.y_channel == 1;
         for (Index e = threadIdx.x; e < channels * volume; e += Tile::THREADS) {
             const Index at = channels_last ? e / channels : e % volume, c = channels_last ? e % channels : e / volume;
             const Index all = this->group * g.out_channels + channel + c;
-            const Index o[3] = {out[0] + at / live[2] / live[1], out[1] + at / live[2] % live[1],
-                                out[2] + at % live[2]};
+            const Index o[3] = {first_output[0] + at / outputs[2] / outputs[1],
+                                first_output[1] + at / outputs[2] % outputs[1], first_output[2] + at % outputs[2]};
             Index y = batch * g.y_batch + all * g.y_channel;
             GTC_UNROLL
             for (int a = 0; a < 3; ++a) y += o[a] * g.axis[a].y_stride;
@@ -164,35 +172,37 @@ struct OwnerBlock : Block<Tile, Index> {
     }
 };
 
+// A block owns one box of outputs for some channels, whose sums it has in shared memory beyond the work of the tile,
+// and writes each of them once.
 template <class Tile, class Index>
 GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, 1)
-    scatter_tiles(const GTC_GRID_CONSTANT Geometry<Index> g, const GTC_GRID_CONSTANT Cut<Index> cut,
+    scatter_owned(const GTC_GRID_CONSTANT Geometry<Index> g, const GTC_GRID_CONSTANT OwnedBoxes<Index> owned,
                   const typename Tile::Element* x, const unsigned char* packed, const typename Tile::Element* bias,
                   typename Tile::Element* out) {
     using T = typename Tile::Element;
     using Result = typename Tile::Result;
-    OwnerBlock<Tile, Index> owner(g, 0, 0, 0, x, reinterpret_cast<const T*>(packed + sizeof(PackedHeader)), 1);
-    owner.set_frame(0);
-    owner.cut = &cut;
+    BoxOwner<Tile, Index> owner(g, 0, 0, 0, x, reinterpret_cast<const T*>(packed + sizeof(PackedHeader)), 1);
+    owner.set_phase(0);
+    owner.owned = &owned;
     owner.locate(blockIdx.x);
     owner.x = x + owner.group * g.in_channels * g.x_channel;
     owner.weight += owner.group * g.in_channels * g.row_pitch;
     owner.sums = reinterpret_cast<Result*>(owner.work + Sizes<Tile>::WORK);
-    const Index volume = owner.live[0] * owner.live[1] * owner.live[2];
+    const Index volume = owner.outputs[0] * owner.outputs[1] * owner.outputs[2];
     for (Index e = threadIdx.x; e < owner.channels * volume; e += Tile::THREADS) {
         store_shared(owner.sums + e, zero<Result>());
     }
     Index first[3], end[3];
     GTC_UNROLL
     for (int a = 0; a < 3; ++a) first[a] = owner.first_input(a), end[a] = owner.end_input(a);
-    for (Index d = first[0]; d < end[0]; d += cut.in[0]) {
-        for (Index h = first[1]; h < end[1]; h += cut.in[1]) {
-            for (Index w = first[2]; w < end[2]; w += cut.in[2]) {
+    for (Index d = first[0]; d < end[0]; d += owned.inputs[0]) {
+        for (Index h = first[1]; h < end[1]; h += owned.inputs[1]) {
+            for (Index w = first[2]; w < end[2]; w += owned.inputs[2]) {
                 const Index at[3] = {d, h, w};
                 GTC_UNROLL
                 for (int a = 0; a < 3; ++a) {
                     owner.box[a] = at[a];
-                    owner.box_end[a] = at[a] + cut.in[a] < end[a] ? at[a] + cut.in[a] : end[a];
+                    owner.box_end[a] = at[a] + owned.inputs[a] < end[a] ? at[a] + owned.inputs[a] : end[a];
                 }
                 owner.stamp();
             }

@@ -4,7 +4,8 @@
 // What differs is how stamps that overlap are added: by atomics, or by the owner of a tile of the output.
 #pragma once
 
-#include "gather.cuh"
+#include "epilogue.cuh"
+#include "scheduler.cuh"
 
 namespace gtc {
 
@@ -23,9 +24,9 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, Tile::BLOCKS)
                    const unsigned char* packed, const typename Tile::Element* bias, typename Tile::Element* out,
                    typename Tile::Result* sums, Index row_tiles) {
     using T = typename Tile::Element;
-    const TileIndex<Index> index = TileIndex<Index>::of(blockIdx.x, g, row_tiles);
-    Block<Tile, Index> block(g, index.group, index.row_tile * Tile::ROWS, index.pixel_tile * Tile::PIXELS_PER_TILE, x,
-                             reinterpret_cast<const T*>(packed + sizeof(PackedHeader)), 1);
+    const ScheduledTile<Index> index = ScheduledTile<Index>::of(blockIdx.x, g, row_tiles);
+    Mainloop<Tile, Index> block(g, index.group, index.row_tile * Tile::ROWS, index.pixel_tile * Tile::PIXELS_PER_TILE,
+                                x, reinterpret_cast<const T*>(packed + sizeof(PackedHeader)), 1);
     block.begin(0, bias);
     __syncthreads();
     Tile tile;
@@ -34,22 +35,22 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, Tile::BLOCKS)
 
     GTC_UNROLL
     for (int slab = 0; slab < Tile::SLABS; ++slab) {
-        tile.stage_results(slab, [&](int row, int pixel) { return block.place(row, pixel); });
+        tile.stage_results(slab, [&](int row, int pixel) { return result_at(block, row, pixel); });
         __syncthreads();
         const int first = slab * Tile::SLAB_ROWS;
-        const auto result = [&](int row, int pixel) { return load_shared(block.place(row - first, pixel)); };
+        const auto result = [&](int row, int pixel) { return load_shared(result_at(block, row - first, pixel)); };
         if (EXCLUSIVE) {
             store_results(block, slab, out, result);
-        } else if (block.by_four(sums)) {
-            block.template walk<4>(slab, [&](int row, int pixel) {
-                const Index to = block.output(row, pixel);
+        } else if (by_four(block, sums)) {
+            for_each_result<4>(block, slab, [&](int row, int pixel) {
+                const Index to = output_of(block, row, pixel);
                 if (to < 0) return;
                 add_four(sums + to, result(row, pixel), result(row + 1, pixel), result(row + 2, pixel),
                          result(row + 3, pixel));
             });
         } else {
-            block.walk(slab, [&](int row, int pixel) {
-                const Index to = block.output(row, pixel);
+            for_each_result(block, slab, [&](int row, int pixel) {
+                const Index to = output_of(block, row, pixel);
                 if (to >= 0) atomic_add(sums + to, result(row, pixel));
             });
         }

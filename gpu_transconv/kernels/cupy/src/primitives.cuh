@@ -14,7 +14,7 @@
 //                 load_global_16 store_global_16 load_shared_16 store_shared_16    uint4, aligned to 16 bytes
 //                 copy_async_16 copy_async_8 copy_async_4 (shared, global, valid)  zeros where not valid
 //                 copy_async_commit  copy_async_wait<N>
-//                 load_matrix_x4 load_matrix_x4_transposed load_matrix_x2 load_matrix_x2_transposed
+//                 load_matrix_x4 load_matrix_x4_transposed
 //                 mma_m16n8k16 mma_m16n8k8_tf32 to_tf32
 //                 atomic_add atomic_add_4 atomic_or
 //                 to_float(half) to_float(bfloat16) from_float<half or bfloat16>(float), to nearest even
@@ -163,20 +163,6 @@ GTC_DEVICE void load_matrix_x4(uint32_t (&r)[4], const void* row) {
 GTC_DEVICE void load_matrix_x4_transposed(uint32_t (&r)[4], const void* row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];\n"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(shared_address(row))
-                 : "memory");
-}
-
-GTC_DEVICE void load_matrix_x2(uint32_t (&r)[2], const void* row) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];\n"
-                 : "=r"(r[0]), "=r"(r[1])
-                 : "r"(shared_address(row))
-                 : "memory");
-}
-
-GTC_DEVICE void load_matrix_x2_transposed(uint32_t (&r)[2], const void* row) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];\n"
-                 : "=r"(r[0]), "=r"(r[1])
                  : "r"(shared_address(row))
                  : "memory");
 }
