@@ -23,7 +23,7 @@ GTC_DEVICE void for_each_result(const Mainloop<Tile, Index>& block, int slab, Si
     const Geometry<Index>& g = block.g;
     constexpr int N = Tile::PIXELS_PER_TILE, M = Tile::SLAB_ROWS / STEP;
     int shift = 0;  // 2^shift neighbouring rows are units that lie side by side
-    while (g.pixels_first && g.axis[2].frame.units % (2 << shift) == 0 && M % (2 << shift) == 0) ++shift;
+    while (g.pixels_first && g.axis[2].frame_units % (2 << shift) == 0 && M % (2 << shift) == 0) ++shift;
     for (int e = threadIdx.x; e < M * N; e += Tile::THREADS) {
         const int unit = e & ((1 << shift) - 1), rest = e >> shift;
         const int row = g.pixels_first ? ((rest / N) << shift) + unit : e % M * STEP;

@@ -11,20 +11,15 @@
 
 namespace gtc {
 
-// One axis of a product all of whose units (phases, or taps) are rows because they share their inputs: pixel b < count
-// reads input b + shift - j*shift_step for tap j < taps, and its unit u lies at output stride*b + out + u*unit_step.
-// AxisFrame of problem/product.py.
-template <class Index>
-struct AxisFrame {
-    Index units, unit_step, count, taps, shift, out;
-};
-
-// Axis of problem/axis.py.
+// Axis of problem/axis.py, and AxisFrame of problem/product.py: one axis of a product all of whose units (phases, or
+// taps) are rows because they share their inputs. Pixel b < frame_count reads input b + frame_shift - j*shift_step for
+// tap j < frame_taps, and its unit u lies at output stride*b + frame_out + u*frame_unit_step.
 template <class Index>
 struct Axis {
     Index size, output_size, kernel, stride, dilation, pad_low;
     Index phase_count, common, tap_step, shift_step, tap_inverse;
-    AxisFrame<Index> frame;  // holds where the geometry has a single frame, and then there is one phase
+    // Hold where the geometry has a single frame, and then there is one phase.
+    Index frame_units, frame_unit_step, frame_count, frame_taps, frame_shift, frame_out;
     Index x_stride, y_stride;
 };
 
@@ -35,7 +30,7 @@ struct Geometry {
     Index x_batch, x_channel, y_batch, y_channel;
     Index rows, row_pitch;  // output channels times units, and as packed
     Index pixels_first;     // not 0: row = channel*units + unit; else row = unit*out_channels + channel
-    Index single_frame;     // not 0: the axes' frames hold, phases are not enumerated
+    Index single_frame;     // not 0: the frame_ members hold, phases are not enumerated
     Index is_cut_off;       // not 0: some pixel's unit lies outside the output
     double slope;
     int activation;
@@ -50,7 +45,7 @@ struct PhaseLine {
 
 template <class Index>
 GTC_DEVICE PhaseLine<Index> phase_line(const Axis<Index>& axis, Index phase, bool single_frame) {
-    if (single_frame) return {axis.frame.count, axis.frame.taps, 0, axis.frame.shift, axis.frame.out};
+    if (single_frame) return {axis.frame_count, axis.frame_taps, 0, axis.frame_shift, axis.frame_out};
     PhaseLine<Index> line{(axis.output_size - phase + axis.stride - 1) / axis.stride, 0, 0, 0, phase};
     const Index reach = phase + axis.pad_low;
     if (reach % axis.common) return line;
@@ -153,7 +148,7 @@ GTC_DEVICE Tap<Index> tap_of(const Geometry<Index>& g, const PhaseLines<Index>& 
         const PhaseLine<Index>& line = lines.axis[a];
         tap.shift[a] = line.shift - count.j[a] * axis.shift_step;
         tap.x += tap.shift[a] * axis.x_stride;
-        tap.packed = g.single_frame ? tap.packed * axis.frame.taps + count.j[a]
+        tap.packed = g.single_frame ? tap.packed * axis.frame_taps + count.j[a]
                                     : tap.packed * axis.kernel + line.first_tap + count.j[a] * axis.tap_step;
     }
     return tap;
@@ -181,14 +176,14 @@ struct Row {
 template <class Index>
 GTC_DEVICE Row<Index> row_of(const Geometry<Index>& g, Index index) {
     Row<Index> row;
-    const Index units = g.axis[0].frame.units * g.axis[1].frame.units * g.axis[2].frame.units;
+    const Index units = g.axis[0].frame_units * g.axis[1].frame_units * g.axis[2].frame_units;
     row.channel = g.pixels_first ? index / units : index % g.out_channels;
     Index unit = g.pixels_first ? index % units : index / g.out_channels;
     row.y = row.channel * g.y_channel;
     GTC_UNROLL
     for (int a = 2; a >= 0; --a) {
-        const Index next = unit / g.axis[a].frame.units;
-        row.out[a] = (unit - next * g.axis[a].frame.units) * g.axis[a].frame.unit_step;
+        const Index next = unit / g.axis[a].frame_units;
+        row.out[a] = (unit - next * g.axis[a].frame_units) * g.axis[a].frame_unit_step;
         unit = next;
         row.y += row.out[a] * g.axis[a].y_stride;
     }
@@ -219,7 +214,7 @@ template <class Index>
 GTC_DEVICE Index packed_taps(const Geometry<Index>& g) {
     Index taps = 1;
     GTC_UNROLL
-    for (int a = 0; a < 3; ++a) taps *= g.single_frame ? g.axis[a].frame.taps : g.axis[a].kernel;
+    for (int a = 0; a < 3; ++a) taps *= g.single_frame ? g.axis[a].frame_taps : g.axis[a].kernel;
     return taps;
 }
 

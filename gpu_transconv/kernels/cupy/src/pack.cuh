@@ -27,9 +27,9 @@ GTC_GLOBAL pack_weight(const GTC_GRID_CONSTANT Geometry<Index> g, const T* weigh
             GTC_UNROLL
             for (int a = 2; a >= 0; --a) {
                 const Axis<Index>& axis = g.axis[a];
-                const Index count = g.single_frame ? axis.frame.taps : axis.kernel;
-                at += (unit % axis.frame.units + tap % count * (g.single_frame ? axis.stride : 1)) * volume;
-                unit /= axis.frame.units;
+                const Index count = g.single_frame ? axis.frame_taps : axis.kernel;
+                at += (unit % axis.frame_units + tap % count * (g.single_frame ? axis.stride : 1)) * volume;
+                unit /= axis.frame_units;
                 tap /= count;
                 volume *= axis.kernel;
             }
