@@ -6,8 +6,8 @@
 
 namespace gtc {
 
-// Reads the weights as the caller has them, [input channel][output channel][tap], and writes all of `packed` but the
-// header's rest. ROUND_TF32: rounded as the matrix instructions want them.
+// Reads the weights as the caller has them, [input channel][output channel][tap], and writes the packed ones, a
+// thread every so many-th, and the header's flag. ROUND_TF32: rounded as the matrix instructions want them.
 template <class T, bool ROUND_TF32, class Index>
 GTC_GLOBAL pack_weight(const GTC_GRID_CONSTANT Geometry<Index> g, const T* weight, unsigned char* packed) {
     T* to = reinterpret_cast<T*>(packed + sizeof(PackedHeader));
