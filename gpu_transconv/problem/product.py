@@ -55,9 +55,9 @@ class AxisFrame:
 
 
 class Alike(NamedTuple):
-    """Products of the same size: how many of a group's there are, their columns, and the taps that they sum over."""
+    """Products of the same size: the number that a group has, their columns, and the taps that they sum over."""
 
-    count: int
+    number: int
     columns: int
     taps: int
 
@@ -110,7 +110,7 @@ class Product:
         for axis in self.axes:
             phases = _alike_phases(axis)
             products = [
-                Alike(one.count * number, one.columns * outputs, one.taps * taps)
+                Alike(one.number * number, one.columns * outputs, one.taps * taps)
                 for one in products
                 for (outputs, taps), number in phases.items()
             ]

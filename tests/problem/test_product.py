@@ -68,7 +68,7 @@ def test_one_product_for_each_phase(given_axes):
     )
     found = Counter()
     for alike in product.alike():
-        found[alike.columns, alike.taps] += alike.count
+        found[alike.columns, alike.taps] += alike.number
     assert product.count == found.total() == counted.total()
     with_taps = {key: number for key, number in counted.items() if key[1]}
     assert {key: number for key, number in found.items() if key[1]} == with_taps
@@ -83,7 +83,7 @@ def test_taps_of_all_phases_are_the_kernel_s(axis, batch):
     product = by_phase(plan_of(axis, batch=batch))
     assert product.taps == axis.kernel
     used = {tap for output in range(product.axes[2].output_size) for tap in taps_of(product.axes[2], output)}
-    assert sum(alike.count * alike.taps for alike in product.alike()) == len(used)
+    assert sum(alike.number * alike.taps for alike in product.alike()) == len(used)
 
 
 def units_of(product):
@@ -122,7 +122,7 @@ def test_merged_multiplies_what_the_phases_multiply(given_axes):
     assert (one.count, one.taps * units) == (1, many.taps)
     assert one.rows == many.rows * units
     assert [(1, one.columns, one.taps)] == one.alike()
-    multiplied = sum(alike.count * alike.columns * alike.taps for alike in many.alike())
+    multiplied = sum(alike.number * alike.columns * alike.taps for alike in many.alike())
     assert (one.columns * units * one.taps == multiplied) == (not one.is_cut_off)
 
 

@@ -85,6 +85,7 @@ class LaunchPlan:
 #: Works out the launches of one formulation and variant.
 Planner: TypeAlias = Callable[[Plan, DeviceProperties], LaunchPlan]
 
+#: The caller's arrays, and what stands for one that is not there.
 _X, _WEIGHT, _OUT, _NULL = Buffer("x"), Buffer("weight"), Buffer("out"), Scalar("pointer", 0)
 #: Bytes of PackedHeader in geometry.cuh: as much as an allocation is aligned to, so that the weights are too.
 _HEADER = 256
