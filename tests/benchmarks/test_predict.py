@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gpu_transconv.kernels.cupy.shapes import DeviceFacts
+from benchmarks import predict
 
-ROOT = Path(__file__).resolve().parents[1]
-if not (ROOT / "benchmarks" / "predict.py").exists():
-    pytest.skip("the benchmarks are part of the checkout, not of the package", allow_module_level=True)
-sys.path.insert(0, str(ROOT))
-predict = import_module("benchmarks.predict")
-layers = import_module("gpu_transconv.tools.bench.layers")
-REAL = {layer.name: layer for layer in layers.load_layers(layers.REAL_LAYERS)}
+from gpu_transconv.kernels.cupy.shapes import DeviceFacts
+from gpu_transconv.tools.bench.layers import shipped
+
+ROOT = Path(__file__).resolve().parents[2]
+
+REAL = shipped()
 
 
 @pytest.mark.parametrize("precision", predict.PEAK)

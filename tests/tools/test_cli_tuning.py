@@ -26,7 +26,7 @@ MACHINE = {"cpu": "a machine", "busy": 0.0, "peak_gflops": LIMITS.peak_gflops, "
 def _no_measuring(folder, monkeypatch):  # noqa: ARG001, F811
     """The machine's limits are fake, the layers small."""
     monkeypatch.setattr("gpu_transconv.dispatch.measure_limits.measure_cpu", lambda _threads: LIMITS)
-    monkeypatch.setattr("gpu_transconv.tools.commands.bench.measure_machine", lambda _threads: MACHINE)
+    monkeypatch.setattr("gpu_transconv.tools.bench.comparison.measure_machine", lambda _threads: MACHINE)
 
 
 @pytest.fixture
