@@ -120,7 +120,7 @@ def rows_of(
     machine, chosen = measure_machine(threads()), [layer_named(name) for name in layers]
     rows: Rows = {}
     for dtype in tuple(dtypes) * passes:
-        for row in measure_rows(chosen, builds, machine, Conditions(threads(), dtype, seconds=seconds)):
+        for row in measure_rows(chosen, builds, machine, Conditions(dtype, seconds=seconds)):
             before = rows.setdefault((row["layer"]["name"], dtype), row)["contenders"]
             for name, entry in row["contenders"].items():
                 if entry["status"] != "ok" or entry["min_ms"] < before[name].get("min_ms", 0.0):

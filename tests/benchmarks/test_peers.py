@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from benchmarks import documents, peers
-
 from gpu_transconv.dispatch.timing import ROUNDS, take_turns
 from gpu_transconv.tools import cli
 from gpu_transconv.tools.bench import comparison, contenders, options
@@ -74,8 +73,8 @@ def test_right_results_are_timed(run: Any, dtype: str, data_format: str) -> None
 def test_what_bench_prints_is_such_a_file_too(run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, written = run("--contenders", "function")
     capsys.readouterr()
-    command = ["bench", "--layers", str(tmp_path / "layers.json"), "--json", "--backend", "reference"]
-    assert cli.main([*command, "--contenders", "function", "--seconds", "0.01"]) == 0
+    command = ["bench", str(tmp_path / "layers.json"), "--json", "--backend", "reference", "--no-peers"]
+    assert cli.main([*command, "--seconds", "0.01"]) == 0
     (tmp_path / "out.json").write_text(capsys.readouterr().out)
     printed = json.loads((tmp_path / "out.json").read_text())
     assert printed.keys() == written.keys()
@@ -83,6 +82,8 @@ def test_what_bench_prints_is_such_a_file_too(run: Any, tmp_path: Path, capsys: 
     (group,) = documents.read_groups(tmp_path / "out.json")
     assert (group.device, group.dtype, group.data_format) == ("a machine, 1 thread", "float32", "channels_first")
     assert [row["layer"]["name"] for row in group.rows] == ["square", "groups"]
+    for row in group.rows:
+        assert [name for name, entry in row["contenders"].items() if entry["status"] == "ok"] == [*contenders.OURS]
 
 
 def test_picture(run: Any, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import math
 import re
 import subprocess
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any

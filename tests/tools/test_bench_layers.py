@@ -56,7 +56,7 @@ MINE = [{"name": name, "cin": 2, "cout": 1, "spatial": [4], "kernel": [2]} for n
     [
         ("fcn8s_up2 dac44_up1", ["fcn8s_up2", "dac44_up1"]),  # by name, whatever the size
         ("--only dac44_up1,fcn8s_up2", ["dac44_up1", "fcn8s_up2"]),
-        ("--max-gmac 0.01", ["fcn8s_up2", "kokoro_pool_dw"]),
+        ("--max-gmac 0.01", ["centernet_dla_ida2", "fcn8s_up2", "kokoro_pool_dw"]),
         ("mine.json", ["one", "two", "fcn8s_up2"]),
         ("--layers mine.json --only two", ["two"]),
         ("kokoro_pool_dw --layers mine.json", ["kokoro_pool_dw", "one", "two", "fcn8s_up2"]),

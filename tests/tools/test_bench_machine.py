@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import re
 import subprocess
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 

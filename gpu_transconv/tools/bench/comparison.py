@@ -42,7 +42,7 @@ def compare(
         _print_conditions(console, machine, options.dtype)
     rows: list[Row] = []
     document = make_heading(machine) | {"options": _plain(options), "summary": summarise(rows), "rows": rows}
-    how = Conditions(threads(), options.dtype, options.data_format, options.seconds, options.statistic, options.seed)
+    how = Conditions(options.dtype, options.data_format, options.seconds, options.statistic, options.seed)
     with use(precision=options.precision):
         for row in measure_rows(layers, builds, machine, how):
             rows.append(row)

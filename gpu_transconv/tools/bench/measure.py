@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ...dispatch.device import threads
 from ...dispatch.timing import take_turns
 from .contenders import Build, Contender, UnsupportedError
 from .layers import Layer, Problem, make_problem
@@ -20,7 +21,6 @@ from .report import Row, make_row
 class Conditions(NamedTuple):
     """How every layer is measured; `seconds` is for all contenders of one layer together."""
 
-    threads: int
     dtype: str = "float32"
     data_format: str = "channels_first"
     seconds: float = 3.0
@@ -34,7 +34,7 @@ def measure_rows(
     """Check and time the contenders on each layer."""
     for layer in watched(layers):
         problem = make_problem(layer, how.dtype, how.data_format, how.seed)
-        found = measure_layer(problem, builds, how.threads, how.seconds)
+        found = measure_layer(problem, builds, how.seconds)
         yield make_row(problem, found, machine, how.statistic)
 
 
@@ -51,9 +51,7 @@ def watched(layers: Sequence[Layer]) -> Iterator[Layer]:
             progress.update(task, advance=1, refresh=True)
 
 
-def measure_layer(
-    problem: Problem, builds: Mapping[str, Build], threads: int, seconds: float
-) -> dict[str, dict[str, Any]]:
+def measure_layer(problem: Problem, builds: Mapping[str, Build], seconds: float) -> dict[str, dict[str, Any]]:
     """Time `builds` on `problem` in about `seconds`.
 
     Returns
@@ -67,7 +65,7 @@ def measure_layer(
     ready: dict[str, Contender] = {}
     for name, build in builds.items():
         try:
-            contender = build(problem, threads)
+            contender = build(problem, threads())
             found[name] = check(problem, contender)
         except Exception as error:
             out = isinstance(error, UnsupportedError | ImportError) or name in PEERS
