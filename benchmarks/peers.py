@@ -17,10 +17,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from gpu_transconv.dispatch.device import usable_cores
-from gpu_transconv.tools.bench.comparison import compare
+from gpu_transconv.tools.bench.comparison import Document, compare
 from gpu_transconv.tools.bench.options import add_options, choose
 from gpu_transconv.tools.console import make_console
 
@@ -63,7 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> int:
     """Measure in this process; 0 if every result was right, 1 if one was wrong, 2 for bad options."""
 
-    def keep(document: dict[str, Any]) -> None:
+    def keep(document: Document) -> None:
         if options.json:
             options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 

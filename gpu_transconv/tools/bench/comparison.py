@@ -20,20 +20,22 @@ from .report import Row, describe, left_out, make_table, summarise
 
 #: Share of the cores' time that other processes take, above which a reader is warned; chosen, not measured.
 _BUSY = 0.1
+#: A file of results.
+Document = dict[str, Any]
 
 
 def compare(
     options: argparse.Namespace,
     chosen: tuple[list[Layer], dict[str, Build]],
     console: Console | None = None,
-    keep: Callable[[dict[str, Any]], None] | None = None,
-) -> dict[str, Any]:
+    keep: Callable[[Document], None] | None = None,
+) -> Document:
     """Measure what `choose` made of the options of `add_options`, and print it where there is a console.
 
     Returns
     -------
     dict
-        A file of results: what `make_heading` says, ``options``, ``summary`` and ``rows``. `keep` gets it after every
+        What `make_heading` says, ``options``, ``summary`` and ``rows``. `keep` gets it after every
         layer too, so that an interrupted run is not lost.
     """
     layers, builds = chosen
@@ -41,7 +43,7 @@ def compare(
     if console:
         _print_conditions(console, machine, options.dtype)
     rows: list[Row] = []
-    document = make_heading(machine) | {"options": _plain(options), "summary": summarise(rows), "rows": rows}
+    document: Document = make_heading(machine) | {"options": _plain(options), "summary": summarise(rows), "rows": rows}
     how = Conditions(options.dtype, options.data_format, options.seconds, options.statistic, options.seed)
     with use(precision=options.precision):
         for row in measure_rows(layers, builds, machine, how):
