@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 import subprocess
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 
 from gpu_transconv.tools.bench import machine
 
-RESULTS = sorted((Path(__file__).parents[1] / "benchmarks" / "results").glob("*.json"))
 INTEL = """processor\t: 0
 vendor_id\t: GenuineIntel
 cpu family\t: 6
@@ -71,12 +67,8 @@ def test_a_heading_has_it_all():
     assert {"python", "numpy", "numba"} <= set(heading["versions"])
 
 
-@pytest.mark.skipif(not RESULTS, reason="the results are part of the checkout, not of the package")
-@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
-def test_kept_results_say_it(path):
-    found = json.loads(path.read_text())
-    assert re.match(r"\d{4}-\d\d-\d\d", found["date"])
-    assert found["commit"] == "unknown" or re.fullmatch(r"[0-9a-f]{40}\+?", found["commit"])
-    assert {"python", "numpy", "numba"} <= set(found["versions"])
-    host = found["machine"].get("host", found["machine"])  # a GPU's file has both
-    assert {"cpu", "model", "cpu_target", "virtual"} <= set(host)
+def test_machine_figures() -> None:
+    found = machine.measure_machine(1, copy_bytes=2**22, tries=1)
+    assert min(found["peak_gflops"].values()) > 0.1  # how they compare depends on what else the machine does
+    assert found["copy_gb_per_s"] > 0.1
+    assert found["busy"] is None or 0 <= found["busy"] <= 1

@@ -9,12 +9,11 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from gpu_transconv.tools.bench import contenders, libraries
+from gpu_transconv.tools.bench import comparison, contenders, libraries
 from gpu_transconv.tools.bench.layers import REAL_LAYERS, _layer_from, load_layers
+from gpu_transconv.tools.bench.options import LAYER_FILE
 from gpu_transconv.tools.bench.report import describe, make_row, make_table, summarise
 from gpu_transconv.tools.cli import main
-from gpu_transconv.tools.commands import bench
-from gpu_transconv.tools.commands.tune import LAYER_FILE
 
 MACHINE = {
     "cpu": "A Processor",
@@ -45,8 +44,8 @@ def measured(monkeypatch):
                 entries = {name: found.get(name, OK) for name in builds}
                 yield make_row(problem(layer), entries, machine, how.statistic)
 
-        monkeypatch.setattr(bench, "measure_rows", rows)
-        monkeypatch.setattr(bench, "measure_machine", lambda _: MACHINE)
+        monkeypatch.setattr(comparison, "measure_rows", rows)
+        monkeypatch.setattr(comparison, "measure_machine", lambda _: MACHINE)
 
     return fake
 
@@ -113,3 +112,20 @@ def test_json_says_when_where_and_with_what(capsys, measured):
     assert main(["bench", "fsrcnn_x3", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {"date", "commit", "machine", "versions", "rows"} <= set(found)
+
+
+def test_ratios_name_the_best_peer():
+    first = problem(load_layers(REAL_LAYERS)[0])
+
+    def found(ms):
+        return {"status": "ok", "note": "", "error": 0.0, "min_ms": ms, "median_ms": 2 * ms, "calls": 1}
+
+    times = {"prepared_out": found(1.0), "function": found(8.0), "torch": found(4.0), "openvino": found(2.0)}
+    row = make_row(first, times, MACHINE, "min")
+    assert row["best_peer"] == "openvino"
+    assert row["ratios"] == {"prepared_out": 2.0, "function": 0.25}
+    summary = summarise([row])
+    assert summary["prepared_out"]["geomean_vs_torch"] == pytest.approx(4)
+    assert summary["function"]["slower_than_best_peer"] == 1
+    assert summary["function"]["worst_layer"] == "dcgan_l1"
+    assert summary["function"]["worst_ratio"] == 0.25

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import subprocess
-import sys
 import threading
 from importlib import import_module
 from pathlib import Path
@@ -14,14 +13,7 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-if not (ROOT / "benchmarks" / "gpu_check.py").exists():
-    pytest.skip("the benchmarks are part of the checkout, not of the package", allow_module_level=True)
-sys.path.insert(0, str(ROOT))
-
-gpu_check, gpu_measure, gpu_report = (
-    import_module(f"benchmarks.{name}") for name in ("gpu_check", "gpu_measure", "gpu_report")
-)
+from benchmarks import gpu_check, gpu_measure, gpu_report
 
 TINY = [
     {"name": "square", "cin": 8, "cout": 4, "spatial": [16, 16], "kernel": [4, 4], "stride": [2, 2]},

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from cli_checks import assert_refused, run_json
 from PIL import Image
+from support.fakes import wrap_kernels
 
 import gpu_transconv as gtc
-from gpu_transconv.kernels.kernel import Kernel
 from gpu_transconv.tools.cli import main
 
 
@@ -84,16 +84,14 @@ def test_demo_of_a_tiny_picture(size, tmp_path):
 @pytest.mark.parametrize("formulation", ["gather", "scatter"])
 @pytest.mark.parametrize("error", [1e-3, float("nan")])
 def test_demo_finds_a_wrong_kernel(capsys, monkeypatch, picture, formulation, error):
-    launch = Kernel.launch.fget
-
-    def wrong(self):
-        def fill(plan, x, weight, bias, out, *packed):
-            launch(self)(plan, x, weight, bias, out, *packed)
-            out[..., -1, -1] += error if self.formulation == formulation else 0
+    def wrong(kernel, launch):
+        def fill(plan, x, weight, bias, out, packed):
+            launch(plan, x, weight, bias, out, packed)
+            out[..., -1, -1] += error if kernel.formulation == formulation else 0
 
         return fill
 
-    monkeypatch.setattr(Kernel, "launch", property(wrong))
+    wrap_kernels(monkeypatch, "launch", wrong)
     assert main(["demo", picture, "--json"]) == 1
     facts = json.loads(capsys.readouterr().out)
     assert not facts["passed"]

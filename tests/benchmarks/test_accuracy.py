@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-if not (ROOT / "benchmarks" / "accuracy.py").exists():
-    pytest.skip("the benchmarks are part of the checkout, not of the package", allow_module_level=True)
-sys.path.insert(0, str(ROOT))
-accuracy = import_module("benchmarks.accuracy")
+from benchmarks import accuracy
+
 HIGHEST = [name for name in accuracy.CONTENDERS if name not in (accuracy.FAST, "reference", "PyTorch")]
 #: A layer of every kind of kernel and of data; in the other types those where most can go wrong.
 CHOSEN = [

@@ -6,21 +6,15 @@ import json
 import math
 import re
 import subprocess
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-if not (ROOT / "benchmarks" / "peers.py").exists():
-    pytest.skip("the benchmarks are part of the checkout, not of the package", allow_module_level=True)
-sys.path.insert(0, str(ROOT))
-
-contenders = import_module("gpu_transconv.tools.bench.contenders")
-names = ("compare", "documents", "readme", "tables")
-compare, documents, readme, tables = (import_module(f"benchmarks.{name}") for name in names)
+from benchmarks import compare, documents, readme
+from gpu_transconv.tools.bench import contenders
+from gpu_transconv.tools.bench.layers import shipped
 
 
 def row(name: str, ms: float, peer_ms: float = 2.0, roofline_ms: float = 1.0) -> dict[str, Any]:
@@ -170,7 +164,6 @@ def test_readme_domains_are_those_of_the_files() -> None:
     """The README's table once more, from the file with the most threads and the list of layers."""
     paths = documents.RESULTS.glob("*-thread*.json")
     results = max((json.loads(path.read_text()) for path in paths), key=lambda found: found["machine"]["threads"])
-    domains = {layer["name"]: layer["domain"] for layer in json.loads(tables.REAL_LAYERS.read_text())}
     text = readme.README.read_text(encoding="utf-8")
     found: dict[str, list[tuple[float, ...]]] = {}
     for row in results["rows"]:
@@ -182,7 +175,7 @@ def test_readme_domains_are_those_of_the_files() -> None:
             ms["torch"] / ms["function"],
             best / ms["function"],
         )
-        for domain in (domains[row["layer"]["name"]], "all"):
+        for domain in (shipped()[row["layer"]["name"]].domain, "all"):
             found.setdefault(domain, []).append(ratios)
     assert len(found) == 6
     for domain, ratios in found.items():
@@ -230,3 +223,13 @@ def test_a_changed_file_makes_readme_and_picture_stale(files: tuple[Path, Path],
     assert readme.stale(documents.read_groups(files[0]), tmp_path, root) == [page.name, listed.name, picture.name]
     with pytest.raises(ValueError, match="once each"):
         readme.replaced("no markers", "")
+
+
+@pytest.mark.parametrize("path", sorted(documents.RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_kept_results_say_when_where_and_with_what(path: Path) -> None:
+    found = json.loads(path.read_text())
+    assert re.match(r"\d{4}-\d\d-\d\d", found["date"])
+    assert found["commit"] == "unknown" or re.fullmatch(r"[0-9a-f]{40}\+?", found["commit"])
+    assert {"python", "numpy", "numba"} <= set(found["versions"])
+    host = found["machine"].get("host", found["machine"])  # a GPU's file has both
+    assert {"cpu", "model", "cpu_target", "virtual"} <= set(host)

@@ -1,4 +1,4 @@
-"""The comparison with other libraries as a tool: it refuses wrong results; its layers and files are sound."""
+"""The comparison with other libraries as a tool: it refuses wrong results, and its files have what readers need."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import sys
-from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import documents, peers
 from gpu_transconv.dispatch.timing import ROUNDS, take_turns
+from gpu_transconv.tools import cli
+from gpu_transconv.tools.bench import comparison, contenders, options
 
-ROOT = Path(__file__).resolve().parents[1]
-if not (ROOT / "benchmarks" / "peers.py").exists():
-    pytest.skip("the benchmarks are part of the checkout, not of the package", allow_module_level=True)
-sys.path.insert(0, str(ROOT))
-
-BENCH = "gpu_transconv.tools.bench"
-contenders, layers, report = (import_module(f"{BENCH}.{name}") for name in ("contenders", "layers", "report"))
-peers = import_module("benchmarks.peers")
+ROOT = Path(__file__).resolve().parents[2]
 
 TINY = [
     {"name": "square", "cin": 3, "cout": 2, "spatial": [5, 4], "kernel": [4, 4], "stride": [2, 2]},
@@ -43,7 +38,7 @@ MACHINE = {
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Run the tool on the tiny layers in this process; returns the exit status and what --json wrote."""
     monkeypatch.setenv("GPU_TRANSCONV_BENCHMARK_CHILD", "1")
-    monkeypatch.setattr(import_module(f"{BENCH}.machine"), "measure_machine", lambda _: MACHINE)
+    monkeypatch.setattr(comparison, "measure_machine", lambda _: MACHINE)
     (tmp_path / "layers.json").write_text(json.dumps(TINY))
 
     def start(*arguments: str) -> tuple[int, dict[str, Any]]:
@@ -73,6 +68,22 @@ def test_right_results_are_timed(run: Any, dtype: str, data_format: str) -> None
     assert {"python", "numpy", "numba", "gpu_transconv"} <= document["versions"].keys()
     assert {"date", "commit"} <= document.keys()
     assert document["summary"]["function"]["compared"] == 0
+
+
+def test_what_bench_prints_is_such_a_file_too(run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, written = run("--contenders", "function")
+    capsys.readouterr()
+    command = ["bench", str(tmp_path / "layers.json"), "--json", "--backend", "reference", "--no-peers"]
+    assert cli.main([*command, "--seconds", "0.01"]) == 0
+    (tmp_path / "out.json").write_text(capsys.readouterr().out)
+    printed = json.loads((tmp_path / "out.json").read_text())
+    assert printed.keys() == written.keys()
+    assert set(written["options"]) - set(printed["options"]) == {"threads", "picture"}
+    (group,) = documents.read_groups(tmp_path / "out.json")
+    assert (group.device, group.dtype, group.data_format) == ("a machine, 1 thread", "float32", "channels_first")
+    assert [row["layer"]["name"] for row in group.rows] == ["square", "groups"]
+    for row in group.rows:
+        assert [name for name, entry in row["contenders"].items() if entry["status"] == "ok"] == [*contenders.OURS]
 
 
 def test_picture(run: Any, tmp_path: Path) -> None:
@@ -121,7 +132,7 @@ def test_a_wrong_result_gets_no_speed(
             "function": lambda problem, threads: Planted(problem, threads, fault=fault),
         }
 
-    monkeypatch.setattr(contenders, "ours", planted)
+    monkeypatch.setattr(options, "ours", planted)
     status, document = run("--only", "square")
     assert status == 1
     (row,) = document["rows"]
@@ -134,63 +145,11 @@ def test_a_wrong_result_gets_no_speed(
     assert "not timed" in capsys.readouterr().out
 
 
-def test_ratios_name_the_best_peer() -> None:
-    problem = layers.make_problem(layers.load_layers(layers.REAL_LAYERS)[0], "float32")
-
-    def found(ms: float) -> dict[str, Any]:
-        return {"status": "ok", "note": "", "error": 0.0, "min_ms": ms, "median_ms": 2 * ms, "calls": 1}
-
-    times = {"prepared_out": found(1.0), "function": found(8.0), "torch": found(4.0), "openvino": found(2.0)}
-    row = report.make_row(problem, times, MACHINE, "min")
-    assert row["best_peer"] == "openvino"
-    assert row["ratios"] == {"prepared_out": 2.0, "function": 0.25}
-    summary = report.summarise([row])
-    assert summary["prepared_out"]["geomean_vs_torch"] == pytest.approx(4)
-    assert summary["function"]["slower_than_best_peer"] == 1
-    assert summary["function"]["worst_layer"] == "dcgan_l1"
-    assert summary["function"]["worst_ratio"] == 0.25
-
-
 def test_turns_are_interleaved() -> None:
     order: list[str] = []
     times = take_turns({name: lambda name=name: order.append(name) for name in "ab"}, 1.0)
     assert min(len(times["a"]), len(times["b"])) >= ROUNDS
     assert sum(before != after for before, after in pairwise(order)) >= ROUNDS
-
-
-def test_random_layers_are_seeded_and_valid() -> None:
-    real = layers.load_layers(layers.REAL_LAYERS)
-    drawn = layers.random_layers(40, 5, real, max_gmac=1.0)
-    assert drawn == layers.random_layers(40, 5, real, max_gmac=1.0)
-    assert drawn != layers.random_layers(40, 6, real, max_gmac=1.0)
-    assert len({layer.name for layer in drawn}) == 40
-    assert {layer.ndim for layer in drawn} == {1, 2, 3}
-    for layer in drawn:
-        assert layer.gmac <= 1.0
-        assert min(layer.plan().output_shape) >= 1
-        assert layer.cin % layer.groups == layer.cout % layer.groups == 0
-
-
-def test_arrays_are_seeded() -> None:
-    (layer, other) = layers.load_layers(layers.REAL_LAYERS)[:2]
-    one, same, seeded = (layers.make_problem(layer, "float32", seed=seed) for seed in (3, 3, 4))
-    np.testing.assert_array_equal(one.x, same.x)
-    assert not np.array_equal(one.x, seeded.x)
-    assert not np.array_equal(one.weight[0, 0], layers.make_problem(other, "float32", seed=3).weight[0, 0])
-
-
-@pytest.mark.parametrize(
-    ("entry", "named"),
-    [
-        ({"name": "short", "cin": 3, "cout": 2, "spatial": [5]}, "kernel"),
-        ({"name": "odd", "cin": 3, "cout": 2, "spatial": [5], "kernel": [2], "groups": 2}, "groups"),
-        ({"name": "gone", "cin": 3, "cout": 2, "spatial": [1], "kernel": [2], "padding": [4]}, "padding"),
-    ],
-)
-def test_invalid_layers_are_named(tmp_path: Path, entry: dict[str, Any], named: str) -> None:
-    (tmp_path / "layers.json").write_text(json.dumps([entry]))
-    with pytest.raises(ValueError, match=f"{entry['name']}.*{named}"):
-        layers.load_layers(tmp_path / "layers.json")
 
 
 @pytest.mark.parametrize(
@@ -201,18 +160,10 @@ def test_bad_options(run: Any, capsys: pytest.CaptureFixture[str], arguments: tu
     assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: ")
 
 
-def test_machine_figures() -> None:
-    machine = import_module(f"{BENCH}.machine")
-    found = machine.measure_machine(1, copy_bytes=2**22, tries=1)
-    assert min(found["peak_gflops"].values()) > 0.1  # how they compare depends on what else the machine does
-    assert found["copy_gb_per_s"] > 0.1
-    assert found["busy"] is None or 0 <= found["busy"] <= 1
-
-
 def test_as_a_script_with_threads(tmp_path: Path) -> None:
     (tmp_path / "layers.json").write_text(json.dumps(TINY[:1]))
-    options = ["--no-peers", "--backend", "reference", "--contenders", "function", "--seconds", "0.01"]
-    command = [sys.executable, str(ROOT / "benchmarks" / "peers.py"), "--layers", "layers.json", *options]
+    how = ["--no-peers", "--backend", "reference", "--contenders", "function", "--seconds", "0.01"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "peers.py"), "--layers", "layers.json", *how]
     environment = {key: value for key, value in os.environ.items() if key != "GPU_TRANSCONV_BENCHMARK_CHILD"}
     done = subprocess.run(
         [*command, "--threads", "1"],

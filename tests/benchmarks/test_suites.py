@@ -5,20 +5,16 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-if not (ROOT / "benchmarks" / "peers.py").exists():
-    pytest.skip("the benchmarks are part of the checkout, not of the package", allow_module_level=True)
-sys.path.insert(0, str(ROOT))
+from benchmarks import harness, scaling
+from gpu_transconv.tools.bench import contenders
 
-contenders = import_module("gpu_transconv.tools.bench.contenders")
-harness, scaling = (import_module(f"benchmarks.{name}") for name in ("harness", "scaling"))
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Wrong(contenders.Ours):

@@ -26,7 +26,7 @@ MACHINE = {"cpu": "a machine", "busy": 0.0, "peak_gflops": LIMITS.peak_gflops, "
 def _no_measuring(folder, monkeypatch):  # noqa: ARG001
     """The machine's limits are fake, the layers small."""
     monkeypatch.setattr("gpu_transconv.dispatch.measure_limits.measure_cpu", lambda _threads: LIMITS)
-    monkeypatch.setattr("gpu_transconv.tools.commands.bench.measure_machine", lambda _threads: MACHINE)
+    monkeypatch.setattr("gpu_transconv.tools.bench.comparison.measure_machine", lambda _threads: MACHINE)
 
 
 @pytest.fixture
@@ -108,17 +108,6 @@ def test_a_file_that_lists_no_layers(capsys, tmp_path):
 # --- bench ---------------------------------------------------------------------------------------------
 
 
-def test_bench(capsys, layers):
-    found = run_json(capsys, "bench", layers, "--seconds", "0.02", "--no-peers", "--backend", "reference")
-    assert [row["layer"]["name"] for row in found["rows"]] == ["square", "row"]
-    for row in found["rows"]:
-        assert {name: entry["status"] for name, entry in row["contenders"].items()} == dict.fromkeys(
-            ("prepared_out", "prepared", "function"), "ok"
-        )
-    assert found["machine"] == MACHINE
-    assert found["versions"]["gpu_transconv"]
-
-
 def test_bench_table_with_a_peer(capsys, layers):
     pytest.importorskip("torch")
     options = ["--seconds", "0.02", "--contenders", "function,torch", "--backend", "reference"]
@@ -136,11 +125,6 @@ def test_a_peer_that_is_not_installed(capsys, layers, monkeypatch):
     options = ["--seconds", "0.02", "--contenders", "function,abacus", "--backend", "reference"]
     assert main(["bench", layers, *options]) == 0
     assert "abacus left out: ImportError: No module named" in capsys.readouterr().out
-
-
-def test_bench_of_the_formulations(capsys, layers):
-    found = run_json(capsys, "bench", layers, "--seconds", "0.02", "--own", "--backend", "reference")
-    assert set(found["rows"][0]["contenders"]) == {"auto", "gather", "scatter"}
 
 
 # --- info ----------------------------------------------------------------------------------------------

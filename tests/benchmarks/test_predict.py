@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
-from importlib import import_module
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import predict
 from gpu_transconv.kernels.cupy.tile_shapes import DeviceProperties
+from gpu_transconv.tools.bench.layers import shipped
 
-ROOT = Path(__file__).resolve().parents[1]
-if not (ROOT / "benchmarks" / "predict.py").exists():
-    pytest.skip("the benchmarks are part of the checkout, not of the package", allow_module_level=True)
-sys.path.insert(0, str(ROOT))
-predict = import_module("benchmarks.predict")
-layers = import_module("gpu_transconv.tools.bench.layers")
-REAL = {layer.name: layer for layer in layers.load_layers(layers.REAL_LAYERS)}
+ROOT = Path(__file__).resolve().parents[2]
+
+REAL = shipped()
 
 
 @pytest.mark.parametrize("precision", predict.PEAK)
@@ -40,11 +37,11 @@ def test_the_roofline_is_the_larger_of_operations_and_bytes() -> None:
 def test_padding_and_idle_multiprocessors_cost_time() -> None:
     dense = REAL["simplebaseline_d3"]
     assert predict.predict(dense, "float16").useful == pytest.approx(1)
-    odd = layers.Layer(**{**vars(dense), "cout": 129, "name": "odd"})
+    odd = replace(dense, cout=129, name="odd")
     assert predict.predict(odd, "float16").useful < 0.9
     idle = predict.predict(dense, "float16", DeviceProperties(multiprocessors=20_000))  # most have no tile
     assert idle.seconds > 2 * predict.predict(dense, "float16").seconds
-    one_image = layers.Layer(**{**vars(dense), "n": 1, "name": "one"})
+    one_image = replace(dense, n=1, name="one")
     assert predict.predict(one_image, "float16").seconds > predict.predict(dense, "float16").seconds / 32
 
 
