@@ -19,7 +19,8 @@ LEFT_OUT = pytest.StashKey["Counter[str]"]()
 #: take a minute in one process.
 QUICK = re.compile(
     r"tests/(?:problem/)?test_(arguments|axis|plan|reference|dispatch|settings|api_errors|arrays|kernels|layer|pairs|channels_last"
-    r"|random_geometries|numba_cuda)\.py::(?!test_in_the_simulator|test_gpu_tests)"
+    r"|random_geometries)\.py::"
+    r"|tests/kernels/numba_cuda/test_numba_cuda\.py::(?!test_in_the_simulator|test_gpu_tests)"
     r"|tests/host_cuda/test_host_kernels\.py::test_(definition|split_reduction)\b.*-float(16|32)"
 )
 

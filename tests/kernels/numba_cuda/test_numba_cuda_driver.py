@@ -111,7 +111,7 @@ def test_what_a_capture_must_not_begin_is_refused(what, driver):
 def test_scratch_memory_of_a_capture_is_the_caller_s(driver):
     """Every call gets its own, which the caller's library keeps for the graph; nothing of it is shared."""
     given = []
-    driver(from_cuda_array_interface=lambda facts, owner, sync: given.append((facts, owner, sync)) or facts)
+    driver(from_cuda_array_interface=lambda traits, owner, sync: given.append((traits, owner, sync)) or traits)
     blocks = []
 
     def allocate(size):
