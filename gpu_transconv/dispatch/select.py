@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from ..errors import BackendUnavailableError
 from ..kernels.kernel import Kernel
+from ..kernels import registry
 from ..kernels.registry import AUTO_BACKENDS, backend, kernels_of, no_backend, status
 from ..problem.plan import Plan
 from ..settings import Settings
-from . import store
+from . import limits, store
 from .cost import predict
 from .limits import device_limits
 
@@ -152,6 +153,7 @@ def invalidate() -> None:
     """Look up backends, limits and tuning results afresh from now on: some of them have changed."""
     global _epoch
     _epoch += 1
-    for cached in (select, status, device_limits):
-        cached.cache_clear()
+    select.cache_clear()
+    limits.forget()
     store.forget()
+    registry.forget()

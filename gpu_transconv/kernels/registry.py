@@ -86,4 +86,10 @@ def no_backend(device: str) -> BackendUnavailableError:
     return BackendUnavailableError(f"no backend for arrays {place} is available: {reasons}")
 
 
+def forget() -> None:
+    """Look up every backend afresh."""
+    for cached in (backend, kernels_of, status):
+        cached.cache_clear()
+
+
 find_with(memory_for_cuda)

@@ -11,7 +11,7 @@ from cases import CASES, COMPLEX
 from gpu_transconv.problem.arguments import make_params
 from gpu_transconv.problem.axis import Axis
 from gpu_transconv.problem.plan import make_plan
-from gpu_transconv.problem.rewrites import MOST_PHASES, kernel_axes, simplify
+from gpu_transconv.problem.rewrites import kernel_axes, simplify
 
 
 def plan_of(case, dtype="float32"):
@@ -24,10 +24,16 @@ def test_every_output_of_a_single_input_is_a_phase_of_its_own():
     single, other = plan.axes[1:]
     assert (single.size, single.output_size) == (1, 7)
     longer = plan.axes[0], replace(single, stride=7), other
-    assert lengthen_strides(plan, 7 * 2) == longer
-    assert lengthen_strides(plan, 7 * 2 - 1) == plan.axes  # too many phases
+    assert kernel_axes(plan) == longer
     assert {phase.count for phase in single.phases} == {3, 4}
     assert {phase.count for phase in longer[1].phases} == {1}
+
+
+def test_too_many_phases_are_not_made():
+    most = make_plan(make_params(1), (1, 1, 1), (1, 1, MOST_PHASES), "float32", False)
+    assert kernel_axes(most)[2].phase_count == MOST_PHASES
+    more = make_plan(make_params(1), (1, 1, 1), (1, 1, MOST_PHASES + 1), "float32", False)
+    assert kernel_axes(more) == more.axes
 
 
 def test_a_stride_beyond_the_output_stays():
