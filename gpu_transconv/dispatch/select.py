@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ..errors import BackendUnavailableError
-from ..kernels.kernel import Kernel
 from ..kernels import registry
+from ..kernels.kernel import Kernel
 from ..kernels.registry import AUTO_BACKENDS, backend, kernels_of, no_backend, status
 from ..problem.plan import Plan
 from ..settings import Settings

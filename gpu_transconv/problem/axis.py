@@ -22,14 +22,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 #: The (tap, shift) pairs of one phase, by tap.
 Taps: TypeAlias = tuple[tuple[int, int], ...]
-Positions = TypeVar("Positions", int, NDArray[Any])
+Positions = TypeVar("Positions", int, NDArray[np.int64])
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cases import Case, named
-from checks import as_format, assert_close, expected, implementations, make_arrays, run
+from checks import as_format, assert_close, expected, implementations, keywords_of, make_arrays, run
 
 import gpu_transconv as gtc
 from gpu_transconv.kernels.kernel import Kernel
@@ -85,7 +85,7 @@ def test_device_arrays_stay_on_the_device(row: Kernel):
     arrays = make_arrays(OVERLAP, "float32")
     want = expected(OVERLAP, arrays)
     x, weight, bias = (cuda.to_device(a) for a in arrays)
-    got = gtc.conv_transpose(x, weight, bias, **OVERLAP.keywords, **row.keywords)
+    got = gtc.conv_transpose(x, weight, bias, **OVERLAP.keywords, **keywords_of(row))
     assert type(got) is type(x)
     assert_close(got.copy_to_host(), want, "float32", OVERLAP.reduction)
 
@@ -117,7 +117,7 @@ def test_an_input_that_is_not_contiguous():
 def test_prepared_operator(row: Kernel):
     layer_case = Case("layer", (2, 3, 4, 5), (3, 4, 4, 4), bias=True, keywords={"stride": 2, "activation": "relu"})
     arrays = make_arrays(layer_case, "float16")
-    layer = gtc.ConvTranspose(arrays.weight, arrays.bias, **layer_case.keywords, **row.keywords)
+    layer = gtc.ConvTranspose(arrays.weight, arrays.bias, **layer_case.keywords, **keywords_of(row))
     for size in ((2, 3, 4, 5), (1, 3, 2, 2), (3, 3, 4, 5)):  # the workspace grows, and is used again
         case = replace(layer_case, x=size)
         inputs = make_arrays(case, "float16")._replace(weight=arrays.weight, bias=arrays.bias)
@@ -212,7 +212,9 @@ def test_a_launch_is_prepared_once(data_format):
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("row", ROWS)
 def test_explanations_name_the_kernel(row, dtype):
-    found = gtc.explain((2, 8, 6, 6), (8, 8, 4, 4), stride=2, padding=1, activation="relu", dtype=dtype, **row.keywords)
+    found = gtc.explain(
+        (2, 8, 6, 6), (8, 8, 4, 4), stride=2, padding=1, activation="relu", dtype=dtype, **keywords_of(row)
+    )
     assert found.backend == "numba-cuda"
     assert found.formulation == row.formulation
     kernel = {"": "gather_tiled", "atomic": "scatter_atomic", "tiles": "scatter_owned"}[row.variant]
