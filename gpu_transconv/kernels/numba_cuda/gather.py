@@ -28,6 +28,7 @@ def make_gather(traits: Traits) -> KernelFunction:
     product, number = make_product(traits), getattr(types, traits.accumulate)
     rows, columns, depth, width = product.rows, product.columns, product.depth, product.width
     thread_rows, thread_columns, index = product.thread_rows, product.thread_columns, product.index
+    column_words = at.COLUMN_WORDS
     find_tile, add_taps = _make_find_tile(traits), _make_add_taps(traits)
     find_blocks, store, clear, place = _make_find_blocks(traits), _make_store(traits), product.clear, product.place
 
@@ -38,7 +39,7 @@ def make_gather(traits: Traits) -> KernelFunction:
         """
         filters = cuda.shared.array((depth, rows), number)
         inputs = cuda.shared.array((depth, width), number)
-        blocks = cuda.shared.array((at.COLUMN_WORDS, columns), index)  # depth, height, width; image
+        blocks = cuda.shared.array((column_words, columns), index)  # depth, height, width; image
         source = cuda.shared.array(columns, index)
         sums = cuda.local.array((thread_rows, thread_columns), number)
         t = types.uint32(cuda.threadIdx.x)

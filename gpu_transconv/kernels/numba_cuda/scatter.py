@@ -36,6 +36,7 @@ def make_atomic(traits: Traits) -> KernelFunction:
     product, number = make_product(traits), getattr(types, traits.accumulate)
     rows, columns, depth, width = product.rows, product.columns, product.depth, product.width
     thread_rows, thread_columns, index = product.thread_rows, product.thread_columns, product.index
+    column_words, row_words = at.COLUMN_WORDS, at.ROW_WORDS
     describe_rows, describe_columns, multiply = make_stamps(traits, product)
     place, add, split = product.place, _make_add(product), make_integers(traits.index).split
 
@@ -46,8 +47,8 @@ def make_atomic(traits: Traits) -> KernelFunction:
         """
         filters = cuda.shared.array((depth, rows), number)
         inputs = cuda.shared.array((depth, width), number)
-        offsets = cuda.shared.array((at.ROW_WORDS, rows), index)  # of a tap from its stamp's corner; channel, round
-        corners = cuda.shared.array((at.COLUMN_WORDS, columns), index)  # of a stamp in the output, image
+        offsets = cuda.shared.array((row_words, rows), index)  # of a tap from its stamp's corner; channel, round
+        corners = cuda.shared.array((column_words, columns), index)  # of a stamp in the output, image
         source = cuda.shared.array(columns, index)
         sums = cuda.local.array((thread_rows, thread_columns), number)
         t = types.uint32(cuda.threadIdx.x)

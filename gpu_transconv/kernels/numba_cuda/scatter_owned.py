@@ -16,6 +16,7 @@ def make_owned(traits: Traits) -> KernelFunction:
     rows, columns, depth, width = product.rows, product.columns, product.depth, product.width
     thread_rows, thread_columns, index = product.thread_rows, product.thread_columns, product.index
     threads = rows // thread_rows * (columns // thread_columns)
+    column_words, row_words = at.COLUMN_WORDS, at.ROW_WORDS
     describe_rows, describe_columns, multiply = make_stamps(traits, product)
     find_box, reaching = _make_find_box(traits), _make_reaching(traits)
     add, store = _make_add(product), _make_store(traits)
@@ -31,8 +32,8 @@ def make_owned(traits: Traits) -> KernelFunction:
         owned = cuda.shared.array(owned_size, number)
         filters = cuda.shared.array((depth, rows), number)
         inputs = cuda.shared.array((depth, width), number)
-        offsets = cuda.shared.array((at.ROW_WORDS, rows), index)  # of a tap from its stamp's corner; channel, round
-        corners = cuda.shared.array((at.COLUMN_WORDS, columns), index)  # of a stamp in the box, image
+        offsets = cuda.shared.array((row_words, rows), index)  # of a tap from its stamp's corner; channel, round
+        corners = cuda.shared.array((column_words, columns), index)  # of a stamp in the box, image
         source = cuda.shared.array(columns, index)
         sums = cuda.local.array((thread_rows, thread_columns), number)
         t = types.uint32(cuda.threadIdx.x)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..console import Report
 from .contenders import Build
 from .layers import Layer, make_problem
 from .measure import measure_layer
@@ -26,7 +27,7 @@ class Conditions(NamedTuple):
 
 
 def measure_rows(
-    layers: Sequence[Layer], builds: Mapping[str, Build], machine: Mapping[str, Any], how: Conditions
+    layers: Sequence[Layer], builds: Mapping[str, Build], machine: Report, how: Conditions
 ) -> Iterator[Row]:
     """Check and time the contenders on each layer."""
     for layer in watched(layers):

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping
-from typing import Any
 
 from ...dispatch.timing import take_turns
+from ..console import Report
 from .contenders import Build, Contender, UnsupportedError
 from .layers import Problem
 from .libraries import PEERS
 
 
-def measure_layer(
-    problem: Problem, builds: Mapping[str, Build], threads: int, seconds: float
-) -> dict[str, dict[str, Any]]:
+def measure_layer(problem: Problem, builds: Mapping[str, Build], threads: int, seconds: float) -> dict[str, Report]:
     """Time `builds` on `problem` in about `seconds`.
 
     Returns
@@ -25,7 +23,7 @@ def measure_layer(
         ``"left out"`` where it cannot take the problem; ``"failed"`` where one of ours raised; ``"wrong"``
         where a result, before or after the timing, was beyond the tolerance. Only ``"ok"`` carries times.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Report] = {}
     ready: dict[str, Contender] = {}
     for name, build in builds.items():
         try:
@@ -50,7 +48,7 @@ def measure_layer(
     return found
 
 
-def _check(problem: Problem, contender: Contender) -> dict[str, Any]:
+def _check(problem: Problem, contender: Contender) -> Report:
     contender.poison()
     error = problem.error(contender.as_array(contender.run()))
     right = error <= problem.tolerance

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from ...dispatch.device import threads
 from ...settings import AUTO
@@ -12,13 +11,13 @@ from ..bench.compare import Conditions, measure_rows
 from ..bench.machine import make_heading, measure_machine, name_machine
 from ..bench.report import describe, left_out, make_table, summarise
 from ..console import make_console, print_json, print_lines
-from . import CommandError, add_command
+from . import CommandError, Parsers, add_command
 from .tune import LAYER_FILE, add_layer_options, chosen_layers
 
 EXAMPLES = "gpu-transconv bench fsrcnn_x3 dcgan_l1 --contenders prepared,function,torch"
 
 
-def add(parsers: Any) -> None:
+def add(parsers: Parsers) -> None:
     """Declare the sub-command."""
     summary = "time layers, against the other libraries that are installed"
     parser = add_command(parsers, "bench", run, summary, EXAMPLES, LAYER_FILE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ... import ConvTranspose
 from ...dispatch import store
@@ -17,8 +16,8 @@ from ...problem.dtypes import DTYPES
 from ...settings import AUTO, resolve
 from ..bench.compare import watched
 from ..bench.layers import Layer, choose_layers, make_problem
-from ..console import print_json, print_table
-from . import CommandError, add_command
+from ..console import Report, print_json, print_table
+from . import CommandError, Parsers, add_command
 
 EXAMPLES = "gpu-transconv tune fsrcnn_x3\ngpu-transconv tune my_layers.json --seconds 0.5"
 #: Dtypes that are measured, the usual one first.
@@ -31,7 +30,7 @@ LAYER_FILE = """a JSON file of layers is a list of objects like this one:
 """
 
 
-def add(parsers: Any) -> None:
+def add(parsers: Parsers) -> None:
     """Declare the sub-command."""
     summary = "measure the implementations on layers, and keep the fastest"
     parser = add_command(parsers, "tune", run, summary, EXAMPLES, LAYER_FILE)
@@ -93,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _tune(layer: Layer, args: argparse.Namespace) -> dict[str, Any]:
+def _tune(layer: Layer, args: argparse.Namespace) -> Report:
     problem = make_problem(layer, args.dtype, args.data_format)
     settings = resolve(args.backend or AUTO)
     before = select(problem.plan, settings).implementation.name
