@@ -20,7 +20,7 @@ from gpu_transconv.dispatch import limits, store
 from gpu_transconv.dispatch.select import invalidate
 from gpu_transconv.kernels import registry
 from gpu_transconv.kernels.kernel import Kernel
-from gpu_transconv.settings import BACKENDS
+from gpu_transconv.kernels.registry import FOLDERS
 
 hypothesis.settings.register_profile("default", deadline=None, max_examples=40)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True, database=None)
@@ -118,9 +118,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 
     def put(**fakes: FakeBackend) -> None:
         for name in GPU_BACKENDS:
-            fake = fakes.get(BACKENDS[name]) or FakeBackend("not here; install it")
+            fake = fakes.get(FOLDERS[name][1:]) or FakeBackend("not here; install it")
             module = SimpleNamespace(BACKEND=fake.as_value(name, dtypes[name]))
-            monkeypatch.setitem(sys.modules, f"gpu_transconv.kernels.{BACKENDS[name]}", module)
+            monkeypatch.setitem(sys.modules, f"gpu_transconv.kernels{FOLDERS[name]}", module)
         invalidate()
 
     yield put

@@ -6,12 +6,12 @@ import numba
 import numpy as np
 import pytest
 from checks import assert_close, assert_same_specials
+from support.fakes import count_packing
 
 import gpu_transconv as gtc
 from gpu_transconv.kernels.cpu import launch, weight_order
 from gpu_transconv.kernels.cpu.cost import paired_axes
 from gpu_transconv.kernels.cpu.pairs import saving
-from support.fakes import count_packing
 from gpu_transconv.problem.rewrites import kernel_axes
 
 #: Input, weight, and keywords; the phases of an axis have two taps, two and one, or two and none.

@@ -11,7 +11,7 @@ from cases import CASES, COMPLEX
 from gpu_transconv.problem.arguments import make_params
 from gpu_transconv.problem.axis import Axis
 from gpu_transconv.problem.plan import make_plan
-from gpu_transconv.problem.rewrites import kernel_axes, simplify
+from gpu_transconv.problem.rewrites import MOST_PHASES, kernel_axes, simplify
 
 
 def plan_of(case, dtype="float32"):

@@ -11,10 +11,10 @@ from support.fakes import DeviceArray, FakeBackend
 
 import gpu_transconv as gtc
 from gpu_transconv.dispatch.select import invalidate, select
-from gpu_transconv.kernels.registry import kernels
+from gpu_transconv.kernels.registry import FOLDERS, kernels
 from gpu_transconv.problem.arguments import make_params
 from gpu_transconv.problem.plan import make_plan
-from gpu_transconv.settings import resolve
+from gpu_transconv.settings import BACKENDS, resolve
 
 X, WEIGHT = np.arange(24, dtype="f4").reshape(1, 2, 3, 4), np.ones((2, 3, 2, 2), "f4")
 
@@ -25,6 +25,10 @@ def plan(dtype="float32", **keywords):
 
 def chosen(device, **keywords):
     return select(plan(), resolve(**keywords), device).implementation.name
+
+
+def test_callers_may_ask_for_the_backends_there_are():
+    assert tuple(FOLDERS) == BACKENDS
 
 
 def test_names_are_unique_and_full():

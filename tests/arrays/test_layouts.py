@@ -7,9 +7,9 @@ import pytest
 from array_examples import read_only, unaligned
 from cases import DATA_FORMATS, named
 from checks import DTYPES, assert_close, expected, implementations, make_arrays, poisoned, refused
+from support.fakes import handed_to_kernels
 
 import gpu_transconv as gtc
-from support.fakes import handed_to_kernels
 
 ROWS = implementations("cpu", "reference")
 CASE = named("2d-kernel-is-twice-stride")

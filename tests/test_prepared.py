@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from cases import CASES, CORE, DATA_FORMATS, named
 from checks import as_format, implementations, make_arrays, poisoned, refused
+from support.fakes import count_packing
 
 import gpu_transconv as gtc
-from support.fakes import count_packing
 
 ROWS = implementations("cpu", "reference")
 CASE = named("2d-kernel-is-twice-stride")
