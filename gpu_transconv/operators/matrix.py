@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Array
+from ..arrays import Array, HostArray
 from ..arrays.outputs import memory_bytes
 from ..arrays.views import as_contiguous
 from ..problem.arguments import IntOrInts, Padding
@@ -94,6 +94,12 @@ def conv_matrix(
     except ImportError as error:
         raise ImportError(f"conv_matrix needs SciPy: {INSTALL_SCIPY}") from error
     _check_entries(plan)
+    size = math.prod(plan.in_spatial), math.prod(plan.out_spatial)
+    return sparse.csr_array(_entries(weight, plan), (plan.in_channels * size[0], plan.out_channels * size[1]))
+
+
+def _entries(weight: HostArray, plan: Plan) -> tuple[HostArray, HostArray, HostArray]:
+    """Values row by row, their columns, and where each row begins, as a compressed sparse matrix has them."""
     (rows, channels), (inside, pixel) = weight.shape[:2], _sight(plan)
     features, taps = inside.shape
     shape = (rows, features, channels, taps)  # entries row by row, and in a row by column
@@ -107,12 +113,11 @@ def conv_matrix(
     columns = np.broadcast_to((channel * pixels).astype(index), shape)[keep]
     columns += np.broadcast_to(pixel[:, None].astype(index), shape)[keep]
     entries = as_contiguous(weight).reshape(rows, 1, channels, taps)
-    data = np.broadcast_to(entries, shape)[keep]
-    starts: NDArray[np.integer] = np.append(0, np.cumsum(counts)).astype(index)
-    return sparse.csr_array((data, columns, starts), (rows * features, plan.out_channels * pixels))
+    starts: HostArray = np.append(0, np.cumsum(counts)).astype(index)
+    return np.broadcast_to(entries, shape)[keep], columns, starts
 
 
-def _index_dtype(plan: Plan, entries: int, pixels: int) -> type:
+def _index_dtype(plan: Plan, entries: int, pixels: int) -> type[np.int32] | type[np.int64]:
     """Index type of a matrix."""
     return np.int32 if max(entries, plan.out_channels * pixels) < 2**31 else np.int64
 

@@ -50,10 +50,11 @@ def make_gather(traits: Traits) -> KernelFunction:
         tiles = (pixels + columns - 1) // columns * row_tiles * g[at.GROUPS] * phases
         for number_of_tile in range(cuda.blockIdx.x, tiles, cuda.gridDim.x):
             phase, group, row0, column0 = find_tile(number_of_tile, phases, row_tiles, g)
+            tile = phase, group, row0
             find_blocks(blocks, column0, pixels, t, g)
             clear(sums)
             cuda.syncthreads()
-            add_taps(sums, filters, inputs, blocks, source, x, weight, phase, group, row0, t, row, column, g)
+            add_taps(sums, (filters, inputs), blocks, source, x, weight, tile, (t, row, column), g)
             store(out, bias, slope, sums, blocks, phase, group, row0 + row, column, g)
             cuda.syncthreads()
 
@@ -101,16 +102,22 @@ def _make_find_blocks(traits: Traits) -> DeviceFunction:
 
 
 def _make_add_taps(traits: Traits) -> DeviceFunction:
+    """Build ``add_taps``, the loop over all that is multiplied for a tile."""
     product, find_inputs = make_product(traits), _make_find_inputs(traits)
     load_filters, load_inputs, depth = product.load_filters, product.load_inputs, product.depth
     multiply, multiply_present = product.multiply, product.multiply_present
 
     @inlined
-    def add_taps(sums, filters, inputs, blocks, source, x, weight, phase, group, row0, t, row, column, g):
+    def add_taps(sums, slices, blocks, source, x, weight, tile, thread, g):
         """Add all that reaches the tile's outputs to the thread's sums, tap by tap.
 
-        All threads fill `source`, `filters` and `inputs`, which are the block's; `sums` is the thread's own.
+        Reads x, the packed weights and `blocks`. All threads of the block fill `source` and `slices`, which are of the
+        filters and of the inputs; `sums` is the thread's own. `tile` is phase, group and first row, `thread` the
+        thread's number, first row and first column in the tile.
         """
+        filters, inputs = slices
+        phase, group, row0 = tile
+        t, row, column = thread
         taps_d = g[at.TABLE_D] + at.PHASE_SIZE * phase[0]
         taps_h = g[at.TABLE_H] + at.PHASE_SIZE * phase[1]
         taps_w = g[at.TABLE_W] + at.PHASE_SIZE * phase[2]
@@ -132,6 +139,7 @@ def _make_add_taps(traits: Traits) -> DeviceFunction:
 
 
 def _make_find_inputs(traits: Traits) -> DeviceFunction:
+    """Build ``find_inputs``, which fills the block's table of places in x for a tap."""
     index, _, split = make_integers(traits.index)
     tile = traits.tile
     assert tile is not None
@@ -160,6 +168,7 @@ def _make_find_inputs(traits: Traits) -> DeviceFunction:
 
 
 def _make_store(traits: Traits) -> DeviceFunction:
+    """Build ``store``, by which every thread writes the elements of `out` that it owns."""
     product, number, element = make_product(traits), getattr(types, traits.accumulate), getattr(types, traits.dtype)
     activate, has_bias = make_activation(traits.activation, number), traits.has_bias
     thread_rows, thread_columns, offset = product.thread_rows, product.thread_columns, product.offset

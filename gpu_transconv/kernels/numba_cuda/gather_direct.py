@@ -44,6 +44,7 @@ def make_gather_direct(traits: Traits) -> KernelFunction:
 
 
 def _make_collect(traits: Traits) -> DeviceFunction:
+    """Build ``collect``, the loop over the taps and input channels of one output pixel."""
     number, channels = getattr(types, traits.accumulate), traits.channels
     _, offset, split = make_integers(traits.index)
 

@@ -33,7 +33,8 @@ X_BATCH, X_CHANNEL, X_PIXEL, Y_BATCH, Y_CHANNEL, Y_PIXEL = range(4, 10)
 # Output channels of an owned box, and how many boxes have those of a group; its sizes are BOX_D, BOX_H, BOX_W.
 BOX_CHANNELS, CHANNEL_BOXES = range(10, 12)
 
-_SCALARS = 12
+#: How many entries there are before those of the axes.
+_SCALARS = CHANNEL_BOXES + 1
 _PER_AXIS = (
     "IN", "OUT", "KERNEL", "STRIDE", "DILATION", "PAD", "BLOCKS", "PHASES", "TAP_STEP", "SHIFT_STEP", "ROUNDS",
     "TABLE", "BOX", "BOXES", "FIRST_INPUT", "LAST_INPUT",

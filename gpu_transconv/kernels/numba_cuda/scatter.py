@@ -64,7 +64,8 @@ def make_atomic(traits: Traits) -> KernelFunction:
             describe_columns(corners, source, column_tile * columns, pixels, 0, (0, 0, 0), count, padding, t, g)
             describe_rows(offsets, row_tile * rows, stamp, 0, t, g)
             cuda.syncthreads()
-            multiply(filters, inputs, sums, x, weight, source, group, row_tile * rows, stamp, t, row, column, g)
+            thread = t, row, column
+            multiply((filters, inputs), sums, x, weight, source, group, row_tile * rows, stamp, thread, g)
             add(out, sums, offsets, corners, group, row, column, g)
             cuda.syncthreads()
 

@@ -58,7 +58,7 @@ def make_owned(traits: Traits) -> KernelFunction:
                 for row0 in range(channel0 * taps, last_row, rows):
                     describe_rows(offsets, row0, last_row, channel0, t, g)
                     cuda.syncthreads()
-                    multiply(filters, inputs, sums, x, weight, source, group, row0, stamp, t, row, column, g)
+                    multiply((filters, inputs), sums, x, weight, source, group, row0, stamp, (t, row, column), g)
                     add(owned, sums, offsets, corners, row, column, g)
             store(out, bias, slope, owned, image, group, channel0, (o_d, o_h, o_w), t, g)
             cuda.syncthreads()
@@ -96,6 +96,7 @@ def _make_reaching(traits: Traits) -> DeviceFunction:
 
 
 def _make_add(product: Product) -> DeviceFunction:
+    """Build ``add``, by which all threads add their elements of stamps to the block's box."""
     thread_rows, thread_columns, offset = product.thread_rows, product.thread_columns, product.offset
     step_r, step_c = product.rows // thread_rows, product.columns // thread_columns
 
@@ -121,6 +122,7 @@ def _make_add(product: Product) -> DeviceFunction:
 
 
 def _make_store(traits: Traits) -> DeviceFunction:
+    """Build ``store``, by which the threads of a block write its box to `out`."""
     number, element = getattr(types, traits.accumulate), getattr(types, traits.dtype)
     activate, has_bias = make_activation(traits.activation, number), traits.has_bias
     tile, last, (_, offset, split) = traits.tile, traits.channels_last, make_integers(traits.index)

@@ -40,6 +40,7 @@ def _make_describe_rows(traits: Traits, tile: Tile) -> DeviceFunction:
 
 
 def _make_describe_columns(traits: Traits, tile: Tile) -> DeviceFunction:
+    """Build ``describe_columns``, which fills the block's tables of its input pixels and their stamps."""
     columns, threads = tile.columns, tile.threads
     index, _, split = make_integers(traits.index)
 
@@ -70,11 +71,15 @@ def _make_multiply(product: Product) -> DeviceFunction:
     load_filters, load_inputs = product.load_filters, product.load_inputs
 
     @inlined
-    def multiply(filters, inputs, sums, x, weight, source, group, row0, stamp, t, row, column, g):
+    def multiply(slices, sums, x, weight, source, group, row0, stamp, thread, g):
         """Compute the thread's elements of the product of filters and pixels; ends with a barrier.
 
-        The weights are read as they are: those of an input channel, (Cout / groups, tap), are one stamp.
+        The weights are read as they are: those of an input channel, (Cout / groups, tap), are one stamp. The threads of
+        the block fill its `slices` of filters and inputs; `sums` is the thread's own, and `thread` its number, first
+        row and first column in the tile.
         """
+        filters, inputs = slices
+        t, row, column = thread
         clear(sums)
         for first in range(0, g[at.CIN], depth):
             left, channel = g[at.CIN] - first, group * g[at.CIN] + first

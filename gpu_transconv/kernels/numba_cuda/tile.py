@@ -94,6 +94,7 @@ def _make_clear(thread_rows: int, thread_columns: int, number: Number) -> Device
 
 
 def _make_loads(traits: Traits, tile: Tile) -> tuple[DeviceFunction, DeviceFunction]:
+    """Build ``load_filters`` and ``load_inputs``: the threads of a block fill its slices in shared memory."""
     number, last = getattr(types, traits.accumulate), traits.channels_last
     _, offset, _ = make_integers(traits.index)
     rows, columns, depth, threads = tile.rows, tile.columns, tile.depth, tile.threads
@@ -129,6 +130,7 @@ def _make_loads(traits: Traits, tile: Tile) -> tuple[DeviceFunction, DeviceFunct
 
 
 def _make_multiplies(traits: Traits, tile: Tile) -> tuple[DeviceFunction, DeviceFunction]:
+    """Build ``multiply`` and ``multiply_present``: a thread reads the block's slices and adds to sums of its own."""
     number = getattr(types, traits.accumulate)
     depth, thread_rows, thread_columns = tile.depth, tile.thread_rows, tile.thread_columns
     step_r, step_c = tile.rows // thread_rows, tile.columns // thread_columns

@@ -6,7 +6,7 @@ import json
 import math
 import random
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -156,29 +156,24 @@ def _vary(rng: random.Random, base: Layer, name: str) -> Layer:
     def near(size: int) -> int:
         return max(1, round(size * math.exp(rng.uniform(math.log(0.4), math.log(2)))))
 
-    def per_axis(values: Iterable[int]) -> tuple[int, ...]:
-        return tuple(values)
-
     groups = base.groups if base.groups > 1 else rng.choice((1, 1, 1, 1, 2, 4))
     axes = range(base.ndim)
-    stride = per_axis(rng.choice((base.stride[i], base.stride[i], 1, 2, 3, 4)) for i in axes)
-    kernel = per_axis(
+    stride = tuple(rng.choice((base.stride[i], base.stride[i], 1, 2, 3, 4)) for i in axes)
+    kernel = tuple(
         rng.choice((base.kernel[i], max(1, round(s * rng.choice((0.5, 1, 1.5, 2, 2, 3))))))
         for i, s in zip(axes, stride, strict=True)
     )
-    dilation = per_axis(rng.choice((*base.dilation[i : i + 1], 1, 1, 1, 2)) for i in axes)
+    dilation = tuple(rng.choice((*base.dilation[i : i + 1], 1, 1, 1, 2)) for i in axes)
     return Layer(
         name=name,
         n=near(base.n),
         cin=groups * near(max(1, base.cin // groups)),
         cout=groups * near(max(1, base.cout // groups)),
-        spatial=per_axis(near(size) for size in base.spatial),
+        spatial=tuple(near(size) for size in base.spatial),
         kernel=kernel,
         stride=stride,
-        padding=per_axis(rng.randint(0, d * (k - 1) // 2) for k, d in zip(kernel, dilation, strict=True)),
-        output_padding=per_axis(
-            rng.choice((0, rng.randrange(max(s, d)))) for s, d in zip(stride, dilation, strict=True)
-        ),
+        padding=tuple(rng.randint(0, d * (k - 1) // 2) for k, d in zip(kernel, dilation, strict=True)),
+        output_padding=tuple(rng.choice((0, rng.randrange(max(s, d)))) for s, d in zip(stride, dilation, strict=True)),
         dilation=dilation,
         groups=groups,
         model=f"around {base.name}",
