@@ -67,6 +67,7 @@ def _make_describe_columns(traits: Traits, tile: Tile) -> DeviceFunction:
 
 
 def _make_multiply(product: Product) -> DeviceFunction:
+    """Build ``multiply``, the loop over the input channels of a tile of stamps."""
     depth, clear, accumulate = product.depth, product.clear, product.multiply
     load_filters, load_inputs = product.load_filters, product.load_inputs
 

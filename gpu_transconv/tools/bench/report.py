@@ -73,16 +73,19 @@ def summarise(rows: Sequence[Row]) -> Report:
             "worst_ratio": min(ratios.values(), default=None),
         }
     losses = {row["layer"]["name"]: row["auto_loss"] for row in rows if row["auto_loss"] is not None}
-    if losses:
-        mean = geometric_mean([1 + loss for loss in losses.values()])
-        worst = max(losses, key=losses.__getitem__)
-        summary["auto"] = {
-            "geomean_loss": mean - 1 if mean is not None else None,
-            "worst_layer": worst,
-            "worst_loss": losses[worst],
-            "more_than_10_percent": sum(loss > 0.1 for loss in losses.values()),
-        }
-    return summary
+    return summary | ({"auto": _summarise_auto(losses)} if losses else {})
+
+
+def _summarise_auto(losses: Mapping[str, float]) -> Report:
+    """Condense what "auto" loses against the better formulation, by layer."""
+    mean = geometric_mean([1 + loss for loss in losses.values()])
+    worst = max(losses, key=losses.__getitem__)
+    return {
+        "geomean_loss": mean - 1 if mean is not None else None,
+        "worst_layer": worst,
+        "worst_loss": losses[worst],
+        "more_than_10_percent": sum(loss > 0.1 for loss in losses.values()),
+    }
 
 
 def geometric_mean(values: Sequence[float]) -> float | None:
