@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ...dispatch.device import threads
 from ...settings import use
-from ..console import print_lines
+from ..console import Report, print_lines
 from .contenders import Build
 from .layers import Layer
 from .machine import make_heading, measure_machine, name_machine
