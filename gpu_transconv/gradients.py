@@ -31,7 +31,7 @@ def conv_transpose_input_grad(
     backend: str = AUTO,
     out: Array | None = None,
 ) -> Array:
-    """Gradient of `conv_transpose` by x: an ordinary strided cross-correlation, the detector of which it is the adjoint.
+    """Gradient of `conv_transpose` by x: the strided cross-correlation, a detector, of which it is the adjoint.
 
     ::
 
@@ -43,7 +43,7 @@ def conv_transpose_input_grad(
     Parameters
     ----------
     grad_output : array, shape (N, Cout, *spatial) or (Cout, *spatial)
-        Gradient by the result; the channels are the last axis with ``data_format="channels_last"``. Floating or complex.
+        Gradient by the result, floating or complex; channels are last with ``data_format="channels_last"``.
     weight : array, shape (Cin, Cout // groups, *kernel)
         Filters, in grad_output's dtype.
     input_size : int or sequence of int, optional

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..arrays import Array
 from ..arrays.outputs import check_memory
 from ..arrays.specs import read_specs
 from ..kernels.kernel import Description
 from ..kernels.registry import backend as backend_of
-from ..problem.arguments import make_params
+from ..problem.arguments import Activation, IntOrInts, Padding, make_params
 from ..problem.gradients import as_operation
 from ..problem.plan import Operation, Plan, plan_call
 from ..problem.shapes import spatial_axes
 from ..settings import AUTO, HIGHEST, Settings, resolve
 from .limits import device_limits
-from .select import Candidate, candidates, select, select_backends
+from .select import Candidate, candidates, milliseconds, select, select_backends
 
 
 class RunnerUp(NamedTuple):
@@ -106,7 +106,7 @@ class Explanation:
         return rows + [("instead", f"{r.name}: {_instead(r)}") for r in self.runners_up]
 
     def _roofline(self) -> str:
-        limit = f"{_ms(self.roofline_seconds)} of {self.bound}"
+        limit = f"{milliseconds(self.roofline_seconds)} of {self.bound}"
         if self.roofline_fraction is None:
             return f"{limit} by shipped figures, which are no limit here: run gpu-transconv info --measure"
         fast = ", with fewer multiplications than the definition" if self.roofline_fraction > 1 else ""
@@ -123,14 +123,14 @@ def explain(
     weight: Array | Sequence[int],
     bias: Array | Sequence[int] | None = None,
     *,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
+    stride: IntOrInts = 1,
+    padding: Padding = 0,
+    output_padding: IntOrInts = 0,
     groups: int = 1,
-    dilation: Any = 1,
-    output_size: Any = None,
+    dilation: IntOrInts = 1,
+    output_size: IntOrInts | None = None,
     data_format: str = "channels_first",
-    activation: Any = None,
+    activation: Activation = None,
     dtype: str = "float32",
     operation: Operation = "forward",
     precision: str = HIGHEST,
@@ -231,12 +231,8 @@ def _times(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g} ms"
-
-
 def _expected(predicted: float, tuned: float | None) -> str:
-    return f"{_ms(predicted)} predicted" + ("" if tuned is None else f", {_ms(tuned)} measured")
+    return f"{milliseconds(predicted)} predicted" + ("" if tuned is None else f", {milliseconds(tuned)} measured")
 
 
 def _instead(runner_up: RunnerUp) -> str:

@@ -90,8 +90,8 @@ def plan_weight_grad(
         least, most = _reachable(params, axis, inputs[axis], kernel_size[axis])
         if not max(least, 1) <= outputs[axis] <= most:
             raise ValueError(
-                f"grad_output must have the size of a result, on spatial axis {axis} between {max(least, 1)} and {most} "
-                f"for x of size {inputs[axis]} and kernel_size {kernel_size[axis]}, got {outputs[axis]}"
+                f"grad_output must have the size of a result, on spatial axis {axis} between {max(least, 1)} and "
+                f"{most} for x of size {inputs[axis]} and kernel_size {kernel_size[axis]}, got {outputs[axis]}"
             )
     channels = _channels(params, grad_output.shape) // params.groups
     weight = ArraySpec((_channels(params, x.shape), channels, *kernel_size), x.dtype)
@@ -155,13 +155,14 @@ def _input_sizes(params: Params, axis: int, output: int, kernel: int) -> list[in
 def _choose_size(axis: int, possible: list[int], input_size: Ints | None, output: int) -> int:
     if not possible:
         raise ValueError(
-            f"grad_output must have the size of a result, got {output} on spatial axis {axis}, which no x has with this "
-            "kernel, stride, padding and dilation"
+            f"grad_output must have the size of a result, got {output} on spatial axis {axis}, which no x has with "
+            "this kernel, stride, padding and dilation"
         )
     if input_size is None:
         if len(possible) > 1:
             raise ValueError(
-                f"input_size must be given: on spatial axis {axis} each of {_listed(possible)} has a result of size {output}"
+                f"input_size must be given: on spatial axis {axis} each of {_listed(possible)} has a result "
+                f"of size {output}"
             )
         return possible[0]
     if input_size[axis] not in possible:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from .arguments import Params
 from .axis import Axis, output_range
-from .dtypes import DTYPES, check_activation, check_dtypes, defined_precision
+from .dtypes import DTYPES, DtypeOrName, check_activation, check_dtypes, defined_precision
 from .shapes import POSITIONS, Shape, check_bytes, check_full_size, check_shapes
 
-#: Which of the three sums over the relation of `axis`: the transposed convolution, or its gradient by x or by the weight.
+#: Which of the three sums over the relation of `axis`: the operator, or its gradient by x or by the weight.
 Operation: TypeAlias = Literal["forward", "input_grad", "weight_grad"]
 
 
@@ -20,7 +20,7 @@ class ArraySpec(NamedTuple):
     """What a plan needs to know of an array: its shape, and its dtype or the name of that."""
 
     shape: Shape
-    dtype: Any
+    dtype: DtypeOrName
 
 
 @dataclass(frozen=True)

@@ -79,23 +79,24 @@ _COMPILED = (
     Fault("transposition of wide strides ends early", "cpu/rows.py", "blocks = builder.sdiv(builder.add(outputs, builder.sub(stride, _I64(1))), stride)", "blocks = builder.sdiv(outputs, stride)"),
 )  # fmt: skip
 _NUMBA_CUDA = (
-    Fault("direct: bias of the first group", "numba_cuda/direct.py", "channel = group * g[at.COUT] + row + r\n                value", "channel = row + r\n                value"),
-    Fault("direct: taps of the width a step apart", "numba_cuda/direct.py", "c * g[at.SHIFT_STEP_W]", "c"),
+    Fault("direct: bias of the first group", "numba_cuda/gather_direct.py", "channel = group * g[at.COUT] + row + r\n                value", "channel = row + r\n                value"),
+    Fault("direct: taps of the width a step apart", "numba_cuda/gather_direct.py", "c * g[at.SHIFT_STEP_W]", "c"),
     Fault("gather: inputs of the next image", "numba_cuda/gather.py", "0 <= i_h < g[at.IN_H] and 0 <= i_w < g[at.IN_W]\n            pixel", "0 <= i_w < g[at.IN_W]\n            pixel"),
     Fault("gather: tap of the height not by its step", "numba_cuda/gather.py", "b * g[at.TAP_STEP_H]", "b"),
     Fault("gather: outputs beyond the depth", "numba_cuda/gather.py", "inside = o_d < g[at.OUT_D] and o_h", "inside = o_h"),
-    Fault("owned: an input too few reaches a box", "numba_cuda/owned.py", "high) - low + 1))", "high) - low))"),
-    Fault("owned: reach without dilation", "numba_cuda/owned.py", "(g[at.KERNEL_D + axis] - 1) * g[at.DILATION_D + axis]", "(g[at.KERNEL_D + axis] - 1)"),
-    Fault("atomic: channels of the first group", "numba_cuda/scatter.py", "channel = (group * g[at.COUT] + offsets[3, r])", "channel = offsets[3, r]"),
+    Fault("owned: an input too few reaches a box", "numba_cuda/scatter_owned.py", "high - low + 1))", "high - low))"),
+    Fault("owned: no input before the first", "numba_cuda/scatter_owned.py", "g[at.FIRST_INPUT_D + axis]", "g[at.FIRST_INPUT_D + axis] + g[at.STRIDE_D + axis]"),
+    Fault("owned: reach of the undilated stamp", "numba_cuda/geometry.py", "\"FIRST_INPUT\": first", "\"FIRST_INPUT\": first + axis.stamp_size - axis.kernel"),
+    Fault("atomic: channels of the first group", "numba_cuda/scatter.py", "channel = (group * g[at.COUT] + offsets[at.CHANNEL, r])", "channel = offsets[at.CHANNEL, r]"),
 )  # fmt: skip
 _CUPY = (
-    Fault("line without its phase's remainder", "cupy/geometry.cuh", "if (reach % axis.divisor) return line;", ""),
-    Fault("inverse of the tap's step left out", "cupy/geometry.cuh", "% axis.tap_step * axis.inverse % axis.tap_step", "% axis.tap_step"),
-    Fault("direct: group's weights of the first", "cupy/direct.cuh", "weight + (s.group * g.in_channels * g.out_channels + s.channel)", "weight + (s.channel)"),
-    Fault("direct: width shifted the other way", "cupy/direct.cuh", "lw.shift - jw * w.shift_step,", "lw.shift + jw * w.shift_step,"),
-    Fault("part of the depth's taps not packed", "cupy/geometry.cuh", "tap.packed * axis.kernel + line.first_tap", "tap.packed * axis.kernel + (a ? line.first_tap : 0)"),
-    Fault("infinite weights multiplied with the padding", "cupy/gather.cuh", "if (load_shared(&block.tables->special)) plain_slab", "if (false) plain_slab"),
-    Fault("TF32 not rounded", "cupy/numbers.cuh", "(bits + 0x1000u) & ~0x1fffu", "bits & ~0x1fffu"),
-    Fault("rows by pixels as if by channels", "cupy/geometry.cuh", "Index unit = g.pixels_first ? index % units : index", "Index unit = index"),
+    Fault("line without its phase's remainder", "cupy/src/geometry.cuh", "if (reach % axis.common) return line;", ""),
+    Fault("inverse of the tap's step left out", "cupy/src/geometry.cuh", "% axis.tap_step * axis.tap_inverse % axis.tap_step", "% axis.tap_step"),
+    Fault("direct: group's weights of the first", "cupy/src/gather_direct.cuh", "weight + (s.group * g.in_channels * g.out_channels + s.channel)", "weight + (s.channel)"),
+    Fault("direct: width shifted the other way", "cupy/src/gather_direct.cuh", "lw.shift - jw * w.shift_step,", "lw.shift + jw * w.shift_step,"),
+    Fault("part of the depth's taps not packed", "cupy/src/geometry.cuh", "tap.packed * axis.kernel + line.first_tap", "tap.packed * axis.kernel + (a ? line.first_tap : 0)"),
+    Fault("infinite weights multiplied with the padding", "cupy/src/gather.cuh", "if (load_shared(&block.storage->nonfinite)) redo_slab", "if (false) redo_slab"),
+    Fault("TF32 not rounded", "cupy/src/numbers.cuh", "(bits + 0x1000u) & ~0x1fffu", "bits & ~0x1fffu"),
+    Fault("rows by pixels as if by channels", "cupy/src/geometry.cuh", "Index unit = g.pixels_first ? index % units : index", "Index unit = index"),
 )  # fmt: skip
 FAULTS = _TABLES + _COMPILED + _NUMBA_CUDA + _CUPY

@@ -6,17 +6,18 @@ import json
 import math
 import random
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ... import reference
+from ...arrays import HostArray
 from ...problem.arguments import make_params
 from ...problem.plan import ArraySpec, Plan, plan_call
+from ..console import Report
 
 REAL_LAYERS = Path(__file__).with_name("layers.json")
 
@@ -57,7 +58,7 @@ class Layer:
         return self.n * self.cin * math.prod(self.spatial) * per_input / 1e9
 
     @property
-    def geometry(self) -> dict[str, Any]:
+    def geometry(self) -> Report:
         """Keywords of `gpu_transconv.conv_transpose`."""
         names = ("stride", "padding", "output_padding", "dilation", "groups")
         return {name: getattr(self, name) for name in names}
@@ -74,7 +75,7 @@ class Layer:
         bias = ArraySpec((self.cout,), dtype)
         return plan_call(params, ArraySpec(x, dtype), ArraySpec(self.weight_shape, dtype), bias)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Report:
         return asdict(self) | {"gmac": self.gmac}
 
 
@@ -92,13 +93,19 @@ def load_layers(path: Path) -> list[Layer]:
     return [_layer_from(entry, f"{path}, entry {i}") for i, entry in enumerate(entries)]
 
 
-def _layer_from(entry: Any, where: str) -> Layer:
+@cache
+def shipped() -> Mapping[str, Layer]:
+    """Return the layers of the package by name."""
+    return {layer.name: layer for layer in load_layers(REAL_LAYERS)}
+
+
+def _layer_from(entry: Report, where: str) -> Layer:
     try:
         ndim = len(entry["spatial"])
         ones, zeros = [1] * ndim, [0] * ndim
         defaults = {"n": 1, "stride": ones, "padding": zeros, "output_padding": zeros, "dilation": ones}
         known = {f.name for f in fields(Layer)}
-        values: dict[str, Any] = {key: value for key, value in (defaults | entry).items() if key in known}
+        values: Report = {key: value for key, value in (defaults | entry).items() if key in known}
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
         layer = Layer(**values)
         if layer.cin % layer.groups or layer.cout % layer.groups:
@@ -108,32 +115,6 @@ def _layer_from(entry: Any, where: str) -> Layer:
         name = entry.get("name", "") if isinstance(entry, dict) else ""
         raise ValueError(f"{where} {name!r} is no valid layer: {error!r}") from None
     return layer
-
-
-def choose_layers(names: Sequence[str], max_gmac: float) -> list[Layer]:
-    """Return the shipped layers of those names, and all of those files; without any, all shipped ones.
-
-    Layers of more than `max_gmac` thousand million multiplications are left out, unless they are asked for by name.
-
-    Raises
-    ------
-    ValueError
-        If there is no layer or file of a name, or none is left.
-    """
-    shipped = {layer.name: layer for layer in load_layers(REAL_LAYERS)}
-    chosen = []
-    for name in names:
-        if name in shipped:
-            chosen.append(shipped[name])
-        elif Path(name).suffix == ".json":
-            chosen += [layer for layer in load_layers(Path(name)) if layer.gmac <= max_gmac]
-        else:
-            raise ValueError(f"no layer is called {name!r}, and it is no JSON file; there are {', '.join(shipped)}")
-    if not names:
-        chosen = [layer for layer in shipped.values() if layer.gmac <= max_gmac]
-    if not chosen:
-        raise ValueError(f"no layer of up to {max_gmac:g} GMAC is left")
-    return chosen
 
 
 def random_layers(count: int, seed: int, around: Sequence[Layer], max_gmac: float) -> list[Layer]:
@@ -155,29 +136,24 @@ def _vary(rng: random.Random, base: Layer, name: str) -> Layer:
     def near(size: int) -> int:
         return max(1, round(size * math.exp(rng.uniform(math.log(0.4), math.log(2)))))
 
-    def per_axis(values: Iterable[int]) -> tuple[int, ...]:
-        return tuple(values)
-
     groups = base.groups if base.groups > 1 else rng.choice((1, 1, 1, 1, 2, 4))
     axes = range(base.ndim)
-    stride = per_axis(rng.choice((base.stride[i], base.stride[i], 1, 2, 3, 4)) for i in axes)
-    kernel = per_axis(
+    stride = tuple(rng.choice((base.stride[i], base.stride[i], 1, 2, 3, 4)) for i in axes)
+    kernel = tuple(
         rng.choice((base.kernel[i], max(1, round(s * rng.choice((0.5, 1, 1.5, 2, 2, 3))))))
         for i, s in zip(axes, stride, strict=True)
     )
-    dilation = per_axis(rng.choice((*base.dilation[i : i + 1], 1, 1, 1, 2)) for i in axes)
+    dilation = tuple(rng.choice((*base.dilation[i : i + 1], 1, 1, 1, 2)) for i in axes)
     return Layer(
         name=name,
         n=near(base.n),
         cin=groups * near(max(1, base.cin // groups)),
         cout=groups * near(max(1, base.cout // groups)),
-        spatial=per_axis(near(size) for size in base.spatial),
+        spatial=tuple(near(size) for size in base.spatial),
         kernel=kernel,
         stride=stride,
-        padding=per_axis(rng.randint(0, d * (k - 1) // 2) for k, d in zip(kernel, dilation, strict=True)),
-        output_padding=per_axis(
-            rng.choice((0, rng.randrange(max(s, d)))) for s, d in zip(stride, dilation, strict=True)
-        ),
+        padding=tuple(rng.randint(0, d * (k - 1) // 2) for k, d in zip(kernel, dilation, strict=True)),
+        output_padding=tuple(rng.choice((0, rng.randrange(max(s, d)))) for s, d in zip(stride, dilation, strict=True)),
         dilation=dilation,
         groups=groups,
         model=f"around {base.name}",
@@ -191,16 +167,16 @@ class Problem:
     layer: Layer
     dtype: str
     data_format: str
-    x: Any
-    weight: Any
-    bias: Any
+    x: HostArray
+    weight: HostArray
+    bias: HostArray
 
     @cached_property
     def plan(self) -> Plan:
         return self.layer.plan(self.dtype, self.data_format)
 
     @cached_property
-    def expected(self) -> Any:
+    def expected(self) -> HostArray:
         """The result by torch in float64, or by the definition; nothing of the package's kernels."""
         if self.layer.gmac > _REFERENCE_GMAC:
             try:
@@ -212,7 +188,7 @@ class Problem:
         last = self.data_format == "channels_last"
         return reference.conv_transpose(self.x, self.weight, self.bias, channels_last=last, **geometry)
 
-    def _expected_of_torch(self) -> Any:
+    def _expected_of_torch(self) -> HostArray:
         import torch
 
         last = self.data_format == "channels_last"
@@ -231,7 +207,7 @@ class Problem:
         sums = rounding[self.plan.accumulate] * 4 * math.sqrt(products)
         return max(sums, 16 * rounding[self.dtype])
 
-    def error(self, result: Any) -> float:
+    def error(self, result: HostArray) -> float:
         """Largest error over the largest expected value; infinite for a wrong shape or dtype, or a NaN."""
         expected = self.expected
         if result.shape != expected.shape or result.dtype.name != self.dtype:
