@@ -9,6 +9,7 @@ from .api import infer_ndim
 from .arrays import Array, Operands, check_device, view_of
 from .dispatch.select import Choice, epoch, note, select
 from .problem.arguments import IntOrInts, Ints, Padding, Params, as_ints, make_params
+from .problem.dtypes import DtypeOrName
 from .problem.gradients import plan_input_grad, plan_weight_grad
 from .problem.plan import ArraySpec, Plan
 from .run import launch
@@ -199,8 +200,8 @@ def _run(
 
 @lru_cache(maxsize=1024, typed=True)
 def _decide(
-    _epoch: int, planner: Callable[..., Plan], params: Params, first: Ints, first_dtype: object, second: Ints,
-    second_dtype: object, sizes: Ints | None, settings: Settings, device: str,
+    _epoch: int, planner: Callable[..., Plan], params: Params, first: Ints, first_dtype: DtypeOrName, second: Ints,
+    second_dtype: DtypeOrName, sizes: Ints | None, settings: Settings, device: str,
 ) -> tuple[Plan, Choice]:  # fmt: skip
     specs = ArraySpec(first, first_dtype), ArraySpec(second, second_dtype)
     plan = planner(params, *specs, sizes, settings.precision)

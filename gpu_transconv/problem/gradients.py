@@ -8,7 +8,7 @@ from typing import get_args
 from ..words import did_you_mean
 from .arguments import Ints, Params
 from .axis import output_range
-from .dtypes import check_dtypes
+from .dtypes import DtypeOrName, check_dtypes
 from .plan import ArraySpec, Operation, Plan, plan_call
 from .shapes import Shape, check_weight
 
@@ -98,7 +98,7 @@ def plan_weight_grad(
     return _gradient(replace(params, output_size=outputs), x, weight, precision, "weight_grad")
 
 
-def _check_dtypes(**dtypes: object) -> None:
+def _check_dtypes(**dtypes: DtypeOrName) -> None:
     name, dtype = next(iter(dtypes)), check_dtypes(**dtypes)
     if dtype.startswith("int"):
         raise TypeError(f"{name} must have a floating or complex dtype, got {dtype}: integers have no gradient")
