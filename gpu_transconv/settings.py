@@ -16,8 +16,8 @@ from typing import Any
 
 from .words import did_you_mean
 
-#: Backends by name, and the folder of `gpu_transconv.kernels` that has each.
-BACKENDS = {"cpu": "cpu", "numba-cuda": "numba_cuda", "cupy": "cupy", "reference": "reference"}
+#: What callers may ask for; `gpu_transconv.kernels.registry` has the same backends.
+BACKENDS = ("cpu", "numba-cuda", "cupy", "reference")
 FORMULATIONS = ("gather", "scatter")
 PRECISIONS = ("highest", "tf32", "fast")
 

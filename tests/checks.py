@@ -98,10 +98,16 @@ def poisoned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     return np.full(shape, poison, numpy_dtype(dtype))
 
 
+def keywords_of(kernel: Kernel) -> dict[str, object]:
+    """Keywords by which a caller gets this kernel."""
+    exact = {"deterministic": kernel.deterministic} if kernel.variant else {}
+    return {"backend": kernel.backend, "formulation": kernel.formulation} | exact
+
+
 def run(row: Kernel, case: Case, arrays: Arrays, data_format: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     """One call by name, into an output that holds no result yet."""
     out = poisoned(shape, dtype)
-    keywords = dict(case.keywords, **row.keywords, data_format=data_format)
+    keywords = dict(case.keywords, **keywords_of(row), data_format=data_format)
     with np.errstate(all="ignore"):
         assert gtc.conv_transpose(*arrays, out=out, **keywords) is out
     return out

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import hypothesis
 import pytest
-from selection import LEFT_OUT, QUICK, deal, leave_out_missing_devices, line_of_left_out, wants_devices
+from selection import GPU_BACKENDS, LEFT_OUT, QUICK, deal, leave_out_missing_devices, line_of_left_out, wants_devices
+from support.fakes import FakeBackend, wrap_kernels
 from support.kept import forget_old
 
+from gpu_transconv import cache_folder
+from gpu_transconv.dispatch import limits, store
+from gpu_transconv.dispatch.select import invalidate
+from gpu_transconv.kernels import registry
 from gpu_transconv.kernels.kernel import Kernel
+from gpu_transconv.kernels.registry import FOLDERS
 
 hypothesis.settings.register_profile("default", deadline=None, max_examples=40)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True, database=None)
@@ -82,20 +90,13 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, _empty_cache: Pat
 
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Names of the implementations that were launched, in order."""
+    """Names of the kernels that were launched, in order."""
     names: list[str] = []
-    original = Kernel.launch.fget
 
-    def launch(row: Kernel):
-        run = original(row)
+    def wrap(kernel: Kernel, launch: Callable[..., None]) -> Callable[..., None]:
+        return lambda *arguments: names.append(kernel.name) or launch(*arguments)
 
-        def recorded(*arguments: object) -> None:
-            names.append(row.name)
-            run(*arguments)
-
-        return recorded
-
-    monkeypatch.setattr(Kernel, "launch", property(launch))
+    wrap_kernels(monkeypatch, "launch", wrap)
     return names
 
 
@@ -108,3 +109,33 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if budgets and (os.environ.get("CI") or terminalreporter.config.get_verbosity() > 0):
         terminalreporter.section("CUDA kernels: registers for compute capability 7.5/8.0/9.0/10.0/12.0")
         terminalreporter.write_line("\n".join(sorted(budgets)))
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Function that puts fakes in the places of the GPU backends, by their folders' names."""
+    dtypes = {name: registry.backend(name).dtypes for name in GPU_BACKENDS}
+
+    def put(**fakes: FakeBackend) -> None:
+        for name in GPU_BACKENDS:
+            fake = fakes.get(FOLDERS[name][1:]) or FakeBackend("not here; install it")
+            module = SimpleNamespace(BACKEND=fake.as_value(name, dtypes[name]))
+            monkeypatch.setitem(sys.modules, f"gpu_transconv.kernels{FOLDERS[name]}", module)
+        invalidate()
+
+    yield put
+    monkeypatch.undo()
+    invalidate()
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """An empty cache folder, and a process that has read and measured nothing yet."""
+    monkeypatch.setenv("GPU_TRANSCONV_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache_folder, "_warned", set())
+    monkeypatch.setattr(limits, "_memory", {})
+    monkeypatch.setattr(store, "_unsaved", {})
+    invalidate()
+    yield tmp_path / "cache"
+    monkeypatch.undo()
+    invalidate()

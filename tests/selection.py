@@ -18,9 +18,9 @@ LEFT_OUT = pytest.StashKey["Counter[str]"]()
 #: Tests marked ``quick``: what most faults of a change break first, without the slow proofs; with compiled kernels they
 #: take a minute in one process.
 QUICK = re.compile(
-    r"tests/(?:problem/)?test_(arguments|axis|plan|reference|dispatch|settings|api_errors|arrays|kernels|layer|pairs|channels_last"
-    r"|random_geometries|numba_cuda)\.py::(?!test_in_the_simulator|test_gpu_tests)"
-    r"|tests/host_cuda/test_host_kernels\.py::test_(definition|split_reduction)\b.*-float(16|32)"
+    r"tests/(?:\w+/)*(?:test_(arguments|axis|plan|reference|select|settings|api_errors|layouts|kernels|prepared|pairs"
+    r"|channels_last|random_geometries|numba_cuda)\.py::(?!test_in_the_simulator|test_gpu_tests)"
+    r"|test_host_kernels\.py::test_(definition|split_reduction)\b.*-float(16|32))"
 )
 
 

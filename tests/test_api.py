@@ -9,7 +9,7 @@ from cases import CASES, DATA_FORMATS, named
 from checks import implementations, make_arrays, numpy_dtype, refused
 
 import gpu_transconv as gtc
-from gpu_transconv import arrays as package_arrays
+from gpu_transconv.arrays import outputs
 
 ROWS = implementations("cpu", "reference")
 CASE = named("2d-kernel-is-twice-stride")
@@ -94,8 +94,8 @@ def test_impossible_sizes(monkeypatch, launched, row, dtype):
 
 def test_the_limit_is_the_memory_of_the_machine(monkeypatch):
     x, weight = np.ones((1, 1, 5)), np.ones((1, 1, 2))
-    assert 2**20 < package_arrays.memory_bytes() < 2**63
-    monkeypatch.setattr(package_arrays, "memory_bytes", lambda: 48)
+    assert 2**20 < outputs.memory_bytes() < 2**63
+    monkeypatch.setattr(outputs, "memory_bytes", lambda: 48)
     assert gtc.conv_transpose(x, weight).nbytes == 48
     with pytest.raises(MemoryError, match="needs 80 bytes; this machine has 48"):
         gtc.conv_transpose(x, weight, stride=2)

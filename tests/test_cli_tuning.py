@@ -6,11 +6,11 @@ import json
 
 import pytest
 from cli_checks import assert_refused, run_json
-from test_tuning import folder  # noqa: F401  (a fixture: an empty cache folder)
 
 import gpu_transconv as gtc
-from gpu_transconv import dispatch, records
+from gpu_transconv.dispatch import store
 from gpu_transconv.dispatch.limits import DeviceLimits, device_limits
+from gpu_transconv.dispatch.select import invalidate
 from gpu_transconv.tools.bench import libraries
 from gpu_transconv.tools.cli import main
 
@@ -23,7 +23,7 @@ MACHINE = {"cpu": "a machine", "busy": 0.0, "peak_gflops": LIMITS.peak_gflops, "
 
 
 @pytest.fixture(autouse=True)
-def _no_measuring(folder, monkeypatch):  # noqa: ARG001, F811
+def _no_measuring(folder, monkeypatch):  # noqa: ARG001
     """The machine's limits are fake, the layers small."""
     monkeypatch.setattr("gpu_transconv.dispatch.measure_limits.measure_cpu", lambda _threads: LIMITS)
     monkeypatch.setattr("gpu_transconv.tools.commands.bench.measure_machine", lambda _threads: MACHINE)
@@ -42,14 +42,14 @@ def layers(tmp_path):
 def test_tune(capsys, layers, launched):
     found = run_json(capsys, "tune", layers, "--seconds", "0.01", "--backend", "reference")
     assert [row["layer"] for row in found["layers"]] == ["square", "row"]
-    assert found["database"] == str(records.database())
+    assert found["database"] == str(store.database())
     for row in found["layers"]:
         assert set(row["seconds"]) == {"reference/gather", "reference/scatter"}
         assert row["fastest"] == min(row["seconds"], key=row["seconds"].__getitem__)
         assert row["gain"] == row["seconds"][row["before"]] / row["seconds"][row["fastest"]] - 1 >= 0
     assert device_limits().measured
-    dispatch.forget()
-    assert records.count() == 2
+    invalidate()
+    assert store.count() == 2
     launched.clear()
     again = run_json(capsys, "explain", "--x", "2x4x7", "--weight", "4x3x3", "--groups", "2", "--backend", "reference")
     assert f"reference/{again['formulation']}" == found["layers"][1]["fastest"]
@@ -61,7 +61,7 @@ def test_tune_table(capsys, layers):
     options = ["--seconds", "0.01", "--backend", "reference", "--dtype", "float64", "--data-format", "channels_last"]
     assert main(["tune", "--layers", layers, *options]) == 0
     text = capsys.readouterr().out
-    for words in ("square", "row", "reference/", str(records.database())):
+    for words in ("square", "row", "reference/", str(store.database())):
         assert words in text
 
 
@@ -76,7 +76,7 @@ def test_export_and_import(capsys, layers, tmp_path, monkeypatch):
     assert run_json(capsys, "tune", "--export", file) == {"exported": 2}
     monkeypatch.setenv("GPU_TRANSCONV_CACHE_DIR", str(tmp_path / "other"))
     assert run_json(capsys, "tune", "--import", file) == {"imported": 2}
-    assert records.count() == 2
+    assert store.count() == 2
     assert main(["tune", "--import", file, "--export", file]) == 0
     assert "imported the results of 2 problems, exported the results of 2" in capsys.readouterr().out
 
@@ -146,7 +146,7 @@ def test_bench_of_the_formulations(capsys, layers):
 # --- info ----------------------------------------------------------------------------------------------
 
 
-def test_info_shows_figures_and_cache(capsys, folder):  # noqa: F811
+def test_info_shows_figures_and_cache(capsys, folder):
     facts = run_json(capsys, "info")
     assert facts["cache"] == str(folder)
     assert facts["tuned_problems"] == 0

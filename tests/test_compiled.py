@@ -12,7 +12,7 @@ import numba
 import numpy as np
 import pytest
 
-from gpu_transconv import cache
+from gpu_transconv import cache_folder
 from gpu_transconv.errors import CacheWarning
 from gpu_transconv.kernels.cpu import compiled, machine_code, notice
 
@@ -27,7 +27,7 @@ def places(monkeypatch, tmp_path):
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(found[0]))
     monkeypatch.setattr(machine_code, "_in_package", lambda: found[1])
     monkeypatch.setenv("GPU_TRANSCONV_CACHE_DIR", str(found[2]))
-    monkeypatch.setattr(cache, "_warned", set())
+    monkeypatch.setattr(cache_folder, "_warned", set())
     monkeypatch.setattr(compiled, "KERNELS", {})
     return found
 

@@ -11,7 +11,8 @@ import pytest
 from checks import refused
 
 import gpu_transconv as gtc
-from gpu_transconv import machine, table
+from gpu_transconv.dispatch import device
+from gpu_transconv.dispatch.select import invalidate
 from gpu_transconv.kernels.cpu import requirements
 
 X, WEIGHT = np.ones((1, 5, 3)), np.ones((5, 5, 2))
@@ -32,7 +33,7 @@ X, WEIGHT = np.ones((1, 5, 3)), np.ones((5, 5, 2))
 )
 def test_what_numba_makes_of_a_variable_is_checked(monkeypatch, name, value, words):
     monkeypatch.setattr(requirements._config, name, value)
-    table.forget()
+    invalidate()
     try:
         status = gtc.backends()["cpu"]
         assert not status.available
@@ -43,7 +44,7 @@ def test_what_numba_makes_of_a_variable_is_checked(monkeypatch, name, value, wor
                 gtc.conv_transpose(X, WEIGHT, **keywords)
         assert gtc.conv_transpose(X, WEIGHT, backend="reference").shape == (1, 5, 4)
     finally:
-        table.forget()
+        invalidate()
 
 
 def test_a_layer_that_cannot_be_loaded(monkeypatch):
@@ -67,7 +68,7 @@ def test_features_that_numba_takes(monkeypatch):
 @pytest.mark.parametrize("word", ["0", "-2", "two", "1.5", "²", "", " "])
 def test_a_number_of_threads_that_is_none(monkeypatch, word):
     monkeypatch.setenv("NUMBA_NUM_THREADS", word)
-    assert machine.threads() == machine.usable_cores()
+    assert device.threads() == device.usable_cores()
 
 
 VARIABLES = """

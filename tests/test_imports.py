@@ -13,10 +13,12 @@ from typing import NamedTuple
 import pytest
 
 import gpu_transconv
+from gpu_transconv.kernels.registry import FOLDERS
 
 NAME = "gpu_transconv"
 PACKAGE = Path(gpu_transconv.__file__).parent
-CONTRIBUTING = PACKAGE.parent / "CONTRIBUTING.md"
+LISTING = PACKAGE.parent / "docs" / "architecture.md"
+BACKEND_ROOMS = {f"{NAME}.kernels{folder}" for folder in FOLDERS.values()}
 SUITES = sorted(PACKAGE.parent.glob("benchmarks/bench_*.py"))
 
 
@@ -122,6 +124,7 @@ def private_of_others(imports: set[Import]) -> list[str]:
     return sorted(
         str(read) for read in imports
         if folder(read.by) != folder(read.module)
+        and read.module != f"{NAME}._version"
         and any(re.match("_(?!_)", word) for word in (read.name, read.module.rpartition(".")[2]))
     )  # fmt: skip
 
@@ -146,20 +149,49 @@ def test_private_names_stay_in_their_folder():
     assert private_of_others(ours()) == []
 
 
-def test_imports_go_the_way_that_contributing_says():
-    """Nothing imports what calls it."""
-    if not CONTRIBUTING.exists():
-        pytest.skip("CONTRIBUTING.md is part of the checkout, not of the package")
-    text = CONTRIBUTING.read_text(encoding="utf-8")
-    order = re.search(r"Imports go one way:\s+`([^`]+)`", text)[1].replace("\n", " ").split(" -> ")
-    rank = {f"{NAME}.{name.strip()}": place for place, names in enumerate(order) for name in names.split(",")}
-    assert len(rank) > 7
+def rooms_of(listing: str) -> list[str]:
+    """Modules and folders of a listing such as that in docs/architecture.md, from top to bottom, as dotted names."""
+    words = [re.split(r"\s{2,}", line)[0].split() for line in listing.strip().splitlines()]
+    return [f"{NAME}.{name.removesuffix('.py').strip('/').replace('/', '.')}" for line in words for name in line]
 
-    def place(module: str) -> int | None:
-        return rank.get(".".join(module.split(".")[:2]))
 
-    ranked = [(str(read), place(read.by), place(read.module)) for read in ours()]
-    assert [words for words, by, module in ranked if None not in (by, module) and by > module] == []
+def room_of(module: str, rooms: list[str]) -> str | None:
+    """The narrowest of `rooms` in which a module is."""
+    module = f"{NAME}.__init__" if module == NAME else module
+    return max((room for room in rooms if f"{module}.".startswith(f"{room}.")), key=len, default=None)
+
+
+def downward(imports: set[Import], rooms: list[str]) -> list[str]:
+    """Imports of a room that stands further down, of one that is not listed, or of one backend by another."""
+    wrong = []
+    for read in imports:
+        by, module = room_of(read.by, rooms), room_of(read.module, rooms)
+        apart = by != module and {by, module} <= BACKEND_ROOMS
+        if None in (by, module) or rooms.index(module) > rooms.index(by) or apart:
+            wrong.append(str(read))
+    return sorted(wrong)
+
+
+@pytest.fixture(scope="module")
+def rooms() -> list[str]:
+    if not LISTING.exists():
+        pytest.skip("the documents are part of the checkout, not of the package")
+    return rooms_of(LISTING.read_text(encoding="utf-8").split("```")[1])
+
+
+def test_imports_go_upward_in_the_listing_of_the_rooms(rooms):
+    assert len(rooms) > 15
+    assert set(rooms) > BACKEND_ROOMS
+    assert downward(ours(), rooms) == []
+
+
+def test_every_module_has_a_room(rooms):
+    assert [module for module in modules_in(PACKAGE) if not room_of(module, rooms)] == [f"{NAME}.kernels"]
+    assert [room for room in rooms if room not in modules_in(PACKAGE) and room != f"{NAME}.__init__"] == []
+
+
+def test_few_modules_stand_at_the_top():
+    assert len(list(PACKAGE.glob("*.py"))) <= 18
 
 
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
@@ -211,3 +243,17 @@ def test_a_private_name_is_seen(made, line):
     assert len(private_of_others(made(a="", _a="", room__in__b=line))) == 1
     public = "from ..a import seen, __version__"
     assert private_of_others(made(a="", _a="", room__in__b=public, c="from .a import _d")) == []
+
+
+def test_an_import_downward_is_seen():
+    rooms = rooms_of("errors.py words.py   what\nkernels/cpu/ kernels/cupy/   where\nrun.py   how")
+    assert rooms == [f"{NAME}.{name}" for name in ("errors", "words", "kernels.cpu", "kernels.cupy", "run")]
+
+    def wrong(by: str, module: str) -> bool:
+        return bool(downward({Import(f"{NAME}.{by}", f"{NAME}.{module}")}, rooms))
+
+    assert not wrong("run", "kernels.cpu.launch")
+    assert not wrong("words", "errors")
+    assert wrong("errors", "words")
+    assert wrong("kernels.cpu.launch", "run")
+    assert wrong("run", "unheard_of")

@@ -6,13 +6,13 @@ import numba
 import numpy as np
 import pytest
 from checks import assert_close, assert_same_specials
+from support.fakes import count_packing
 
 import gpu_transconv as gtc
 from gpu_transconv.kernels.cpu import launch, weight_order
 from gpu_transconv.kernels.cpu.cost import paired_axes
-from gpu_transconv.problem.rewrites import kernel_axes
 from gpu_transconv.kernels.cpu.pairs import saving
-from gpu_transconv.kernels.kernel import Kernel
+from gpu_transconv.problem.rewrites import kernel_axes
 
 #: Input, weight, and keywords; the phases of an axis have two taps, two and one, or two and none.
 LAYERS = {
@@ -99,10 +99,7 @@ def test_the_same_bits_for_any_number_of_threads(name):
 
 
 def test_an_operator_packs_once_for_small_inputs_and_once_for_large_ones(monkeypatch):
-    chosen = []
-    original = Kernel.pack.fget
-    counted = property(lambda self: lambda plan, *rest: chosen.append((self, plan)) or original(self)(plan, *rest))
-    monkeypatch.setattr(Kernel, "pack", counted)
+    chosen = count_packing(monkeypatch)
     weight = np.random.default_rng(1).integers(-3, 4, (64, 32, 4, 4)).astype(np.float32)
     layer = gtc.ConvTranspose(weight, stride=2, padding=1, formulation="gather", precision="fast")
     for size in (2, 40, 3, 30, 2):

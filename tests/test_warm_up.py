@@ -11,6 +11,7 @@ from cli_checks import assert_refused, run_json
 from test_compiled import places  # noqa: F401  (a fixture: empty folders for machine code)
 
 import gpu_transconv as gtc
+from gpu_transconv.dispatch.select import invalidate
 from gpu_transconv.kernels.cpu import compiled, machine_code, warm_up
 from gpu_transconv.tools.cli import main
 
@@ -73,7 +74,7 @@ def test_warm_up(capsys, quick, places):  # noqa: F811
 def test_warm_up_refuses(capsys, monkeypatch):
     assert_refused(capsys, ["warm-up", "--dtype", "float8"], "float8", "float32")
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    gtc.dispatch.table.forget()
+    invalidate()
     assert_refused(capsys, ["warm-up"], "NUMBA_DISABLE_JIT is set")
     monkeypatch.undo()
-    gtc.dispatch.table.forget()
+    invalidate()

@@ -77,12 +77,17 @@ def device_limits(device: str = "cpu") -> DeviceLimits:
     return replace(shipped(device), **found)
 
 
+def forget() -> None:
+    """Read the file afresh."""
+    device_limits.cache_clear()
+
+
 def keep(device: str, measured: DeviceLimits) -> DeviceLimits:
     """Keep what was measured on a device, on disk where that can be had; returns what is known of it now."""
     stored = _stored() | {identity(device): asdict(measured)}
     _store(stored)
     _memory.update(stored)
-    device_limits.cache_clear()
+    forget()
     return device_limits(device)
 
 

@@ -9,11 +9,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ..errors import BackendUnavailableError
+from ..kernels import registry
 from ..kernels.kernel import Kernel
 from ..kernels.registry import AUTO_BACKENDS, backend, kernels_of, no_backend, status
 from ..problem.plan import Plan
 from ..settings import Settings
-from . import store
+from . import limits, store
 from .cost import predict
 from .limits import device_limits
 
@@ -54,6 +55,8 @@ def select(plan: Plan, settings: Settings, device: str = "cpu") -> Choice:
     found = [c for name in names for c in candidates(plan, name) if _allows(settings, c.kernel)]
     refused = [f"{c.kernel.name} cannot run this problem: {c.refusal}" for c in found if c.refusal]
     able = [c for c in found if c.refusal is None]
+    if not found:
+        raise BackendUnavailableError(f"backend {settings.backend!r} has no kernel for {_wish(settings)}")
     if not able:
         raise BackendUnavailableError("; ".join(refused))
     if settings.formulation != "auto":
@@ -88,6 +91,12 @@ def _allows(settings: Settings, kernel: Kernel) -> bool:
     named = settings.formulation != "auto"
     exact = settings.deterministic or (settings.deterministic is None and not named)
     return (not named or kernel.formulation == settings.formulation) and (kernel.deterministic or not exact)
+
+
+def _wish(settings: Settings) -> str:
+    """What kind of kernel was asked for, in words."""
+    exact = ", deterministic" if settings.deterministic else ""
+    return f"formulation {settings.formulation!r}{exact}"
 
 
 def _fastest(able: Sequence[Candidate]) -> tuple[Kernel, str]:
@@ -152,6 +161,7 @@ def invalidate() -> None:
     """Look up backends, limits and tuning results afresh from now on: some of them have changed."""
     global _epoch
     _epoch += 1
-    for cached in (select, status, device_limits):
-        cached.cache_clear()
+    select.cache_clear()
+    limits.forget()
     store.forget()
+    registry.forget()

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from ..arrays.memory import Memory, find_with
 from ..errors import BackendUnavailableError
-from ..settings import BACKENDS
 from .kernel import Backend, Kernel
 
+#: Backends by the names that callers write, and the folder beside this file that has each.
+FOLDERS = {"cpu": ".cpu", "numba-cuda": ".numba_cuda", "cupy": ".cupy", "reference": ".reference"}
 #: Backends that "auto" tries, by where the arrays are; the first that can take the problem.
 AUTO_BACKENDS = {"cpu": ("cpu",), "cuda": ("cupy", "numba-cuda")}
 
@@ -28,7 +29,7 @@ class BackendStatus(NamedTuple):
 @cache
 def backend(name: str) -> Backend:
     """Return the backend of that name."""
-    found: Backend = import_module(f".{BACKENDS[name]}", __package__).BACKEND
+    found: Backend = import_module(FOLDERS[name], __package__).BACKEND
     return found
 
 
@@ -40,7 +41,7 @@ def kernels_of(name: str) -> tuple[Kernel, ...]:
 
 def kernels() -> tuple[Kernel, ...]:
     """Return all kernels there are, whether they can run here or not."""
-    return tuple(kernel for name in BACKENDS for kernel in kernels_of(name))
+    return tuple(kernel for name in FOLDERS for kernel in kernels_of(name))
 
 
 def backends() -> dict[str, BackendStatus]:
@@ -57,7 +58,7 @@ def backends() -> dict[str, BackendStatus]:
     >>> gtc.backends()["cpu"].available
     True
     """
-    return {name: status(name) for name in BACKENDS}
+    return {name: status(name) for name in FOLDERS}
 
 
 @cache
@@ -84,6 +85,12 @@ def no_backend(device: str) -> BackendUnavailableError:
     reasons = "; ".join(f"{name}: {status(name).reason}" for name in AUTO_BACKENDS[device])
     place = {"cpu": "in host memory", "cuda": "on a CUDA device"}[device]
     return BackendUnavailableError(f"no backend for arrays {place} is available: {reasons}")
+
+
+def forget() -> None:
+    """Look up every backend afresh."""
+    for cached in (backend, kernels_of, status):
+        cached.cache_clear()
 
 
 find_with(memory_for_cuda)

@@ -11,11 +11,11 @@ collect_ignore_glob = [] if sys.platform == "linux" else ["*.py"]
 
 
 def forget():
-    from gpu_transconv import dispatch
+    from gpu_transconv.dispatch.select import invalidate
     from gpu_transconv.kernels.cupy import compile as compiling
     from gpu_transconv.kernels.cupy import launch, memory
 
-    dispatch.forget()
+    invalidate()
     memory.held.forget()
     for cached in (launch.device_facts, launch._calls, compiling.compiled):
         cached.cache_clear()

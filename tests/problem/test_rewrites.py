@@ -24,10 +24,16 @@ def test_every_output_of_a_single_input_is_a_phase_of_its_own():
     single, other = plan.axes[1:]
     assert (single.size, single.output_size) == (1, 7)
     longer = plan.axes[0], replace(single, stride=7), other
-    assert lengthen_strides(plan, 7 * 2) == longer
-    assert lengthen_strides(plan, 7 * 2 - 1) == plan.axes  # too many phases
+    assert kernel_axes(plan) == longer
     assert {phase.count for phase in single.phases} == {3, 4}
     assert {phase.count for phase in longer[1].phases} == {1}
+
+
+def test_too_many_phases_are_not_made():
+    most = make_plan(make_params(1), (1, 1, 1), (1, 1, MOST_PHASES), "float32", False)
+    assert kernel_axes(most)[2].phase_count == MOST_PHASES
+    more = make_plan(make_params(1), (1, 1, 1), (1, 1, MOST_PHASES + 1), "float32", False)
+    assert kernel_axes(more) == more.axes
 
 
 def test_a_stride_beyond_the_output_stays():

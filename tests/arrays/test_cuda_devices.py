@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cases import named
 from checks import assert_close, expected, make_arrays, refused
-from test_dispatch import DeviceArray, FakeBackend, install  # noqa: F401  (a fixture)
+from support.fakes import DeviceArray, FakeBackend
 
 import gpu_transconv as gtc
 from gpu_transconv.arrays import library_of
@@ -33,7 +33,7 @@ def make(request, monkeypatch):
 
 @pytest.mark.parametrize("backend", ["cupy", "numba-cuda"])
 @pytest.mark.parametrize("prepared", [False, True], ids=["function", "prepared"])
-def test_work_goes_to_the_arrays_device(make, prepared, backend, install):  # noqa: F811
+def test_work_goes_to_the_arrays_device(make, prepared, backend, install):
     fake = FakeBackend()
     fake.index = 1
     install(**{backend.replace("-", "_"): fake})
@@ -46,7 +46,7 @@ def test_work_goes_to_the_arrays_device(make, prepared, backend, install):  # no
     assert_close(got.host, expected(CASE, ARRAYS), "float32", CASE.reduction)
 
 
-def test_arrays_of_two_devices_are_refused(make, install):  # noqa: F811
+def test_arrays_of_two_devices_are_refused(make, install):
     fake = FakeBackend()
     install(cupy=fake)
     x, weight, _ = map(make, ARRAYS)
@@ -55,7 +55,7 @@ def test_arrays_of_two_devices_are_refused(make, install):  # noqa: F811
         gtc.conv_transpose(x, weight, **CASE.keywords)
 
 
-def test_arrays_on_other_streams(make, install):  # noqa: F811
+def test_arrays_on_other_streams(make, install):
     """x's stream waits for theirs before the work, and they for x's after it; the default stream has two names."""
     fake = FakeBackend()
     install(cupy=fake)
@@ -70,7 +70,7 @@ def test_arrays_on_other_streams(make, install):  # noqa: F811
     assert fake.ordered == []
 
 
-def test_out_on_another_stream(install):  # noqa: F811
+def test_out_on_another_stream(install):
     fake = FakeBackend()
     install(cupy=fake)
     want = expected(CASE, ARRAYS)
@@ -81,7 +81,7 @@ def test_out_on_another_stream(install):  # noqa: F811
     assert_close(out.host, want, "float32", CASE.reduction)
 
 
-def test_what_a_library_may_take_back_is_held(install):  # noqa: F811
+def test_what_a_library_may_take_back_is_held(install):
     fake = FakeBackend()
     install(cupy=fake)
     x, weight, bias = map(DeviceArray, ARRAYS)

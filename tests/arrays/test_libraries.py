@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from cases import named
 from checks import DTYPES, assert_close, expected, make_arrays, numpy_dtype, refused
-from test_dispatch import DeviceArray, FakeBackend, install  # noqa: F401  (a fixture)
+from support.fakes import DeviceArray, FakeBackend, handed_to_kernels
 
 import gpu_transconv as gtc
 from gpu_transconv.arrays.pool import SMALLEST
-from gpu_transconv.kernels.kernel import Kernel
 
 CASE = named("2d-kernel-is-twice-stride")
 KEYWORDS = CASE.keywords
@@ -126,19 +125,11 @@ def test_results_are_of_the_same_kind(library, dtype, prepared):
     assert_close(found, expected(CASE, arrays), dtype, CASE.reduction)
 
 
-def handed(monkeypatch):
-    """Arrays that the kernels get, in order x, weight, bias, out; nothing is computed."""
-    arrays = []
-    spy = property(lambda _: lambda _, *arguments: arrays.extend(arguments[:4]))
-    monkeypatch.setattr(Kernel, "launch", spy)
-    return arrays
-
-
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_nothing_is_copied(library, monkeypatch, dtype):
     if dtype == "bfloat16" and not isinstance(library, Torch | Jax):
         pytest.skip("only these have bfloat16")
-    seen = handed(monkeypatch)
+    seen = handed_to_kernels(monkeypatch)
     side = int(np.sqrt(SMALLEST / 2))
     x, weight = (np.ones(shape, numpy_dtype(dtype)) for shape in ((1, 1, side, side), (1, 1, 2, 2)))
     x, weight = library.make(x), library.make(weight)
@@ -159,7 +150,7 @@ def test_kinds_mix_on_the_host():
         assert type(layer(given)) is kind
 
 
-def test_results_of_other_kinds_through_a_gpu(library, install):  # noqa: F811
+def test_results_of_other_kinds_through_a_gpu(library, install):
     install(cupy=FakeBackend())
     x, weight, _ = map(library.make, make_arrays(CASE, "float32"))
     want = expected(CASE, make_arrays(CASE, "float32")._replace(bias=None))
@@ -319,7 +310,7 @@ class CupyArray(DeviceArray):
         self.device = sys.modules["cupy"].cuda.Device(number)
 
 
-def test_cupy_arrays_run_on_their_device_and_its_stream(monkeypatch, install):  # noqa: F811
+def test_cupy_arrays_run_on_their_device_and_its_stream(monkeypatch, install):
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy(CupyArray))
     fake = FakeBackend()
     install(cupy=fake)

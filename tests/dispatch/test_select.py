@@ -1,128 +1,22 @@
-"""Which row of the table runs, for backends that are not here: fake modules stand in for the GPU's."""
+"""Which kernel runs, for backends that are not here: fakes stand in for the GPU's."""
 
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from checks import refused
+from checks import keywords_of, refused
+from support.fakes import DeviceArray, FakeBackend
 
 import gpu_transconv as gtc
-from gpu_transconv import dispatch
-from gpu_transconv.kernels.reference import launch as definition
+from gpu_transconv.dispatch.select import invalidate, select
+from gpu_transconv.kernels.registry import FOLDERS, kernels
 from gpu_transconv.problem.arguments import make_params
 from gpu_transconv.problem.plan import make_plan
-from gpu_transconv.settings import resolve
+from gpu_transconv.settings import BACKENDS, resolve
 
 X, WEIGHT = np.arange(24, dtype="f4").reshape(1, 2, 3, 4), np.ones((2, 3, 2, 2), "f4")
-PACKAGES = {"numba-cuda": "numba_cuda", "cupy": "cupy"}
-
-
-class DeviceArray:
-    """A CUDA array as others see it; its memory is the host's."""
-
-    def __init__(self, array, stream=None):
-        self.host, self.stream = array, stream
-        self.shape, self.dtype = array.shape, array.dtype
-
-    @property
-    def __cuda_array_interface__(self):
-        return {**self.host.__array_interface__, "version": 3, "stream": self.stream}
-
-
-class FakeBackend:
-    """Modules of a GPU backend which compute the definition and write down what they were asked for."""
-
-    def __init__(self, reason=None, preferred="gather", refusals=(), efforts=None):
-        self.reason, self.preferred, self.refusals, self.efforts = reason, preferred, dict(refusals), efforts
-        self.log, self.streams, self.ordered, self.held, self.devices = [], [], [], [], []
-        #: Number of the device that arrays with an interface are said to be on, of all and by their addresses.
-        self.index, self.indices = None, {}
-
-    def memory(self):
-        return SimpleNamespace(
-            status=lambda: self.reason,
-            as_device=self.as_device,
-            empty=self.empty,
-            scratch=self.empty,
-            copy_to=self.copy_to,
-            on_stream=self.on_stream,
-            current_stream=lambda: 0,
-            wait_for=lambda stream: self.ordered.append(("wait for", stream)),
-            let_wait=lambda stream: self.ordered.append(("let wait", stream)),
-            hold=self.held.append,
-            held=SimpleNamespace(add=lambda work, objects: self.held.append(objects)),  # noqa: ARG005
-            share=lambda packed: None,  # noqa: ARG005
-            refuse_capture=lambda why: None,  # noqa: ARG005
-            device_of=lambda pointer: self.indices.get(pointer, self.index),
-            on_device=self.on_device,
-        )
-
-    def empty(self, shape, dtype):
-        return DeviceArray(np.full(shape, np.nan, dtype))
-
-    @contextmanager
-    def on_device(self, index):
-        self.devices.append(index)
-        yield
-
-    def as_device(self, array):
-        if isinstance(array, np.ndarray):
-            self.log.append("to device")
-            return DeviceArray(np.ascontiguousarray(array))
-        return array if array.host.flags.c_contiguous else DeviceArray(np.ascontiguousarray(array.host))
-
-    def copy_to(self, source, out):
-        if source.shape != (1,):  # which only waits for the stream
-            self.log.append("from device" if isinstance(out, np.ndarray) else "on device")
-        np.copyto(out if isinstance(out, np.ndarray) else out.host, source.host)
-
-    @contextmanager
-    def on_stream(self, pointer, allocate=None):  # noqa: ARG002
-        self.streams.append(pointer)
-        yield
-        self.streams.append("left")
-
-    def launch(self):
-        functions = {"prefer": lambda _plan: self.preferred}
-        if self.efforts:
-            functions["efforts"] = lambda _plan: self.efforts
-        for name in ("gather", "scatter_atomic", "scatter_tiles"):
-            functions[f"pack_{name}"] = lambda _plan, weight, _bias, name=name: ("packed", name, weight)
-            functions[f"launch_{name}"] = self.launcher(name)
-            functions[f"supports_{name}"] = lambda _plan, name=name: self.refusals.get(name)
-        del functions["supports_gather"]  # it may be left out
-        return SimpleNamespace(**functions)
-
-    def launcher(self, name):
-        def run(plan, x, weight, bias, out, packed):
-            assert packed[:2] == ("packed", name)
-            assert self.streams[-1] != "left", "launched outside its stream"
-            self.log.append(name)
-            host = (None if a is None else a.host for a in (x, weight, bias))
-            definition.launch_gather(plan, *host, out.host, None)
-
-        return run
-
-
-@pytest.fixture
-def install(monkeypatch):
-    """Put fake backends into the table's places."""
-
-    def put(**fakes):
-        for name, package in PACKAGES.items():
-            fake = fakes.get(name.replace("-", "_")) or FakeBackend("not here; install it")
-            for part in ("memory", "launch"):
-                module = f"gpu_transconv.kernels.{package}.{part}"
-                monkeypatch.setitem(sys.modules, module, getattr(fake, part)())
-        dispatch.forget()
-
-    yield put
-    monkeypatch.undo()
-    dispatch.forget()
 
 
 def plan(dtype="float32", **keywords):
@@ -130,11 +24,15 @@ def plan(dtype="float32", **keywords):
 
 
 def chosen(device, **keywords):
-    return dispatch.select(plan(), resolve(**keywords), device).implementation.name
+    return select(plan(), resolve(**keywords), device).implementation.name
+
+
+def test_callers_may_ask_for_the_backends_there_are():
+    assert tuple(FOLDERS) == BACKENDS
 
 
 def test_names_are_unique_and_full():
-    names = [row.name for row in dispatch.kernels()]
+    names = [row.name for row in kernels()]
     assert len(set(names)) == len(names)
     assert names == [
         *("cpu/gather", "cpu/scatter"),
@@ -144,10 +42,10 @@ def test_names_are_unique_and_full():
     ]
 
 
-@pytest.mark.parametrize("row", dispatch.kernels(), ids=lambda row: row.name)
+@pytest.mark.parametrize("row", kernels(), ids=lambda row: row.name)
 def test_a_row_is_had_by_its_keywords(row, install):
     install(cupy=FakeBackend(), numba_cuda=FakeBackend())
-    assert chosen("cpu", **row.keywords) == row.name
+    assert chosen("cpu", **keywords_of(row)) == row.name
 
 
 @pytest.mark.parametrize(
@@ -159,7 +57,7 @@ def test_a_row_is_had_by_its_keywords(row, install):
     ],
 )
 def test_atomics_run_only_where_that_was_allowed(install, deterministic, by_name, prefers_scatter):
-    install(cupy=FakeBackend(preferred="scatter", efforts={"gather": 1e9, "scatter_tiles": 1e8}))
+    install(cupy=FakeBackend(ratios={"gather": 1e9, "scatter/atomic": 1.0, "scatter/tiles": 1e8}))
     assert chosen("cpu", backend="cupy", formulation="scatter", deterministic=deterministic) == by_name
     assert chosen("cuda", deterministic=deterministic) == prefers_scatter
     assert chosen("cuda", formulation="gather", deterministic=deterministic) == "cupy/gather"
@@ -192,11 +90,11 @@ def test_a_backend_by_name_never_falls_back(install):
 
 
 def test_a_module_that_is_missing_is_a_reason(monkeypatch):
-    monkeypatch.setitem(sys.modules, "gpu_transconv.kernels.cupy.memory", None)
-    dispatch.forget()
+    monkeypatch.setitem(sys.modules, "gpu_transconv.kernels.cupy", None)
+    invalidate()
     assert "cupy" in gtc.backends()["cupy"].reason
     monkeypatch.undo()
-    dispatch.forget()
+    invalidate()
 
 
 @pytest.mark.parametrize(
@@ -213,24 +111,24 @@ def test_a_module_that_is_missing_is_a_reason(monkeypatch):
 def test_dtypes_by_the_contract(install, backend, dtype, taken):
     install(cupy=FakeBackend(), numba_cuda=FakeBackend())
     if taken:
-        assert dispatch.select(plan(dtype), resolve(backend)).implementation.backend == backend
+        assert select(plan(dtype), resolve(backend)).implementation.backend == backend
         return
     with refused(TypeError, "x must have one of the dtypes", "float32", f"got {dtype}"):
-        dispatch.select(plan(dtype), resolve(backend))
+        select(plan(dtype), resolve(backend))
 
 
 def test_auto_on_a_device_takes_a_backend_that_has_the_dtype(install):
     install(cupy=FakeBackend(), numba_cuda=FakeBackend())
     with refused(TypeError, "x must have one of the dtypes", "complex64", "on a CUDA device", "got int64"):
-        dispatch.select(plan("int64"), resolve(), "cuda")
+        select(plan("int64"), resolve(), "cuda")
     install(numba_cuda=FakeBackend())
     with refused(TypeError, "x must have one of the dtypes float16, float32, float64 on", "got complex64"):
-        dispatch.select(plan("complex64"), resolve(), "cuda")
+        select(plan("complex64"), resolve(), "cuda")
 
 
 def test_a_row_that_refuses(install):
-    install(cupy=FakeBackend(preferred="scatter", refusals={"scatter_tiles": "its tile is too large"}))
-    choice = dispatch.select(plan(), resolve(), "cuda")
+    install(cupy=FakeBackend(ratios={"scatter/tiles": 0.5}, refusals={"scatter/tiles": "its tile is too large"}))
+    choice = select(plan(), resolve(), "cuda")
     assert choice.implementation.name == "cupy/gather"
     assert "cupy/scatter/tiles cannot run this problem: its tile is too large" in choice.reason
     with refused(gtc.BackendUnavailableError, "cupy/scatter/tiles", "its tile is too large"):

@@ -9,12 +9,13 @@ import threading
 import numpy as np
 import pytest
 from checks import refused
-from test_dispatch import DeviceArray, FakeBackend, install  # noqa: F401  (a fixture)
-from test_tuning import folder  # noqa: F401  (a fixture: an empty cache folder)
+from support.fakes import DeviceArray, FakeBackend
 
 import gpu_transconv as gtc
-from gpu_transconv import Explanation, dispatch, limits, machine, records
+from gpu_transconv import Explanation
+from gpu_transconv.dispatch import device, limits, store
 from gpu_transconv.dispatch.limits import DeviceLimits
+from gpu_transconv.dispatch.select import invalidate
 from gpu_transconv.problem.dtypes import DTYPES
 
 X, WEIGHT = (1, 64, 32, 32), (64, 32, 4, 4)
@@ -24,7 +25,7 @@ LIMITS = DeviceLimits("cuda", 1, dict.fromkeys((*DTYPES, "tf32"), 1e3), 1.0, 0.0
 
 
 @pytest.fixture(autouse=True)
-def _fresh(folder):  # noqa: F811
+def _fresh(folder):
     """No tuning results."""
 
 
@@ -34,12 +35,12 @@ def fake_limits(monkeypatch):
 
     def put(**changes):
         found = DeviceLimits(**{**vars(LIMITS), **changes})
-        monkeypatch.setattr(dispatch, "device_limits", lambda _device: found)
-        dispatch.choose_afresh()
+        monkeypatch.setattr("gpu_transconv.dispatch.select.device_limits", lambda _device: found)
+        invalidate()
 
     yield put
     monkeypatch.undo()
-    dispatch.choose_afresh()
+    invalidate()
 
 
 def test_counts():
@@ -91,8 +92,8 @@ def test_tuned_times(fake_limits, monkeypatch):
     fake_limits()
     monkeypatch.setattr("gpu_transconv.dispatch.explain.device_limits", lambda _device: LIMITS)
     plan = gtc.explain(X, WEIGHT, **KEYWORDS).plan
-    records.record(plan, "cpu", {"cpu/gather": 4.0, "cpu/scatter": 0.5})
-    dispatch.choose_afresh()
+    store.record(plan, "cpu", {"cpu/gather": 4.0, "cpu/scatter": 0.5})
+    invalidate()
     found = gtc.explain(X, WEIGHT, **KEYWORDS)
     assert found.formulation == "scatter"
     assert found.tuned_seconds == 0.5
@@ -149,20 +150,20 @@ def test_roofline_on_a_fake_machine(monkeypatch, changes, bound):
 @pytest.mark.parametrize(
     ("fake", "deterministic", "expected"),
     [
-        ({"preferred": "gather"}, None, "cupy/gather"),
-        ({"preferred": "scatter"}, None, "cupy/scatter/tiles"),
-        ({"efforts": {"gather": 3.0, "scatter_tiles": 2.0}}, None, "cupy/scatter/tiles"),
-        ({"efforts": {"gather": 3.0, "scatter_tiles": 4.0}}, None, "cupy/gather"),
-        ({"efforts": {"gather": 3.0, "scatter_tiles": 4.0, "scatter_atomic": 1.0}}, None, "cupy/gather"),
-        ({"efforts": {"gather": 3.0, "scatter_tiles": 4.0, "scatter_atomic": 1.0}}, False, "cupy/scatter/atomic"),
+        ({}, None, "cupy/gather"),
+        ({"ratios": {"scatter/tiles": 0.5}}, None, "cupy/scatter/tiles"),
+        ({"ratios": {"gather": 3.0, "scatter/tiles": 2.0}}, None, "cupy/scatter/tiles"),
+        ({"ratios": {"gather": 3.0, "scatter/tiles": 4.0}}, None, "cupy/gather"),
+        ({"ratios": {"gather": 3.0, "scatter/tiles": 4.0, "scatter/atomic": 1.0}}, None, "cupy/gather"),
+        ({"ratios": {"gather": 3.0, "scatter/tiles": 4.0, "scatter/atomic": 1.0}}, False, "cupy/scatter/atomic"),
         (
-            {"efforts": {"gather": 3.0}, "refusals": {"scatter_tiles": "no", "scatter_atomic": "no"}},
+            {"ratios": {"gather": 3.0}, "refusals": {"scatter/tiles": "no", "scatter/atomic": "no"}},
             None,
             "cupy/gather",
         ),
     ],
 )
-def test_the_cheapest_runs(install, fake_limits, fake, deterministic, expected):  # noqa: F811
+def test_the_cheapest_runs(install, fake_limits, fake, deterministic, expected):
     install(cupy=FakeBackend(**fake))
     fake_limits(copy_gb_per_s=1e9)  # so that operations decide
     found = gtc.explain(DeviceArray(np.ones(X, "f4")), DeviceArray(np.ones(WEIGHT, "f4")), deterministic=deterministic)
@@ -174,8 +175,8 @@ def test_the_cheapest_runs(install, fake_limits, fake, deterministic, expected):
     assert found.workspace_bytes is None
 
 
-def test_atomics_pay_for_their_traffic(install, fake_limits):  # noqa: F811
-    install(cupy=FakeBackend(efforts={"gather": 1.0, "scatter_tiles": 1.0, "scatter_atomic": 1.0}))
+def test_atomics_pay_for_their_traffic(install, fake_limits):
+    install(cupy=FakeBackend(ratios={"gather": 1.0, "scatter/tiles": 1.0, "scatter/atomic": 1.0}))
     fake_limits()
     found = gtc.explain(X, WEIGHT, **KEYWORDS, backend="cupy", deterministic=False)
     times = {r.name: r.predicted_seconds for r in found.runners_up}
@@ -184,7 +185,7 @@ def test_atomics_pay_for_their_traffic(install, fake_limits):  # noqa: F811
     assert found.predicted_seconds == pytest.approx(found.bytes * 1e-9)
 
 
-def test_few_tiles_leave_a_large_device_idle(install, fake_limits):  # noqa: F811
+def test_few_tiles_leave_a_large_device_idle(install, fake_limits):
     install(cupy=FakeBackend())
     fake_limits(copy_gb_per_s=1e9, units=64)
     small = gtc.explain(X, WEIGHT, **KEYWORDS, backend="cupy")
@@ -194,7 +195,7 @@ def test_few_tiles_leave_a_large_device_idle(install, fake_limits):  # noqa: F81
     assert full.predicted_seconds == pytest.approx(full.flops * 1e-12)
 
 
-def test_launches_cost_time(install, fake_limits):  # noqa: F811
+def test_launches_cost_time(install, fake_limits):
     install(cupy=FakeBackend())
     fake_limits(launch_seconds=1.0)
     found = gtc.explain((1, 1, 1), (1, 1, 1), backend="cupy")
@@ -276,7 +277,7 @@ def test_limits_are_shipped_until_measured(monkeypatch):
     measured = DeviceLimits("cpu", before.units, {"float32": 7.0, "float64": 3.0}, 5.0, 1e-6, measured=True)
     monkeypatch.setattr(peaks, "measure_cpu", lambda _threads: measured)
     assert peaks.measure() == measured
-    dispatch.forget()
+    invalidate()
     limits._memory.clear()
     assert limits.device_limits() == measured  # from the file
     assert gtc.explain((1, 1, 3), (1, 1, 3)).measured_machine
@@ -306,19 +307,19 @@ ENTRY = '{"figures 1": {"a cpu": %s}}'
     ],
     ids=lambda text: text[:60],
 )
-def test_limits_that_cannot_be_read(text, folder):  # noqa: F811
+def test_limits_that_cannot_be_read(text, folder):
     folder.mkdir()
     (folder / "machine.json").write_text(text)
-    dispatch.forget()
+    invalidate()
     with pytest.warns(gtc.CacheWarning, match=r"machine\.json cannot be used"):
         assert limits.device_limits() == limits.shipped("cpu")
     assert (folder / "machine.json.unusable").read_text() == text
 
 
-def test_limits_of_another_version_are_left_alone(folder):  # noqa: F811
+def test_limits_of_another_version_are_left_alone(folder):
     folder.mkdir()
-    text = json.dumps({"figures 1": {machine.identity("cpu"): {"copy_gb_per_s": 9.0, "unheard_of": 1}}})
+    text = json.dumps({"figures 1": {device.identity("cpu"): {"copy_gb_per_s": 9.0, "unheard_of": 1}}})
     (folder / "machine.json").write_text(text)
-    dispatch.forget()
+    invalidate()
     assert limits.device_limits() == limits.shipped("cpu")
     assert (folder / "machine.json").read_text() == text

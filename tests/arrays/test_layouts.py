@@ -7,9 +7,9 @@ import pytest
 from array_examples import read_only, unaligned
 from cases import DATA_FORMATS, named
 from checks import DTYPES, assert_close, expected, implementations, make_arrays, poisoned, refused
+from support.fakes import handed_to_kernels
 
 import gpu_transconv as gtc
-from gpu_transconv.kernels.kernel import Kernel
 
 ROWS = implementations("cpu", "reference")
 CASE = named("2d-kernel-is-twice-stride")
@@ -62,14 +62,6 @@ def test_inputs_of_any_layout(row, variant, which):
     check(got)
     assert got.flags.c_contiguous
     assert got.dtype.isnative
-
-
-def handed_to_kernels(monkeypatch):
-    """List to which each launch adds x, weight, bias and out, instead of computing."""
-    handed = []
-    spy = property(lambda _: lambda _, *arguments: handed.extend(arguments[:4]))
-    monkeypatch.setattr(Kernel, "launch", spy)
-    return handed
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

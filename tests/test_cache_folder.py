@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from gpu_transconv import cache
+from gpu_transconv import cache_folder
 
 
 def test_a_named_folder_needs_no_other_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "platformdirs", None)
     monkeypatch.setenv("GPU_TRANSCONV_CACHE_DIR", "some/folder")
-    assert cache.folder() == Path("some/folder")
+    assert cache_folder.folder() == Path("some/folder")
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
@@ -33,12 +33,12 @@ def test_without_platformdirs_the_folder_is_the_same(platform, named, monkeypatc
         if not named:
             (tmp_path / "AppData").mkdir()
     expected = Path(getattr(platforms, kind)("gpu_transconv", appauthor=False).user_cache_dir)
-    monkeypatch.setattr(cache.sys, "platform", platform)
+    monkeypatch.setattr(cache_folder.sys, "platform", platform)
     monkeypatch.setitem(sys.modules, "platformdirs", None)
     if platform == "win32" and not named:
-        assert cache.folder() == tmp_path / "AppData" / "Local" / "gpu_transconv" / "Cache"
+        assert cache_folder.folder() == tmp_path / "AppData" / "Local" / "gpu_transconv" / "Cache"
     else:
-        assert cache.folder() == expected
+        assert cache_folder.folder() == expected
 
 
 def test_a_user_without_a_home(monkeypatch, tmp_path):
@@ -47,8 +47,8 @@ def test_a_user_without_a_home(monkeypatch, tmp_path):
 
     monkeypatch.delenv("GPU_TRANSCONV_CACHE_DIR", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(cache.Path, "home", nobody)
-    monkeypatch.setattr(cache.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(cache.sys, "platform", "linux")
+    monkeypatch.setattr(cache_folder.Path, "home", nobody)
+    monkeypatch.setattr(cache_folder.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(cache_folder.sys, "platform", "linux")
     monkeypatch.setitem(sys.modules, "platformdirs", None)
-    assert cache.folder() == tmp_path / ".cache" / "gpu_transconv"
+    assert cache_folder.folder() == tmp_path / ".cache" / "gpu_transconv"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import gpu_transconv as gtc
-from gpu_transconv import arrays
+from gpu_transconv.arrays import outputs
 from gpu_transconv.arrays.pool import SMALLEST, Pool
 
 FLOAT = np.dtype(np.float32)
@@ -214,7 +214,7 @@ def test_a_view_that_dies_in_another_thread():
 
 def test_small_results_of_the_operator_are_not_kept(monkeypatch):
     pool = Pool(8 * SMALLEST)
-    monkeypatch.setattr(arrays, "outputs", pool)
+    monkeypatch.setattr(outputs, "outputs", pool)
     weight = np.ones((1, 1, 2, 2), np.float32)
     for size, kept in ((100, 0), (256, SMALLEST)):
         result = gtc.conv_transpose(np.ones((1, 1, size, size), np.float32), weight, stride=2)
@@ -224,7 +224,7 @@ def test_small_results_of_the_operator_are_not_kept(monkeypatch):
 
 def test_out_is_never_recycled(monkeypatch):
     pool = Pool(8 * SMALLEST)
-    monkeypatch.setattr(arrays, "outputs", pool)
+    monkeypatch.setattr(outputs, "outputs", pool)
     x, weight = np.ones((1, 1, 256, 256), np.float32), np.ones((1, 1, 2, 2), np.float32)
     out = np.empty((1, 1, 512, 512), np.float32)
     assert gtc.conv_transpose(x, weight, stride=2, out=out) is out

@@ -12,10 +12,11 @@ import warnings
 import numpy as np
 import pytest
 from checks import refused
-from test_dispatch import FakeBackend, install  # noqa: F401  (a fixture)
+from support.fakes import FakeBackend
 
 import gpu_transconv as gtc
-from gpu_transconv import cache, dispatch, limits, records
+from gpu_transconv.dispatch import limits, store
+from gpu_transconv.dispatch.select import invalidate, select
 from gpu_transconv.errors import CacheWarning
 from gpu_transconv.problem.arguments import make_params
 from gpu_transconv.problem.plan import make_plan
@@ -26,16 +27,7 @@ SLOW_GATHER = {"cpu/gather": 2.0, "cpu/scatter": 1.0}
 SLOW_SCATTER = {"cpu/gather": 1.0, "cpu/scatter": 2.0}
 
 
-@pytest.fixture(autouse=True)
-def folder(monkeypatch, tmp_path):
-    """An empty cache folder, and a process that has read nothing yet."""
-    monkeypatch.setenv("GPU_TRANSCONV_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "_warned", set())
-    monkeypatch.setattr(limits, "_memory", {})
-    dispatch.forget()
-    yield tmp_path / "cache"
-    monkeypatch.undo()
-    dispatch.forget()
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def plan(x=X.shape, dtype="float32", **keywords):
@@ -43,17 +35,17 @@ def plan(x=X.shape, dtype="float32", **keywords):
 
 
 def chosen(device="cpu", **keywords):
-    return dispatch.select(plan(), resolve(**keywords), device)
+    return select(plan(), resolve(**keywords), device)
 
 
 def remember(times, device="cpu"):
-    records.record(plan(), device, times)
-    dispatch.choose_afresh()
+    store.record(plan(), device, times)
+    invalidate()
 
 
 def another_process():
     """Forget what this process knows."""
-    dispatch.forget()
+    invalidate()
 
 
 @pytest.mark.parametrize(("times", "expected"), [(SLOW_GATHER, "cpu/scatter"), (SLOW_SCATTER, "cpu/gather")])
@@ -73,7 +65,7 @@ def test_names_are_not_overruled():
     assert chosen(backend="cpu").implementation.name == "cpu/scatter"  # the formulation is still open
 
 
-def test_the_fastest_of_the_repeatable(install):  # noqa: F811
+def test_the_fastest_of_the_repeatable(install):
     install(cupy=FakeBackend(), numba_cuda=FakeBackend())
     remember({"cupy/scatter/atomic": 1.0, "numba-cuda/gather": 2.0, "cupy/scatter/tiles": 3.0}, "cuda")
     assert chosen("cuda").implementation.name == "numba-cuda/gather"
@@ -88,13 +80,13 @@ def test_a_layer_is_tuned_for_itself_and_for_the_function(folder, launched):
     found = layer.tune(X, seconds=0.01)
     assert sorted(found) == ["reference/gather", "reference/scatter"]
     assert list(found.values()) == sorted(found.values())
-    assert records.times(plan(), "cpu") == found
+    assert store.times(plan(), "cpu") == found
     launched.clear()
     layer(X)
     gtc.conv_transpose(X, WEIGHT, backend="reference")
     assert launched == [next(iter(found))] * 2
     another_process()
-    assert records.times(plan(), "cpu") == found
+    assert store.times(plan(), "cpu") == found
 
 
 def test_a_layer_that_ran_before_takes_the_new_winner(launched):
@@ -116,24 +108,24 @@ def test_tuning_leaves_no_trace_in_last_choice():
     assert gtc.last_choice() is before
 
 
-def test_tuning_on_a_device(install):  # noqa: F811
+def test_tuning_on_a_device(install):
     fake = FakeBackend()
     install(cupy=fake)
     found = gtc.ConvTranspose(WEIGHT, backend="cupy").tune(X, seconds=0.01)
     assert set(found) == {"cupy/gather", "cupy/scatter/atomic", "cupy/scatter/tiles"}
-    assert records.times(plan(), "cuda") == found
-    assert records.times(plan(), "cpu") == {}
+    assert store.times(plan(), "cuda") == found
+    assert store.times(plan(), "cpu") == {}
 
 
 def test_times_of_several_backends_add_up():
     remember(SLOW_GATHER)
     gtc.ConvTranspose(WEIGHT, backend="reference").tune(X, seconds=0.01)
-    assert set(records.times(plan(), "cpu")) == {"cpu/gather", "cpu/scatter", "reference/gather", "reference/scatter"}
+    assert set(store.times(plan(), "cpu")) == {"cpu/gather", "cpu/scatter", "reference/gather", "reference/scatter"}
     assert chosen().implementation.name == "cpu/scatter"
 
 
 def test_what_makes_another_problem():
-    key = records.key_of(plan(), "cpu")
+    key = store.key_of(plan(), "cpu")
     others = [
         plan(dtype="float64"),
         plan(stride=2),
@@ -142,26 +134,26 @@ def test_what_makes_another_problem():
         plan((2, 2, 6, 5)),
         plan((1, 6, 5, 2), data_format="channels_last"),
     ]
-    keys = [records.key_of(other, "cpu") for other in others]
-    assert len({key, records.key_of(plan(), "cuda"), *keys}) == 2 + len(others)
+    keys = [store.key_of(other, "cpu") for other in others]
+    assert len({key, store.key_of(plan(), "cuda"), *keys}) == 2 + len(others)
     assert f"gpu_transconv {gtc.__version__}" in key
     assert f"numba {pytest.importorskip('numba').__version__}" in key
 
 
 def test_times_of_the_simulator_are_its_own(monkeypatch):
-    key = records.key_of(plan(), "cuda")
+    key = store.key_of(plan(), "cuda")
     monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "1")
-    records.key_of.cache_clear()
-    assert records.key_of(plan(), "cuda") != key
-    records.key_of.cache_clear()
+    store.key_of.cache_clear()
+    assert store.key_of(plan(), "cuda") != key
+    store.key_of.cache_clear()
 
 
 def test_large_sizes_share_their_times():
     near, far = plan((1, 2, 513, 640)), plan((1, 2, 512, 704))
-    assert records.key_of(plan((1, 2, 512, 640)), "cpu") == records.key_of(near, "cpu")
-    assert records.key_of(far, "cpu") != records.key_of(near, "cpu")
+    assert store.key_of(plan((1, 2, 512, 640)), "cpu") == store.key_of(near, "cpu")
+    assert store.key_of(far, "cpu") != store.key_of(near, "cpu")
     bias_and_activation = make_plan(make_params(2, activation="relu"), X.shape, WEIGHT.shape, "float32", True)
-    assert records.key_of(bias_and_activation, "cpu") == records.key_of(plan(), "cpu")
+    assert store.key_of(bias_and_activation, "cpu") == store.key_of(plan(), "cpu")
 
 
 # --- the file ------------------------------------------------------------------------------------------
@@ -192,56 +184,56 @@ def spoil_a_value(path):
 @pytest.mark.parametrize("spoil", [spoil_with_words, spoil_the_middle, spoil_by_version, spoil_a_value])
 def test_a_file_that_cannot_be_used_is_set_aside(spoil):
     remember(SLOW_GATHER)
-    path = records.database()
+    path = store.database()
     spoil(path)
     spoiled = path.read_bytes()
     another_process()
     with pytest.warns(CacheWarning, match="cannot be used"):
-        assert records.times(plan(), "cpu") == {}
+        assert store.times(plan(), "cpu") == {}
     assert path.with_name("tuning.sqlite.unusable").read_bytes() == spoiled
     remember(SLOW_SCATTER)
     another_process()
-    assert records.times(plan(), "cpu") == SLOW_SCATTER
+    assert store.times(plan(), "cpu") == SLOW_SCATTER
 
 
 @pytest.mark.parametrize("length", [0, 1, 10, 100, 1024, 4096, 5000, -1])
 def test_a_file_that_was_cut_short(length):
     remember(SLOW_GATHER)
-    path = records.database()
+    path = store.database()
     path.write_bytes(path.read_bytes()[:length])
     another_process()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CacheWarning)
-        assert records.times(plan(), "cpu") in ({}, SLOW_GATHER)
+        assert store.times(plan(), "cpu") in ({}, SLOW_GATHER)
         remember(SLOW_SCATTER)
         another_process()
-        assert records.times(plan(), "cpu") == SLOW_SCATTER
+        assert store.times(plan(), "cpu") == SLOW_SCATTER
 
 
 def test_a_file_that_another_process_is_about_to_write_is_left_alone(folder):
     folder.mkdir()
-    records.database().touch()
-    assert records.times(plan(), "cpu") == {}
-    assert list(folder.iterdir()) == [records.database()]
+    store.database().touch()
+    assert store.times(plan(), "cpu") == {}
+    assert list(folder.iterdir()) == [store.database()]
 
 
 def test_a_folder_that_must_not_be_read(monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(type(records.database()), "stat", refuse)
-    assert records.times(plan(), "cpu") == {}
+    monkeypatch.setattr(type(store.database()), "stat", refuse)
+    assert store.times(plan(), "cpu") == {}
     assert limits.device_limits() == limits.shipped("cpu")
 
 
 @pytest.mark.parametrize("spoil", [spoil_with_words, spoil_by_version])
 def test_a_file_that_is_spoiled_meanwhile(spoil):
     remember(SLOW_GATHER)
-    spoil(records.database())
+    spoil(store.database())
     with pytest.warns(CacheWarning, match="cannot be used"):
-        records.record(plan(dtype="float64"), "cpu", SLOW_SCATTER)
+        store.record(plan(dtype="float64"), "cpu", SLOW_SCATTER)
     another_process()
-    assert records.times(plan(dtype="float64"), "cpu") == SLOW_SCATTER
+    assert store.times(plan(dtype="float64"), "cpu") == SLOW_SCATTER
 
 
 def test_a_folder_that_cannot_be_written(monkeypatch, tmp_path):
@@ -251,22 +243,22 @@ def test_a_folder_that_cannot_be_written(monkeypatch, tmp_path):
         remember(SLOW_GATHER)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        records.record(plan(dtype="float64"), "cpu", SLOW_SCATTER)
+        store.record(plan(dtype="float64"), "cpu", SLOW_SCATTER)
         assert chosen().implementation.name == "cpu/scatter"
-    assert records.times(plan(dtype="float64"), "cpu") == SLOW_SCATTER
+    assert store.times(plan(dtype="float64"), "cpu") == SLOW_SCATTER
 
 
 def test_export_and_import(tmp_path, monkeypatch):
     remember(SLOW_GATHER)
-    records.record(plan(dtype="float64"), "cpu", SLOW_SCATTER)
-    assert records.export(tmp_path / "shipped.json") == 2
+    store.record(plan(dtype="float64"), "cpu", SLOW_SCATTER)
+    assert store.export(tmp_path / "shipped.json") == 2
     monkeypatch.setenv("GPU_TRANSCONV_CACHE_DIR", str(tmp_path / "other"))
     another_process()
-    assert records.count() == 0
-    assert records.import_file(tmp_path / "shipped.json") == 2
+    assert store.count() == 0
+    assert store.import_file(tmp_path / "shipped.json") == 2
     another_process()
-    assert records.times(plan(), "cpu") == SLOW_GATHER
-    assert records.times(plan(dtype="float64"), "cpu") == SLOW_SCATTER
+    assert store.times(plan(), "cpu") == SLOW_GATHER
+    assert store.times(plan(dtype="float64"), "cpu") == SLOW_SCATTER
 
 
 @pytest.mark.parametrize(
@@ -286,8 +278,8 @@ def test_export_and_import(tmp_path, monkeypatch):
 def test_import_refuses_what_is_no_export(tmp_path, text):
     (tmp_path / "file.json").write_text(text)
     with refused(ValueError, str(tmp_path), "is no file of tuning results"):
-        records.import_file(tmp_path / "file.json")
-    assert records.count() == 0
+        store.import_file(tmp_path / "file.json")
+    assert store.count() == 0
 
 
 TUNER = """
@@ -313,17 +305,17 @@ def test_sixteen_processes_tune_at_once(folder, tmp_path):
     (tmp_path / "go").touch()
     assert [child.wait() for child in children] == [0] * 16
     another_process()
-    assert list(folder.iterdir()) == [records.database()]
+    assert list(folder.iterdir()) == [store.database()]
     for size in (1, 2, 3, *(100 + 16 * n for n in range(16))):
         problem = make_plan(make_params(1), (1, 1, size), (1, 1, 3), "float64", False)
-        assert set(records.times(problem, "cpu")) == {"reference/gather", "reference/scatter"}, size
-    with sqlite3.connect(records.database()) as connection:
+        assert set(store.times(problem, "cpu")) == {"reference/gather", "reference/scatter"}, size
+    with sqlite3.connect(store.database()) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()
 
 
 def test_export_is_plain_json(tmp_path):
     remember(SLOW_GATHER)
-    records.export(tmp_path / "out.json")
+    store.export(tmp_path / "out.json")
     document = json.loads((tmp_path / "out.json").read_text())
     assert list(document["tuned"].values()) == [SLOW_GATHER]

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from cases import CASES, CORE, DATA_FORMATS, named
 from checks import as_format, implementations, make_arrays, poisoned, refused
+from support.fakes import count_packing
 
 import gpu_transconv as gtc
-from gpu_transconv.kernels.kernel import Kernel
 
 ROWS = implementations("cpu", "reference")
 CASE = named("2d-kernel-is-twice-stride")
@@ -71,14 +71,11 @@ def test_dtypes(row, case, dtype):
 
 @pytest.mark.parametrize("row", ROWS)
 def test_weights_are_packed_once(monkeypatch, row):
-    packed = []
-    original = Kernel.pack.fget
-    counted = property(lambda self: lambda *arguments: packed.append(self.name) or original(self)(*arguments))
-    monkeypatch.setattr(Kernel, "pack", counted)
+    packed = count_packing(monkeypatch)
     layer = gtc.ConvTranspose(WEIGHT, BIAS, **CASE.keywords, backend=row.backend, formulation=row.formulation)
     for grow in (0, 0, 1, 5, 0):
         layer(other_size(CASE, grow))
-    assert packed == [row.name]
+    assert [kernel for kernel, _ in packed] == [row]
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -124,14 +121,11 @@ def test_what_is_packed_for_a_machine_does_not_travel(monkeypatch, row, through)
     before = pickle.dumps(layer)
     want = layer(X)
     assert pickle.dumps(layer) == before
-    packed = []
-    original = Kernel.pack.fget
-    counted = property(lambda self: lambda *arguments: packed.append(self.name) or original(self)(*arguments))
-    monkeypatch.setattr(Kernel, "pack", counted)
+    packed = count_packing(monkeypatch)
     again = through(layer)
     np.testing.assert_array_equal(again(X), want)
     np.testing.assert_array_equal(layer(X), want)
-    assert packed == [row.name]
+    assert [kernel for kernel, _ in packed] == [row]
 
 
 def test_settings_are_looked_up_at_the_call(launched):
