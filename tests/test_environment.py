@@ -13,7 +13,7 @@ from checks import refused
 import gpu_transconv as gtc
 from gpu_transconv.dispatch import device
 from gpu_transconv.dispatch.select import invalidate
-from gpu_transconv.kernels.cpu import requirements
+from gpu_transconv.kernels.cpu.runtime import requirements
 
 X, WEIGHT = np.ones((1, 5, 3)), np.ones((5, 5, 2))
 

@@ -16,8 +16,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..runtime.compiled import entry, inner
-from .registers import ELEMENT, broadcast, call_entry, emit_table, keep, kind_of, multiply_add, registers
+from .registers import ELEMENT, broadcast, call_entry, emit_table, keep, kind_of, multiply_add, prefetch, registers
 
+# LLVM's integers, by their bits.
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 #: Arguments of the compiled tiles, named in `tile`: addresses of Elements and Tables, and Numbers.
 _ARGUMENTS = "".join(("ETN", "ENNTN", "ENTN", "ENNN", "NN"))
@@ -142,10 +143,6 @@ def _emit_tile(module: ir.Module, element: ir.Type, rows: int, vectors: int) -> 
     function.linkage = "internal"
     function.attributes.add("noinline")
     c, c_rows, c_row, a, a_row, a_step, a_taps, a_scale, b, b_step, b_taps, b_scale, *_ = function.args
-    pointer = ir.IntType(8).as_pointer()
-    prefetch = cgutils.get_or_insert_function(
-        module, ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32]), "llvm.prefetch.p0"
-    )
     init, mode, taps, depth, ahead, ahead_step = function.args[-6:]
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     vector = ir.VectorType(element, width)
@@ -178,8 +175,7 @@ def _emit_tile(module: ir.Module, element: ir.Type, rows: int, vectors: int) -> 
         offsets = [builder.mul(a_row, _I64(m)) for m in range(rows)]
         line = builder.add(ahead, builder.mul(tap.index, _I64(CACHE_LINE)))
         with cgutils.for_range(builder, depth) as channel:
-            soon = builder.add(line, builder.mul(channel.index, ahead_step))
-            builder.call(prefetch, [builder.inttoptr(soon, pointer), _I32(0), _I32(2), _I32(1)])
+            prefetch(builder, builder.add(line, builder.mul(channel.index, ahead_step)))
             b_row = builder.gep(b_tap, [builder.mul(channel.index, b_step)])
             columns = [load(b_row, v) for v in range(vectors)]
             a_column = builder.gep(a_tap, [builder.mul(channel.index, a_step)])

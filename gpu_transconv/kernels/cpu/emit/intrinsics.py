@@ -10,6 +10,7 @@ from .copy_ir import CopyFunctions
 from .numbers import BFLOAT16, FLOAT16
 from .row_ir import ELEMENTS, STRIDES, RowFunctions
 
+# LLVM's integers, by their bits.
 _I16, _I64 = ir.IntType(16), ir.IntType(64)
 
 

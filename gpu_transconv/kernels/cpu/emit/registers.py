@@ -13,6 +13,7 @@ from numba import types
 from numba.core import cgutils
 from numba.core.registry import cpu_target
 
+# LLVM's integers, by their bits.
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 ELEMENT = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 Compiled = TypeVar("Compiled")
@@ -79,6 +80,14 @@ def multiply_add(module: ir.Module, vector: ir.VectorType) -> ir.Function:
     bits = 32 if vector.element == ir.FloatType() else 64
     name = f"llvm.fmuladd.v{vector.count}f{bits}"
     return cgutils.get_or_insert_function(module, ir.FunctionType(vector, [vector] * 3), name)
+
+
+def prefetch(builder: ir.IRBuilder, address: ir.Value) -> None:
+    """Ask for the cache line at an address, given as a number, into the second-level cache."""
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [builder.inttoptr(address, pointer), _I32(0), _I32(2), _I32(1)])
 
 
 def broadcast(builder: ir.IRBuilder, base: ir.Value, index: ir.Value, vector: ir.VectorType) -> ir.Value:

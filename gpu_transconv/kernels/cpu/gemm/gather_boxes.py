@@ -6,6 +6,8 @@ copied once, and the shifts are distances in it; that the tiles then read across
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ..arguments import unpack
 from ..emit.gemm_tile import ADD, CACHE_LINE, PER_ROW, tile, tile_count, tile_range, tile_vectors
 from ..emit.intrinsics import copy_row, interleave_rows, turn_rows
@@ -17,6 +19,14 @@ from ..runtime.compiled import inner, kernel
 from . import layout as at
 from .partitions import GatherBoxes
 from .store import interleave
+
+
+class Ahead(NamedTuple):
+    """Input that is soon read, for the tiles to fetch on the way."""
+
+    place: int  # address of the next row
+    step: int  # bytes from there to the next channel
+    end: int  # address at which that ends
 
 
 @kernel
@@ -53,15 +63,13 @@ def _gather_box(x, weight, bias, out, job, work, number, group, n):
             ahead = _next_box(x, job, number, group, n)
         height = part.box_h + part.span_h
         rows = 0 if g.last else height if part.box_d == 1 else part.box_d * g.in_h if part.boxes_h == 1 else 0
-        end = ahead + g.far * x.itemsize * rows * g.in_w
+        step, end = x.itemsize * g.x_channel, ahead + g.far * x.itemsize * rows * g.in_w
         for c in range(lay.chunks.shape[0]):
             chunk = lay.chunks[c]
             base = chunk[at.FIRST_ROW] * cut.plane if cut.depth < g.cin else 0
             for s in range(chunk[at.FIRST_SET], chunk[at.END_SET]):
-                ahead = _multiply(
-                    sums, base, panel, weight, bias, job, box, slab, s, chunk[at.FIRST_ROW],
-                    ahead, x.itemsize * g.x_channel, end,
-                )  # fmt: skip
+                row = chunk[at.FIRST_ROW]
+                ahead = _multiply(sums[base:], panel, weight, bias, job, box, slab, s, row, Ahead(ahead, step, end))
             if k0 + slab.depth == g.cin:
                 _store(out, sums, line, base, job, chunk, box, n, group)
 
@@ -103,24 +111,25 @@ def _next_box(x, job, number, group, n):
 
 
 @inner
-def _multiply(sums, base, panel, weight, bias, job, box, slab, s, row_base, ahead, ahead_step, end):
-    """Run the tiles of set `s` on the panel, added to the set's rows of `sums` from `base` on.
+def _multiply(sums, panel, weight, bias, job, box, slab, s, first_row, ahead):
+    """Run the tiles of set `s` on the panel, added to the set's rows of `sums`, which begins with its chunk.
 
-    Reads the set's weights, and the bias where this is the first panel. Each tile fetches some lines from `ahead` up to
-    `end`; the place behind them is returned.
+    Reads the set's weights, and the bias of the chunk's rows, from `first_row` on, where this is the first panel. Each
+    tile fetches some lines that come next; the place behind them is returned.
     """
     g, lay, cut = job.geometry, job.layout, job.cut
     row0, rows, taps = lay.sets[s, at.ROW], lay.sets[s, at.ROWS], lay.sets[s, at.TAPS]
     tap0, first = lay.sets[s, at.TAP], lay.sets[s, at.WEIGHT]
     lane = VECTOR_BYTES // sums.itemsize
     vectors = (box.height * cut.pitch + lane - 1) // lane
+    soon = ahead.place
     for t in range(tile_count(rows, 1)):
         low, high = tile_range(rows, 1, t)
         m = high - low
         a = address(weight, (slab.group * lay.weights + first + low * taps) * g.cin + slab.k0 * m)
-        start = address(bias, slab.group * lay.row_channels.size + row_base + row0 + low)
+        start = address(bias, slab.group * lay.row_channels.size + first_row + row0 + low)
         for d in range(box.depth):
-            target = base + (row0 + low) * cut.plane + d * cut.plane_d
+            target = (row0 + low) * cut.plane + d * cut.plane_d
             source = d * (job.part.box_h + job.part.span_h) * cut.pitch
             v = 0
             while v < vectors:
@@ -131,11 +140,11 @@ def _multiply(sums, base, panel, weight, bias, job, box, slab, s, row_base, ahea
                     a, 1, m, address(cut.iota, 0), g.cin * m,
                     address(panel, source + v * lane), cut.channel, address(cut.offsets, tap0), 1,
                     start, PER_ROW if slab.k0 == 0 else ADD, taps, slab.depth,
-                    ahead if ahead < end else place(panel, 0), ahead_step if ahead < end else 0, m, step,
+                    soon if soon < ahead.end else place(panel, 0), ahead.step if soon < ahead.end else 0, m, step,
                 )  # fmt: skip
                 v += step
-                ahead += taps * CACHE_LINE
-    return ahead
+                soon += taps * CACHE_LINE
+    return soon
 
 
 @inner

@@ -75,8 +75,8 @@ def cut_runs(plan: Plan, layout: Layout, threads: int) -> Gather:
     blocks = [blocks[0], -(-blocks[1] // layout.paired_h), -(-blocks[2] // layout.paired_w)]
     total = max(plan.batch, 1) * math.prod(blocks)  # weights may be packed for an empty batch
     # A pair's differences have slots of their own, each for one tap, and there are fewer blocks to fill the vectors.
-    many = layout.paired_h * layout.paired_w > 1
-    deep, room = (_PAIRED_DEPTH, 2 * _PANEL_BYTES) if many else (_DEPTH, _PANEL_BYTES)
+    paired = layout.paired_h * layout.paired_w > 1
+    deep, room = (_PAIRED_DEPTH, 2 * _PANEL_BYTES) if paired else (_DEPTH, _PANEL_BYTES)
     # With few blocks, a shallower panel of all of them, so that the weights are read once.
     limit = deep if total > _FEW else min(deep, room // (itemsize * total))
     depth = even(cin, max(1, limit // slots))
@@ -147,10 +147,8 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int) -> GatherBoxes:
     plane = box_d * plane_d
     panel = depth * channel + pitch + lane  # whole vectors are read past the last row
     part = make_partition(blocks, (box_d, box_h, box_w), reach, threads, _LINE + panel + sums * plane)
-    cut = PanelBoxes(
-        pitch, plane_d, plane, channel, depth, _LINE, panel, where[layout.tap_slots], _iota(layout),
-        tile_table(plan.accumulate),
-    )  # fmt: skip
+    offsets, tile = where[layout.tap_slots], tile_table(plan.accumulate)
+    cut = PanelBoxes(pitch, plane_d, plane, channel, depth, _LINE, panel, offsets, _iota(layout), tile)
     return GatherBoxes(make_geometry(plan), layout, part, cut)
 
 
@@ -231,7 +229,7 @@ def _stamp_box(plan: Plan, product: Product, chunks: int, planes: int) -> tuple[
 
 
 def _least_tasks(plan: Plan) -> int:
-    """A power of two: tasks enough for many threads, but none so small that it is not worth one."""
+    """A power of two: tasks enough for many threads, none too small to be worth one."""
     worth = (plan.flops // 2 + plan.bytes) // _WORTH
     return 1 << min(worth.bit_length() - 1, _LOG_TASKS) if worth else 1
 

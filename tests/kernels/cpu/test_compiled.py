@@ -14,9 +14,9 @@ import pytest
 
 from gpu_transconv import cache_folder
 from gpu_transconv.errors import CacheWarning
-from gpu_transconv.kernels.cpu import compiled, machine_code, notice
+from gpu_transconv.kernels.cpu.runtime import compiled, machine_code, notice
 
-SOURCES = Path(machine_code.__file__).parent
+SOURCES = Path(machine_code.__file__).parents[1]
 ARRAY = np.arange(3.0)
 
 
@@ -55,29 +55,49 @@ def call(compilations):
 # --- which file ----------------------------------------------------------------------------------------
 
 
+def modules(folder):
+    """Files by the names that `NOT_IN_KERNELS` has for them, without the folders' own."""
+    paths = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.py"))}
+    return {name: path for name, path in paths.items() if not name.endswith("__init__")}
+
+
 def test_an_edit_of_any_module_makes_other_machine_code(tmp_path):
     copy = tmp_path / "cpu"
     shutil.copytree(SOURCES, copy, ignore=shutil.ignore_patterns("__pycache__"))
     before = machine_code.hash_sources(copy)
     assert before == machine_code._version
-    edited = [path for path in sorted(copy.glob("*.py")) if path.stem not in machine_code.NOT_IN_KERNELS]
-    assert {"store", "vectors", "halves", "gather", "compiled"} <= {path.stem for path in edited}
-    for path in edited:
+    found = modules(copy)
+    assert {"geometry", "gemm/store", "emit/intrinsics", "depthwise/channels_last", "runtime/compiled"} <= set(found)
+    assert set(machine_code.NOT_IN_KERNELS) <= set(found)
+    for name, path in found.items():
         text = path.read_bytes()
         path.write_bytes(text + b"\n")
-        assert machine_code.hash_sources(copy) != before, path.name
+        changed = machine_code.hash_sources(copy) != before
+        assert changed == (name not in machine_code.NOT_IN_KERNELS), name
         path.write_bytes(text)
-    (copy / "emit").mkdir()
-    (copy / "emit" / "rows.py").write_text("")
+    assert machine_code.hash_sources(copy) == before
+    (copy / "gemm" / "inner").mkdir()
+    (copy / "gemm" / "inner" / "gather.py").write_text("")
     assert machine_code.hash_sources(copy) != before
 
 
+def imported(name, path):
+    """Modules beside a module that it imports, by their names; and a folder's where it imports that."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and 0 < node.level <= name.count("/") + 1:
+            above = name.split("/")[: name.count("/") + 1 - node.level]
+            base = [*above, *(node.module or "").split(".")] if node.module else above
+            yield "/".join(base)
+            yield from ("/".join((*base, alias.name)) for alias in node.names)
+
+
 def test_modules_that_are_left_out_are_in_no_kernel():
-    for path in SOURCES.glob("*.py"):
-        if path.stem not in machine_code.NOT_IN_KERNELS:
-            imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
-            names = {name for node in imports for name in (node.module, *(alias.name for alias in node.names))}
-            assert names.isdisjoint(machine_code.NOT_IN_KERNELS), path.name
+    found = modules(SOURCES)
+    names = {name: set(imported(name, path)) for name, path in found.items()}
+    assert "gemm/cost" in names["choose"]
+    assert {"emit/pointers", "gemm/layout"} <= names["gemm/gather"]
+    inside = set(found) - set(machine_code.NOT_IN_KERNELS)
+    assert {name for name in inside if names[name] & set(machine_code.NOT_IN_KERNELS)} == set()
 
 
 def test_every_kernel_keeps_its_machine_code_here():

@@ -12,7 +12,8 @@ from test_compiled import places  # noqa: F401  (a fixture: empty folders for ma
 
 import gpu_transconv as gtc
 from gpu_transconv.dispatch.select import invalidate
-from gpu_transconv.kernels.cpu import compiled, machine_code, warm_up
+from gpu_transconv.kernels.cpu import warm_up
+from gpu_transconv.kernels.cpu.runtime import compiled, machine_code
 from gpu_transconv.tools.cli import main
 
 
@@ -37,10 +38,14 @@ def test_calls_after_a_warm_up_compile_nothing():
 
 def test_steps_of_several_dtypes_share_what_is_the_same():
     names = [(step.kernel, step.dtype) for step in warm_up.steps(["float32", "bfloat16", "complex64"])]
-    assert ("plain_gather", "bfloat16") not in names
+    assert ("elementwise_gather", "bfloat16") not in names
     tiled = {"gather", "gather_boxes", "scatter", "depthwise", "depthwise_last", "pack_weight"}
     assert {(name, dtype) for name in tiled for dtype in ("float32", "bfloat16")} < set(names)
-    assert {name for name, dtype in names if dtype == "complex64"} == {"plain_gather", "plain_scatter", "on_threads"}
+    assert {name for name, dtype in names if dtype == "complex64"} == {
+        "elementwise_gather",
+        "elementwise_scatter",
+        "on_threads",
+    }
     assert len(set(names)) == len(names)
 
 

@@ -9,9 +9,9 @@ from checks import assert_close, assert_same_specials
 from support.fakes import count_packing
 
 import gpu_transconv as gtc
-from gpu_transconv.kernels.cpu import launch, weight_order
-from gpu_transconv.kernels.cpu.cost import paired_axes
-from gpu_transconv.kernels.cpu.pairs import saving
+from gpu_transconv.kernels.cpu import choose, launch
+from gpu_transconv.kernels.cpu.gemm.cost import paired_axes
+from gpu_transconv.kernels.cpu.gemm.winograd import saving
 from gpu_transconv.problem.rewrites import kernel_axes
 
 #: Input, weight, and keywords; the phases of an axis have two taps, two and one, or two and none.
@@ -44,13 +44,13 @@ def paired(request, monkeypatch):
     """Pairs on these axes, of those that have them; and they are asked for."""
     chosen = []
 
-    def choose(plan):
+    def chosen_axes(plan):
         axes = kernel_axes(plan)
         chosen.append(tuple(i for i in request.param if not plan.channels_last and saving(axes[i])))
         return chosen[-1]
 
-    monkeypatch.setattr(weight_order, "paired_axes", choose)
-    caches = (weight_order.gather_order, launch._many_jobs, launch._few_jobs)
+    monkeypatch.setattr(choose, "paired_axes", chosen_axes)
+    caches = (choose.choose_gather, launch._many_jobs, launch._few_jobs)
     for cached in caches:
         cached.cache_clear()
     yield

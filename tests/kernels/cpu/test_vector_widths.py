@@ -19,7 +19,8 @@ from checks import assert_close, expected, make_arrays, run
 from llvmlite import ir
 from support.kept import installed, kept_folder, sources
 
-from gpu_transconv.kernels.cpu import microkernel
+from gpu_transconv.kernels.cpu.emit import gemm_tile, registers
+from gpu_transconv.kernels.cpu.runtime import machine_code
 from gpu_transconv.kernels.registry import kernels
 from gpu_transconv.problem import arguments
 
@@ -51,7 +52,7 @@ TARGETS = [("haswell", "float32"), ("nehalem", "float64"), ("generic", "float16"
 
 def compiled_kernels() -> Path:
     """A folder for what Numba compiles of these sources; it tells the CPUs apart."""
-    written = sources(Path(microkernel.__file__).parent, "*.py")
+    written = sources(Path(machine_code.__file__).parents[1], "**/*.py")
     return kept_folder("numba", installed("numba", "llvmlite"), written, Path(arguments.__file__).read_text())
 
 
@@ -64,14 +65,14 @@ def check_cases(dtype: str) -> None:
             if row.backend == "cpu":
                 got = run(row, case, arrays, data_format, dtype, want.shape)
                 assert_close(got, want, dtype, case.reduction)
-    print(json.dumps(microkernel.registers()))
+    print(json.dumps(registers.registers()))
 
 
 @pytest.mark.long
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the CPUs named are x86-64")
 @pytest.mark.parametrize(("cpu", "dtype"), TARGETS)
 def test_kernels_for_another_cpu(cpu, dtype):
-    features, registers = CPUS[cpu]
+    features, size = CPUS[cpu]
     present = llvm.get_host_cpu_features()
     missing = [name for name in features.split(",") if name and not present.get(name[1:])]
     if missing:
@@ -81,16 +82,16 @@ def test_kernels_for_another_cpu(cpu, dtype):
         "NUMBA_CPU_NAME": cpu,
         "NUMBA_CPU_FEATURES": features,
         "NUMBA_CACHE_DIR": str(compiled_kernels()),
-        "PYTHONPATH": os.pathsep.join(map(str, (Path(__file__).parent, Path(__file__).parents[1]))),
+        "PYTHONPATH": os.pathsep.join(str(Path(__file__).parents[level]) for level in (0, 2, 3)),
     }
     code = f"import test_vector_widths; test_vector_widths.check_cases({dtype!r})"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert tuple(json.loads(done.stdout)) == registers
+    assert tuple(json.loads(done.stdout)) == size
 
 
 @pytest.mark.parametrize(
-    ("target", "registers"),
+    ("target", "expected_registers"),
     [
         (("x86_64-unknown-linux-gnu", "znver4", "+avx,+avx2,+avx512f,+fma"), (64, 32)),
         (("x86_64-unknown-linux-gnu", "haswell", "-avx512f,+fma,+avx2"), (32, 16)),
@@ -101,11 +102,11 @@ def test_kernels_for_another_cpu(cpu, dtype):
     ],
     ids=lambda value: "-".join(value[:2]) if isinstance(value[0], str) else None,
 )
-def test_registers_of_a_target(monkeypatch, target, registers):
+def test_registers_of_a_target(monkeypatch, target, expected_registers):
     codegen = SimpleNamespace(magic_tuple=lambda: target)
     context = SimpleNamespace(target_context=SimpleNamespace(codegen=lambda: codegen))
-    monkeypatch.setattr(microkernel, "cpu_target", context)
-    assert microkernel.registers.__wrapped__() == registers
+    monkeypatch.setattr(registers, "cpu_target", context)
+    assert registers.registers.__wrapped__() == expected_registers
 
 
 def assembly(triple: str, cpu: str, element: ir.Type) -> str:
@@ -117,7 +118,7 @@ def assembly(triple: str, cpu: str, element: ir.Type) -> str:
     except RuntimeError as error:
         pytest.skip(f"llvmlite is built without this target: {error}")
     module = ir.Module("tiles")
-    microkernel.emit_tiles(module, element).linkage = ""
+    gemm_tile.emit_tiles(module, element).linkage = ""
     parsed = llvm.parse_assembly(str(module))
     parsed.verify()
     passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(3))
@@ -126,7 +127,7 @@ def assembly(triple: str, cpu: str, element: ir.Type) -> str:
 
 
 @pytest.mark.parametrize(
-    ("triple", "cpu", "registers", "instruction"),
+    ("triple", "cpu", "size", "instruction"),
     [
         ("aarch64-linux-gnu", "generic", (16, 32), r"\bfmla\tv\d+\.(4s|2d), "),
         ("arm64-apple-darwin", "apple-m1", (16, 32), r"\bfmla\.(4s|2d)\tv\d+, "),
@@ -137,11 +138,11 @@ def assembly(triple: str, cpu: str, element: ir.Type) -> str:
     ids=["neon", "apple", "avx512", "avx2", "sse2"],
 )
 @pytest.mark.parametrize("element", [ir.FloatType(), ir.DoubleType()], ids=str)
-def test_tiles_of_another_cpu(monkeypatch, triple, cpu, registers, instruction, element):
+def test_tiles_of_another_cpu(monkeypatch, triple, cpu, size, instruction, element):
     """Every product of a tile is one vector instruction, and none a call."""
-    monkeypatch.setattr(microkernel, "registers", lambda: registers)
+    monkeypatch.setattr(gemm_tile, "registers", lambda: size)
     text = assembly(triple, cpu, element)
-    shapes = microkernel.tile_shapes()
+    shapes = gemm_tile.tile_shapes()
     products = sum(vectors * most * (most + 1) // 2 for vectors, most in shapes.items())
     assert len(re.findall(instruction, text, re.MULTILINE)) >= products
     assert not re.search(r"\b(call|bl)\w*\s+_?fma", text)
