@@ -54,7 +54,7 @@ _TABLES = (
     Fault("packed weights of pairs for all sizes", "cpu/launch.py", "    return choose_gather(plan).order\n", "    return choose_gather(plan).order._replace(paired=())\n"),
     Fault("packed weights of boxes for all sizes", "cpu/launch.py", "    return choose_gather(plan).order\n", "    return choose_gather(plan).order._replace(lane=1)\n"),
     Fault("boxes by the number of threads", "cpu/gemm/partitions.py", "box = _stamp_box(plan, product, len(layout.chunks), planes)", "box = _stamp_box(plan, product, len(layout.chunks) * threads, planes)"),
-    Fault("workspace not by dtype", "cpu/runtime/workspace.py", "found = kept.get((shape, dtype))", "found = next((v for k, v in kept.items() if k != 'bytes' and k[0] == shape), None)"),
+    Fault("workspace not by dtype", "cpu/runtime/workspace.py", "found = kept.get((shape, dtype))", "found = next((v for k, v in kept.items() if k[0] == shape), None)"),
     Fault("layout made once for all axes", "cpu/weight_order.py", "replace(axis, size=1, output_size=1)", "replace(axis, size=1, output_size=1, pad_low=0)"),
     Fault("depthwise, channels last: a part too few", "cpu/depthwise/channels_last.py", "tasks = g.batch * boxes", "tasks = g.batch * boxes - (boxes > 1)"),
     Fault("depthwise, channels last: multipliers taken", "cpu/depthwise/channels_last.py", "plan.in_channels == plan.out_channels == plan.groups > 1", "plan.in_channels == plan.groups > 1"),

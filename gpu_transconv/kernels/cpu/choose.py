@@ -60,7 +60,7 @@ class Choice(NamedTuple):
     @property
     def saved(self) -> float:
         """Share of the products that it does without."""
-        return 1 - math.prod(1 - saving(kernel_axes(self.plan)[i]) for i in self.order.paired)
+        return 1.0 - math.prod(1 - saving(kernel_axes(self.plan)[i]) for i in self.order.paired)
 
 
 @lru_cache(maxsize=1024)

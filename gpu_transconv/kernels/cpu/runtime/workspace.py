@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from typing import cast
 
 import numpy as np
 
@@ -14,20 +13,30 @@ from ....arrays.views import Array
 SMALL = 1 << 19
 #: Shapes of scratch memory remembered by a thread.
 _MOST_VIEWS = 256
-_local = threading.local()
+
+
+class _Scratch(threading.local):
+    """The scratch memory of one thread, and the views of it by shape and dtype."""
+
+    def __init__(self) -> None:
+        self.memory: Array = np.empty(0, np.uint8)
+        self.views: dict[tuple[tuple[int, int], np.dtype[np.generic]], Array] = {}
+
+
+_scratch = _Scratch()
 
 
 def workspace(shape: tuple[int, int], dtype: np.dtype[np.generic]) -> Array:
     """Scratch memory of the calling thread, kept between calls."""
-    needed = shape[0] * shape[1] * dtype.itemsize
-    kept = cast(dict[object, Array], _local.__dict__)
+    kept = _scratch.views
     found = kept.get((shape, dtype))
     if found is None:
-        if len(kept) > _MOST_VIEWS or getattr(_local, "bytes", np.empty(0, np.uint8)).size < needed + 64:
+        needed = shape[0] * shape[1] * dtype.itemsize
+        if len(kept) > _MOST_VIEWS or _scratch.memory.size < needed + 64:
             kept.clear()
-            _local.bytes = np.empty(needed + 64, np.uint8)
-        start = -_local.bytes.ctypes.data % 64
-        found = _local.bytes[start : start + needed].view(dtype).reshape(shape)
+            _scratch.memory = np.empty(needed + 64, np.uint8)
+        start = -_scratch.memory.ctypes.data % 64
+        found = _scratch.memory[start : start + needed].view(dtype).reshape(shape)
         kept[shape, dtype] = found
     return found
 
