@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .harness import (
+    KERNELS,
     LAYERS,
     TIMEOUT,
     Rows,
@@ -17,14 +18,13 @@ from .harness import (
     rows_of,
 )
 
-FORMULATIONS = ("auto", "gather", "scatter")
 DTYPES = ("float32", "float64")
 
 
 class Call:
     """One call of the prepared operator on the CPU, into a reused output."""
 
-    params = (FORMULATIONS, LAYERS, DTYPES)
+    params = (KERNELS, LAYERS, DTYPES)
     param_names = ("formulation", "layer", "dtype")
     timeout = TIMEOUT
     repeat = (5, 60, 1.0)
@@ -52,7 +52,7 @@ class Speed:
     timeout = TIMEOUT
 
     def setup_cache(self) -> Rows:
-        return rows_of({name: formulation(name) for name in FORMULATIONS}, LAYERS, DTYPES, passes=3)
+        return rows_of({name: formulation(name) for name in KERNELS}, LAYERS, DTYPES, passes=3)
 
     setup_cache.timeout = TIMEOUT
 

@@ -26,6 +26,7 @@ from typing import Any
 
 from gpu_transconv.tools.bench.layers import REAL_LAYERS, Layer, load_layers
 from gpu_transconv.tools.bench.machine import identify, make_heading
+from gpu_transconv.tools.bench.options import names_in
 
 from .gpu_measure import DATA_FORMATS, OURS, PEERS, PRECISIONS, Budget, Task, first_line, measure
 
@@ -47,9 +48,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-gmac", type=_positive, default=80.0, metavar="G", help="skip larger layers (default: 80)"
     )
-    parser.add_argument("--only", type=_names, metavar="NAME[,NAME]", help="only these layers")
-    parser.add_argument("--precisions", type=_names, default=list(_ORDER), metavar="NAME[,NAME]")
-    parser.add_argument("--data-formats", type=_names, default=list(DATA_FORMATS), metavar="NAME[,NAME]")
+    parser.add_argument("--only", type=names_in, metavar="NAME[,NAME]", help="only these layers")
+    parser.add_argument("--precisions", type=names_in, default=list(_ORDER), metavar="NAME[,NAME]")
+    parser.add_argument("--data-formats", type=names_in, default=list(DATA_FORMATS), metavar="NAME[,NAME]")
     parser.add_argument("--backend", choices=("cupy", "numba-cuda"), default="cupy")
     parser.add_argument("--no-tests", action="store_true", help="measure only")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: benchmarks/results/<device>.json")
@@ -178,10 +179,6 @@ def show(document: dict[str, Any], summary: dict[str, Any], out: Path) -> int:
         console.print(f"time did not reach {summary['not_reached']} of {summary['rows']} rows")
     console.print(f"written to {out}", highlight=False)
     return 1 if broken or summary["wrong"] or tests["status"] in ("failed", "stopped") else 0
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _positive(text: str) -> float:

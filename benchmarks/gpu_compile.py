@@ -9,32 +9,34 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
 
-from gpu_transconv.kernels.cupy.steps import (
-    DeviceFacts,
-    Step,
-    steps_gather,
-    steps_scatter_atomic,
-    steps_scatter_tiles,
+from gpu_transconv.kernels.cupy.launch_plan import (
+    KernelLaunch,
+    gather_launches,
+    scatter_atomic_launches,
+    scatter_owned_launches,
 )
+from gpu_transconv.kernels.cupy.tile_shapes import DeviceProperties
 
 from .gpu_measure import PRECISIONS, Task, first_line
 
 _MOST_WORKERS = 16
 
 
-def steps_of(tasks: Iterable[Task], facts: DeviceFacts) -> list[Step]:
-    """List one step per kernel that the package may launch for `tasks`, in their order."""
-    found: dict[tuple[str, str, int], Step] = {}
+def launches_of(tasks: Iterable[Task], device: DeviceProperties) -> list[KernelLaunch]:
+    """List one launch per kernel that the package may launch for `tasks`, in their order."""
+    found: dict[tuple[str, str, int], KernelLaunch] = {}
     for task in tasks:
         plan = replace(task.plan, precision="tf32" if PRECISIONS[task.precision][1] else "highest")
-        for make in (steps_gather, steps_scatter_atomic, steps_scatter_tiles):
-            steps = make(plan, facts)
-            for step in (*steps.pack, *steps.launch):
-                found.setdefault((step.source, step.kernel, step.shared), step)
+        for make in (gather_launches, scatter_atomic_launches, scatter_owned_launches):
+            planned = make(plan, device)
+            for launch in (*planned.pack, *planned.launch):
+                found.setdefault((launch.source, launch.kernel, launch.shared), launch)
     return list(found.values())
 
 
-def compile_ahead(steps: Sequence[Step], compile_one: Callable[[Step], Any], seconds: float) -> dict[str, Any]:
+def compile_ahead(
+    launches: Sequence[KernelLaunch], compile_one: Callable[[KernelLaunch], Any], seconds: float
+) -> dict[str, Any]:
     """Compile in threads (the compiler lets go of Python's lock) for at most about `seconds`.
 
     Returns
@@ -44,14 +46,14 @@ def compile_ahead(steps: Sequence[Step], compile_one: Callable[[Step], Any], sec
     """
     start = time.monotonic()
     with ThreadPoolExecutor(min(_MOST_WORKERS, os.cpu_count() or 1)) as pool:
-        futures = {pool.submit(compile_one, step): step for step in steps}
+        futures = {pool.submit(compile_one, launch): launch for launch in launches}
         done, late = wait(futures, timeout=seconds)
         for future in late:
             future.cancel()  # those that have begun still end
     errors = {futures[future].kernel: future.exception() for future in done}
     failed = {kernel: first_line(error) for kernel, error in errors.items() if isinstance(error, Exception)}
     return {
-        "kernels": len(steps),
+        "kernels": len(launches),
         "compiled": len(done) - len(failed),
         "failed": failed,
         "seconds": time.monotonic() - start,

@@ -16,7 +16,7 @@ import numpy as np
 
 import gpu_transconv as gtc
 
-from .gpu_compile import compile_ahead, steps_of
+from .gpu_compile import compile_ahead, launches_of
 from .gpu_measure import OURS, PEERS, PRECISIONS, Contenders, Task, Times
 
 _PACKAGES = ("gpu_transconv", "numpy", "numba", "numba-cuda", "cupy-cuda12x", "cupy-cuda13x", "torch")
@@ -92,10 +92,10 @@ class CudaDevice:
         """Compile the kernels of all `tasks`, as many as `seconds` allow; only CuPy's compiler works in threads."""
         if self._backend != "cupy":
             return {}
-        from gpu_transconv.kernels.cupy.compile import warmup
-        from gpu_transconv.kernels.cupy.launch import device_facts
+        from gpu_transconv.kernels.cupy.compile import warm_up
+        from gpu_transconv.kernels.cupy.launch import device_properties
 
-        return compile_ahead(steps_of(tasks, device_facts(0)), lambda step: warmup([step], 0), seconds)
+        return compile_ahead(launches_of(tasks, device_properties(0)), lambda launch: warm_up([launch], 0), seconds)
 
     def _arrays(self, layer: Any) -> Sequence[Any]:
         """Numbers between -1 and 1, the same in every precision and format."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from gpu_transconv.tools.bench.report import geometric_mean
+from gpu_transconv.tools.bench.report import auto_loss, geometric_mean
 
 from .gpu_measure import OURS, PEERS
 
@@ -29,13 +29,8 @@ def complete(row: Row, machine: Mapping[str, Any]) -> Row:
     row["best_peer"] = min(peers, key=peers.__getitem__, default=None)
     best = peers.get(row["best_peer"])
     row["ratios"] = {name: best / times[name] for name in OURS if best is not None and name in times}
-    row["auto_loss"] = _auto_loss(times)
+    row["auto_loss"] = auto_loss(times)
     return row
-
-
-def _auto_loss(times: Mapping[str, float]) -> float | None:
-    named = [times[name] for name in ("gather", "scatter") if name in times]
-    return times["auto"] / min(named) - 1 if "auto" in times and named else None
 
 
 def summarise(rows: Sequence[Row], worst: int = 5) -> dict[str, Any]:

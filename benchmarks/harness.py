@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from gpu_transconv.dispatch.device import threads
-from gpu_transconv.tools.bench.compare import Conditions, measure_rows
-from gpu_transconv.tools.bench.contenders import Build, Contender, kernels, ours
-from gpu_transconv.tools.bench.layers import REAL_LAYERS, Layer, Problem, load_layers, make_problem
+from gpu_transconv.tools.bench.contenders import KERNELS, Build, kernels, ours
+from gpu_transconv.tools.bench.layers import Layer, make_problem, shipped
 from gpu_transconv.tools.bench.libraries import PEERS
 from gpu_transconv.tools.bench.machine import measure_machine
+from gpu_transconv.tools.bench.measure import Conditions, check, measure_rows
 from gpu_transconv.tools.bench.report import Row
 
 __all__ = [
+    "KERNELS",
     "LAYERS",
     "ONCE",
     "PEERS",
@@ -55,10 +56,9 @@ ONCE = bool(os.environ.get("GPU_TRANSCONV_BENCHMARK_ONCE"))
 Rows = dict[tuple[str, str], Row]
 
 
-@cache
 def layer_named(name: str) -> Layer:
     """Return one of the package's layers."""
-    return next(layer for layer in load_layers(REAL_LAYERS) if layer.name == name)
+    return shipped()[name]
 
 
 def formulation(name: str) -> Build:
@@ -69,23 +69,6 @@ def formulation(name: str) -> Build:
 def prepared() -> Build:
     """Return the prepared operator on the CPU, which makes a new output at every call."""
     return ours("cpu")["prepared"]
-
-
-def _check(problem: Problem, contender: Contender) -> None:
-    """Run a contender once, which may compile it.
-
-    Raises
-    ------
-    AssertionError
-        If its result is wrong.
-    """
-    contender.poison()
-    error = problem.error(contender.as_array(contender.run()))
-    if not error <= problem.tolerance:
-        raise AssertionError(
-            f"wrong result on {problem.layer.name} in {problem.dtype}: "
-            f"error {error:.2g} of the largest value, allowed {problem.tolerance:.2g}"
-        )
 
 
 def keep_expected(layers: Iterable[str]) -> None:
@@ -104,12 +87,19 @@ def checked_call(how: str, layer: Layer, dtype: str = "float32") -> Callable[[],
     """Make a layer's call by a formulation, after a first call that compiled and was checked.
 
     Cached, because asv sets up anew before every call that it times.
+
+    Raises
+    ------
+    AssertionError
+        If the result is wrong.
     """
     problem = make_problem(layer, dtype)
     if (file := _expected_file(layer)).exists():
         problem.__dict__["expected"] = np.load(file)  # as the cached property would keep it
     contender = formulation(how)(problem, threads())
-    _check(problem, contender)
+    first = check(problem, contender)
+    if first["status"] != "ok":
+        raise AssertionError(f"wrong result on {layer.name} in {dtype}: {first['note']}")
     return contender.run
 
 
@@ -130,7 +120,7 @@ def rows_of(
     machine, chosen = measure_machine(threads()), [layer_named(name) for name in layers]
     rows: Rows = {}
     for dtype in tuple(dtypes) * passes:
-        for row in measure_rows(chosen, builds, machine, Conditions(threads(), dtype, seconds=seconds)):
+        for row in measure_rows(chosen, builds, machine, Conditions(dtype, seconds=seconds)):
             before = rows.setdefault((row["layer"]["name"], dtype), row)["contenders"]
             for name, entry in row["contenders"].items():
                 if entry["status"] != "ok" or entry["min_ms"] < before[name].get("min_ms", 0.0):

@@ -17,9 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from gpu_transconv.kernels.cupy.ownership import cheaper, own
-from gpu_transconv.kernels.cupy.steps import Buffer, DeviceFacts, Step, steps_gather, steps_scatter_tiles
-from gpu_transconv.kernels.cupy.tiles import Direct, choose
+from gpu_transconv.kernels.cupy.choose import DirectGather, choose_gather
+from gpu_transconv.kernels.cupy.launch_plan import Buffer, KernelLaunch, gather_launches, scatter_owned_launches
+from gpu_transconv.kernels.cupy.owned_boxes import cheaper, cut_output
+from gpu_transconv.kernels.cupy.tile_shapes import DeviceProperties
 from gpu_transconv.problem.plan import Plan
 from gpu_transconv.tools.bench.layers import REAL_LAYERS, Layer, load_layers
 from gpu_transconv.tools.bench.report import geometric_mean
@@ -31,7 +32,7 @@ BANDWIDTH = 3.35e12
 MATRIX_FRACTION = 0.629
 #: Assumed: from one kernel's end to the next one's first work.
 LAUNCH_SECONDS = 2e-6
-H100 = DeviceFacts()
+H100 = DeviceProperties()
 
 _TEXT = """# Predicted: H100
 
@@ -66,46 +67,46 @@ class Prediction(NamedTuple):
     useful: float
 
 
-def predict(layer: Layer, precision: str, device: DeviceFacts = H100) -> Prediction:
+def predict(layer: Layer, precision: str, device: DeviceProperties = H100) -> Prediction:
     """Predict one layer, channels first."""
     dtype = "float32" if precision == "tf32" else precision
     plan = replace(layer.plan(dtype), precision="tf32" if precision == "tf32" else "highest")
     roofline = max(plan.flops / PEAK[precision], plan.bytes / BANDWIDTH)
     peak = PEAK[precision] * (1 if precision == "float32" else MATRIX_FRACTION)
     if cheaper(plan, device) == "scatter":
-        owned = own(plan, device)
+        owned = cut_output(plan, device)
         seconds = 2 * owned.cost / peak
         executed = owned.work
         kernel = f"owned {owned.tile.shape.rows}x{owned.tile.shape.pixels}"
-        launches = steps_scatter_tiles(plan, device).launch
+        launches = scatter_owned_launches(plan, device).launch
     else:
-        chosen, launches = choose(plan, device), steps_gather(plan, device).launch
-        seconds = 2 * chosen.cost / (PEAK["float32"] if isinstance(chosen, Direct) else peak)
+        chosen, launches = choose_gather(plan, device), gather_launches(plan, device).launch
+        seconds = 2 * chosen.cost / (PEAK["float32"] if isinstance(chosen, DirectGather) else peak)
         executed, kernel = _executed(plan, device)
     memory = (plan.bytes + 2 * _scratch(launches)) / BANDWIDTH
     total = max(seconds, memory) + LAUNCH_SECONDS * len(launches)
     return Prediction(roofline, total, kernel, plan.flops / 2 / executed)
 
 
-def _executed(plan: Plan, device: DeviceFacts) -> tuple[float, str]:
+def _executed(plan: Plan, device: DeviceProperties) -> tuple[float, str]:
     """Multiply-adds that gather executes, and the name of its kernel."""
-    chosen = choose(plan, device)
-    if isinstance(chosen, Direct):
+    chosen = choose_gather(plan, device)
+    if isinstance(chosen, DirectGather):
         return plan.flops / 2, f"direct {chosen.channels}x{chosen.pixels}"
-    shape, view = chosen.tile.shape, chosen.view
+    shape, product = chosen.tile.shape, chosen.packed.product
     chunks = math.ceil(plan.in_channels // plan.groups / chosen.tile.depth)
     per_chunk = shape.rows * shape.pixels * chosen.tile.depth
     tiles = [
-        count * math.ceil(pixels / shape.pixels) * chosen.row_tiles * plan.groups * taps
-        for count, pixels, taps in view.products()
+        count * math.ceil(columns / shape.pixels) * chosen.row_tiles * plan.groups * taps
+        for count, columns, taps in product.alike()
     ]
-    name = f"{shape.rows}x{shape.pixels}" + (" merged" if view.lines else "")
+    name = f"{shape.rows}x{shape.pixels}" + (" merged" if product.frame else "")
     return sum(tiles) * chunks * per_chunk, name + (f" /{chosen.parts}" if chosen.parts > 1 else "")
 
 
-def _scratch(launches: Sequence[Step]) -> int:
+def _scratch(launches: Sequence[KernelLaunch]) -> int:
     """Bytes of the memory that launches hand on to each other."""
-    buffers = {argument for step in launches for argument in step.arguments if isinstance(argument, Buffer)}
+    buffers = {argument for launch in launches for argument in launch.arguments if isinstance(argument, Buffer)}
     return sum(buffer.size for buffer in buffers if buffer.name != "packed")
 
 

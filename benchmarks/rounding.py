@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpu_transconv import reference
-from gpu_transconv.tools.bench.layers import REAL_LAYERS, Layer, load_layers
+from gpu_transconv.tools.bench.layers import Layer, shipped
 
 #: dtype -> its eps, and the eps of the type in which sums are kept
 EPS = {
@@ -140,8 +140,8 @@ LAYERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def problem(name: str, dtype: str) -> Problem:
     """One of `LAYERS` with its arrays: Gaussian, unless the name says otherwise."""
-    shipped, smaller = LAYERS[name]
-    layer = replace(next(layer for layer in load_layers(REAL_LAYERS) if layer.name == shipped), **smaller)
+    base, smaller = LAYERS[name]
+    layer = replace(shipped()[base], **smaller)
     rng = np.random.default_rng(list(LAYERS).index(name))
     x, weight = (_gaussian(rng, s, dtype) for s in ((layer.n, layer.cin, *layer.spatial), layer.weight_shape))
     weight /= math.sqrt(math.prod(layer.kernel) * layer.cin / layer.groups)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gpu_transconv.tools.bench.layers import REAL_LAYERS, Layer, load_layers
+from gpu_transconv.tools.bench.layers import shipped
 from gpu_transconv.tools.bench.machine import name_machine
-from gpu_transconv.tools.bench.report import Row, geometric_mean
+from gpu_transconv.tools.bench.report import Row, geometric_mean, percent
 
 from .documents import Group, own_name
 
@@ -20,12 +19,6 @@ NAMES = {
     "openvino": "OpenVINO",
 }
 _PACKAGES = ("python", "numpy", "numba", "tbb", "torch", "onnxruntime", "openvino", "cuda", "cudnn")
-
-
-@cache
-def shipped() -> Mapping[str, Layer]:
-    """Return the layers of the package by name."""
-    return {layer.name: layer for layer in load_layers(REAL_LAYERS)}
 
 
 def title(group: Group) -> str:
@@ -199,8 +192,3 @@ def times(found: Sequence[float]) -> str:
     """Geometric mean, or a dash."""
     mean = geometric_mean(found)
     return "-" if mean is None else f"{mean:.2f}"
-
-
-def percent(value: float | None) -> str:
-    """Whole percents, or a dash."""
-    return "-" if value is None else f"{value:.0%}"

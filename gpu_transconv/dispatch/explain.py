@@ -16,7 +16,7 @@ from ..problem.plan import Plan, plan_call
 from ..problem.shapes import spatial_axes
 from ..settings import AUTO, HIGHEST, Settings, resolve
 from .limits import device_limits
-from .select import Candidate, candidates, select, select_backends
+from .select import Candidate, candidates, milliseconds, select, select_backends
 
 
 class RunnerUp(NamedTuple):
@@ -105,7 +105,7 @@ class Explanation:
         return rows + [("instead", f"{r.name}: {_instead(r)}") for r in self.runners_up]
 
     def _roofline(self) -> str:
-        limit = f"{_ms(self.roofline_seconds)} of {self.bound}"
+        limit = f"{milliseconds(self.roofline_seconds)} of {self.bound}"
         if self.roofline_fraction is None:
             return f"{limit} by shipped figures, which are no limit here: run gpu-transconv info --measure"
         fast = ", with fewer multiplications than the definition" if self.roofline_fraction > 1 else ""
@@ -226,12 +226,8 @@ def _times(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g} ms"
-
-
 def _expected(predicted: float, tuned: float | None) -> str:
-    return f"{_ms(predicted)} predicted" + ("" if tuned is None else f", {_ms(tuned)} measured")
+    return f"{milliseconds(predicted)} predicted" + ("" if tuned is None else f", {milliseconds(tuned)} measured")
 
 
 def _instead(runner_up: RunnerUp) -> str:

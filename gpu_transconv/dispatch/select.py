@@ -103,10 +103,10 @@ def _fastest(able: Sequence[Candidate]) -> tuple[Kernel, str]:
     """Take the kernel that tuning found to be fastest; else that of the first backend which should be."""
     tuned = sorted(((c.tuned, c.kernel) for c in able if c.tuned is not None), key=lambda pair: (pair[0], pair[1].name))
     if tuned:
-        times = [f"{kernel.name} {milliseconds(seconds)}" for seconds, kernel in tuned]
+        times = [f"{kernel.name} ({milliseconds(seconds)})" for seconds, kernel in tuned]
         return tuned[0][1], _sentence(times, "was measured fastest here")
     rivals = [c for c in able if c.kernel.backend == able[0].kernel.backend]
-    times = [f"{c.kernel.name} {milliseconds(c.predicted)}" for c in rivals]
+    times = [f"{c.kernel.name} ({milliseconds(c.predicted)})" for c in rivals]
     return able[0].kernel, _sentence(times, "is predicted to be fastest")
 
 
@@ -116,7 +116,7 @@ def _sentence(times: Sequence[str], verdict: str) -> str:
 
 def milliseconds(seconds: float) -> str:
     """Write a time for a reader."""
-    return f"({seconds * 1e3:.3g} ms)"
+    return f"{seconds * 1e3:.3g} ms"
 
 
 def candidates(plan: Plan, name: str) -> list[Candidate]:

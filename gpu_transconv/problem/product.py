@@ -17,7 +17,12 @@ shifts, and is one large product instead of stride many small ones. `stamps` sca
 have to be added where they meet. Batch and space are flattened into the columns, so that small maps fill vectors too.
 
 Where several rows of one channel read the same inputs, they are its *units* (phases in `merged`, taps in `stamps`), and
-an `AxisFrame` says where they lie.
+an `AxisFrame` says where they lie. On one axis with kernel 4, stride 2 and no padding, 3 inputs and 8 outputs::
+
+    by_phase   phase 0: rows c,  columns b = 0..3, taps 0 and 2, from inputs b and b - 1     output 2b
+               phase 1: rows c,  columns b = 0..3, taps 1 and 3, from inputs b and b - 1     output 2b + 1
+    merged     rows (c, u = 0..1),  columns b = 0..3, taps u and u + 2, inputs b and b - 1   output 2b + u
+    stamps     rows (c, k = 0..3),  columns i = 0..2, one product each                       added to output 2i + k
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 from .axis import Axis
 from .plan import Plan
@@ -48,9 +54,20 @@ class AxisFrame:
     out: int = 0
 
 
+class Alike(NamedTuple):
+    """Products of the same size: the number that a group has, their columns, and the taps that they sum over."""
+
+    number: int
+    columns: int
+    taps: int
+
+
 @dataclass(frozen=True)
 class Product:
-    """A plan as one product, or as one per phase where `frame` is None."""
+    """A plan as one product, or as one per phase where `frame` is None; every group has as many.
+
+    `axes` are the plan's, or those of `rewrites.kernel_axes`: the same relation, with longer strides.
+    """
 
     plan: Plan
     axes: tuple[Axis, Axis, Axis]
@@ -85,15 +102,19 @@ class Product:
             for part, axis in zip(self.frame, self.axes, strict=True)
         )
 
-    def alike(self) -> list[tuple[int, int, int]]:
-        """Of a group's products (how many of them, columns, taps), those that are alike together."""
+    def alike(self) -> list[Alike]:
+        """A group's products, those of the same size together; those without taps may have fewer columns than told."""
         if self.frame:
-            return [(1, self.columns, self.taps)]
-        found = [(1, self.plan.batch, 1)]
+            return [Alike(1, self.columns, self.taps)]
+        products = [Alike(1, self.plan.batch, 1)]
         for axis in self.axes:
             phases = _alike_phases(axis)
-            found = [(n * m, p * count, t * taps) for n, p, t in found for (count, taps), m in phases.items()]
-        return found
+            products = [
+                Alike(one.number * number, one.columns * outputs, one.taps * taps)
+                for one in products
+                for (outputs, taps), number in phases.items()
+            ]
+        return products
 
 
 @lru_cache(maxsize=512)

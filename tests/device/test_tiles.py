@@ -5,19 +5,20 @@ from __future__ import annotations
 import pytest
 from cases import DATA_FORMATS
 from checks import assert_close, expected, make_arrays
-from device_checks import STEPS, run_steps
-from tile_cases import EDGE_TABLE, EDGES, plan_of, view_of
+from device_checks import VARIANTS, run_launches
+from tile_cases import EDGE_TABLE, EDGES, plan_of, product_of
 
-from gpu_transconv.kernels.cupy.launch import device_facts
+from gpu_transconv.kernels.cupy.launch import device_properties
+from gpu_transconv.kernels.cupy.tile_shapes import MmaShape
 
 
 def check(case, variant, dtype, precision, data_format, device, shape, edge):
-    if shape.tensor and device_facts(0).capability < (8, 0):
+    if isinstance(shape, MmaShape) and device_properties(0).capability < (8, 0):
         pytest.skip("the device lacks the matrix instructions")
     arrays = make_arrays(case, dtype, data_format)
     plan = plan_of(case, arrays, data_format, precision)
-    view = {"view": view_of(edge, plan)} if variant == "gather" else {}
-    got = run_steps(plan, STEPS[variant](plan, device, shape=shape, **view), arrays)
+    choice = {"packed": product_of(edge, plan)} if variant == "gather" else {}
+    got = run_launches(plan, VARIANTS[variant](plan, device, shape=shape, **choice), arrays)
     assert_close(got, expected(case, arrays, data_format), dtype, case.reduction, precision)
 
 
@@ -30,6 +31,6 @@ def test_edges_of_every_tile(shape, dtype, precision, device, edge, data_format)
 
 @pytest.mark.parametrize("data_format", DATA_FORMATS)
 @pytest.mark.parametrize(("shape", "dtype", "precision", "device"), EDGE_TABLE)
-@pytest.mark.parametrize("variant", ["scatter_atomic", "scatter_tiles"])
+@pytest.mark.parametrize("variant", ["scatter_atomic", "scatter_owned"])
 def test_edges_of_every_tile_that_scatters(variant, shape, dtype, precision, device, data_format):
     check(EDGES["merged"], variant, dtype, precision, data_format, device, shape, "merged")

@@ -17,7 +17,7 @@ def forget():
 
     invalidate()
     memory.held.forget()
-    for cached in (launch.device_facts, launch._calls, compiling.compiled):
+    for cached in (launch.device_properties, launch._bind, compiling.compiled):
         cached.cache_clear()
 
 

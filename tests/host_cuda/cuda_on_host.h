@@ -52,7 +52,7 @@ void cuda_on_host_block_barrier();
 void cuda_on_host_warp_barrier();
 uint64_t cuda_on_host_shuffle(uint64_t value, int source);
 Floats cuda_on_host_mma(Floats d, Words a, Words b, Element element);
-Words cuda_on_host_load_matrix(const void* row, int matrices, bool transposed);
+Words cuda_on_host_load_matrix(const void* row, bool transposed);
 void cuda_on_host_check(const void* address, unsigned bytes, int kind);
 void cuda_on_host_copy_async(void* shared, const void* global, unsigned bytes, bool valid);
 void cuda_on_host_copy_async_commit();

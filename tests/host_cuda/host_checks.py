@@ -10,36 +10,31 @@ from typing import Any
 import numpy as np
 import pytest
 from checks import Arrays, poisoned
+from device_checks import VARIANTS
 from host_compiler import KERNELS, missing
-from host_runner import run_steps, to_device
+from host_runner import run_launches, to_device
 
 import gpu_transconv as gtc
-from gpu_transconv.kernels.cupy.steps import DeviceFacts, steps_gather, steps_scatter_atomic, steps_scatter_tiles
+from gpu_transconv.kernels.cupy.tile_shapes import DeviceProperties
 from gpu_transconv.problem.plan import Plan
 
 #: Where tests are a gate, a compiler that is missing is a failure; elsewhere the tests are skipped.
 requires_compiler = pytest.mark.skipif(
     missing() is not None and not os.environ.get("CI"), reason=missing() or "kernels can be compiled"
 )
-#: Formulation and variant -> what works out its launches.
-VARIANTS = {
-    "gather": steps_gather,
-    "scatter_atomic": steps_scatter_atomic,
-    "scatter_tiles": steps_scatter_tiles,
-}
 #: An H100; few multiprocessors would split no reduction.
-DEVICE = DeviceFacts()
+DEVICE = DeviceProperties()
 
 
 def run_plan(
-    plan: Plan, arrays: Arrays, variant: str, device: DeviceFacts = DEVICE, folder: Path = KERNELS, **choice: Any
+    plan: Plan, arrays: Arrays, variant: str, device: DeviceProperties = DEVICE, folder: Path = KERNELS, **choice: Any
 ) -> np.ndarray:
-    """Pack and launch on the host; `choice` picks a tile or a view instead of the best."""
-    steps = VARIANTS[variant](plan, device, **choice)
+    """Pack and launch on the host; `choice` picks a tile or a product instead of the best."""
+    planned = VARIANTS[variant](plan, device, **choice)
     names = ("x", "weight", "bias")
     found = {name: None if array is None else to_device(array) for name, array in zip(names, arrays, strict=True)}
     out = to_device(poisoned(plan.output_shape, plan.dtype))
-    run_steps((*steps.pack, *steps.launch), folder, found | {"out": out})
+    run_launches((*planned.pack, *planned.launch), folder, found | {"out": out})
     return out
 
 

@@ -17,7 +17,7 @@ from gpu_transconv.kernels import cupy
 HERE = Path(__file__).parent
 CACHE = HERE / "__pycache__"
 #: The package's kernels.
-KERNELS = Path(cupy.__file__).parent
+KERNELS = Path(cupy.__file__).parent / "src"
 _RUNTIME_UNIT = "".join(f'#include "{name}.cpp"\n' for name in ("runtime", "memory", "matrix_instructions"))
 _RUNTIME_FLAGS = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror")
 _KERNEL_FLAGS = ("-std=c++17", "-O1", "-w", "-fno-strict-aliasing", "-fsanitize=thread", "-DGTC_HOST")

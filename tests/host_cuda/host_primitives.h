@@ -117,16 +117,13 @@ GTC_DEVICE void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const ui
     mma(d, a, b, cuda_on_host::TF32);
 }
 
-template <int Matrices>
-GTC_DEVICE void load_matrix(uint32_t (&r)[Matrices], const void* row, bool transposed) {
-    const auto words = cuda_on_host::cuda_on_host_load_matrix(row, Matrices, transposed);
-    for (int i = 0; i < Matrices; ++i) r[i] = words.at[i];
+GTC_DEVICE void load_matrix(uint32_t (&r)[4], const void* row, bool transposed) {
+    const auto words = cuda_on_host::cuda_on_host_load_matrix(row, transposed);
+    for (int i = 0; i < 4; ++i) r[i] = words.at[i];
 }
 
 GTC_DEVICE void load_matrix_x4(uint32_t (&r)[4], const void* row) { load_matrix(r, row, false); }
 GTC_DEVICE void load_matrix_x4_transposed(uint32_t (&r)[4], const void* row) { load_matrix(r, row, true); }
-GTC_DEVICE void load_matrix_x2(uint32_t (&r)[2], const void* row) { load_matrix(r, row, false); }
-GTC_DEVICE void load_matrix_x2_transposed(uint32_t (&r)[2], const void* row) { load_matrix(r, row, true); }
 
 // Atomics.
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from host_compiler import Kernel, load_kernel, runtime
 
-from gpu_transconv.kernels.cupy.steps import Argument, Buffer, Bytes, Step
+from gpu_transconv.kernels.cupy.launch_plan import Argument, Buffer, Bytes, KernelLaunch
 
 Triple = tuple[int, int, int]
 
@@ -101,21 +101,25 @@ def run_kernel(
         raise KernelFaultError(f"{name}: {message.value.decode()}")
 
 
-def run_steps(steps: Iterable[Step], folder: Path, arrays: Mapping[str, np.ndarray | None], races: bool = True) -> None:
-    """Run the steps of one call in their order; `arrays` holds the caller's arrays, scratch memory is made here."""
-    steps = list(steps)
+def run_launches(
+    launches: Iterable[KernelLaunch], folder: Path, arrays: Mapping[str, np.ndarray | None], races: bool = True
+) -> None:
+    """Run the launches of one call in order; `arrays` holds the caller's arrays, scratch memory is made here."""
+    launches = list(launches)
     found = dict(arrays)
-    for buffer in (argument for step in steps for argument in step.arguments if isinstance(argument, Buffer)):
+    for buffer in (argument for launch in launches for argument in launch.arguments if isinstance(argument, Buffer)):
         if buffer.name not in found:
             found[buffer.name] = device_array(buffer.size, np.uint8)
             if buffer.zeroed:
                 found[buffer.name][:] = 0
         elif buffer.name not in arrays:
             assert found[buffer.name].size == buffer.size, f"scratch memory {buffer.name} has two sizes"
-    for step in steps:
-        arguments = [_argument(argument, found) for argument in step.arguments]
-        names = [argument.name if isinstance(argument, Buffer) else "" for argument in step.arguments]
-        run_kernel(folder / step.source, step.kernel, step.grid, step.block, arguments, step.shared, names, races)
+    for launch in launches:
+        arguments = [_argument(argument, found) for argument in launch.arguments]
+        names = [argument.name if isinstance(argument, Buffer) else "" for argument in launch.arguments]
+        run_kernel(
+            folder / launch.source, launch.kernel, launch.grid, launch.block, arguments, launch.shared, names, races
+        )
 
 
 def _argument(argument: Argument, arrays: Mapping[str, np.ndarray | None]) -> Any:

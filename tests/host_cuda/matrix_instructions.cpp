@@ -52,13 +52,13 @@ void multiply_m16n8k8(Lane (&lanes)[WARP], uint32_t active) {
 
 // Lane 8*m + r names row r of matrix m; register m of a lane gets two neighbours of row groupID, or of column
 // groupID where transposed.
-template <int Matrices, bool Transposed>
+template <bool Transposed>
 void distribute(Lane (&lanes)[WARP], uint32_t active) {
     require_whole(active);
-    uint16_t elements[Matrices][8][8];
-    for (int i = 0; i < 8 * Matrices; ++i) std::memcpy(elements[i / 8][i % 8], lanes[i].row, 16);
+    uint16_t elements[4][8][8];
+    for (int i = 0; i < WARP; ++i) std::memcpy(elements[i / 8][i % 8], lanes[i].row, 16);
     for (int lane = 0; lane < WARP; ++lane) {
-        for (int m = 0; m < Matrices; ++m) {
+        for (int m = 0; m < 4; ++m) {
             const int group = lane / 4, pair = lane % 4 * 2;
             const uint32_t low = Transposed ? elements[m][pair][group] : elements[m][group][pair];
             const uint32_t high = Transposed ? elements[m][pair + 1][group] : elements[m][group][pair + 1];
@@ -78,15 +78,12 @@ EXPORT Floats cuda_on_host_mma(Floats d, Words a, Words b, Element element) {
     return mine.d;
 }
 
-EXPORT Words cuda_on_host_load_matrix(const void* row, int matrices, bool transposed) {
-    if (lane() < 8 * matrices) {
-        if (!is_shared(row)) refuse("a matrix is loaded from an address that is not in shared memory");
-        cuda_on_host_check(row, 16, READ);
-    }
+EXPORT Words cuda_on_host_load_matrix(const void* row, bool transposed) {
+    if (!is_shared(row)) refuse("a matrix is loaded from an address that is not in shared memory");
+    cuda_on_host_check(row, 16, READ);
     Lane mine;
     mine.row = row;
-    collective(&mine, matrices == 4 ? (transposed ? distribute<4, true> : distribute<4, false>)
-                                    : (transposed ? distribute<2, true> : distribute<2, false>));
+    collective(&mine, transposed ? distribute<true> : distribute<false>);
     return mine.registers;
 }
 

@@ -19,31 +19,31 @@ FEW = named("2d-depthwise")
 #: What is broken, in which file, how, and the run that must notice: variant, case, dtype, precision, data format.
 BROKEN = {
     "no barrier before a chunk is read": (
-        "block.cuh",
+        "mainloop.cuh",
         "copy_async_wait<Tile::STAGES - 2>();\n            __syncthreads();",
         "copy_async_wait<Tile::STAGES - 2>();",
         ("gather", DENSE, "float32", "highest", "channels_first"),
     ),
     "no barrier, matrix instructions": (
-        "block.cuh",
+        "mainloop.cuh",
         "copy_async_wait<Tile::STAGES - 2>();\n            __syncthreads();",
         "copy_async_wait<Tile::STAGES - 2>();",
         ("gather", DENSE, "float16", "highest", "channels_last"),
     ),
     "no wait for asynchronous copies": (
-        "block.cuh",
+        "mainloop.cuh",
         "copy_async_wait<Tile::STAGES - 2>();",
         "",
         ("gather", DENSE, "float16", "highest", "channels_first"),
     ),
     "one copy too many under way": (
-        "block.cuh",
+        "mainloop.cuh",
         "copy_async_wait<Tile::STAGES - 2>();",
         "copy_async_wait<Tile::STAGES - 1>();",
         ("gather", DENSE, "float32", "tf32", "channels_first"),
     ),
     "store off by one": (
-        "block.cuh",
+        "epilogue.cuh",
         "p.y + r.y",
         "p.y + r.y + 1",
         ("gather", DENSE, "float32", "highest", "channels_first"),
@@ -61,25 +61,25 @@ BROKEN = {
         ("gather", ODD, "float32", "highest", "channels_first"),
     ),
     "swapped fragment of the pixels": (
-        "tensor_tile.cuh",
+        "tile_mma.cuh",
         "b[0][0] = r[0], b[0][1] = r[1]",
         "b[0][0] = r[1], b[0][1] = r[0]",
         ("gather", DENSE, "float16", "highest", "channels_first"),
     ),
     "fragments of the wrong pixels": (
-        "tensor_tile.cuh",
+        "tile_mma.cuh",
         "b[0][1] = r[1], b[1][0] = r[2]",
         "b[0][1] = r[2], b[1][0] = r[1]",
         ("gather", DENSE, "bfloat16", "highest", "channels_last"),
     ),
     "swapped fragment of the weights": (
-        "tensor_tile.cuh",
+        "tile_mma.cuh",
         "at + i / 2 * 4 * WEIGHT_PITCH + i % 2 * 8",
         "at + i % 2 * 4 * WEIGHT_PITCH + i / 2 * 8",
         ("gather", DENSE, "float32", "tf32", "channels_first"),
     ),
     "result of the wrong lane": (
-        "tensor_tile.cuh",
+        "tile_mma.cuh",
         "lane() % 4 * 2 + i % 2;",
         "lane() % 4 + i % 2 * 4;",
         ("gather", DENSE, "float16", "highest", "channels_first"),
@@ -91,7 +91,7 @@ BROKEN = {
         ("gather", SPLIT, "float32", "highest", "channels_first"),
     ),
     "direct kernel beyond the last output": (
-        "direct.cuh",
+        "gather_direct.cuh",
         "if (ow >= g.axis[2].output_size) continue;",
         "if (ow > g.axis[2].output_size) continue;",
         ("gather", FEW, "float32", "highest", "channels_first"),
@@ -103,22 +103,22 @@ BROKEN = {
         ("scatter_atomic", DENSE, "float32", "highest", "channels_first"),
     ),
     "no barrier after the table of pixels": (
-        "scatter_tiles.cuh",
+        "scatter_owned.cuh",
         "fill_box();\n        __syncthreads();",
         "fill_box();",
-        ("scatter_tiles", ODD, "float32", "highest", "channels_first"),
+        ("scatter_owned", ODD, "float32", "highest", "channels_first"),
     ),
     "no barrier after the stamps are added": (
-        "scatter_tiles.cuh",
+        "scatter_owned.cuh",
         "collect(slab);\n                __syncthreads();",
         "collect(slab);",
-        ("scatter_tiles", ODD, "float32", "highest", "channels_first"),
+        ("scatter_owned", ODD, "float32", "highest", "channels_first"),
     ),
     "owned outputs by one too far": (
-        "scatter_tiles.cuh",
-        "out[a] = index % cut->tiles[a] * cut->out[a];",
-        "out[a] = index % cut->tiles[a] * cut->out[a] + 1;",
-        ("scatter_tiles", ODD, "float32", "highest", "channels_last"),
+        "scatter_owned.cuh",
+        "first_output[a] = index % owned->boxes[a] * owned->outputs[a];",
+        "first_output[a] = index % owned->boxes[a] * owned->outputs[a] + 1;",
+        ("scatter_owned", ODD, "float32", "highest", "channels_last"),
     ),
 }
 

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from cases import named
 from checks import assert_close, expected, implementations, make_arrays, run
-from device_checks import STEPS, run_steps
+from device_checks import VARIANTS, run_launches
 from host_checks import requires_compiler
 from host_cupy import Array, asarray
-from tile_cases import EDGE_TABLE, EDGES, plan_of, view_of
+from tile_cases import EDGE_TABLE, EDGES, plan_of, product_of
 
 import gpu_transconv as gtc
 from gpu_transconv.kernels.cupy import compile as compiling
 from gpu_transconv.kernels.cupy import launch, memory
+from gpu_transconv.kernels.cupy.launch_plan import scatter_owned_launches
 from gpu_transconv.kernels.registry import kernels
 from gpu_transconv.problem.arguments import make_params
 from gpu_transconv.problem.plan import make_plan
@@ -31,7 +32,7 @@ def test_arrays_of_numpy(row, name, dtype, data_format, cupy):
     arrays = make_arrays(case, dtype, data_format)
     want = expected(case, arrays, data_format)
     assert_close(run(row, case, arrays, data_format, dtype, want.shape), want, dtype, case.reduction)
-    word = {"atomic": "scatter_atomic<", "tiles": "scatter_tiles<", "": "gather_"}[row.variant]
+    word = {"atomic": "scatter_atomic<", "tiles": "scatter_owned<", "": "gather_"}[row.variant]
     assert any(word in kernel for kernel, _ in fake.launched)
 
 
@@ -99,7 +100,9 @@ def test_warm_up_compiles_ahead(cupy):
         1, stride=2, padding=0, output_padding=0, output_size=None, groups=1, dilation=1, activation=None,
         data_format="channels_first",
     )  # fmt: skip
-    launch.warm_up(make_plan(params, (1, 3, 4), (3, 2, 2), "float32", False), "scatter_tiles")
+    plan = make_plan(params, (1, 3, 4), (3, 2, 2), "float32", False)
+    planned = scatter_owned_launches(plan, launch.device_properties(0))
+    compiling.warm_up((*planned.pack, *planned.launch), 0)
     assert len(list(fake.folder.glob("*.cuh"))) == 2
     assert not fake.launched
 
@@ -137,6 +140,6 @@ def test_forced_tiles_as_the_tests_for_a_device_run_them(number, cupy):
     shape, dtype, precision, device = EDGE_TABLE[number].values
     arrays = make_arrays(EDGES["merged"], dtype)
     plan = plan_of(EDGES["merged"], arrays, "channels_first", precision)
-    steps = STEPS["gather"](plan, device, shape=shape, view=view_of("merged", plan))
-    got = run_steps(plan, steps, arrays)
+    planned = VARIANTS["gather"](plan, device, shape=shape, packed=product_of("merged", plan))
+    got = run_launches(plan, planned, arrays)
     assert_close(got, expected(EDGES["merged"], arrays), dtype, EDGES["merged"].reduction, precision)

@@ -27,7 +27,7 @@ def test_launches_of_one_kernel_need_different_shared_memory(cupy):
         got = gtc.conv_transpose(x, weight, padding=padding, output_padding=extra, **keywords)
         reference = want(x, weight, padding=padding, output_padding=extra)
         np.testing.assert_allclose(got, reference, rtol=0.01, atol=0.1)
-    assert len({name for name, _ in fake.launched if "scatter_tiles" in name}) == 1
+    assert len({name for name, _ in fake.launched if "scatter_owned" in name}) == 1
 
 
 # --- streams -------------------------------------------------------------------------------------------

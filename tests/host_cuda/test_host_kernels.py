@@ -1,4 +1,4 @@
-"""The CUDA C++ kernels, run on the host by the steps that a GPU would get, against the definition."""
+"""The CUDA C++ kernels, run on the host by the launches that a GPU would get, against the definition."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from cases import CASES, COMPLEX, CORE, DATA_FORMATS, FLOATS, Case, named
 from checks import Arrays, as_format, assert_close, assert_same_specials, expected, make_arrays, tolerance
-from host_checks import VARIANTS, requires_compiler, run_plan
+from device_checks import VARIANTS
+from host_checks import requires_compiler, run_plan
 from host_compiler import KERNELS
 from test_random_geometries import make_problem
-from tile_cases import EDGE_TABLE, EDGES, plan_of, view_of
+from tile_cases import EDGE_TABLE, EDGES, plan_of, product_of
 
-from gpu_transconv.kernels.cupy.steps import DeviceFacts
+from gpu_transconv.kernels.cupy.tile_shapes import DeviceProperties
 
 pytestmark = requires_compiler
 
@@ -33,7 +34,7 @@ SPLIT = Case("split", (1, 700, 2, 3), (700, 9, 2, 2), bias=True, keywords={"stri
 def check(case, variant, dtype, precision, data_format, device=None, **choice):
     arrays = make_arrays(case, dtype, data_format)
     plan = plan_of(case, arrays, data_format, precision)
-    got = run_plan(plan, arrays, variant, device or DeviceFacts(), **choice)
+    got = run_plan(plan, arrays, variant, device or DeviceProperties(), **choice)
     assert_close(got, expected(case, arrays, data_format), dtype, case.reduction, precision)
 
 
@@ -49,15 +50,15 @@ def test_definition(variant, case, dtype, precision, data_format):
 @pytest.mark.parametrize(("shape", "dtype", "precision", "device"), EDGE_TABLE)
 def test_edges_of_every_tile(shape, dtype, precision, device, edge, data_format):
     case = EDGES[edge]
-    view = view_of(edge, plan_of(case, make_arrays(case, dtype, data_format), data_format, precision))
-    check(case, "gather", dtype, precision, data_format, device, shape=shape, view=view)
+    packed = product_of(edge, plan_of(case, make_arrays(case, dtype, data_format), data_format, precision))
+    check(case, "gather", dtype, precision, data_format, device, shape=shape, packed=packed)
 
 
 # How x is read does not depend on the variant, so each tile has one format with atomics and the other with boxes.
 SCATTERED = [
     pytest.param(variant, DATA_FORMATS[(number + number // 2 + turn) % 2], *edge.values, id=f"{variant}-{edge.id}")
     for number, edge in enumerate(EDGE_TABLE)
-    for turn, variant in enumerate(("scatter_atomic", "scatter_tiles"))
+    for turn, variant in enumerate(("scatter_atomic", "scatter_owned"))
 ]
 
 
@@ -70,7 +71,7 @@ def test_edges_of_every_tile_that_scatters(variant, data_format, shape, dtype, p
 @pytest.mark.parametrize(("dtype", "precision"), KINDS)
 def test_split_reduction(dtype, precision, data_format):
     plan = plan_of(SPLIT, make_arrays(SPLIT, dtype, data_format), data_format, precision)
-    launch = VARIANTS["gather"](plan, DeviceFacts()).launch
+    launch = VARIANTS["gather"](plan, DeviceProperties()).launch
     assert len(launch) == 2, "the reduction was expected to be split"
     assert launch[0].grid[1] > 1
     if SPLIT.takes(dtype):
@@ -89,13 +90,13 @@ def test_indices_of_64_bits(variant, dtype, data_format):
     weight = np.concatenate([np.full_like(arrays.weight, 7), arrays.weight], axis=-1)
     far_case = Case("far", near.x, weight.shape, bias=True, keywords=far)
     plan = plan_of(far_case, arrays._replace(weight=weight), data_format)
-    assert all("long long" in step.kernel for step in VARIANTS[variant](plan, DeviceFacts()).launch)
+    assert all("long long" in launch.kernel for launch in VARIANTS[variant](plan, DeviceProperties()).launch)
     got = run_plan(plan, arrays._replace(weight=weight), variant)
     assert_close(got, expected(near, arrays, data_format), dtype, near.reduction)
 
 
 #: Devices whose choice of kernels differs: the largest; one without matrix instructions; one with few multiprocessors.
-DEVICES = (DeviceFacts(), DeviceFacts((7, 5), 20, 64 << 10), DeviceFacts((8, 9), 2))
+DEVICES = (DeviceProperties(), DeviceProperties((7, 5), 20, 64 << 10), DeviceProperties((8, 9), 2))
 
 
 @pytest.mark.parametrize("number", range(60))
@@ -110,8 +111,8 @@ def test_random_geometries(number):
 
 def names_of(variant, case, dtype, precision, data_format):
     plan = plan_of(case, make_arrays(case, dtype, data_format), data_format, precision)
-    steps = VARIANTS[variant](plan, DeviceFacts())
-    return {step.kernel for step in (*steps.pack, *steps.launch)}
+    planned = VARIANTS[variant](plan, DeviceProperties())
+    return {launch.kernel for launch in (*planned.pack, *planned.launch)}
 
 
 def test_every_kernel_is_reached():
@@ -129,11 +130,9 @@ def test_every_kernel_is_reached():
         )
     )
     assert kernels == {re.match(r"gtc::(\w+)<", name)[1] for name in names}
-    tiles = {
-        (found[1], found[2]) for name in names if (found := re.search(r"(SimtTile|TensorTile)<([\w:<>]+?),", name))
-    }
-    assert {kind for kind, _ in tiles} == {"SimtTile", "TensorTile"}
-    assert {element for kind, element in tiles if kind == "TensorTile"} == {"gtc::half", "gtc::bfloat16", "float"}
+    tiles = {(found[1], found[2]) for name in names if (found := re.search(r"(SimtTile|MmaTile)<([\w:<>]+?),", name))}
+    assert {kind for kind, _ in tiles} == {"SimtTile", "MmaTile"}
+    assert {element for kind, element in tiles if kind == "MmaTile"} == {"gtc::half", "gtc::bfloat16", "float"}
 
 
 # Non-finite values: what is added must be exactly what the definition adds.

@@ -117,7 +117,7 @@ BROKEN = {
         mma_product,
         "",
     ),
-    "transposed fragment": ("load_matrix_x2_transposed(", "load_matrix_x2(", mma_product, ""),
+    "transposed fragment": ("load_matrix_x4_transposed(", "load_matrix_x4(", mma_product, ""),
     "misaligned row": ("lane % 16 * 16 + lane", "lane % 16 * 12 + lane", mma_product, "misaligned"),
     "warp barrier": ("        __syncwarp();\n        uint32_t", "        uint32_t", mma_product, "race"),
     "swapped tf32 fragment": ("(lane / 4 + 8 * (i % 2)) * 8", "(lane / 4 + 8 * (i / 2)) * 8", tf32_product, ""),

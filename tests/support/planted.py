@@ -89,13 +89,13 @@ _NUMBA_CUDA = (
     Fault("atomic: channels of the first group", "numba_cuda/scatter.py", "channel = (group * g[at.COUT] + offsets[3, r])", "channel = offsets[3, r]"),
 )  # fmt: skip
 _CUPY = (
-    Fault("line without its phase's remainder", "cupy/geometry.cuh", "if (reach % axis.divisor) return line;", ""),
-    Fault("inverse of the tap's step left out", "cupy/geometry.cuh", "% axis.tap_step * axis.inverse % axis.tap_step", "% axis.tap_step"),
-    Fault("direct: group's weights of the first", "cupy/direct.cuh", "weight + (s.group * g.in_channels * g.out_channels + s.channel)", "weight + (s.channel)"),
-    Fault("direct: width shifted the other way", "cupy/direct.cuh", "lw.shift - jw * w.shift_step,", "lw.shift + jw * w.shift_step,"),
-    Fault("part of the depth's taps not packed", "cupy/geometry.cuh", "tap.packed * axis.kernel + line.first_tap", "tap.packed * axis.kernel + (a ? line.first_tap : 0)"),
-    Fault("infinite weights multiplied with the padding", "cupy/gather.cuh", "if (load_shared(&block.tables->special)) plain_slab", "if (false) plain_slab"),
-    Fault("TF32 not rounded", "cupy/numbers.cuh", "(bits + 0x1000u) & ~0x1fffu", "bits & ~0x1fffu"),
-    Fault("rows by pixels as if by channels", "cupy/geometry.cuh", "Index unit = g.pixels_first ? index % units : index", "Index unit = index"),
+    Fault("line without its phase's remainder", "cupy/src/geometry.cuh", "if (reach % axis.common) return line;", ""),
+    Fault("inverse of the tap's step left out", "cupy/src/geometry.cuh", "% axis.tap_step * axis.tap_inverse % axis.tap_step", "% axis.tap_step"),
+    Fault("direct: group's weights of the first", "cupy/src/gather_direct.cuh", "weight + (s.group * g.in_channels * g.out_channels + s.channel)", "weight + (s.channel)"),
+    Fault("direct: width shifted the other way", "cupy/src/gather_direct.cuh", "lw.shift - jw * w.shift_step,", "lw.shift + jw * w.shift_step,"),
+    Fault("part of the depth's taps not packed", "cupy/src/geometry.cuh", "tap.packed * axis.kernel + line.first_tap", "tap.packed * axis.kernel + (a ? line.first_tap : 0)"),
+    Fault("infinite weights multiplied with the padding", "cupy/src/gather.cuh", "if (load_shared(&block.storage->nonfinite)) redo_slab", "if (false) redo_slab"),
+    Fault("TF32 not rounded", "cupy/src/numbers.cuh", "(bits + 0x1000u) & ~0x1fffu", "bits & ~0x1fffu"),
+    Fault("rows by pixels as if by channels", "cupy/src/geometry.cuh", "Index unit = g.pixels_first ? index % units : index", "Index unit = index"),
 )  # fmt: skip
 FAULTS = _TABLES + _COMPILED + _NUMBA_CUDA + _CUPY

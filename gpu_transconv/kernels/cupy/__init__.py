@@ -1,4 +1,19 @@
-"""CuPy RawKernels in CUDA C++, compiled by NVRTC when first needed."""
+"""The cupy backend: CUDA C++ kernels, compiled by NVRTC when first needed, launched through CuPy.
+
+Read it in this order:
+
+1. ``problem/product.py``: the problem as matrix products, by phase, merged, or of stamps.
+2. ``src/geometry.cuh`` and `geometry`: such a product as one struct, the same on both sides.
+3. ``src/tile_simt.cuh``, ``src/tile_mma.cuh`` and `tile_shapes`: a tile of it, by ordinary multiply-adds or by matrix
+   instructions, and the sizes that there are.
+4. ``src/mainloop.cuh``, ``src/epilogue.cuh``: from global memory to the sums of a tile, and from there to the output.
+5. ``src/gather.cuh``, ``src/scatter.cuh``, ``src/scatter_owned.cuh``: the kernels; ``src/gather_direct.cuh`` needs no
+   tile.
+6. `choose`, `owned_boxes`: which of them a layer gets; `launch_plan`: what is launched, as data; `launch`: by CuPy.
+
+``tests/host_cuda`` runs the same sources on the CPU; ``docs/decisions/0009-cuda-cpp-tiles.md`` says why there is one
+tile for all of them.
+"""
 
 from __future__ import annotations
 

@@ -7,12 +7,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from typing import Protocol
 
+from .launch_plan import KernelLaunch
 from .memory import refuse_capture
-from .steps import Step
 
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"\n', re.MULTILINE)
+
+
+class CompiledKernel(Protocol):
+    """A kernel as CuPy launches it, on the current stream."""
+
+    def __call__(
+        self, grid: tuple[int, int, int], block: tuple[int, int, int], args: tuple[object, ...], /, *, shared_mem: int
+    ) -> None:
+        """Enqueue the kernel; `shared_mem` counts bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +35,7 @@ class Program:
 
 @lru_cache(maxsize=16)
 def read_source(name: str) -> str:
-    """Return a .cuh file with the files that it includes in their places, each once.
+    """Return a .cuh file of src/ with the files that it includes in their places, each once.
 
     So a cache that knows the source's text knows everything that it is compiled from.
     """
@@ -36,7 +45,7 @@ def read_source(name: str) -> str:
         if file in seen:
             return ""
         seen.add(file)
-        text = resources.files(__package__).joinpath(file).read_text(encoding="utf-8")
+        text = resources.files(__package__).joinpath("src", file).read_text(encoding="utf-8")
         parts = _INCLUDE.split(text.replace("#pragma once\n", "\n"))
         lines, line = [f'#line 1 "{file}"\n', parts[0]], parts[0].count("\n") + 1
         for include, rest in zip(parts[1::2], parts[2::2], strict=True):
@@ -48,13 +57,13 @@ def read_source(name: str) -> str:
     return expand(name)
 
 
-def program_of(step: Step) -> Program:
-    """Source, options and name expression of a step's kernel."""
-    return Program(f"// {step.kernel}\n{read_source(step.source)}", ("-std=c++17",), step.kernel)
+def program_of(source: str, kernel: str) -> Program:
+    """Source, options and name expression of a kernel of the file `source`."""
+    return Program(f"// {kernel}\n{read_source(source)}", ("-std=c++17",), kernel)
 
 
 @lru_cache(maxsize=512)
-def compiled(source: str, kernel: str, device: int) -> Any:
+def compiled(source: str, kernel: str, device: int) -> CompiledKernel:
     """Compile a kernel for the current device, whose number is `device`; CuPy keeps the binary on disk.
 
     All launches of a kernel share one function of the driver's, and with it one limit of dynamic shared memory. So
@@ -68,7 +77,7 @@ def compiled(source: str, kernel: str, device: int) -> Any:
     import cupy
 
     refuse_capture(f"the kernel {kernel} has not been compiled yet")
-    program = program_of(Step(kernel, source, (1, 1, 1), (1, 1, 1), 0, ()))
+    program = program_of(source, kernel)
     module = cupy.RawModule(code=program.source, options=program.options, name_expressions=(program.name,))
     try:
         function = module.get_function(program.name)
@@ -76,7 +85,8 @@ def compiled(source: str, kernel: str, device: int) -> Any:
         capability = cupy.cuda.Device(device).compute_capability
         raise RuntimeError(f"cannot compile {kernel} of {source} for sm_{capability}:\n{error}") from error
     function.max_dynamic_shared_size_bytes = most_shared(device) - function.shared_size_bytes
-    return function
+    found: CompiledKernel = function
+    return found
 
 
 def most_shared(device: int) -> int:
@@ -88,7 +98,7 @@ def most_shared(device: int) -> int:
     return most
 
 
-def warmup(steps: Iterable[Step], device: int) -> None:
-    """Compile the kernels of `steps` ahead of their first launch."""
-    for step in steps:
-        compiled(step.source, step.kernel, device)
+def warm_up(launches: Iterable[KernelLaunch], device: int) -> None:
+    """Compile kernels ahead of their first launch."""
+    for launch in launches:
+        compiled(launch.source, launch.kernel, device)

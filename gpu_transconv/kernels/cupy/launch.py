@@ -1,73 +1,82 @@
-"""Give the steps of a plan to CuPy: its current stream, its memory pool, no synchronisation."""
+"""Give the launches of a plan to CuPy: its current stream, its memory pool, no synchronisation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from ...problem.plan import Plan
+from ...problem.product import stamps
 from ..kernel import Description, Formulation, Kernel
 from . import memory
-from .compile import compiled, most_shared, warmup
-from .geometry import stamp_view
-from .memory import empty, has_allocator, held, is_capturing, scratch
-from .ownership import own
-from .packed import Packed
-from .steps import Buffer, Bytes, DeviceFacts, Step, Steps, steps_gather, steps_scatter_atomic, steps_scatter_tiles
-from .tiles import Direct, choose, fit, shapes_for, slower
+from .choose import DirectGather, choose_gather, direct_slowdown, fit_tiles, shapes_for
+from .compile import CompiledKernel, compiled, most_shared
+from .geometry import pack_product
+from .launch_plan import (
+    Argument,
+    Buffer,
+    Bytes,
+    KernelLaunch,
+    Planner,
+    gather_launches,
+    scatter_atomic_launches,
+    scatter_owned_launches,
+)
+from .memory import CupyArray, empty, has_allocator, held, is_capturing, scratch
+from .owned_boxes import cut_output
+from .packed import PackedWeights
+from .tile_shapes import DeviceProperties
 
-_STEPS: dict[str, Callable[[Plan, DeviceFacts], Steps]] = {
-    "gather": steps_gather,
-    "scatter_atomic": steps_scatter_atomic,
-    "scatter_tiles": steps_scatter_tiles,
-}
+#: An argument of a kernel: an array by name, or what CuPy passes by value.
+BoundArgument: TypeAlias = str | np.generic | np.ndarray[tuple[int], np.dtype[np.void]]
 
 
-class Call(NamedTuple):
+class BoundLaunch(NamedTuple):
     """One kernel launch; arguments that are arrays stand by name."""
 
-    kernel: Any
+    kernel: CompiledKernel
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
     shared: int
-    arguments: tuple[Any, ...]
+    arguments: tuple[BoundArgument, ...]
 
 
-class Calls(NamedTuple):
+class BoundPlan(NamedTuple):
     """Everything of one formulation of a plan on one device."""
 
     layout: tuple[object, ...]
-    pack: tuple[Call, ...]
-    launch: tuple[Call, ...]
+    pack: tuple[BoundLaunch, ...]
+    launch: tuple[BoundLaunch, ...]
     scratch: tuple[Buffer, ...]
     packed: Buffer | None
 
 
 def refusal(plan: Plan) -> str | None:
     """Tell why the current device cannot compute a plan, or None."""
-    capability = device_facts(_current_device()).capability
+    capability = _current_properties().capability
     if plan.precision == "tf32" and capability < (8, 0):
-        found = ".".join(map(str, capability))
-        return f"TF32 needs compute capability 8.0, this device has {found}; precision='highest' works here"
+        text = ".".join(map(str, capability))
+        return f"TF32 needs compute capability 8.0, this device has {text}; precision='highest' works here"
     return None
 
 
 def _gather_work(plan: Plan) -> float:
-    facts = device_facts(_current_device())
-    chosen = choose(plan, facts)
-    return chosen.effort * (slower(plan, facts) if isinstance(chosen, Direct) else 1) / _useful(plan)
+    device = _current_properties()
+    chosen = choose_gather(plan, device)
+    slowdown = direct_slowdown(plan, device) if isinstance(chosen, DirectGather) else 1
+    return chosen.effort * slowdown / _useful(plan)
 
 
-def _atomic_work(plan: Plan) -> float:
-    facts = device_facts(_current_device())
-    return min(fit(stamp_view(plan), shape, facts).effort for shape in shapes_for(plan, facts)) / _useful(plan)
+def _scatter_atomic_work(plan: Plan) -> float:
+    device, packed = _current_properties(), pack_product(stamps(plan))
+    return min(fit_tiles(packed, shape, device).effort for shape in shapes_for(plan, device)) / _useful(plan)
 
 
-def _tiles_work(plan: Plan) -> float:
-    return own(plan, device_facts(_current_device())).effort / _useful(plan)
+def _scatter_owned_work(plan: Plan) -> float:
+    return cut_output(plan, _current_properties()).effort / _useful(plan)
 
 
 def _useful(plan: Plan) -> float:
@@ -75,54 +84,53 @@ def _useful(plan: Plan) -> float:
     return max(plan.flops / 2, 1.0)
 
 
-def _describe(formulation: str, plan: Plan) -> Description:
+def _describe(launches: Planner, plan: Plan) -> Description:
     """Name the kernels that run, and their scratch memory."""
-    steps = _STEPS[formulation](plan, device_facts(_current_device()))
-    buffers = {a for step in steps.launch for a in step.arguments if isinstance(a, Buffer) and a.name != "packed"}
-    names = [step.kernel.removeprefix("gtc::") for step in steps.launch]
-    return Description(" + ".join(names), sum(buffer.size for buffer in buffers))
-
-
-def warm_up(plan: Plan, formulation: str = "gather") -> None:
-    """Compile what a call of `plan` will launch: "gather", "scatter_atomic" or "scatter_tiles"."""
-    device = _current_device()
-    steps = _STEPS[formulation](plan, device_facts(device))
-    warmup(steps.pack + steps.launch, device)
+    planned = launches(plan, _current_properties())
+    read = {a for one in planned.launch for a in one.arguments if isinstance(a, Buffer) and a.name != "packed"}
+    names = [one.kernel.removeprefix("gtc::") for one in planned.launch]
+    return Description(" + ".join(names), sum(buffer.size for buffer in read))
 
 
 @lru_cache(maxsize=16)
-def device_facts(device: int) -> DeviceFacts:
+def device_properties(device: int) -> DeviceProperties:
     """Ask the driver what the choice of kernels depends on."""
     import cupy
 
     attributes = cupy.cuda.Device(device).attributes
     capability = attributes["ComputeCapabilityMajor"], attributes["ComputeCapabilityMinor"]
-    return DeviceFacts(capability, attributes["MultiProcessorCount"], most_shared(device))
+    return DeviceProperties(capability, attributes["MultiProcessorCount"], most_shared(device))
 
 
-def _current_device() -> int:
+def current_device() -> int:
+    """Number of the current device."""
     import cupy
 
     device: int = cupy.cuda.runtime.getDevice()
     return device
 
 
+def _current_properties() -> DeviceProperties:
+    return device_properties(current_device())
+
+
 @lru_cache(maxsize=1024)
-def _calls(formulation: str, plan: Plan, device: int) -> Calls:
-    steps = _STEPS[formulation](plan, device_facts(device))
-    buffers = {a for step in (*steps.pack, *steps.launch) for a in step.arguments if isinstance(a, Buffer) and a.size}
-    scratch = tuple(buffer for buffer in buffers if buffer.name != "packed")
-    packed = next((buffer for buffer in buffers if buffer.name == "packed"), None)
-    pack, launch = (tuple(_call(step, device) for step in part) for part in (steps.pack, steps.launch))
-    return Calls(steps.layout, pack, launch, scratch, packed)
+def _bind(launches: Planner, plan: Plan, device: int) -> BoundPlan:
+    """Work out the launches for a device, and compile their kernels."""
+    planned = launches(plan, device_properties(device))
+    scratch = tuple(buffer for buffer in planned.buffers if buffer.name != "packed")
+    packed = next((buffer for buffer in planned.buffers if buffer.name == "packed"), None)
+    pack, launch = (tuple(bind_launch(one, device) for one in part) for part in (planned.pack, planned.launch))
+    return BoundPlan(planned.layout, pack, launch, scratch, packed)
 
 
-def _call(step: Step, device: int) -> Call:
-    kernel = compiled(step.source, step.kernel, device)
-    return Call(kernel, step.grid, step.block, step.shared, tuple(_value(a) for a in step.arguments))
+def bind_launch(launch: KernelLaunch, device: int) -> BoundLaunch:
+    """Compile the kernel of a launch, and turn its arguments into what CuPy takes."""
+    kernel = compiled(launch.source, launch.kernel, device)
+    return BoundLaunch(kernel, launch.grid, launch.block, launch.shared, tuple(map(_bind_argument, launch.arguments)))
 
 
-def _value(argument: Any) -> Any:
+def _bind_argument(argument: Argument) -> BoundArgument:
     if isinstance(argument, Buffer):
         return argument.name
     if isinstance(argument, Bytes):  # an array of NumPy is passed by value, as a struct
@@ -130,38 +138,41 @@ def _value(argument: Any) -> Any:
     return np.uint64(0) if argument.type == "pointer" else np.dtype(argument.type).type(argument.value)
 
 
-def _pack(formulation: str, plan: Plan, weight: Any, bias: Any) -> Packed:  # noqa: ARG001
-    packed = Packed()
-    _packed(packed, _calls(formulation, plan, _current_device()), weight)
+def _pack(launches: Planner, plan: Plan, weight: CupyArray, bias: CupyArray | None) -> PackedWeights:  # noqa: ARG001
+    packed = PackedWeights()
+    _packed(packed, _bind(launches, plan, current_device()), weight)
     return packed
 
 
-def _packed(packed: Packed, calls: Calls, weight: Any) -> Any:
-    """Return the weights as `calls` reads them, or None where it reads them as they are."""
-    buffer = calls.packed
+def _packed(packed: PackedWeights, bound: BoundPlan, weight: CupyArray) -> CupyArray | None:
+    """Return the weights as `bound` reads them, or None where it reads them as they are."""
+    buffer = bound.packed
     if buffer is None:
         return None
 
-    def pack() -> Any:
+    def pack() -> CupyArray:
         made = _zeroed(empty((buffer.size,), "uint8") if packed.shared else scratch((buffer.size,), "uint8"))
-        _run(calls.pack, {"weight": weight, "packed": made})
+        run_launches(bound.pack, {"weight": weight, "packed": made})
         return made
 
-    return packed.get(calls.layout, pack)
+    return packed.get(bound.layout, pack)
 
 
-def _launch(formulation: str, plan: Plan, x: Any, weight: Any, bias: Any, out: Any, packed: Packed) -> None:
-    arrays = {"x": x, "weight": weight, "bias": bias, "out": out}
+def _launch(
+    launches: Planner, plan: Plan, x: CupyArray, weight: CupyArray, bias: CupyArray | None, out: CupyArray,
+    packed: PackedWeights,
+) -> None:  # fmt: skip
+    """Run a plan on the current stream, packing the weights first where they are not packed in its order."""
     if held and not is_capturing():
         held.sweep()
-    calls = _calls(formulation, plan, _current_device())
-    arrays["packed"] = _packed(packed, calls, arrays["weight"])
-    arrays |= {buffer.name: _scratch(buffer, packed) for buffer in calls.scratch}
-    _run(calls.launch, arrays)
+    bound = _bind(launches, plan, current_device())
+    arrays = {"x": x, "weight": weight, "bias": bias, "out": out, "packed": _packed(packed, bound, weight)}
+    arrays |= {buffer.name: _scratch(buffer, packed) for buffer in bound.scratch}
+    run_launches(bound.launch, arrays)
     packed.used()
 
 
-def _scratch(buffer: Buffer, packed: Packed) -> Any:
+def _scratch(buffer: Buffer, packed: PackedWeights) -> CupyArray:
     """Allocate scratch memory; what a CUDA graph will write to has the life of the layer that it reads."""
     if packed.shared and not has_allocator() and is_capturing():
         made = empty((buffer.size,), "uint8")
@@ -171,27 +182,29 @@ def _scratch(buffer: Buffer, packed: Packed) -> Any:
     return _zeroed(made) if buffer.zeroed else made
 
 
-def _zeroed(made: Any) -> Any:
+def _zeroed(made: CupyArray) -> CupyArray:
     made.data.memset_async(0, made.size)
     return made
 
 
-def _run(calls: Iterable[Call], arrays: dict[str, Any]) -> None:
-    for call in calls:
-        arguments = tuple(arrays[a] if isinstance(a, str) else a for a in call.arguments)
-        call.kernel(call.grid, call.block, arguments, shared_mem=call.shared)
+def run_launches(launches: Iterable[BoundLaunch], arrays: Mapping[str, CupyArray | None]) -> None:
+    """Enqueue launches on the current stream; `arrays` holds those that their arguments name."""
+    for launch in launches:
+        arguments = tuple(arrays[a] if isinstance(a, str) else a for a in launch.arguments)
+        launch.kernel(launch.grid, launch.block, arguments, shared_mem=launch.shared)
 
 
-def _kernel(formulation: Formulation, work: Callable[[Plan], float], variant: str = "") -> Kernel:
-    steps = f"{formulation}_{variant}" if variant else formulation
+def _kernel(
+    formulation: Formulation, variant: str, launches: Planner, work: Callable[[Plan], float], deterministic: bool = True
+) -> Kernel:
     return Kernel(
-        "cupy", formulation, partial(_launch, steps), variant, pack=partial(_pack, steps), refusal=refusal,
-        work_ratio=work, describe=partial(_describe, steps), memory=memory, deterministic=variant != "atomic",
+        "cupy", formulation, partial(_launch, launches), variant, pack=partial(_pack, launches), refusal=refusal,
+        work_ratio=work, describe=partial(_describe, launches), memory=memory, deterministic=deterministic,
     )  # fmt: skip
 
 
 KERNELS = (
-    _kernel("gather", _gather_work),
-    _kernel("scatter", _atomic_work, "atomic"),
-    _kernel("scatter", _tiles_work, "tiles"),
+    _kernel("gather", "", gather_launches, _gather_work),
+    _kernel("scatter", "atomic", scatter_atomic_launches, _scatter_atomic_work, deterministic=False),
+    _kernel("scatter", "tiles", scatter_owned_launches, _scatter_owned_work),
 )

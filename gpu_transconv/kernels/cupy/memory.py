@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ...arrays.held import COPIES, PREPARE, Held
 from ...arrays.views import Array
+
+#: CuPy's ndarray, stream and event. CuPy has no types, and is imported only where it is used.
+CupyArray: TypeAlias = Any
+CupyStream: TypeAlias = Any
+CupyEvent: TypeAlias = Any
+#: An array of any library with ``__cuda_array_interface__``.
+CudaArray: TypeAlias = Any
+#: Gives memory by the number of bytes.
+Allocator: TypeAlias = Callable[[int], CudaArray]
 
 _INSTALL = "pip install 'cupy-cuda13x>=14.2' (or cupy-cuda12x, by the driver's CUDA version)"
 #: What 16-byte reads need; every allocator gives more, but an array may begin anywhere in its memory.
@@ -18,7 +28,7 @@ _ALIGNMENT = 16
 #: The default stream by CUDA's two names for it, 0 and cudaStreamLegacy.
 _DEFAULT_STREAM = (0, 1)
 #: Gives scratch memory by the number of bytes, where the caller's library has an allocator of its own.
-_allocator: ContextVar[Callable[[int], Any] | None] = ContextVar("gpu_transconv_cupy_allocator", default=None)
+_allocator: ContextVar[Allocator | None] = ContextVar("gpu_transconv_cupy_allocator", default=None)
 held = Held()
 
 
@@ -40,7 +50,7 @@ def status() -> str | None:
     return None
 
 
-def as_device(array: Array) -> Any:
+def as_device(array: Array) -> CupyArray:
     """Return the array on the device, C-contiguous and aligned: itself where it is so, otherwise a copy."""
     import cupy
 
@@ -57,14 +67,14 @@ def as_device(array: Array) -> Any:
     return found
 
 
-def empty(shape: tuple[int, ...], dtype_name: Any) -> Any:
+def empty(shape: tuple[int, ...], dtype_name: DTypeLike) -> CupyArray:
     """Allocate an array from CuPy's pool; bfloat16 as its 16 bits."""
     import cupy
 
     return cupy.empty(shape, "uint16" if dtype_name == "bfloat16" else dtype_name)
 
 
-def scratch(shape: tuple[int, ...], dtype_name: Any) -> Any:
+def scratch(shape: tuple[int, ...], dtype_name: DTypeLike) -> CupyArray:
     """Allocate what one call needs, from the caller's library where it has an allocator.
 
     A CUDA graph writes to the same addresses on every replay. PyTorch's allocator sets memory aside for the graph
@@ -84,7 +94,7 @@ def has_allocator() -> bool:
     return _allocator.get() is not None
 
 
-def copy_to(source: Any, out: Array) -> None:
+def copy_to(source: CupyArray, out: Array) -> None:
     """Copy a device array into `out`, of NumPy or on the device, of any strides."""
     if isinstance(out, np.ndarray):
         out[...] = source.get().view(out.dtype)
@@ -93,7 +103,7 @@ def copy_to(source: Any, out: Array) -> None:
 
 
 @contextmanager
-def on_stream(pointer: int | None, allocate: Callable[[int], Any] | None = None) -> Iterator[None]:
+def on_stream(pointer: int | None, allocate: Allocator | None = None) -> Iterator[None]:
     """Enqueue what is launched inside on that CUDA stream; None stands for CuPy's current stream.
 
     `allocate` gives scratch memory by the number of bytes, as an object with ``__cuda_array_interface__``.
@@ -117,11 +127,11 @@ def device_of(pointer: int) -> int | None:
     return index if index >= 0 else None
 
 
-def on_device(index: int) -> AbstractContextManager[Any]:
+def on_device(index: int) -> AbstractContextManager[object]:
     """Context in which a device is the current one."""
     import cupy
 
-    context: AbstractContextManager[Any] = cupy.cuda.Device(index)
+    context: AbstractContextManager[object] = cupy.cuda.Device(index)
     return context
 
 
@@ -178,7 +188,7 @@ def refuse_capture(why: str, cure: str = PREPARE) -> None:
         raise RuntimeError(f"x is on a stream that is being captured into a CUDA graph: {why}; {cure}")
 
 
-def _stream(pointer: int) -> Any:
+def _stream(pointer: int) -> CupyStream:
     import cupy
 
     if pointer in _DEFAULT_STREAM:
@@ -197,13 +207,13 @@ class _External:
         return 0, self._pointer
 
 
-def _event() -> Any:
+def _event() -> CupyEvent:
     import cupy
 
     return cupy.cuda.Event(disable_timing=True)
 
 
-def _wrap(array: Any) -> Any:
+def _wrap(array: CudaArray) -> CupyArray:
     """View any array on a CUDA device as CuPy's.
 
     Not by `cupy.asarray`, which would wait for the producer's stream: the work is enqueued on that same stream.
@@ -212,11 +222,13 @@ def _wrap(array: Any) -> Any:
 
     if isinstance(array, cupy.ndarray):
         return array if array.dtype.kind != "V" else array.view(np.uint16)
-    facts = array.__cuda_array_interface__
-    return _view(array, facts["data"][0], tuple(facts["shape"]), np.dtype(facts["typestr"]), facts.get("strides"))
+    of = array.__cuda_array_interface__
+    return _view(array, of["data"][0], tuple(of["shape"]), np.dtype(of["typestr"]), of.get("strides"))
 
 
-def _view(owner: Any, pointer: int, shape: tuple[int, ...], dtype: np.dtype[Any], strides: Any) -> Any:
+def _view(
+    owner: object, pointer: int, shape: tuple[int, ...], dtype: np.dtype[np.generic], strides: tuple[int, ...] | None
+) -> CupyArray:
     """View memory as CuPy's array, which keeps `owner`."""
     import cupy
 
@@ -229,7 +241,7 @@ def _view(owner: Any, pointer: int, shape: tuple[int, ...], dtype: np.dtype[Any]
     return cupy.ndarray(shape, dtype, cupy.cuda.MemoryPointer(memory, 0), strides)
 
 
-def _stored(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def _stored(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
     """Return the dtype as which CuPy holds elements: itself, or 16 bits for bfloat16."""
     return dtype if dtype.kind in "biufc" else np.dtype(np.uint16)
 

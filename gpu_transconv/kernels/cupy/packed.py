@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any
 
 from ...arrays.locks import ProcessLock
-from .memory import held, is_capturing, refuse_capture
+from .memory import CupyArray, CupyEvent, held, is_capturing, refuse_capture
 
-#: Events of streams that are kept before those that have passed are dropped.
+#: Events, one per stream, that are kept before those that have passed are dropped: more streams than programs use.
 _MOST_EVENTS = 16
 
 
-class Packed:
+class PackedWeights:
     """Packed weights: the first order at once, others when an input asks for them.
 
     Which kernel is best depends on the input's size, and with it the order. Those of one call are read on the
@@ -22,10 +21,10 @@ class Packed:
     """
 
     def __init__(self) -> None:
-        self._made: dict[Hashable, Any] = {}
-        self._captured: list[Any] = []
+        self._made: dict[Hashable, CupyArray] = {}
+        self._captured: list[CupyArray] = []
         self._origins: set[int] = set()  # streams on which memory was allocated
-        self._events: dict[int, Any] = {}
+        self._events: dict[int, CupyEvent] = {}
         self._lock = ProcessLock()
         self.shared = False
 
@@ -33,7 +32,7 @@ class Packed:
         """From now on any stream may read what is packed, for which the caller has waited."""
         self.shared = True
 
-    def get(self, layout: Hashable, pack: Callable[[], Any]) -> Any:
+    def get(self, layout: Hashable, pack: Callable[[], CupyArray]) -> CupyArray:
         """Return the weights in that order, which `pack` makes on the current stream."""
         import cupy
 
@@ -63,7 +62,7 @@ class Packed:
                 self._events[stream.ptr] = cupy.cuda.Event(disable_timing=True)
             self._events[stream.ptr].record(stream)
 
-    def keep(self, scratch: Any) -> None:
+    def keep(self, scratch: CupyArray) -> None:
         """Keep memory that a CUDA graph writes to; the graph reads the weights, so its owner keeps them anyway."""
         self._captured.append(scratch)
 

@@ -6,9 +6,9 @@ import json
 import math
 import random
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,12 @@ def load_layers(path: Path) -> list[Layer]:
     return [_layer_from(entry, f"{path}, entry {i}") for i, entry in enumerate(entries)]
 
 
+@cache
+def shipped() -> Mapping[str, Layer]:
+    """Return the layers of the package by name."""
+    return {layer.name: layer for layer in load_layers(REAL_LAYERS)}
+
+
 def _layer_from(entry: Any, where: str) -> Layer:
     try:
         ndim = len(entry["spatial"])
@@ -108,32 +114,6 @@ def _layer_from(entry: Any, where: str) -> Layer:
         name = entry.get("name", "") if isinstance(entry, dict) else ""
         raise ValueError(f"{where} {name!r} is no valid layer: {error!r}") from None
     return layer
-
-
-def choose_layers(names: Sequence[str], max_gmac: float) -> list[Layer]:
-    """Return the shipped layers of those names, and all of those files; without any, all shipped ones.
-
-    Layers of more than `max_gmac` thousand million multiplications are left out, unless they are asked for by name.
-
-    Raises
-    ------
-    ValueError
-        If there is no layer or file of a name, or none is left.
-    """
-    shipped = {layer.name: layer for layer in load_layers(REAL_LAYERS)}
-    chosen = []
-    for name in names:
-        if name in shipped:
-            chosen.append(shipped[name])
-        elif Path(name).suffix == ".json":
-            chosen += [layer for layer in load_layers(Path(name)) if layer.gmac <= max_gmac]
-        else:
-            raise ValueError(f"no layer is called {name!r}, and it is no JSON file; there are {', '.join(shipped)}")
-    if not names:
-        chosen = [layer for layer in shipped.values() if layer.gmac <= max_gmac]
-    if not chosen:
-        raise ValueError(f"no layer of up to {max_gmac:g} GMAC is left")
-    return chosen
 
 
 def random_layers(count: int, seed: int, around: Sequence[Layer], max_gmac: float) -> list[Layer]:
@@ -155,29 +135,24 @@ def _vary(rng: random.Random, base: Layer, name: str) -> Layer:
     def near(size: int) -> int:
         return max(1, round(size * math.exp(rng.uniform(math.log(0.4), math.log(2)))))
 
-    def per_axis(values: Iterable[int]) -> tuple[int, ...]:
-        return tuple(values)
-
     groups = base.groups if base.groups > 1 else rng.choice((1, 1, 1, 1, 2, 4))
     axes = range(base.ndim)
-    stride = per_axis(rng.choice((base.stride[i], base.stride[i], 1, 2, 3, 4)) for i in axes)
-    kernel = per_axis(
+    stride = tuple(rng.choice((base.stride[i], base.stride[i], 1, 2, 3, 4)) for i in axes)
+    kernel = tuple(
         rng.choice((base.kernel[i], max(1, round(s * rng.choice((0.5, 1, 1.5, 2, 2, 3))))))
         for i, s in zip(axes, stride, strict=True)
     )
-    dilation = per_axis(rng.choice((*base.dilation[i : i + 1], 1, 1, 1, 2)) for i in axes)
+    dilation = tuple(rng.choice((*base.dilation[i : i + 1], 1, 1, 1, 2)) for i in axes)
     return Layer(
         name=name,
         n=near(base.n),
         cin=groups * near(max(1, base.cin // groups)),
         cout=groups * near(max(1, base.cout // groups)),
-        spatial=per_axis(near(size) for size in base.spatial),
+        spatial=tuple(near(size) for size in base.spatial),
         kernel=kernel,
         stride=stride,
-        padding=per_axis(rng.randint(0, d * (k - 1) // 2) for k, d in zip(kernel, dilation, strict=True)),
-        output_padding=per_axis(
-            rng.choice((0, rng.randrange(max(s, d)))) for s, d in zip(stride, dilation, strict=True)
-        ),
+        padding=tuple(rng.randint(0, d * (k - 1) // 2) for k, d in zip(kernel, dilation, strict=True)),
+        output_padding=tuple(rng.choice((0, rng.randrange(max(s, d)))) for s, d in zip(stride, dilation, strict=True)),
         dilation=dilation,
         groups=groups,
         model=f"around {base.name}",

@@ -1,21 +1,57 @@
-"""Check every contender on a layer, then time those that are right, in turns."""
+"""Check every contender on a layer, then time those that are right, in turns; layer after layer, each as a row."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ...dispatch.device import threads
 from ...dispatch.timing import take_turns
 from .contenders import Build, Contender, UnsupportedError
-from .layers import Problem
+from .layers import Layer, Problem, make_problem
 from .libraries import PEERS
+from .report import Row, make_row
 
 
-def measure_layer(
-    problem: Problem, builds: Mapping[str, Build], threads: int, seconds: float
-) -> dict[str, dict[str, Any]]:
+class Conditions(NamedTuple):
+    """How every layer is measured; `seconds` is for all contenders of one layer together."""
+
+    dtype: str = "float32"
+    data_format: str = "channels_first"
+    seconds: float = 3.0
+    statistic: str = "min"
+    seed: int = 0
+
+
+def measure_rows(
+    layers: Sequence[Layer], builds: Mapping[str, Build], machine: Mapping[str, Any], how: Conditions
+) -> Iterator[Row]:
+    """Check and time the contenders on each layer."""
+    for layer in watched(layers):
+        problem = make_problem(layer, how.dtype, how.data_format, how.seed)
+        found = measure_layer(problem, builds, how.seconds)
+        yield make_row(problem, found, machine, how.statistic)
+
+
+def watched(layers: Sequence[Layer]) -> Iterator[Layer]:
+    """Go through layers behind a progress bar, which only a terminal shows."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:26}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # No refreshing thread: it would run beside what is timed.
+    with Progress(*columns, console=console, auto_refresh=False, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=len(layers))
+        for layer in layers:
+            progress.update(task, description=layer.name, refresh=True)
+            yield layer
+            progress.update(task, advance=1, refresh=True)
+
+
+def measure_layer(problem: Problem, builds: Mapping[str, Build], seconds: float) -> dict[str, dict[str, Any]]:
     """Time `builds` on `problem` in about `seconds`.
 
     Returns
@@ -29,8 +65,8 @@ def measure_layer(
     ready: dict[str, Contender] = {}
     for name, build in builds.items():
         try:
-            contender = build(problem, threads)
-            found[name] = _check(problem, contender)
+            contender = build(problem, threads())
+            found[name] = check(problem, contender)
         except Exception as error:
             out = isinstance(error, UnsupportedError | ImportError) or name in PEERS
             found[name] = {"status": "left out" if out else "failed", "note": _first_line(error)}
@@ -39,7 +75,7 @@ def measure_layer(
             ready[name] = contender
     times = take_turns({name: contender.run for name, contender in ready.items()}, seconds)
     for name, contender in ready.items():
-        after = _check(problem, contender)
+        after = check(problem, contender)
         if after["status"] == "ok":
             after |= {
                 "min_ms": min(times[name]) * 1e3,
@@ -50,7 +86,8 @@ def measure_layer(
     return found
 
 
-def _check(problem: Problem, contender: Contender) -> dict[str, Any]:
+def check(problem: Problem, contender: Contender) -> dict[str, Any]:
+    """Run a contender once, which may compile it; its status, note and error, without a time."""
     contender.poison()
     error = problem.error(contender.as_array(contender.run()))
     right = error <= problem.tolerance

@@ -39,11 +39,11 @@ def make_row(problem: Problem, found: Mapping[str, dict[str, Any]], machine: Map
         "contenders": contenders,
         "best_peer": best,
         "ratios": ratios,
-        "auto_loss": _auto_loss(times),
+        "auto_loss": auto_loss(times),
     }
 
 
-def _auto_loss(times: Mapping[str, float]) -> float | None:
+def auto_loss(times: Mapping[str, float]) -> float | None:
     """How much longer "auto" takes than the better formulation: 0.1 is 10 % longer."""
     named = [times[name] for name in KERNELS if name != "auto" and name in times]
     return times["auto"] / min(named) - 1 if "auto" in times and named else None
@@ -113,7 +113,7 @@ def make_table(rows: Sequence[Row], names: Sequence[str], statistic: str) -> Tab
     for row in rows:
         found = row["contenders"]
         cells = [_cell(found[name], name == row["best_peer"], statistic) for name in taking_part]
-        cells.append(_loss(row["auto_loss"]) if "auto" in names else Text(_percent(_fraction(found))))
+        cells.append(_loss(row["auto_loss"]) if "auto" in names else Text(percent(_fraction(found))))
         cells += [_ratio(row["ratios"].get(name)) for name in compared]
         table.add_row(row["layer"]["name"], row["bound"], f"{row['roofline_ms']:.3g}", *cells)
     table.caption = f"{statistic} time in ms; other: the fastest other library; --json has GFLOP/s"
@@ -134,7 +134,8 @@ def _cell(entry: Mapping[str, Any], best: bool, statistic: str) -> Text:
     return Text(f"{entry[f'{statistic}_ms']:.3g}", "bold" if best else "")
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """Whole percents, or a dash."""
     return "-" if value is None else f"{value:.0%}"
 
 
@@ -153,7 +154,7 @@ def describe(summary: Mapping[str, Any]) -> list[str]:
         if name not in summary:
             continue
         found = summary[name]
-        line = f"{name}: {_percent(found['geomean_roofline_fraction'])} of the roofline (geometric mean)"
+        line = f"{name}: {percent(found['geomean_roofline_fraction'])} of the roofline (geometric mean)"
         if found["compared"]:
             line += (
                 f", {found['geomean_vs_best_peer']:.2f} times as fast as the best other library; "

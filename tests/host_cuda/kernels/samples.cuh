@@ -49,9 +49,10 @@ GTC_GLOBAL mma_product(const Half* a, const Half* b, float* c, int depth) {
         for (int i = lane; i < 16 * 16; i += 32) store_shared(shared + i, load_global(a + i / 16 * depth + k + i % 16));
         for (int i = lane; i < 16 * 8; i += 32) store_shared(shared + 256 + i, load_global(b + k * 8 + i));
         __syncwarp();
-        uint32_t left[4], right[2];
+        uint32_t left[4], twice[4];
         load_matrix_x4(left, shared + lane % 16 * 16 + lane / 16 * 8);
-        load_matrix_x2_transposed(right, shared + 256 + lane % 16 * 8);
+        load_matrix_x4_transposed(twice, shared + 256 + lane % 16 * 8);
+        const uint32_t right[2] = {twice[0], twice[1]};
         mma_m16n8k16(sum, left, right, Half{});
         __syncwarp();
     }

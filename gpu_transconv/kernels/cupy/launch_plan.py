@@ -1,0 +1,235 @@
+"""What to launch, as data: kernel, grid, block, shared memory and arguments, worked out without a device.
+
+The launcher gives these launches to CuPy; the host build of the kernels executes the same ones on NumPy buffers.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
+
+from ...problem.dtypes import DTYPES
+from ...problem.plan import Plan
+from ...problem.product import stamps
+from .choose import DIRECT_THREADS, DirectGather, TiledProduct, choose_gather, fit_tiles, shapes_for
+from .geometry import PackedProduct, geometry_bytes, index_bytes, index_format, index_type, is_covered, pack_product
+from .owned_boxes import cut_output
+from .tile_shapes import C_TYPES, DeviceProperties, TileShape
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A pointer: one of the caller's arrays (x, weight, bias, out), `packed`, or scratch memory of this call.
+
+    The caller's arrays have ``size`` 0. The others hold `size` bytes, all zero at first where `zeroed`, and are
+    aligned to 256 bytes. Launches of one call that name the same scratch memory share it.
+    """
+
+    name: str
+    size: int = 0
+    zeroed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A number, by C type: int32, int64, float32, or pointer (only ever null)."""
+
+    type: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """A struct by value."""
+
+    value: bytes
+
+
+Argument: TypeAlias = Buffer | Scalar | Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KernelLaunch:
+    """One kernel launch: `kernel` is a name expression of the file `source` in src/, `shared` counts bytes."""
+
+    kernel: str
+    source: str
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    shared: int
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchPlan:
+    """Everything of one formulation: packing, once for many inputs, and the launches of every call.
+
+    `layout` names how the weights are packed: calls with equal layouts can share them. Without `pack` the kernels
+    read the weights as the caller has them.
+    """
+
+    layout: tuple[object, ...]
+    pack: tuple[KernelLaunch, ...]
+    launch: tuple[KernelLaunch, ...]
+
+    @property
+    def buffers(self) -> frozenset[Buffer]:
+        """Memory that is not the caller's: packed weights and scratch memory."""
+        arguments = (argument for one in (*self.pack, *self.launch) for argument in one.arguments)
+        return frozenset(argument for argument in arguments if isinstance(argument, Buffer) and argument.size)
+
+
+#: Works out the launches of one formulation and variant.
+Planner: TypeAlias = Callable[[Plan, DeviceProperties], LaunchPlan]
+
+#: The caller's arrays, and what stands for one that is not there.
+_X, _WEIGHT, _OUT, _NULL = Buffer("x"), Buffer("weight"), Buffer("out"), Scalar("pointer", 0)
+#: Bytes of PackedHeader in geometry.cuh: as much as an allocation is aligned to, so that the weights are too.
+_HEADER = 256
+#: Threads per block of the kernels whose threads go over many elements each, and the most blocks: more than are
+#: resident on any device.
+_THREADS, _MOST_BLOCKS = 256, 1 << 16
+
+
+def _launch_plan(plan: Plan, packed: PackedProduct | None, launch: tuple[KernelLaunch, ...]) -> LaunchPlan:
+    if plan.batch == 0:
+        launch = ()
+    if packed is None:
+        return LaunchPlan((), (), launch)
+    frame, axes = packed.product.frame, packed.product.axes
+    units = frame and tuple((axis.units, axis.taps) for axis in frame)
+    layout = (plan.precision, packed.pixels_first, units, tuple(axis.stride for axis in axes) if frame else None)
+    return LaunchPlan(layout, (_pack_weight(packed),), launch)
+
+
+def _pack_weight(packed: PackedProduct) -> KernelLaunch:
+    plan = packed.plan
+    kernel = _typed("pack_weight", plan, C_TYPES[plan.dtype], str(plan.precision == "tf32").lower())
+    arguments = (Bytes(geometry_bytes(packed)), _WEIGHT, _packed_weight(packed))
+    return KernelLaunch(kernel, "pack.cuh", _grid(packed.elements), (_THREADS, 1, 1), 0, arguments)
+
+
+def _packed_weight(packed: PackedProduct) -> Buffer:
+    """The packed weights: a header, which must be zero before, then the elements."""
+    return Buffer("packed", _HEADER + packed.elements * DTYPES[packed.plan.dtype].size, zeroed=True)
+
+
+def _bias(plan: Plan) -> Argument:
+    return Buffer("bias") if plan.has_bias else _NULL
+
+
+def _index(plan: Plan, value: int) -> Scalar:
+    return Scalar("int32" if index_type(plan) == "int" else "int64", value)
+
+
+def _grid(elements: int) -> tuple[int, int, int]:
+    return max(1, min(_MOST_BLOCKS, -(-elements // _THREADS))), 1, 1
+
+
+def _typed(kernel: str, plan: Plan, *types: object) -> str:
+    return f"gtc::{kernel}<{','.join(map(str, types))},{index_type(plan)}>"
+
+
+@lru_cache(maxsize=1024)
+def gather_launches(
+    plan: Plan, device: DeviceProperties, shape: TileShape | None = None, packed: PackedProduct | None = None
+) -> LaunchPlan:
+    """Launch gather; the best kernel for the device, or, for tests, tiles of one shape over one product."""
+    chosen = fit_tiles(packed, shape, device) if packed and shape else choose_gather(plan, device)
+    if isinstance(chosen, DirectGather):
+        return _launch_plan(plan, None, (_gather_direct(plan, chosen),))
+    return _launch_plan(plan, chosen.packed, _gather_tiles(plan, chosen))
+
+
+def _gather_direct(plan: Plan, chosen: DirectGather) -> KernelLaunch:
+    kernel = _typed("gather_direct", plan, C_TYPES[plan.dtype], chosen.channels, chosen.pixels)
+    arguments = (Bytes(geometry_bytes(chosen.packed)), _X, _WEIGHT, _bias(plan), _OUT, Scalar("int64", chosen.shares))
+    grid = (-(-chosen.shares // DIRECT_THREADS), 1, 1)
+    return KernelLaunch(kernel, "gather_direct.cuh", grid, (DIRECT_THREADS, 1, 1), 0, arguments)
+
+
+def _gather_tiles(plan: Plan, chosen: TiledProduct) -> tuple[KernelLaunch, ...]:
+    """Sum the tiles; where the reduction is split, into scratch memory, and add the parts."""
+    tile, shape = chosen.tile, chosen.tile.shape
+    geometry, block = Bytes(geometry_bytes(chosen.packed)), (shape.threads, 1, 1)
+    rows, shared = _index(plan, chosen.row_tiles), tile.shared(index_bytes(plan))
+    parts: Argument = _NULL
+    if chosen.parts > 1:
+        parts = Buffer("parts", chosen.parts * chosen.tiles * shape.rows * shape.pixels * tile.sum_bytes)
+    first = KernelLaunch(
+        _typed("gather_tile", plan, tile.name), "gather.cuh", (chosen.tiles, chosen.parts, 1), block, shared,
+        (geometry, _X, _packed_weight(chosen.packed), _bias(plan), _OUT, parts, rows),
+    )  # fmt: skip
+    if chosen.parts == 1:
+        return (first,)
+    add = KernelLaunch(
+        _typed("gather_add_parts", plan, tile.name), "gather.cuh", (chosen.tiles, 1, 1), block, shared,
+        (geometry, parts, _bias(plan), _OUT, rows, Scalar("int32", chosen.parts)),
+    )  # fmt: skip
+    return first, add
+
+
+@lru_cache(maxsize=1024)
+def scatter_atomic_launches(plan: Plan, device: DeviceProperties, shape: TileShape | None = None) -> LaunchPlan:
+    """Launch scatter by atomics: zeros or the bias, the stamps, then activation and rounding where there are any.
+
+    Stamps that do not overlap are stored instead, over the bias where they leave gaps.
+    """
+    chosen = _fit_stamps(plan, device, shape)
+    size = plan.output_bytes // DTYPES[plan.dtype].size
+    exclusive = all(axis.has_disjoint_stamps for axis in plan.axes)
+    geometry, bias = Bytes(geometry_bytes(chosen.packed)), _bias(plan)
+    if exclusive:
+        stamp = _scatter_atomic(plan, chosen, exclusive, (bias, _OUT, _NULL))
+        if all(is_covered(axis) for axis in plan.axes):
+            return _launch_plan(plan, chosen.packed, (stamp,))
+        begin = _elementwise("scatter_begin", plan, size, geometry, bias, _OUT, Scalar("int32", 1))
+        return _launch_plan(plan, chosen.packed, (begin, stamp))
+    widened = plan.accumulate != plan.dtype
+    sums = Buffer("sums", size * chosen.tile.sum_bytes, zeroed=True) if widened else _OUT
+    launch = [_scatter_atomic(plan, chosen, exclusive, (_NULL, _NULL, sums))]
+    if not widened:
+        launch.insert(0, _elementwise("scatter_begin", plan, size, geometry, bias, _OUT, Scalar("int32", 0)))
+    if widened or plan.activation:
+        launch.append(_elementwise("scatter_finish", plan, size, geometry, sums, bias if widened else _NULL, _OUT))
+    return _launch_plan(plan, chosen.packed, tuple(launch))
+
+
+def _fit_stamps(plan: Plan, device: DeviceProperties, shape: TileShape | None = None) -> TiledProduct:
+    """Lay the tiles that cost least, or those of one shape, over the product of all stamps."""
+    packed = pack_product(stamps(plan))
+    shapes = (shape,) if shape else shapes_for(plan, device)
+    return min((fit_tiles(packed, s, device) for s in shapes), key=lambda product: product.cost)
+
+
+def _scatter_atomic(
+    plan: Plan, chosen: TiledProduct, exclusive: bool, targets: tuple[Argument, Argument, Argument]
+) -> KernelLaunch:
+    """Make the stamps; `targets` are bias, output and sums."""
+    kernel = _typed("scatter_atomic", plan, chosen.tile.name, str(exclusive).lower())
+    packed, geometry = _packed_weight(chosen.packed), Bytes(geometry_bytes(chosen.packed))
+    arguments = (geometry, _X, packed, *targets, _index(plan, chosen.row_tiles))
+    block, shared = (chosen.tile.shape.threads, 1, 1), chosen.tile.shared(index_bytes(plan))
+    return KernelLaunch(kernel, "scatter.cuh", (chosen.tiles, 1, 1), block, shared, arguments)
+
+
+def _elementwise(kernel: str, plan: Plan, size: int, *arguments: Argument) -> KernelLaunch:
+    name = _typed(kernel, plan, C_TYPES[plan.dtype])
+    return KernelLaunch(name, "scatter.cuh", _grid(size), (_THREADS, 1, 1), 0, arguments)
+
+
+@lru_cache(maxsize=1024)
+def scatter_owned_launches(plan: Plan, device: DeviceProperties, shape: TileShape | None = None) -> LaunchPlan:
+    """Launch scatter into boxes of the output that have one owner each."""
+    owned = cut_output(plan, device, shape)
+    numbers = (*owned.outputs, *owned.inputs, *owned.boxes, owned.channels, owned.channel_blocks)
+    boxes = struct.pack(f"=11{index_format(plan)}", *numbers)
+    tile, geometry = owned.tile, Bytes(geometry_bytes(owned.packed))
+    arguments = (geometry, Bytes(boxes), _X, _packed_weight(owned.packed), _bias(plan), _OUT)
+    kernel, shared = _typed("scatter_owned", plan, tile.name), tile.shared(index_bytes(plan)) + owned.sum_bytes
+    block = (tile.shape.threads, 1, 1)
+    launch = KernelLaunch(kernel, "scatter_owned.cuh", (owned.blocks, 1, 1), block, shared, arguments)
+    return _launch_plan(plan, owned.packed, (launch,))

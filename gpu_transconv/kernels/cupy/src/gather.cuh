@@ -1,0 +1,124 @@
+// Gather: every output element collects its contributions and is written once.
+//
+// Per phase a product of weights [rows, taps*channels] and inputs [taps*channels, pixels], the inputs read in place.
+// Where all phases share their taps (kernel = n*stride), they are rows of one product instead.
+#pragma once
+
+#include "epilogue.cuh"
+#include "scheduler.cuh"
+
+namespace gtc {
+
+// One result by the definition: row `row` of the packed weights, at `pixel` of a phase.
+template <class T, class Index>
+GTC_DEVICE Sum<T> defined_sum(const Geometry<Index>& g, Index phase, const T* x, const T* weight,
+                              const Pixel<Index>* pixel, Index row) {
+    Sum<T> sum = zero<Sum<T>>();
+    if (row >= g.rows) return sum;
+    const Pixel<Index> at = load_shared(pixel);
+    const PhaseLines<Index> lines = phase_lines(g, phase);
+    TapCount<Index> count{};
+    for (Index t = 0; t < lines.taps; ++t, count.advance(lines)) {
+        const Tap<Index> tap = tap_of(g, lines, count);
+        if (!is_inside(g, at, tap)) continue;
+        const T* from = x + (at.x + tap.x);
+        const T* factor = weight + tap.packed * g.in_channels * g.row_pitch + row;
+        for (Index c = 0; c < g.in_channels; ++c) {
+            multiply_add(sum, widen(load_global(factor + c * g.row_pitch)), widen(load_global(from + c * g.x_channel)));
+        }
+    }
+    return sum;
+}
+
+// Where a weight is not finite: puts results by the definition in the place of a slab of those that the tile has made,
+// in shared memory. Everything is worked out anew, so that the loop of the tile need not keep it in registers.
+template <class Tile, class Index>
+GTC_NOINLINE void redo_slab(const Geometry<Index>& g, const typename Tile::Element* x, const unsigned char* packed,
+                            Index row_tiles, int slab) {
+    using T = typename Tile::Element;
+    using Result = typename Tile::Result;
+    const ScheduledTile<Index> index = ScheduledTile<Index>::of(blockIdx.x, g, row_tiles);
+    const Mainloop<Tile, Index> block(g, index.group, index.row_tile * Tile::ROWS,
+                                      index.pixel_tile * Tile::PIXELS_PER_TILE, x,
+                                      reinterpret_cast<const T*>(packed + sizeof(PackedHeader)), packed_taps(g));
+    for_each_result(block, slab, [&](int row, int pixel) {
+        Result sum = zero<Result>();
+        if (blockIdx.y == 0) {
+            sum = defined_sum(g, index.phase, block.x, block.weight, block.storage->pixel + pixel,
+                              static_cast<Index>(block.first_row + row));
+        }
+        store_shared(result_at(block, row - slab * Tile::SLAB_ROWS, pixel), sum);
+    });
+    __syncthreads();
+}
+
+// Owns one tile of outputs (blockIdx.x), or one of gridDim.y parts of its reduction (blockIdx.y), whose sums go to
+// `parts` where there are several, [part][tile][slab][row][pixel].
+template <class Tile, class Index>
+GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, Tile::BLOCKS)
+    gather_tile(const GTC_GRID_CONSTANT Geometry<Index> g, const typename Tile::Element* x, const unsigned char* packed,
+                const typename Tile::Element* bias, typename Tile::Element* out, typename Tile::Result* parts,
+                Index row_tiles) {
+    using T = typename Tile::Element;
+    using Result = typename Tile::Result;
+    const ScheduledTile<Index> index = ScheduledTile<Index>::of(blockIdx.x, g, row_tiles);
+    Mainloop<Tile, Index> block(g, index.group, index.row_tile * Tile::ROWS, index.pixel_tile * Tile::PIXELS_PER_TILE,
+                                x, reinterpret_cast<const T*>(packed + sizeof(PackedHeader)), packed_taps(g));
+    if (!block.begin(index.phase, bias)) return;
+    if (threadIdx.x == 0) {
+        store_shared(&block.storage->nonfinite, load_global(&reinterpret_cast<const PackedHeader*>(packed)->nonfinite));
+    }
+    __syncthreads();
+
+    Tile tile;
+    tile.clear();
+    const Index chunks = block.taps * block.chunks_per_tap();
+    const Index begin = chunks * Index(blockIdx.y) / Index(gridDim.y);
+    const Index end = chunks * Index(blockIdx.y + 1) / Index(gridDim.y);
+    if (begin < end) block.sum_chunks(tile, begin, end);
+
+    GTC_UNROLL
+    for (int slab = 0; slab < Tile::SLABS; ++slab) {
+        tile.stage_results(slab, [&](int row, int pixel) { return result_at(block, row, pixel); });
+        __syncthreads();
+        const int first = slab * Tile::SLAB_ROWS;
+        if (load_shared(&block.storage->nonfinite)) redo_slab<Tile, Index>(g, x, packed, row_tiles, slab);
+        Result* part = parts ? parts + (Index(blockIdx.y) * Index(gridDim.x) + Index(blockIdx.x)) * Tile::ROWS *
+                                           Tile::PIXELS_PER_TILE
+                             : nullptr;
+        const auto result = [&](int row, int pixel) { return load_shared(result_at(block, row - first, pixel)); };
+        if (part) {
+            for_each_result(block, slab, [&](int row, int pixel) {
+                store_global(part + row * Tile::PIXELS_PER_TILE + pixel, result(row, pixel));
+            });
+        } else {
+            store_results(block, slab, out, result);
+        }
+        __syncthreads();
+    }
+}
+
+// Adds the parts of a split reduction, in their order; a block owns one tile of outputs.
+template <class Tile, class Index>
+GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, 1)
+    gather_add_parts(const GTC_GRID_CONSTANT Geometry<Index> g, const typename Tile::Result* parts,
+                     const typename Tile::Element* bias, typename Tile::Element* out, Index row_tiles, int count) {
+    using T = typename Tile::Element;
+    using Result = typename Tile::Result;
+    const ScheduledTile<Index> index = ScheduledTile<Index>::of(blockIdx.x, g, row_tiles);
+    Mainloop<Tile, Index> block(g, index.group, index.row_tile * Tile::ROWS, index.pixel_tile * Tile::PIXELS_PER_TILE,
+                                nullptr, nullptr, 0);
+    if (!block.begin(index.phase, bias)) return;
+    __syncthreads();
+    constexpr int SIZE = Tile::ROWS * Tile::PIXELS_PER_TILE;
+    for (int slab = 0; slab < Tile::SLABS; ++slab) {
+        store_results(block, slab, out, [&](int row, int pixel) {
+            const Result* part = parts + Index(blockIdx.x) * SIZE + row * Tile::PIXELS_PER_TILE + pixel;
+            Result sum = zero<Result>();
+            for (int i = 0; i < count; ++i) sum = add(sum, load_global(part + Index(i) * Index(gridDim.x) * SIZE));
+            return sum;
+        });
+    }
+}
+
+}  // namespace gtc

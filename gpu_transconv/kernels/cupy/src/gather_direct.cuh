@@ -1,0 +1,145 @@
+// Gather where a product tile would be mostly padding: few output channels, depthwise layers.
+//
+// A thread owns CHANNELS neighbouring output channels of one group at PIXELS_ neighbouring pixels of one phase along
+// the last axis, so that a weight it reads serves PIXELS_ products and an input CHANNELS. It reads the weights as the
+// caller has them.
+#pragma once
+
+#include "geometry.cuh"
+#include "numbers.cuh"
+
+namespace gtc {
+
+// Blocks of 128 threads per multiprocessor: as many as leave the registers for the sums.
+template <int BYTES>  // of a pixel's sums
+constexpr int DIRECT_BLOCKS = BYTES <= 8    ? 7
+                              : BYTES <= 32 ? 4
+                                            : 2;
+
+// What one thread owns at a time: which phase, pixels and channels.
+template <class Index>
+struct Share {
+    Index phase[3], block[3], batch, group, channel;
+};
+
+// Neighbouring threads take neighbouring outputs: channels_last channel by channel, channels_first along the last
+// axis, where the phases lie side by side.
+template <int CHANNELS, int PIXELS_, class Index>
+GTC_DEVICE Share<Index> share_of(const Geometry<Index>& g, Index e) {
+    Share<Index> s;
+    const Index channel_blocks = (g.out_channels + CHANNELS - 1) / CHANNELS;
+    const auto take = [&](Index count) {
+        const Index rest = e / count, index = e - rest * count;
+        e = rest;
+        return index;
+    };
+    const auto channels = [&] {
+        s.channel = take(channel_blocks) * CHANNELS;
+        s.group = take(g.groups);
+    };
+    if (!g.pixels_first) channels();
+    GTC_UNROLL
+    for (int a = 2; a >= 0; --a) {
+        const Axis<Index>& axis = g.axis[a];
+        const Index blocks = (axis.output_size + axis.stride - 1) / axis.stride;
+        s.phase[a] = take(axis.phase_count);
+        s.block[a] = a == 2 ? take((blocks + PIXELS_ - 1) / PIXELS_) * PIXELS_ : take(blocks);
+    }
+    if (g.pixels_first) channels();
+    s.batch = e;
+    return s;
+}
+
+// The sums of one share, in registers, and what it reads for them: x and the weights as the caller has them.
+template <class T, int CHANNELS, int PIXELS_, class Index>
+struct Direct {
+    using A = Sum<T>;
+    const Geometry<Index>& g;
+    const Share<Index>& s;
+    const T* x;       // at the group's first channel
+    const T* weight;  // at the group's first input and the share's first output channel
+    A sum[PIXELS_][CHANNELS];
+
+    // All channels of one tap; `input` is of the tap and the first pixel on the last axis.
+    GTC_DEVICE void add_tap(Index offset, Index input, Index tap, Index volume) {
+        const Index channels = g.out_channels - s.channel;
+        bool inside[PIXELS_];
+        GTC_UNROLL
+        for (int p = 0; p < PIXELS_; ++p) inside[p] = input + p >= 0 && input + p < g.axis[2].size;
+        for (Index c = 0; c < g.in_channels; ++c) {
+            A w[CHANNELS];
+            GTC_UNROLL
+            for (int m = 0; m < CHANNELS; ++m) {
+                w[m] = m < channels ? widen(load_global(weight + (c * g.out_channels + m) * volume + tap)) : zero<A>();
+            }
+            GTC_UNROLL
+            for (int p = 0; p < PIXELS_; ++p) {
+                if (!inside[p]) continue;
+                const Index at = offset + c * g.x_channel + (input + p) * g.axis[2].x_stride;
+                const A value = widen(load_global(x + at));
+                GTC_UNROLL
+                for (int m = 0; m < CHANNELS; ++m) multiply_add(sum[p][m], w[m], value);
+            }
+        }
+    }
+
+    // All taps of the share's phase whose input is inside.
+    GTC_DEVICE void add_taps() {
+        const Axis<Index>&d = g.axis[0], &h = g.axis[1], &w = g.axis[2];
+        const PhaseLine<Index> ld = phase_line(d, s.phase[0], false), lh = phase_line(h, s.phase[1], false),
+                               lw = phase_line(w, s.phase[2], false);
+        const Index volume = d.kernel * h.kernel * w.kernel;
+        for (Index jd = 0; jd < ld.taps; ++jd) {
+            const Index id = s.block[0] + ld.shift - jd * d.shift_step;
+            if (id < 0 || id >= d.size) continue;
+            for (Index jh = 0; jh < lh.taps; ++jh) {
+                const Index ih = s.block[1] + lh.shift - jh * h.shift_step;
+                if (ih < 0 || ih >= h.size) continue;
+                const Index row =
+                    ((ld.first_tap + jd * d.tap_step) * h.kernel + lh.first_tap + jh * h.tap_step) * w.kernel;
+                for (Index jw = 0; jw < lw.taps; ++jw) {
+                    add_tap(id * d.x_stride + ih * h.x_stride, s.block[2] + lw.shift - jw * w.shift_step,
+                            row + lw.first_tap + jw * w.tap_step, volume);
+                }
+            }
+        }
+    }
+};
+
+// Threads go over all shares in strides of the grid; each output is written by the one thread that owns its share.
+template <class T, int CHANNELS, int PIXELS_, class Index>
+GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, DIRECT_BLOCKS<SUM_BYTES<T> * CHANNELS>)
+    gather_direct(const GTC_GRID_CONSTANT Geometry<Index> g, const T* x, const T* weight, const T* bias, T* out,
+                  long long shares) {
+    using A = Sum<T>;
+    const long long stride = static_cast<long long>(gridDim.x) * blockDim.x;
+    for (long long e = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; e < shares; e += stride) {
+        const Share<Index> s = share_of<CHANNELS, PIXELS_, Index>(g, static_cast<Index>(e));
+        const Index od = s.block[0] * g.axis[0].stride + s.phase[0], oh = s.block[1] * g.axis[1].stride + s.phase[1];
+        if (od >= g.axis[0].output_size || oh >= g.axis[1].output_size) continue;
+        const Index volume = g.axis[0].kernel * g.axis[1].kernel * g.axis[2].kernel;
+        Direct<T, CHANNELS, PIXELS_, Index> direct{
+            g,
+            s,
+            x + s.batch * g.x_batch + s.group * g.in_channels * g.x_channel,
+            weight + (s.group * g.in_channels * g.out_channels + s.channel) * volume,
+            {}};
+        direct.add_taps();
+        GTC_UNROLL
+        for (int m = 0; m < CHANNELS; ++m) {
+            if (s.channel + m >= g.out_channels) continue;
+            const Index channel = s.group * g.out_channels + s.channel + m;
+            const A b = bias ? widen(load_global(bias + channel)) : zero<A>();
+            T* to =
+                out + (s.batch * g.y_batch + channel * g.y_channel + od * g.axis[0].y_stride + oh * g.axis[1].y_stride);
+            GTC_UNROLL
+            for (int p = 0; p < PIXELS_; ++p) {
+                const Index ow = (s.block[2] + p) * g.axis[2].stride + s.phase[2];
+                if (ow >= g.axis[2].output_size) continue;
+                store_global(to + ow * g.axis[2].y_stride, finish<T>(direct.sum[p][m], b, g.activation, g.slope));
+            }
+        }
+    }
+}
+
+}  // namespace gtc

@@ -1,0 +1,221 @@
+// Index arithmetic, with the names of problem/axis.py: output o = stride*b + phase, input i = b + shift.
+//
+// The taps of a phase are an arithmetic progression, so no table is needed. With g = gcd(stride, dilation), tap k
+// reaches phase r where k*dilation = r + pad_low modulo stride: only if g divides r + pad_low, first for
+//     k0 = ((r + pad_low)/g * tap_inverse) mod tap_step,
+// where tap_step = stride/g and tap_inverse = (dilation/g)^-1 mod tap_step,
+// then for every tap_step-th tap, whose shift is shift_step = dilation/g less each time.
+#pragma once
+
+#include "primitives.cuh"
+
+namespace gtc {
+
+// Axis of problem/axis.py, and AxisFrame of problem/product.py: one axis of a product all of whose units (phases, or
+// taps) are rows because they share their inputs. Pixel b < frame_count reads input b + frame_shift - j*shift_step for
+// tap j < frame_taps, and its unit u lies at output stride*b + frame_out + u*frame_unit_step.
+template <class Index>
+struct Axis {
+    Index size, output_size, kernel, stride, dilation, pad_low;
+    Index phase_count, common, tap_step, shift_step, tap_inverse;
+    // Hold where the geometry has a single frame, and then there is one phase.
+    Index frame_units, frame_unit_step, frame_count, frame_taps, frame_shift, frame_out;
+    Index x_stride, y_stride;
+};
+
+template <class Index>
+struct Geometry {
+    Axis<Index> axis[3];
+    Index batch, groups, in_channels, out_channels;  // channels of one group
+    Index x_batch, x_channel, y_batch, y_channel;
+    Index rows, row_pitch;  // output channels times units, and as packed
+    Index pixels_first;     // not 0: row = channel*units + unit; else row = unit*out_channels + channel
+    Index single_frame;     // not 0: the frame_ members hold, phases are not enumerated
+    Index is_cut_off;       // not 0: some pixel's unit lies outside the output
+    double slope;
+    int activation;
+};
+
+// One phase on one axis: pixel b < count reads input b + shift - j*shift_step for tap k0 + j*tap_step, j < taps,
+// and lies at output stride*b + out.
+template <class Index>
+struct PhaseLine {
+    Index count, taps, first_tap, shift, out;
+};
+
+template <class Index>
+GTC_DEVICE PhaseLine<Index> phase_line(const Axis<Index>& axis, Index phase, bool single_frame) {
+    if (single_frame) return {axis.frame_count, axis.frame_taps, 0, axis.frame_shift, axis.frame_out};
+    PhaseLine<Index> line{(axis.output_size - phase + axis.stride - 1) / axis.stride, 0, 0, 0, phase};
+    const Index reach = phase + axis.pad_low;
+    if (reach % axis.common) return line;
+    line.first_tap = reach / axis.common % axis.tap_step * axis.tap_inverse % axis.tap_step;
+    if (line.first_tap >= axis.kernel) return line;
+    line.taps = (axis.kernel - line.first_tap + axis.tap_step - 1) / axis.tap_step;
+    line.shift = (reach - line.first_tap * axis.dilation) / axis.stride;  // exact
+    return line;
+}
+
+// One phase of all axes.
+template <class Index>
+struct PhaseLines {
+    PhaseLine<Index> axis[3];
+    Index pixels;  // of the whole batch
+    Index taps;
+};
+
+template <class Index>
+GTC_DEVICE PhaseLines<Index> phase_lines(const Geometry<Index>& g, Index phase) {
+    PhaseLines<Index> lines;
+    lines.pixels = g.batch;
+    lines.taps = 1;
+    GTC_UNROLL
+    for (int a = 2; a >= 0; --a) {
+        const Index count = g.axis[a].phase_count;
+        lines.axis[a] = phase_line(g.axis[a], static_cast<Index>(phase % count), g.single_frame != 0);
+        phase /= count;
+        lines.pixels *= lines.axis[a].count;
+        lines.taps *= lines.axis[a].taps;
+    }
+    return lines;
+}
+
+// Where a pixel reads and writes; `at` is its block on each axis.
+template <class Index>
+struct Pixel {
+    Index at[3];
+    Index x, y;
+};
+
+template <class Index>
+GTC_DEVICE Pixel<Index> pixel_of(const Geometry<Index>& g, const PhaseLines<Index>& lines, Index index) {
+    Pixel<Index> pixel;
+    pixel.x = pixel.y = 0;
+    GTC_UNROLL
+    for (int a = 2; a >= 0; --a) {
+        const Index next = index / lines.axis[a].count;
+        const Index b = index - next * lines.axis[a].count;
+        index = next;
+        pixel.at[a] = b;
+        pixel.x += b * g.axis[a].x_stride;
+        pixel.y += (b * g.axis[a].stride + lines.axis[a].out) * g.axis[a].y_stride;
+    }
+    pixel.x += index * g.x_batch;
+    pixel.y += index * g.y_batch;
+    return pixel;
+}
+
+// Which tap of a phase, counted on each axis, the last axis fastest.
+template <class Index>
+struct TapCount {
+    Index j[3];
+
+    GTC_DEVICE static TapCount of(const PhaseLines<Index>& lines, Index index) {
+        TapCount count;
+        GTC_UNROLL
+        for (int a = 2; a >= 0; --a) {
+            const Index next = index / lines.axis[a].taps;
+            count.j[a] = index - next * lines.axis[a].taps;
+            index = next;
+        }
+        return count;
+    }
+
+    GTC_DEVICE void advance(const PhaseLines<Index>& lines) {
+        if (++j[2] < lines.axis[2].taps) return;
+        j[2] = 0;
+        if (++j[1] < lines.axis[1].taps) return;
+        j[1] = 0;
+        ++j[0];
+    }
+};
+
+// The tap of a phase, as shifts of its three axes and as the offset of the inputs it reads.
+template <class Index>
+struct Tap {
+    Index shift[3];
+    Index x;       // offset of the input from the pixel's
+    Index packed;  // position among the packed taps
+};
+
+template <class Index>
+GTC_DEVICE Tap<Index> tap_of(const Geometry<Index>& g, const PhaseLines<Index>& lines, const TapCount<Index>& count) {
+    Tap<Index> tap;
+    tap.x = tap.packed = 0;
+    GTC_UNROLL
+    for (int a = 0; a < 3; ++a) {
+        const Axis<Index>& axis = g.axis[a];
+        const PhaseLine<Index>& line = lines.axis[a];
+        tap.shift[a] = line.shift - count.j[a] * axis.shift_step;
+        tap.x += tap.shift[a] * axis.x_stride;
+        tap.packed = g.single_frame ? tap.packed * axis.frame_taps + count.j[a]
+                                    : tap.packed * axis.kernel + line.first_tap + count.j[a] * axis.tap_step;
+    }
+    return tap;
+}
+
+template <class Index>
+GTC_DEVICE bool is_inside(const Geometry<Index>& g, const Pixel<Index>& pixel, const Tap<Index>& tap) {
+    bool inside = true;
+    GTC_UNROLL
+    for (int a = 0; a < 3; ++a) {
+        const Index i = pixel.at[a] + tap.shift[a];
+        inside = inside && i >= 0 && i < g.axis[a].size;
+    }
+    return inside;
+}
+
+// A row of the product: an output channel and a unit on each axis.
+template <class Index>
+struct Row {
+    Index channel;
+    Index out[3];  // after the pixel's output
+    Index y;
+};
+
+template <class Index>
+GTC_DEVICE Row<Index> row_of(const Geometry<Index>& g, Index index) {
+    Row<Index> row;
+    const Index units = g.axis[0].frame_units * g.axis[1].frame_units * g.axis[2].frame_units;
+    row.channel = g.pixels_first ? index / units : index % g.out_channels;
+    Index unit = g.pixels_first ? index % units : index / g.out_channels;
+    row.y = row.channel * g.y_channel;
+    GTC_UNROLL
+    for (int a = 2; a >= 0; --a) {
+        const Index next = unit / g.axis[a].frame_units;
+        row.out[a] = (unit - next * g.axis[a].frame_units) * g.axis[a].frame_unit_step;
+        unit = next;
+        row.y += row.out[a] * g.axis[a].y_stride;
+    }
+    return row;
+}
+
+template <class Index>
+GTC_DEVICE bool is_output(const Geometry<Index>& g, const PhaseLines<Index>& lines, const Pixel<Index>& pixel,
+                          const Row<Index>& row) {
+    bool inside = true;
+    GTC_UNROLL
+    for (int a = 0; a < 3; ++a) {
+        const Index o = pixel.at[a] * g.axis[a].stride + lines.axis[a].out + row.out[a];
+        inside = inside && o >= 0 && o < g.axis[a].output_size;
+    }
+    return inside;
+}
+
+// Packed weights, [group][tap][input channel][row], begin with this header; `nonfinite` is not 0 where some weight is
+// infinite or NaN. Then a tap that reads outside the input must be left out: times the zero that stands for it, it
+// would be NaN.
+struct PackedHeader {
+    uint32_t nonfinite;
+    uint32_t reserved[63];
+};
+
+template <class Index>
+GTC_DEVICE Index packed_taps(const Geometry<Index>& g) {
+    Index taps = 1;
+    GTC_UNROLL
+    for (int a = 0; a < 3; ++a) taps *= g.single_frame ? g.axis[a].frame_taps : g.axis[a].kernel;
+    return taps;
+}
+
+}  // namespace gtc

@@ -1,0 +1,87 @@
+// Scatter: every input multiplies the whole filter, and adds that stamp into the output.
+//
+// All stamps together are one product: weights [taps and output channels, input channels] times inputs, read once.
+// What differs is how stamps that overlap are added: by atomics, or by the owner of a tile of the output.
+#pragma once
+
+#include "epilogue.cuh"
+#include "scheduler.cuh"
+
+namespace gtc {
+
+// Four channels that lie together, in one reduction where the architecture has it.
+template <class A>
+GTC_DEVICE void add_four(A* to, A a, A b, A c, A d) {
+    atomic_add(to, a), atomic_add(to + 1, b), atomic_add(to + 2, c), atomic_add(to + 3, d);
+}
+GTC_DEVICE void add_four(float* to, float a, float b, float c, float d) { atomic_add_4(to, float4{a, b, c, d}); }
+
+// Adds into `sums`, which begins as zeros or the bias. Where no two stamps overlap (EXCLUSIVE) they are finished
+// instead and stored to `out`, without atomics. blockIdx.x: tile.
+template <class Tile, bool EXCLUSIVE, class Index>
+GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, Tile::BLOCKS)
+    scatter_atomic(const GTC_GRID_CONSTANT Geometry<Index> g, const typename Tile::Element* x,
+                   const unsigned char* packed, const typename Tile::Element* bias, typename Tile::Element* out,
+                   typename Tile::Result* sums, Index row_tiles) {
+    using T = typename Tile::Element;
+    const ScheduledTile<Index> index = ScheduledTile<Index>::of(blockIdx.x, g, row_tiles);
+    Mainloop<Tile, Index> block(g, index.group, index.row_tile * Tile::ROWS, index.pixel_tile * Tile::PIXELS_PER_TILE,
+                                x, reinterpret_cast<const T*>(packed + sizeof(PackedHeader)), 1);
+    block.begin(0, bias);
+    __syncthreads();
+    Tile tile;
+    tile.clear();
+    block.sum_chunks(tile, 0, block.chunks_per_tap());
+
+    GTC_UNROLL
+    for (int slab = 0; slab < Tile::SLABS; ++slab) {
+        tile.stage_results(slab, [&](int row, int pixel) { return result_at(block, row, pixel); });
+        __syncthreads();
+        const int first = slab * Tile::SLAB_ROWS;
+        const auto result = [&](int row, int pixel) { return load_shared(result_at(block, row - first, pixel)); };
+        if (EXCLUSIVE) {
+            store_results(block, slab, out, result);
+        } else if (by_four(block, sums)) {
+            for_each_result<4>(block, slab, [&](int row, int pixel) {
+                const Index to = output_of(block, row, pixel);
+                if (to < 0) return;
+                add_four(sums + to, result(row, pixel), result(row + 1, pixel), result(row + 2, pixel),
+                         result(row + 3, pixel));
+            });
+        } else {
+            for_each_result(block, slab, [&](int row, int pixel) {
+                const Index to = output_of(block, row, pixel);
+                if (to >= 0) atomic_add(sums + to, result(row, pixel));
+            });
+        }
+        __syncthreads();
+    }
+}
+
+template <class Index>
+GTC_DEVICE Index channel_of(const Geometry<Index>& g, Index e) {
+    return e % g.y_batch / g.y_channel % (g.groups * g.out_channels);
+}
+
+// The bias everywhere, or zero: what stamps are added to where the output itself holds the sums. With `finished` the
+// results of a bias alone: what stays where no stamp is stored.
+template <class T, class Index>
+GTC_GLOBAL scatter_begin(const GTC_GRID_CONSTANT Geometry<Index> g, const T* bias, T* out, int finished) {
+    const Index size = g.batch * g.y_batch;
+    for (Index e = Index(blockIdx.x) * blockDim.x + threadIdx.x; e < size; e += Index(gridDim.x) * blockDim.x) {
+        const T value = bias ? load_global(bias + channel_of(g, e)) : T{};
+        store_global(out + e, finished ? finish<T>(zero<Sum<T>>(), widen(value), g.activation, g.slope) : value);
+    }
+}
+
+// Bias and activation once all stamps are added. `sums` may be `out` itself, which then holds the bias already.
+template <class T, class Index>
+GTC_GLOBAL scatter_finish(const GTC_GRID_CONSTANT Geometry<Index> g, const Sum<T>* sums, const T* bias, T* out) {
+    const Index size = g.batch * g.y_batch;
+    for (Index e = Index(blockIdx.x) * blockDim.x + threadIdx.x; e < size; e += Index(gridDim.x) * blockDim.x) {
+        const Sum<T> b = bias ? widen(load_global(bias + channel_of(g, e))) : zero<Sum<T>>();
+        store_global(out + e, finish<T>(load_global(sums + e), b, g.activation, g.slope));
+    }
+}
+
+}  // namespace gtc

@@ -1,0 +1,40 @@
+"""Launches of the CUDA C++ kernels on a device, as the launcher would give them to CuPy, but with forced tiles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from checks import Arrays, poisoned
+
+from gpu_transconv.kernels.cupy import launch, memory
+from gpu_transconv.kernels.cupy.launch_plan import (
+    LaunchPlan,
+    gather_launches,
+    scatter_atomic_launches,
+    scatter_owned_launches,
+)
+from gpu_transconv.problem.plan import Plan
+
+#: Formulation and variant -> what works out its launches.
+VARIANTS = {
+    "gather": gather_launches,
+    "scatter_atomic": scatter_atomic_launches,
+    "scatter_owned": scatter_owned_launches,
+}
+
+
+def run_launches(plan: Plan, planned: LaunchPlan, arrays: Arrays) -> np.ndarray:
+    """Pack and launch; the output holds no result before."""
+    found: dict[str, Any] = dict(zip(("x", "weight", "bias"), arrays, strict=True))
+    found["out"] = poisoned(plan.output_shape, plan.dtype)
+    found = {name: None if array is None else memory.as_device(array) for name, array in found.items()}
+    for buffer in planned.buffers:
+        made = memory.empty((buffer.size,), "uint8")
+        made.data.memset_async(0 if buffer.zeroed else 0xFF, buffer.size)
+        found[buffer.name] = made
+    every = (*planned.pack, *planned.launch)
+    launch.run_launches([launch.bind_launch(one, launch.current_device()) for one in every], found)
+    out = poisoned(plan.output_shape, plan.dtype)
+    memory.copy_to(found["out"], out)
+    return out
