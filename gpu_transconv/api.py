@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from .arrays import Array, library_of, read, view_of
 from .dispatch.select import Choice, epoch, note, select
 from .problem.arguments import Activation, IntOrInts, Padding, is_plain, make_params
+from .problem.dtypes import DtypeOrName
 from .problem.plan import ArraySpec, Plan, plan_call
 from .problem.shapes import Shape, spatial_axes
 from .run import launch
@@ -38,8 +38,8 @@ def _run(
 
 @lru_cache(maxsize=1024, typed=True)
 def _decide(
-    _epoch: int, ndim: int, device: str, settings: Settings, x: Shape, x_dtype: object, weight: Shape,
-    weight_dtype: object, bias: Shape | None, bias_dtype: object, *geometry: Any,
+    _epoch: int, ndim: int, device: str, settings: Settings, x: Shape, x_dtype: DtypeOrName, weight: Shape,
+    weight_dtype: DtypeOrName, bias: Shape | None, bias_dtype: DtypeOrName, *geometry: object,
 ) -> tuple[Plan, Choice]:  # fmt: skip
     params = make_params(ndim, **dict(zip(_GEOMETRY, geometry, strict=True)))
     biases = None if bias is None else ArraySpec(bias, bias_dtype)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
 
 import numpy as np
 
@@ -93,11 +92,11 @@ class ConvTranspose:
         self._choices: dict[Hashable, tuple[Plan, Choice, Weights]] = {}
         self._packed: dict[Hashable, Weights] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Return the caller's weights and arguments alone: what was packed fits this machine and this process."""
         return {name: value for name, value in self.__dict__.items() if name not in ("_choices", "_packed")}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._start_afresh()
 

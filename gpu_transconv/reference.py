@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from types import EllipsisType
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
 
 _WIDER = {
     "float64": "longdouble",
@@ -24,11 +27,11 @@ _WIDER = {
 _SQRT_2_OVER_PI = 0.7978845608028653558798921198687637369517
 
 
-def _sigmoid(v: NDArray[Any]) -> NDArray[Any]:
+def _sigmoid(v: Array) -> Array:
     return 0.5 * (1 + np.tanh(v / 2))  # does not overflow
 
 
-def _activations(slope: float) -> dict[str | None, Callable[[NDArray[Any]], NDArray[Any]]]:
+def _activations(slope: float) -> dict[str | None, Callable[[Array], Array]]:
     return {
         None: lambda v: v,
         "relu": lambda v: np.where(v < 0, v.dtype.type(0), v),
@@ -41,9 +44,9 @@ def _activations(slope: float) -> dict[str | None, Callable[[NDArray[Any]], NDAr
 
 
 def conv_transpose(
-    x: NDArray[Any],
-    weight: NDArray[Any],
-    bias: NDArray[Any] | None = None,
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
     *,
     stride: Sequence[int],
     padding: Sequence[tuple[int, int]],
@@ -54,7 +57,7 @@ def conv_transpose(
     activation: str | None = None,
     slope: float = 0.01,
     formulation: str = "gather",
-) -> NDArray[Any]:
+) -> Array:
     """Transposed convolution of a batch, straight from the definition.
 
     Parameters
@@ -104,7 +107,7 @@ def conv_transpose(
     lows = [low for low, _ in padding]
     for taps in itertools.product(*map(range, kernel)):
         starts = [k * d - low for k, d, low in zip(taps, dilation, lows, strict=True)]
-        tap: tuple[Any, ...] = (..., *taps)
+        tap: tuple[int | EllipsisType, ...] = (..., *taps)
         add(total, inputs, filters[tap], starts, stride)
 
     result = total.reshape(n, groups * weight.shape[1], *kept)
@@ -114,7 +117,7 @@ def conv_transpose(
     return np.ascontiguousarray(np.moveaxis(result, 1, -1) if channels_last else result)
 
 
-def _gather(total: NDArray[Any], x: NDArray[Any], tap: NDArray[Any], starts: list[int], stride: Sequence[int]) -> None:
+def _gather(total: Array, x: Array, tap: Array, starts: list[int], stride: Sequence[int]) -> None:
     """Every output looks back for an input that reaches it through this tap."""
     outputs, inputs = [], []
     for o, i, start, s in zip(total.shape[3:], x.shape[3:], starts, stride, strict=True):
@@ -128,10 +131,10 @@ def _gather(total: NDArray[Any], x: NDArray[Any], tap: NDArray[Any], starts: lis
     total[(slice(None),) * 3 + np.ix_(*outputs)] += collected
 
 
-def _scatter(total: NDArray[Any], x: NDArray[Any], tap: NDArray[Any], starts: list[int], stride: Sequence[int]) -> None:
+def _scatter(total: Array, x: Array, tap: Array, starts: list[int], stride: Sequence[int]) -> None:
     """Every input looks ahead: it stamps this tap at ``i*stride + start``, unless that is cut off."""
-    outputs: list[Any] = [...]
-    inputs: list[Any] = [...]
+    outputs: list[slice | EllipsisType] = [...]
+    inputs: list[slice | EllipsisType] = [...]
     for o, i, start, s in zip(total.shape[3:], x.shape[3:], starts, stride, strict=True):
         first = max(0, -(start // s))
         stop = max(first, min(i, -((start - o) // s)))
@@ -147,12 +150,12 @@ def _scatter(total: NDArray[Any], x: NDArray[Any], tap: NDArray[Any], starts: li
     total[tuple(outputs)] += stamped
 
 
-def _contract(x: NDArray[Any], tap: NDArray[Any]) -> NDArray[Any]:
+def _contract(x: Array, tap: Array) -> Array:
     """Sum over the input channels of each group: (N, G, C, ...) with (G, C, O) gives (N, G, O, ...)."""
     if np.iscomplexobj(x):  # in parts: einsum of clongdouble writes out of bounds (seen in NumPy 2.4.6)
         real = _contract(x.real, tap.real) - _contract(x.imag, tap.imag)
-        result: NDArray[Any] = real.astype(x.dtype)
+        result: Array = real.astype(x.dtype)
         result.imag = _contract(x.real, tap.imag) + _contract(x.imag, tap.real)
         return result
-    summed: NDArray[Any] = np.einsum("ngc...,gco->ngo...", x, tap)
+    summed: Array = np.einsum("ngc...,gco->ngo...", x, tap)
     return summed

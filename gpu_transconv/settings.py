@@ -116,7 +116,7 @@ def resolve(
 @lru_cache(maxsize=256, typed=True)  # typed: a caller's "auto" is not the default "auto"
 def _merge(
     active: Settings | None,
-    environment: tuple[Any, ...],
+    environment: tuple[str | bytes | None, ...],
     backend: str,
     formulation: str,
     deterministic: bool | None,

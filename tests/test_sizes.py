@@ -77,7 +77,7 @@ def test_pictures(image):
 def test_a_matrix_is_weighed_before_any_of_it_is_made(monkeypatch):
     monkeypatch.setattr(np, "ogrid", None)  # what `_sight` begins with
     with refused(MemoryError, "the matrix of 9,999,400,009 entries", "ConvOperator"):
-        monkeypatch.setattr(operators, "memory_bytes", lambda: 10**9)
+        monkeypatch.setattr(operators.matrix, "memory_bytes", lambda: 10**9)
         operators.conv_matrix(np.ones((1, 1, 3, 3)), (1, 33333, 33333), padding=1)
 
 

@@ -6,7 +6,6 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from importlib import import_module
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from ..problem.dtypes import dtype_name
 from ..problem.plan import Plan
 from .library import ArrayLibrary
 from .memory import cuda_memory, out_of_memory
-from .views import Array, CudaArray, View, numpy_dtype
+from .views import Array, CudaArray, Interface, View, numpy_dtype
 
 #: DLPack's numbers of CUDA memory, plain and managed.
 _DLPACK_CUDA = (2, 13)
@@ -26,7 +25,7 @@ class Cupy(ArrayLibrary):
 
     title = "a CuPy array"
 
-    def owns(self, value: Any) -> bool:
+    def owns(self, value: object) -> bool:
         return isinstance(value, sys.modules["cupy"].ndarray)
 
     def view(self, name: str, array: Array) -> View:  # noqa: ARG002
@@ -34,7 +33,7 @@ class Cupy(ArrayLibrary):
             stream = sys.modules["cupy"].cuda.get_current_stream().ptr
         return CudaArray(array, array.shape, dtype_name(array.dtype), array.device.id, stream)
 
-    def wrap(self, result: Any, given: Array) -> Array:  # noqa: ARG002
+    def wrap(self, result: Array, given: Array) -> Array:  # noqa: ARG002
         return result.array if isinstance(result, CudaArray) else result
 
     def empty(self, plan: Plan, given: Array) -> CudaArray:
@@ -42,8 +41,8 @@ class Cupy(ArrayLibrary):
             made = sys.modules["cupy"].empty(plan.output_shape, given.dtype)
         return CudaArray(made, made.shape, plan.dtype, given.device.id)
 
-    def device(self, given: Array) -> AbstractContextManager[Any]:
-        context: AbstractContextManager[Any] = sys.modules["cupy"].cuda.Device(given.device.id)
+    def device(self, given: Array) -> AbstractContextManager[object]:
+        context: AbstractContextManager[object] = sys.modules["cupy"].cuda.Device(given.device.id)
         return context
 
 
@@ -52,7 +51,7 @@ class Numba(ArrayLibrary):
 
     title = "a Numba device array"
 
-    def owns(self, value: Any) -> bool:
+    def owns(self, value: object) -> bool:
         return is_numba(value)
 
     def view(self, name: str, array: Array) -> View:  # noqa: ARG002
@@ -60,7 +59,7 @@ class Numba(ArrayLibrary):
         index = _device_of(interface)
         return CudaArray(array, tuple(array.shape), dtype_name(array.dtype), index, interface.get("stream"))
 
-    def wrap(self, result: Any, given: Array) -> Array:  # noqa: ARG002
+    def wrap(self, result: Array, given: Array) -> Array:  # noqa: ARG002
         return result.array if isinstance(result, CudaArray) else result
 
     def empty(self, plan: Plan, given: Array) -> CudaArray:
@@ -68,7 +67,7 @@ class Numba(ArrayLibrary):
             made = import_module("numba.cuda").device_array(plan.output_shape, numpy_dtype(plan.dtype))
         return CudaArray(made, plan.output_shape, plan.dtype, _device_of(_interface(made)))
 
-    def device(self, given: Array) -> AbstractContextManager[Any]:
+    def device(self, given: Array) -> AbstractContextManager[object]:
         return _on_device(_device_of(_interface(given)))
 
 
@@ -77,7 +76,7 @@ class CudaInterface(ArrayLibrary):
 
     title = "an array on a CUDA device"
 
-    def owns(self, value: Any) -> bool:
+    def owns(self, value: object) -> bool:
         return on_cuda(value)
 
     def view(self, name: str, array: Array) -> View:
@@ -89,17 +88,17 @@ class CudaInterface(ArrayLibrary):
             array, tuple(interface["shape"]), dtype, _device_of(interface), interface.get("stream"), lent=True
         )
 
-    def device(self, given: Array) -> AbstractContextManager[Any]:
+    def device(self, given: Array) -> AbstractContextManager[object]:
         interface = _interface(given)
         return _on_device(_device_of(interface) if interface else given.__dlpack_device__()[1])
 
 
-def is_numba(value: Any) -> bool:
+def is_numba(value: object) -> bool:
     """Whether `value` is a device array of Numba or of its simulator."""
     return hasattr(value, "__cuda_ndarray__") and type(value).__module__.startswith("numba")
 
 
-def on_cuda(value: Any) -> bool:
+def on_cuda(value: object) -> bool:
     """Whether `value` says that it is an array on a CUDA device."""
     if hasattr(value, "__cuda_array_interface__"):
         return True
@@ -120,13 +119,13 @@ def _from_dlpack(name: str, array: Array) -> CudaArray:
     return replace(view, lent=True)
 
 
-def _interface(array: Any) -> dict[str, Any]:
+def _interface(array: Array) -> Interface:
     """Return what an array says of its memory, empty where it does not say it in this way."""
-    interface: dict[str, Any] = getattr(array, "__cuda_array_interface__", {})
+    interface: Interface = getattr(array, "__cuda_array_interface__", {})
     return interface
 
 
-def _device_of(interface: dict[str, Any]) -> int | None:
+def _device_of(interface: Interface) -> int | None:
     """Ask on which device memory is; None where there is none, or nobody who could tell."""
     pointer = interface["data"][0] if interface else 0
     if not pointer:
@@ -138,11 +137,11 @@ def _device_of(interface: dict[str, Any]) -> int | None:
     return index
 
 
-def _on_device(index: int | None) -> AbstractContextManager[Any]:
+def _on_device(index: int | None) -> AbstractContextManager[object]:
     """Context in which a device is the current one."""
     if index is None:
         return nullcontext()
-    context: AbstractContextManager[Any] = cuda_memory().on_device(index)
+    context: AbstractContextManager[object] = cuda_memory().on_device(index)
     return context
 
 

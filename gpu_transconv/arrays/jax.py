@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import AbstractContextManager
 from importlib import import_module
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class Jax(ArrayLibrary):
 
     title = "a JAX array"
 
-    def owns(self, value: Any) -> bool:
+    def owns(self, value: object) -> bool:
         return isinstance(value, sys.modules["jax"].Array)
 
     def view(self, name: str, array: Array) -> View:
@@ -43,21 +43,21 @@ class Jax(ArrayLibrary):
     def view_out(self, out: Array) -> View:
         raise TypeError(f"out must be an array that can be written, which JAX's cannot, got {type(out).__name__}")
 
-    def wrap(self, result: Any, given: Array) -> Array:
+    def wrap(self, result: Array, given: Array) -> Array:
         jax = sys.modules["jax"]
         if isinstance(result, np.ndarray):  # no copy: results of a megabyte and more are aligned as JAX wants it
             return jax.device_put(result, next(iter(given.devices())))
         return _copied(jax, result, given)
 
-    def device(self, given: Array) -> AbstractContextManager[Any]:
+    def device(self, given: Array) -> AbstractContextManager[object]:
         device, cupy = next(iter(given.devices())), sys.modules.get("cupy")
         if device.platform == "cpu" or cupy is None:
             return super().device(given)
-        context: AbstractContextManager[Any] = cupy.cuda.Device(device.local_hardware_id)
+        context: AbstractContextManager[object] = cupy.cuda.Device(device.local_hardware_id)
         return context
 
 
-def _on_cuda(name: str, array: Any, index: int) -> CudaArray:
+def _on_cuda(name: str, array: Array, index: int) -> CudaArray:
     """View an array by CuPy, whose current stream then waits for what computes it."""
     try:
         cupy = import_module("cupy")
@@ -72,7 +72,7 @@ def _on_cuda(name: str, array: Any, index: int) -> CudaArray:
         return CudaArray(taken, tuple(array.shape), array.dtype.name, index, stream, lent=True)
 
 
-def _copied(jax: Any, result: Any, given: Array) -> Array:
+def _copied(jax: ModuleType, result: Array, given: Array) -> Array:
     """Copy a device array into memory of JAX's own.
 
     JAX frees what it was lent when the last reference goes, though its stream may still read it, and the backend's

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import numpy as np
 
@@ -38,7 +37,7 @@ class ArrayLibrary:
     #: What a message calls one.
     title = "a NumPy array"
 
-    def owns(self, value: Any) -> bool:
+    def owns(self, value: object) -> bool:
         """Whether `value` is an array of this library."""
         return isinstance(value, np.ndarray)
 
@@ -52,7 +51,7 @@ class ArrayLibrary:
             raise TypeError(f"out must be {self.title} like x, got {type(out).__name__}")
         return self.view("out", out)
 
-    def wrap(self, result: Any, given: Array) -> Array:  # noqa: ARG002
+    def wrap(self, result: Array, given: Array) -> Array:  # noqa: ARG002
         """Return a result as an array of the library of `given`, without a copy.
 
         It is a NumPy array, a `CudaArray` of `empty`, or an array of a GPU backend's own library.
@@ -63,14 +62,14 @@ class ArrayLibrary:
         """Allocate a result beside `given` on its CUDA device; None leaves that to the backend."""
         return None
 
-    def allocator(self, given: Array) -> Callable[[int], Any] | None:  # noqa: ARG002
+    def allocator(self, given: Array) -> Callable[[int], Array] | None:  # noqa: ARG002
         """Function that gives scratch memory on the device of `given` by its bytes, as an array of the library.
 
         None where the backend's own allocator will do.
         """
         return None
 
-    def device(self, given: Array) -> AbstractContextManager[Any]:  # noqa: ARG002
+    def device(self, given: Array) -> AbstractContextManager[object]:  # noqa: ARG002
         """Context in which the CUDA device of `given` is the current one."""
         return nullcontext()
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .held import Held
+from .views import Array
 
 #: CUDA_ERROR_OUT_OF_MEMORY.
 _OUT_OF_MEMORY = 2
@@ -24,20 +26,20 @@ class Memory(Protocol):
     #: Objects that are kept until enqueued work has passed.
     held: Held
 
-    def as_device(self, array: Any, /) -> Any:
+    def as_device(self, array: Array, /) -> Array:
         """Return the array on the device, contiguous and in native byte order: itself where it is so, or a copy."""
 
-    def empty(self, shape: tuple[int, ...], dtype_name: Any, /) -> Any:
+    def empty(self, shape: tuple[int, ...], dtype_name: DTypeLike, /) -> Array:
         """Allocate an array on the current device, for a result or for weights."""
 
-    def scratch(self, shape: tuple[int, ...], dtype_name: Any, /) -> Any:
+    def scratch(self, shape: tuple[int, ...], dtype_name: DTypeLike, /) -> Array:
         """Allocate what one call needs: by the allocator that `on_stream` was given, where it was given one."""
 
-    def copy_to(self, source: Any, out: Any, /) -> None:
+    def copy_to(self, source: Array, out: Array, /) -> None:
         """Copy an array of the device into `out`, a NumPy array (it then waits) or one on a CUDA device."""
 
     def on_stream(
-        self, pointer: int | None, allocate: Callable[[int], Any] | None = None, /
+        self, pointer: int | None, allocate: Callable[[int], Array] | None = None, /
     ) -> AbstractContextManager[None]:
         """Context in which work goes to that CUDA stream, or with None to the library's current one.
 
@@ -56,7 +58,7 @@ class Memory(Protocol):
     def hold(self, objects: object, /) -> None:
         """Keep objects until what is on the current stream has passed."""
 
-    def share(self, packed: Any, /) -> None:
+    def share(self, packed: Array, /) -> None:
         """Let work on any stream read packed weights from now on; they are complete."""
 
     def refuse_capture(self, why: str, cure: str = ..., /) -> None:
@@ -65,7 +67,7 @@ class Memory(Protocol):
     def device_of(self, pointer: int, /) -> int | None:
         """Ask the driver on which device an address is; None where it is on none."""
 
-    def on_device(self, index: int, /) -> AbstractContextManager[Any]:
+    def on_device(self, index: int, /) -> AbstractContextManager[object]:
         """Context in which a device is the current one."""
 
 
@@ -83,7 +85,7 @@ def cuda_memory() -> Memory:
 
 
 @contextmanager
-def out_of_memory(shape: tuple[int, ...], dtype_name: Any) -> Iterator[None]:
+def out_of_memory(shape: tuple[int, ...], dtype_name: DTypeLike) -> Iterator[None]:
     """Turn Numba's error of a full device into `MemoryError`."""
     try:
         yield

@@ -8,12 +8,12 @@ the next one of about its size. ``GPU_TRANSCONV_POOL_BYTES`` says how much memor
 from __future__ import annotations
 
 import weakref
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..settings import pool_bytes
+from .views import DType, HostArray
 
 #: Smaller results come from the allocator, which recycles them itself.
 SMALLEST = 1 << 20
@@ -23,7 +23,7 @@ MOST = 256
 _ALIGNMENT = 64
 
 
-class _Watch(weakref.ref[Any]):
+class _Watch(weakref.ref[HostArray]):
     """Tells whether a result is alive, and holds its memory for the time after that."""
 
     __slots__ = ("memory",)
@@ -48,7 +48,7 @@ class Pool:
         """Bytes kept for later."""
         return sum(watch.memory.nbytes for watch in list(self._watched.values()) if watch() is None)
 
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int) -> NDArray[Any]:
+    def empty(self, shape: tuple[int, ...], dtype: DType, nbytes: int) -> HostArray:
         """Return an uninitialised array, on recycled memory where some of a fitting size is free."""
         if nbytes < SMALLEST or nbytes > self.limit:
             return np.empty(shape, dtype)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from .library import ArrayLibrary
@@ -18,7 +16,7 @@ class HostInterface(ArrayLibrary):
 
     title = "an array in host memory"
 
-    def owns(self, value: Any) -> bool:
+    def owns(self, value: object) -> bool:
         return hasattr(value, "__array_interface__") or hasattr(value, "__dlpack__")
 
     def view(self, name: str, array: Array) -> View:
@@ -35,10 +33,10 @@ class ArrayStandard(HostInterface):
 
     title = "an array of the same library"
 
-    def owns(self, value: Any) -> bool:
+    def owns(self, value: object) -> bool:
         return hasattr(value, "__array_namespace__") and hasattr(value, "__dlpack__")
 
-    def wrap(self, result: Any, given: Array) -> Array:
+    def wrap(self, result: Array, given: Array) -> Array:
         made = given.__array_namespace__().from_dlpack(result)
         return made if made.device == given.device else made.to_device(given.device)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from types import ModuleType
 from typing import Any
 
 from ..problem.plan import Plan
@@ -23,7 +24,7 @@ class Torch(ArrayLibrary):
 
     title = "a torch.Tensor"
 
-    def owns(self, value: Any) -> bool:
+    def owns(self, value: object) -> bool:
         return isinstance(value, sys.modules["torch"].Tensor)
 
     def view(self, name: str, array: Array) -> View:
@@ -45,7 +46,7 @@ class Torch(ArrayLibrary):
             sys.modules["torch"].autograd.graph.increment_version(out)
         return view
 
-    def wrap(self, result: Any, given: Array) -> Array:  # noqa: ARG002
+    def wrap(self, result: Array, given: Array) -> Array:  # noqa: ARG002
         torch = sys.modules["torch"]
         if isinstance(result, CudaArray):
             return result.array.view(torch.bfloat16) if result.dtype == "bfloat16" else result.array
@@ -58,15 +59,15 @@ class Torch(ArrayLibrary):
         assert isinstance(view, CudaArray)
         return view
 
-    def allocator(self, given: Array) -> Callable[[int], Any] | None:
+    def allocator(self, given: Array) -> Callable[[int], Array] | None:
         dtype, device = sys.modules["torch"].uint8, given.device
         return (lambda size: _empty((size,), dtype, device, "scratch memory")) if given.is_cuda else None
 
-    def device(self, given: Array) -> AbstractContextManager[Any]:
+    def device(self, given: Array) -> AbstractContextManager[object]:
         return sys.modules["torch"].cuda.device(given.device) if given.is_cuda else super().device(given)
 
 
-def _empty(shape: tuple[int, ...], dtype: Any, device: Any, what: str) -> Any:
+def _empty(shape: tuple[int, ...], dtype: object, device: object, what: str) -> Array:
     torch = sys.modules["torch"]
     try:
         return torch.empty(shape, dtype=dtype, device=device)
@@ -74,7 +75,7 @@ def _empty(shape: tuple[int, ...], dtype: Any, device: Any, what: str) -> Any:
         raise MemoryError(f"{what} of shape {shape} and dtype {dtype} does not fit: {error}") from error
 
 
-def _check(torch: Any, name: str, array: Array) -> None:
+def _check(torch: ModuleType, name: str, array: Array) -> None:
     """Raise `TypeError` unless a tensor's memory holds its values, and nobody records what is done with it."""
     kind = type(array)
     if kind is not torch.Tensor and torch.nn.parameter.is_lazy(array):
@@ -107,7 +108,7 @@ _CURES = (
 )
 
 
-def _check_unobserved(torch: Any, name: str, array: Array) -> None:
+def _check_unobserved(torch: ModuleType, name: str, array: Array) -> None:
     """Raise `TypeError` where a transform would get its values from elsewhere, or lose what it follows."""
     modes = torch.autograd.forward_ad
     if modes._current_level >= 0 and modes.unpack_dual(array).tangent is not None:
@@ -129,7 +130,7 @@ def _is_proxied() -> bool:
     return found is not None and found() is not None
 
 
-def _on_host(name: str, tensor: Any, dtype: str) -> View:
+def _on_host(name: str, tensor: Array, dtype: str) -> View:
     try:
         view: View = tensor.numpy().view(numpy_dtype(dtype)) if dtype == "bfloat16" else tensor.numpy()
     except ImportError:

@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 #: What the public functions take and return: an array of any library.
 Array: TypeAlias = Any
-#: An array in host memory, as the CPU kernels take it.
+#: An array in host memory, as the CPU kernels take it, and the dtype of one.
 HostArray: TypeAlias = NDArray[Any]
+DType: TypeAlias = np.dtype[Any]
+#: What ``__cuda_array_interface__`` and ``__array_interface__`` hold.
+Interface: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class CudaArray:
     that is known. It is `lent` where its library may reuse the memory in the order of a stream that is not known.
     """
 
-    array: Any
+    array: Array
     shape: tuple[int, ...]
     dtype: str
     index: int | None = None
@@ -52,14 +55,14 @@ def is_free(out: HostArray, *inputs: HostArray | None) -> bool:
     return as_contiguous(out) is out and not any(a is not None and np.may_share_memory(out, a) for a in inputs)
 
 
-def is_free_cuda(out: Any, *inputs: Any) -> bool:
+def is_free_cuda(out: Array, *inputs: Array | None) -> bool:
     """The same for objects with ``__cuda_array_interface__``, or of Numba's simulator."""
     low, high, contiguous = _extent(out)
     others = [_extent(array) for array in inputs if array is not None]
     return contiguous and all(end <= low or high <= start for start, end, _ in others)
 
 
-def _extent(array: Any) -> tuple[int, int, bool]:
+def _extent(array: Array) -> tuple[int, int, bool]:
     """First and last address of an array, and whether its elements fill them in C order."""
     interface = _interface(array)
     shape, item = interface["shape"], np.dtype(interface["typestr"]).itemsize
@@ -71,18 +74,18 @@ def _extent(array: Any) -> tuple[int, int, bool]:
     return low, high, all(n == 1 or a == b for n, a, b in zip(shape, strides, packed, strict=True))
 
 
-def start_of(array: Any) -> int:
+def start_of(array: Array) -> int:
     """Address of an array's first element."""
     start: int = _interface(array)["data"][0]
     return start
 
 
-def _interface(array: Any) -> dict[str, Any]:
-    interface: dict[str, Any] = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
+def _interface(array: Array) -> Interface:
+    interface: Interface = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
     return interface  # the latter is the simulator's
 
 
-def raw(view: View) -> Any:
+def raw(view: View) -> Array:
     """The array of a view, as its library's functions take it."""
     return view.array if isinstance(view, CudaArray) else view
 
@@ -104,7 +107,7 @@ def check_device(name: str, view: View | None, first: str, expected: View) -> No
 
 
 @lru_cache(maxsize=16)
-def numpy_dtype(name: str) -> np.dtype[Any]:
+def numpy_dtype(name: str) -> DType:
     """NumPy's dtype of that name, bfloat16 included."""
     if name == "bfloat16":
         import_module("ml_dtypes")  # gives NumPy the name

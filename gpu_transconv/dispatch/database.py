@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 from .. import cache_folder
 
@@ -56,7 +55,7 @@ def save(path: Path, entries: Mapping[str, Times]) -> bool:
     return True
 
 
-def check_times(found: Any) -> Times:
+def check_times(found: object) -> Times:
     """Return times by implementation as they are, or raise `ValueError`."""
     if not isinstance(found, dict) or not found:
         raise ValueError(f"expected times by implementation, got {found!r}")

@@ -8,7 +8,6 @@ import sys
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 
 def usable_cores() -> int:
@@ -50,8 +49,8 @@ def identity(device: str) -> str:
 
 
 def _cupy_name() -> str:
-    cupy: Any = sys.modules.get("cupy")  # where there is a CUDA device, its backend has been imported
-    try:
+    try:  # where there is a CUDA device, its backend has been imported
+        cupy = sys.modules["cupy"]
         return str(cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode())
     except Exception:  # an old CuPy, or none
         return "cuda"

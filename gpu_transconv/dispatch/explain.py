@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..arrays import Array
 from ..arrays.outputs import check_memory
 from ..arrays.specs import read_specs
 from ..kernels.kernel import Description
 from ..kernels.registry import backend as backend_of
-from ..problem.arguments import make_params
+from ..problem.arguments import Activation, IntOrInts, Padding, make_params
 from ..problem.plan import Plan, plan_call
 from ..problem.shapes import spatial_axes
 from ..settings import AUTO, HIGHEST, Settings, resolve
@@ -122,14 +122,14 @@ def explain(
     weight: Array | Sequence[int],
     bias: Array | Sequence[int] | None = None,
     *,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
+    stride: IntOrInts = 1,
+    padding: Padding = 0,
+    output_padding: IntOrInts = 0,
     groups: int = 1,
-    dilation: Any = 1,
-    output_size: Any = None,
+    dilation: IntOrInts = 1,
+    output_size: IntOrInts | None = None,
     data_format: str = "channels_first",
-    activation: Any = None,
+    activation: Activation = None,
     dtype: str = "float32",
     precision: str = HIGHEST,
     deterministic: bool | None = None,

@@ -13,17 +13,19 @@ import tempfile
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from .. import cache_folder
 from ..problem.plan import Plan
 from .device import identity, threads
 
+#: The limits of one device in the file, by the names of the fields.
+Entry: TypeAlias = dict[str, Any]
 _FILE = "machine.json"
 #: Of the entries in that file; another number stands for another form of them.
 _KEY = "figures 1"
 #: What has been measured by this process, for when there is no cache folder.
-_memory: dict[str, Any] = {}
+_memory: dict[str, Entry] = {}
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def keep(device: str, measured: DeviceLimits) -> DeviceLimits:
     return device_limits(device)
 
 
-def _stored() -> dict[str, Any]:
+def _stored() -> dict[str, Entry]:
     path = cache_folder.folder() / _FILE
     seen = cache_folder.inode(path)
     try:
@@ -107,7 +109,7 @@ def _stored() -> dict[str, Any]:
     return {**stored, **_memory}
 
 
-def _check_entry(entry: dict[str, Any]) -> None:
+def _check_entry(entry: Entry) -> None:
     """Raise unless the numbers of an entry are such that times can be computed with them."""
     peaks = entry.get("peak_gflops", {"float32": 1.0})
     numbers = [entry.get("units", 1), entry.get("copy_gb_per_s", 1.0), *peaks.values()]
@@ -117,7 +119,7 @@ def _check_entry(entry: dict[str, Any]) -> None:
         raise ValueError(f"launch_seconds must be a number >= 0, got {entry['launch_seconds']}")
 
 
-def _store(stored: dict[str, Any]) -> None:
+def _store(stored: dict[str, Entry]) -> None:
     folder = cache_folder.folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)

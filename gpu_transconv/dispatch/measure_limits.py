@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 from llvmlite import binding, ir
@@ -15,6 +14,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ..arrays import Array, HostArray
 from ..arrays.memory import cuda_memory
 from . import device as devices
 from .limits import DeviceLimits, keep, shipped
@@ -69,7 +69,7 @@ def measure_cuda(known: DeviceLimits, copy_bytes: int = 2**28) -> DeviceLimits:
     large, small = ([memory.empty((size,), "float32") for _ in range(2)] for size in (copy_bytes // 4, 1))
     end = np.empty(1, np.float32)
 
-    def seconds(pair: list[Any], calls: int) -> float:
+    def seconds(pair: list[Array], calls: int) -> float:
         def run() -> None:
             for _ in range(calls):
                 memory.copy_to(*pair)
@@ -117,7 +117,7 @@ def _launch_seconds() -> float:
     array = np.ones(1, np.float32)
 
     @njit("void(float32[::1])")
-    def touch(values: Any) -> None:
+    def touch(values: HostArray) -> None:
         values[0] += 1
 
     def run() -> None:
@@ -127,7 +127,7 @@ def _launch_seconds() -> float:
     return _best_seconds(run, 5) / 1000
 
 
-def _best_seconds(run: Callable[[], Any], tries: int) -> float:
+def _best_seconds(run: Callable[[], object], tries: int) -> float:
     run()
     best = math.inf
     for _ in range(tries):
@@ -153,8 +153,12 @@ def _make_fma_chain(dtype: str) -> Callable[[int, float, float], float]:
     scalar = {"float32": types.float32, "float64": types.float64}[dtype]
 
     @intrinsic
-    def chain(_context: Any, _repeats: Any, _factor: Any, _term: Any) -> Any:
-        def codegen(_target: Any, builder: Any, _signature: Any, args: Any) -> Any:
+    def chain(
+        _context: object, _repeats: types.Type, _factor: types.Type, _term: types.Type
+    ) -> tuple[types.Type, Callable[..., ir.Value]]:
+        def codegen(
+            _target: object, builder: ir.IRBuilder, _signature: types.Type, args: Sequence[ir.Value]
+        ) -> ir.Value:
             repeats, factor, term = args
             vector = ir.VectorType(factor.type, lanes)
             bits = np.dtype(dtype).itemsize * 8
@@ -182,7 +186,7 @@ def _make_fma_chain(dtype: str) -> Callable[[int, float, float], float]:
     return run
 
 
-def _broadcast(builder: Any, value: Any, vector: Any) -> Any:
+def _broadcast(builder: ir.IRBuilder, value: ir.Value, vector: ir.Type) -> ir.Value:
     zero = ir.Constant(ir.IntType(32), 0)
     one_lane = builder.insert_element(ir.Constant(vector, ir.Undefined), value, zero)
     mask = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None)

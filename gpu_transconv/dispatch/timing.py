@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 ROUNDS = 5
 _MOST_CALLS = 200
@@ -13,7 +12,7 @@ _PAUSE_SECONDS = 0.002
 _LONG_SECONDS = 0.03
 
 
-def take_turns(runs: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, list[float]]:
+def take_turns(runs: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
     """Call every function in bursts, in rounds, for about `seconds`.
 
     Each round starts at another function, and every second one goes backwards. The first call of a burst is not
@@ -45,7 +44,7 @@ def take_turns(runs: Mapping[str, Callable[[], Any]], seconds: float) -> dict[st
     return times
 
 
-def seconds_of(run: Callable[[], Any]) -> float:
+def seconds_of(run: Callable[[], object]) -> float:
     """Time one call."""
     start = time.perf_counter()
     run()

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from functools import partial
 from numbers import Real
-from typing import Any
 
 from ..arrays import Array, Operands
 from ..kernels.kernel import Kernel
@@ -30,7 +29,7 @@ def tune(plan: Plan, operands: Operands, names: list[str], seconds: float) -> di
     """
     if isinstance(seconds, bool) or not isinstance(seconds, Real) or not 0 < seconds < math.inf:
         raise ValueError(f"seconds must be a number > 0, got {seconds!r}")
-    runs: dict[str, Callable[[], Any]] = {}
+    runs: dict[str, Callable[[], Array]] = {}
     able = [candidate.kernel for name in names for candidate in candidates(plan, name) if not candidate.refusal]
     for kernel in able:
         runs[kernel.name] = _runner(kernel, plan, operands)

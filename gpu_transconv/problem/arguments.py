@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Real
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from ..words import did_you_mean
 
@@ -119,7 +119,7 @@ def _check_output_padding(params: Params) -> None:
             )
 
 
-def as_data_format(value: Any) -> str:
+def as_data_format(value: object) -> str:
     """Return the name of a layout."""
     if not isinstance(value, str) or value not in DATA_FORMATS:
         expected = f"data_format must be one of {_listed(DATA_FORMATS)}, got {value!r}"
@@ -127,7 +127,7 @@ def as_data_format(value: Any) -> str:
     return value
 
 
-def as_groups(value: Any) -> int:
+def as_groups(value: object) -> int:
     """Return a number of groups."""
     groups = _as_int(value)
     if groups is None or groups < 1:
@@ -135,16 +135,16 @@ def as_groups(value: Any) -> int:
     return groups
 
 
-def _as_int(value: Any) -> int | None:
+def _as_int(value: object) -> int | None:
     if isinstance(value, bool):
         return None
     try:
-        return operator.index(value)
+        return operator.index(value)  # type: ignore[arg-type] # raises where it is none
     except TypeError:
         return None
 
 
-def as_ints(name: str, value: Any, ndim: int, least: int) -> Ints:
+def as_ints(name: str, value: object, ndim: int, least: int) -> Ints:
     """Return one int per spatial axis, each at least `least`."""
     one = _as_int(value)
     if one is not None:
@@ -162,7 +162,7 @@ def as_ints(name: str, value: Any, ndim: int, least: int) -> Ints:
     return values  # type: ignore[return-value]
 
 
-def as_output_size(value: Any, ndim: int, data_format: str) -> tuple[Ints | None, Ints | None]:
+def as_output_size(value: object, ndim: int, data_format: str) -> tuple[Ints | None, Ints | None]:
     """Return the spatial sizes, and the whole shape where `value` is one, like ``skip.shape`` in a U-Net."""
     if value is None:
         return None, None
@@ -176,7 +176,7 @@ def as_output_size(value: Any, ndim: int, data_format: str) -> tuple[Ints | None
     return spatial, full
 
 
-def as_padding(value: Any, ndim: int) -> tuple[tuple[int, int], ...] | None:
+def as_padding(value: object, ndim: int) -> tuple[tuple[int, int], ...] | None:
     """Return one (low, high) pair per spatial axis, or None for "same"."""
     if isinstance(value, str):
         if value == "same":
@@ -189,22 +189,32 @@ def as_padding(value: Any, ndim: int) -> tuple[tuple[int, int], ...] | None:
     )
     sequence = tuple(value) if _is_sequence(value) else ()
     one = _as_int(sequence[0] if len(sequence) == 1 else value)
-    entries: tuple[Any, ...] = sequence if one is None else (one,) * ndim
-    pairs = tuple((v, v) if _as_int(v) is not None else tuple(v) if _is_sequence(v) else () for v in entries)
-    if len(pairs) != ndim or any(len(p) != 2 or _as_int(p[0]) is None or _as_int(p[1]) is None for p in pairs):
+    pairs = [_as_pair(entry) for entry in sequence] if one is None else [(one, one)] * ndim
+    if len(pairs) != ndim or None in pairs:
         raise ValueError(expected)
-    if any(v < 0 for p in pairs for v in p):
+    found = tuple(pair for pair in pairs if pair is not None)
+    if min(map(min, found)) < 0:
         raise ValueError(expected + "; negative padding is not supported, pad the result instead")
-    return tuple((int(low), int(high)) for low, high in pairs)
+    return found
 
 
-def as_activation(value: Any) -> tuple[str | None, float]:
+def _as_pair(value: object) -> tuple[int, int] | None:
+    """Return what is cut from both ends of an axis: an int twice, or two ints; None where it is neither."""
+    low = high = _as_int(value)
+    if low is None and _is_sequence(value) and len(value) == 2:
+        low, high = map(_as_int, value)
+    return None if low is None or high is None else (low, high)
+
+
+def as_activation(value: object) -> tuple[str | None, float]:
     """Return an activation's name and slope."""
     if value is None:
         return None, 0.0
-    name = value[0] if isinstance(value, tuple | list) and len(value) == 2 else value
-    if isinstance(name, str) and name == "leaky_relu" and name is not value:
-        return "leaky_relu", _as_slope(value[1])
+    name = value
+    if isinstance(value, tuple | list) and len(value) == 2:
+        name, slope = value
+        if isinstance(name, str) and name == "leaky_relu":
+            return "leaky_relu", _as_slope(slope)
     if not isinstance(value, str) or value not in ACTIVATIONS:
         raise ValueError(
             f"activation must be None, one of {_listed(ACTIVATIONS)} or ('leaky_relu', slope), got {value!r}"
@@ -213,7 +223,7 @@ def as_activation(value: Any) -> tuple[str | None, float]:
     return value, ACTIVATIONS[value]
 
 
-def _as_slope(value: Any) -> float:
+def _as_slope(value: object) -> float:
     try:
         if isinstance(value, Real) and not isinstance(value, bool):
             return float(value)
@@ -222,8 +232,8 @@ def _as_slope(value: Any) -> float:
     raise ValueError(f"activation's slope must be a number that a float can hold, got {value!r}")
 
 
-def _is_sequence(value: Any) -> bool:
-    if type(value).__name__ == "ndarray":
+def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
+    if type(value).__name__ == "ndarray" and hasattr(value, "ndim"):
         return bool(value.ndim)
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 

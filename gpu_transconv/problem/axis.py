@@ -22,14 +22,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 #: The (tap, shift) pairs of one phase, by tap.
 Taps: TypeAlias = tuple[tuple[int, int], ...]
-Positions = TypeVar("Positions", int, NDArray[Any])
+Positions = TypeVar("Positions", int, NDArray[np.int64])
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,11 @@ class Axis:
         return self.dilation // self.common
 
     @property
+    def most_taps(self) -> int:
+        """Number of taps of the phase that has the most."""
+        return -(-self.kernel // self.tap_step)
+
+    @property
     def tap_inverse(self) -> int:
         """Inverse of `shift_step` modulo `tap_step`.
 
@@ -179,6 +184,15 @@ class Axis:
         if outputs % self.stride == 0 or outputs == self.output_size:  # then they begin with a block
             return max(1, (outputs - 1 + self.pad_low) // self.stride - self.reach().low + 1)
         return (outputs - 2 + self.stamp_size) // self.stride + 1
+
+    def inputs_of_box(self, outputs: int) -> tuple[int, int]:
+        """Numbers (first, last) that tell which inputs reach a box of so many neighbouring outputs.
+
+        Where output o is the first of the box, input ``(o + first) // stride`` is the first whose last tap does not
+        fall short of it, and ``(o + last) // stride`` the last whose first tap does not go beyond. Both may lie outside
+        of the axis, and between them may be inputs without a tap in the box.
+        """
+        return self.pad_low - self.stamp_size + self.stride, self.pad_low + outputs - 1
 
     def tap_tables(self) -> TapTables:
         """Phase and shift of all taps at once; the sizes of input and output do not matter."""

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+#: A dtype of NumPy, or the name of one that there are kernels for.
+DtypeOrName: TypeAlias = str | np.dtype[np.generic]
 
 
 class Dtype(NamedTuple):
@@ -29,23 +34,24 @@ _PRECISIONS = {"tf32": ("float32",), "fast": ("float16", "bfloat16", "float32", 
 
 
 @lru_cache(maxsize=64)
-def dtype_name(dtype: Any) -> str:
+def dtype_name(dtype: DtypeOrName) -> str:
     """Name of a NumPy dtype of any byte order; a name stays as it is."""
     return dtype if isinstance(dtype, str) else str(dtype.newbyteorder("=").name)
 
 
-def check_dtypes(**dtypes: Any) -> str:
+def check_dtypes(**dtypes: DtypeOrName | None) -> str:
     """Return the name of the common dtype, or raise `TypeError`; None stands for an array not given."""
-    first, *others = (name for name, value in dtypes.items() if value is not None)
-    expected = dtype_name(dtypes[first])
-    for name in (first, *others):
-        found = dtype_name(dtypes[name])
+    given = {name: dtype for name, dtype in dtypes.items() if dtype is not None}
+    first = next(iter(given))
+    expected = dtype_name(given[first])
+    for name, dtype in given.items():
+        found = dtype_name(dtype)
         if found not in DTYPES:
             listed = ", ".join(DTYPES)
-            raise TypeError(f"{name} must have one of the dtypes {listed}, got {dtypes[name]}{_cure(name, found)}")
+            raise TypeError(f"{name} must have one of the dtypes {listed}, got {dtype}{_cure(name, found)}")
         if found != expected:
             raise TypeError(
-                f"{name} must have {first}'s dtype {expected}, got {dtypes[name]}; cast one: "
+                f"{name} must have {first}'s dtype {expected}, got {dtype}; cast one: "
                 f"{name}.astype({first}.dtype), of tensors {name}.to({first}.dtype)"
             )
     return expected

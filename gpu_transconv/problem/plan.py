@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .arguments import Params
 from .axis import Axis, output_range
-from .dtypes import DTYPES, check_activation, check_dtypes, defined_precision
+from .dtypes import DTYPES, DtypeOrName, check_activation, check_dtypes, defined_precision
 from .shapes import POSITIONS, Shape, check_bytes, check_full_size, check_shapes
 
 
@@ -17,7 +17,7 @@ class ArraySpec(NamedTuple):
     """What a plan needs to know of an array: its shape, and its dtype or the name of that."""
 
     shape: Shape
-    dtype: Any
+    dtype: DtypeOrName
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+#: What a command prints with --json: names, and values that JSON has.
+Report: TypeAlias = dict[str, Any]
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -44,6 +47,6 @@ def print_lines(console: Console, table: Table) -> None:
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
-def print_json(values: Any) -> None:
+def print_json(values: Mapping[str, object]) -> None:
     """Print for a script to read."""
     print(json.dumps(values, indent=2, allow_nan=False))

@@ -106,6 +106,7 @@ def test_steps_within_a_phase(axis):
         first = distance % axis.tap_step * axis.tap_inverse % axis.tap_step
         assert bool(taps) == (rest == 0 and first < axis.kernel)
         assert not taps or taps[0][0] == first
+    assert axis.most_taps == max(map(len, axis.taps_by_phase()))
     some_meet = any(len(taps) > 1 for taps in axis.taps_by_phase())
     assert axis.has_disjoint_stamps == (axis.size == 1 or not some_meet)
 
@@ -134,3 +135,7 @@ def test_inputs_that_reach_a_box(axis, outputs):
         span = reaching[-1] - reaching[0] + 1 if reaching else 0
         assert span <= most
         assert outputs % axis.stride or span == most
+        low, high = ((first + offset) // axis.stride for offset in axis.inputs_of_box(outputs))
+        assert low == min(i for i, reached in places.items() if max(reached) >= first)
+        assert high == max(i for i, reached in places.items() if min(reached) < first + outputs)
+        assert set(reaching) <= set(range(low, high + 1))

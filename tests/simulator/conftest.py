@@ -1,4 +1,4 @@
-"""What is here runs in Numba's CUDA simulator, in processes that tests/test_numba_cuda.py starts.
+"""What is here runs in Numba's CUDA simulator, in processes that tests/kernels/numba_cuda/test_numba_cuda.py starts.
 
     NUMBA_ENABLE_CUDASIM=1 python -m pytest tests/simulator -k depthwise
 

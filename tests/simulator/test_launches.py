@@ -8,15 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cases import Case, named
-from checks import as_format, assert_close, expected, implementations, make_arrays, run
+from checks import as_format, assert_close, expected, implementations, keywords_of, make_arrays, run
 
 import gpu_transconv as gtc
 from gpu_transconv.kernels.kernel import Kernel
+from gpu_transconv.kernels.numba_cuda import choose, geometry, launch, memory
 from gpu_transconv.kernels.numba_cuda import cuda as backend
-from gpu_transconv.kernels.numba_cuda import geometry, launch, memory, shapes
 from gpu_transconv.kernels.numba_cuda.cuda import Device, cuda
 from gpu_transconv.problem.arguments import make_params
 from gpu_transconv.problem.plan import make_plan
+from gpu_transconv.problem.product import by_phase
 
 ROWS = implementations("numba-cuda")
 REPEATABLE = [row for row in ROWS if row.values[0].deterministic]
@@ -31,7 +32,7 @@ def make(case: Case, dtype: str = "float32", batch: int | None = None):
 @pytest.fixture
 def fresh_launches():
     """Forget prepared launches before and after, since what they depend on is changed."""
-    caches = [launch._gather, launch._atomic, launch._tiles, launch._elementwise]
+    caches = [launch._gather, launch._atomic, launch._owned, launch._elementwise]
     for cache in caches:
         cache.cache_clear()
     yield
@@ -84,7 +85,7 @@ def test_device_arrays_stay_on_the_device(row: Kernel):
     arrays = make_arrays(OVERLAP, "float32")
     want = expected(OVERLAP, arrays)
     x, weight, bias = (cuda.to_device(a) for a in arrays)
-    got = gtc.conv_transpose(x, weight, bias, **OVERLAP.keywords, **row.keywords)
+    got = gtc.conv_transpose(x, weight, bias, **OVERLAP.keywords, **keywords_of(row))
     assert type(got) is type(x)
     assert_close(got.copy_to_host(), want, "float32", OVERLAP.reduction)
 
@@ -116,7 +117,7 @@ def test_an_input_that_is_not_contiguous():
 def test_prepared_operator(row: Kernel):
     layer_case = Case("layer", (2, 3, 4, 5), (3, 4, 4, 4), bias=True, keywords={"stride": 2, "activation": "relu"})
     arrays = make_arrays(layer_case, "float16")
-    layer = gtc.ConvTranspose(arrays.weight, arrays.bias, **layer_case.keywords, **row.keywords)
+    layer = gtc.ConvTranspose(arrays.weight, arrays.bias, **layer_case.keywords, **keywords_of(row))
     for size in ((2, 3, 4, 5), (1, 3, 2, 2), (3, 3, 4, 5)):  # the workspace grows, and is used again
         case = replace(layer_case, x=size)
         inputs = make_arrays(case, "float16")._replace(weight=arrays.weight, bias=arrays.bias)
@@ -161,29 +162,34 @@ LAYERS = {
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
 def test_shapes_fit_the_device(layer, device, dtype):
     device, plan = DEVICES[device], make(LAYERS[layer], dtype)
-    for tile in (*shapes.gather_tiles(plan, device), *shapes.stamp_tiles(device)):
+    for tile in (*choose.gather_tiles(plan, device), *choose.stamp_tiles(device)):
         assert tile.threads <= device.threads_per_block
-    box = shapes.choose_box(plan, device, shapes.stamp_tiles(device)[-1])
-    assert math.prod(box) <= shapes.owned_elements(shapes.item_size(plan), device)
-    assert math.prod(box) * shapes.item_size(plan) < device.shared_bytes
+    box = choose.choose_box(plan, device, choose.stamp_tiles(device)[-1])
+    assert math.prod(box) <= choose.owned_elements(choose.item_size(plan), device)
+    assert math.prod(box) * choose.item_size(plan) < device.shared_bytes
     assert 1 <= box[0] <= plan.out_channels // plan.groups
-    covered = shapes.box_count(plan, box) * math.prod(box)
+    covered = choose.box_count(plan, box) * math.prod(box)
     assert covered >= math.prod(plan.output_shape)
 
 
 def test_which_gather_runs_what():
     device = DEVICES["large"]
-    direct = {name for name, case in LAYERS.items() if shapes.is_direct(make(case), device)}
+    direct = {name for name, case in LAYERS.items() if choose.is_direct(by_phase(make(case)), device)}
     assert direct == {"rgb", "depthwise", "speech"}
 
 
 def test_small_problems_get_small_tiles():
-    plan, tiles = make(OVERLAP), shapes._TILES[4]
-    assert shapes.choose_tile(tiles, DEVICES["large"], 512, 2**20, 1) == tiles[0]
-    assert shapes.choose_tile(tiles, DEVICES["large"], 512, 2**20, 0) == tiles[-1]
-    assert shapes.choose_tile(tiles, DEVICES["large"], 64, 1024, 4) == tiles[-1]
-    assert shapes.choose_tile(tiles, DEVICES["small"], 64, 1024, 4) == tiles[0]
-    assert shapes.item_size(plan) == 4
+    large = by_phase(make(Case("large", (1, 1, 2**20), (1, 512, 1))))
+    empty = by_phase(make(Case("empty", (0, 1, 2**20), (1, 512, 1))))
+    small = by_phase(make(Case("small", (1, 1, 32, 32), (1, 64, 2, 2), keywords={"stride": 2})))
+    sizes = [(product.rows, product.columns, product.count) for product in (large, empty, small)]
+    assert sizes == [(512, 2**20, 1), (512, 0, 1), (64, 1024, 4)]
+    tiles = choose._TILES[4]
+    assert choose.choose_tile(tiles, DEVICES["large"], large) == tiles[0]
+    assert choose.choose_tile(tiles, DEVICES["large"], empty) == tiles[-1]
+    assert choose.choose_tile(tiles, DEVICES["large"], small) == tiles[-1]
+    assert choose.choose_tile(tiles, DEVICES["small"], small) == tiles[0]
+    assert choose.item_size(make(OVERLAP)) == 4
 
 
 def test_streams_do_not_leak():
@@ -206,10 +212,12 @@ def test_a_launch_is_prepared_once(data_format):
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("row", ROWS)
 def test_explanations_name_the_kernel(row, dtype):
-    found = gtc.explain((2, 8, 6, 6), (8, 8, 4, 4), stride=2, padding=1, activation="relu", dtype=dtype, **row.keywords)
+    found = gtc.explain(
+        (2, 8, 6, 6), (8, 8, 4, 4), stride=2, padding=1, activation="relu", dtype=dtype, **keywords_of(row)
+    )
     assert found.backend == "numba-cuda"
     assert found.formulation == row.formulation
-    kernel = {"gather": "gather_tiled", "scatter": f"scatter_{row.variant}"}[row.formulation]
+    kernel = {"": "gather_tiled", "atomic": "scatter_atomic", "tiles": "scatter_owned"}[row.variant]
     fused = "" if row.variant == "atomic" else "_relu"  # which applies it in a kernel of its own
     assert found.kernel == f"{row.name}: {kernel}_{dtype}_int32_8x8x8{fused}"
     assert found.workspace_bytes == (4 * 2 * 8 * 12 * 12 if (row.variant, dtype) == ("atomic", "float16") else 0)

@@ -13,12 +13,14 @@ from cases import DATA_FORMATS, Case
 from checks import assert_close, expected, make_arrays
 from races import Recorded, recording
 
-from gpu_transconv.kernels.numba_cuda import direct, gather, owned, scatter, shapes, stamps
+from gpu_transconv.kernels.numba_cuda import choose, gather, gather_direct, scatter, scatter_owned, stamps
 from gpu_transconv.kernels.numba_cuda.cuda import cuda, current_device
-from gpu_transconv.kernels.numba_cuda.facts import Facts
 from gpu_transconv.kernels.numba_cuda.geometry import make_geometry
+from gpu_transconv.kernels.numba_cuda.traits import Traits
 from gpu_transconv.problem.arguments import make_params
 from gpu_transconv.problem.plan import make_plan
+from gpu_transconv.problem.product import by_phase
+from gpu_transconv.problem.product import stamps as stamps_of
 
 
 def _case(name: str, x: tuple[int, ...], weight: tuple[int, ...], **keywords) -> Case:
@@ -36,10 +38,10 @@ CASES = {
     )
 }
 KERNELS = {
-    "gather": gather.make_tiled,
-    "direct": direct.make_direct,
+    "gather": gather.make_gather,
+    "direct": gather_direct.make_gather_direct,
     "atomic": scatter.make_atomic,
-    "tiles": owned.make_tiles,
+    "tiles": scatter_owned.make_owned,
 }
 
 
@@ -48,10 +50,11 @@ def execute(kernel: str, make, case: Case, data_format: str = "channels_first"):
     arrays = make_arrays(case, "float32", data_format)
     params = make_params(case.ndim, data_format=data_format, **case.keywords)
     plan = make_plan(params, arrays.x.shape, arrays.weight.shape, "float32", has_bias=True)
-    tile = shapes._TINY
-    box = shapes.choose_box(plan, current_device(), tile)
-    facts = Facts("float32", "float32", "int32", plan.channels_last, True, None, tile, 2, 128)
-    geometry = tuple(map(int, make_geometry(plan, box)))
+    tile = choose._TINY
+    box = choose.choose_box(plan, current_device(), tile)
+    traits = Traits("float32", "float32", "int32", plan.channels_last, True, None, tile, 2, 128)
+    product = by_phase(plan) if kernel in ("gather", "direct") else stamps_of(plan)
+    geometry = tuple(map(int, make_geometry(product, box)))
     weight = arrays.weight
     if kernel in ("gather", "direct"):  # as `elementwise.make_pack` moves it
         weight = np.moveaxis(weight.reshape(*weight.shape[:2], -1), -1, 0)
@@ -65,7 +68,7 @@ def execute(kernel: str, make, case: Case, data_format: str = "channels_first"):
             full = arrays.bias if plan.channels_last else arrays.bias.reshape(-1, *[1] * case.ndim)
             out.values[:] = np.broadcast_to(full, plan.output_shape).ravel()
         arguments = (x, filters, out) if kernel == "atomic" else (x, filters, bias, plan.slope, out)
-        cuda.jit(make(facts))[3, tile.threads](*arguments, geometry)
+        cuda.jit(make(traits))[3, tile.threads](*arguments, geometry)
     return recorder, out.values.reshape(plan.output_shape), expected(case, arrays, data_format)
 
 
@@ -99,21 +102,23 @@ def barriers(module: ModuleType) -> list[tuple[ModuleType, str, str, int]]:
     """How to take out each barrier of a module."""
     source = inspect.getsource(module)
     plain = [(module, "cuda.syncthreads()", "pass", i) for i in range(source.count("cuda.syncthreads()"))]
-    votes = [(module, "cuda.syncthreads_or(types.int32(wild))", "wild", 0)] if "syncthreads_or" in source else []
+    votes = (
+        [(module, "cuda.syncthreads_or(types.int32(nonfinite))", "nonfinite", 0)] if "syncthreads_or" in source else []
+    )
     assert len(plain) + len(votes) == len(_BARRIER.findall(source))
     return plain + votes
 
 
 BROKEN = [("gather", *change) for change in barriers(gather)]
 BROKEN += [("atomic", *change) for change in barriers(scatter)]
-BROKEN += [("tiles", *change) for change in barriers(owned)]
+BROKEN += [("tiles", *change) for change in barriers(scatter_owned)]
 BROKEN += [(kernel, *change) for change in barriers(stamps) for kernel in ("atomic", "tiles")]
 BROKEN += [
     ("gather", gather, "column_tile * columns", "column_tile * (columns - 1)", 0),
     ("gather", gather, "find_tile(number_of_tile, ", "find_tile(number_of_tile // 2, ", 0),
-    ("tiles", owned, "find_box(box, g)", "find_box(box // 2, g)", 0),
-    ("tiles", owned, "offsets[4, r] == turn and", "turn == 0 and", 0),
-    ("direct", direct, "cuda.grid(1)", "cuda.threadIdx.x", 0),
+    ("tiles", scatter_owned, "find_box(box, g)", "find_box(box // 2, g)", 0),
+    ("tiles", scatter_owned, "offsets[at.ROUND, r] == turn and", "turn == 0 and", 0),
+    ("direct", gather_direct, "cuda.grid(1)", "cuda.threadIdx.x", 0),
 ]
 
 
@@ -125,7 +130,7 @@ def is_caught(kernel: str, make, case: str, data_format: str) -> bool:
         return True
 
 
-NAMES = {"gather": "make_tiled", "direct": "make_direct", "atomic": "make_atomic", "tiles": "make_tiles"}
+NAMES = {"gather": "make_gather", "direct": "make_gather_direct", "atomic": "make_atomic", "tiles": "make_owned"}
 
 
 @pytest.mark.parametrize(
@@ -137,7 +142,7 @@ def test_a_broken_kernel_is_caught(change):
     kernel, module, old, new, number = change
     copy = broken(module, old, new, number)
     if module is stamps:
-        user = broken({"atomic": scatter, "tiles": owned}[kernel], "from __future__", "from __future__")
+        user = broken({"atomic": scatter, "tiles": scatter_owned}[kernel], "from __future__", "from __future__")
         user.make_stamps = copy.make_stamps
         copy = user
     make = getattr(copy, NAMES[kernel])
@@ -146,8 +151,8 @@ def test_a_broken_kernel_is_caught(change):
 
 
 def test_plain_additions_instead_of_atomic_ones_are_caught():
-    old = "cuda.atomic.add(out, offset(corners[3, c] * g[at.Y_BATCH] + channel + pixel), sums[i, j])"
-    copy = broken(scatter, old, "out[offset(corners[3, c] * g[at.Y_BATCH] + channel + pixel)] += sums[i, j]")
+    old = "cuda.atomic.add(out, offset(corners[at.IMAGE, c] * g[at.Y_BATCH] + channel + pixel), sums[i, j])"
+    copy = broken(scatter, old, "out[offset(corners[at.IMAGE, c] * g[at.Y_BATCH] + channel + pixel)] += sums[i, j]")
     recorder, _, _ = execute("atomic", copy.make_atomic, CASES["overlap"])
     assert recorder.races
 
@@ -164,7 +169,7 @@ def test_loads_are_coalesced(kernel, data_format):
         steps = {key[1:3] for key in recorder.reads if key[0] == name}
         assert steps
         for block, epoch in steps:
-            by_thread = [recorder.reads.get((name, block, epoch, thread), []) for thread in range(shapes._TINY.threads)]
+            by_thread = [recorder.reads.get((name, block, epoch, thread), []) for thread in range(choose._TINY.threads)]
             together = np.array(by_thread)
             assert together.ndim == 2  # all threads read equally often
             assert (np.diff(together, axis=0) == 1).all()

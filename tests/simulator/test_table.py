@@ -10,7 +10,7 @@ from cases import CASES, CORE, DATA_FORMATS, Case
 from checks import Arrays, as_format, assert_close, assert_same_specials, expected, implementations, make_arrays, run
 from simulated_geometries import make_problem
 
-from gpu_transconv.kernels.numba_cuda import launch, shapes
+from gpu_transconv.kernels.numba_cuda import choose, launch
 
 ROWS = implementations("numba-cuda")
 #: Every case in float32; the core cases in the other layout, and in the other dtypes in turns.
@@ -39,8 +39,8 @@ def check(row, case: Case, dtype: str, data_format: str, launched) -> None:
 @pytest.fixture
 def gather_kernel(monkeypatch):
     """Make the launcher take the other gather kernel than it would."""
-    chosen = shapes.is_direct
-    monkeypatch.setattr(shapes, "is_direct", lambda plan, device: not chosen(plan, device))
+    chosen = choose.is_direct
+    monkeypatch.setattr(choose, "is_direct", lambda product, device: not chosen(product, device))
     launch._gather.cache_clear()
     yield
     launch._gather.cache_clear()

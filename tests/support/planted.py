@@ -79,14 +79,15 @@ _COMPILED = (
     Fault("transposition of wide strides ends early", "cpu/emit/row_ir.py", "blocks = builder.sdiv(builder.add(outputs, builder.sub(stride, _I64(1))), stride)", "blocks = builder.sdiv(outputs, stride)"),
 )  # fmt: skip
 _NUMBA_CUDA = (
-    Fault("direct: bias of the first group", "numba_cuda/direct.py", "channel = group * g[at.COUT] + row + r\n                value", "channel = row + r\n                value"),
-    Fault("direct: taps of the width a step apart", "numba_cuda/direct.py", "c * g[at.SHIFT_STEP_W]", "c"),
+    Fault("direct: bias of the first group", "numba_cuda/gather_direct.py", "channel = group * g[at.COUT] + row + r\n                value", "channel = row + r\n                value"),
+    Fault("direct: taps of the width a step apart", "numba_cuda/gather_direct.py", "c * g[at.SHIFT_STEP_W]", "c"),
     Fault("gather: inputs of the next image", "numba_cuda/gather.py", "0 <= i_h < g[at.IN_H] and 0 <= i_w < g[at.IN_W]\n            pixel", "0 <= i_w < g[at.IN_W]\n            pixel"),
     Fault("gather: tap of the height not by its step", "numba_cuda/gather.py", "b * g[at.TAP_STEP_H]", "b"),
     Fault("gather: outputs beyond the depth", "numba_cuda/gather.py", "inside = o_d < g[at.OUT_D] and o_h", "inside = o_h"),
-    Fault("owned: an input too few reaches a box", "numba_cuda/owned.py", "high) - low + 1))", "high) - low))"),
-    Fault("owned: reach without dilation", "numba_cuda/owned.py", "(g[at.KERNEL_D + axis] - 1) * g[at.DILATION_D + axis]", "(g[at.KERNEL_D + axis] - 1)"),
-    Fault("atomic: channels of the first group", "numba_cuda/scatter.py", "channel = (group * g[at.COUT] + offsets[3, r])", "channel = offsets[3, r]"),
+    Fault("owned: an input too few reaches a box", "numba_cuda/scatter_owned.py", "high - low + 1))", "high - low))"),
+    Fault("owned: no input before the first", "numba_cuda/scatter_owned.py", "g[at.FIRST_INPUT_D + axis]", "g[at.FIRST_INPUT_D + axis] + g[at.STRIDE_D + axis]"),
+    Fault("owned: reach of the undilated stamp", "numba_cuda/geometry.py", "\"FIRST_INPUT\": first", "\"FIRST_INPUT\": first + axis.stamp_size - axis.kernel"),
+    Fault("atomic: channels of the first group", "numba_cuda/scatter.py", "channel = (group * g[at.COUT] + offsets[at.CHANNEL, r])", "channel = offsets[at.CHANNEL, r]"),
 )  # fmt: skip
 _CUPY = (
     Fault("line without its phase's remainder", "cupy/src/geometry.cuh", "if (reach % axis.common) return line;", ""),

@@ -57,13 +57,13 @@ def test_demo_without_arguments(capsys):
 
 
 def test_demo_of_a_picture(capsys, picture):
-    facts = run_json(capsys, "demo", picture, "-o", "made/here")
-    assert facts["passed"]
-    assert facts["size"] == facts["image_size"] == [40, 30]
-    assert [check["passed"] for check in facts["checks"]] == [True] * 8
-    assert 0 < facts["kept"] <= facts["responses"] // 10
-    assert all(check["difference"] <= check["allowed"] < 2e-4 for check in facts["checks"])
-    assert_figures([Path(path) for path in facts["figures"]])
+    report = run_json(capsys, "demo", picture, "-o", "made/here")
+    assert report["passed"]
+    assert report["size"] == report["image_size"] == [40, 30]
+    assert [check["passed"] for check in report["checks"]] == [True] * 8
+    assert 0 < report["kept"] <= report["responses"] // 10
+    assert all(check["difference"] <= check["allowed"] < 2e-4 for check in report["checks"])
+    assert_figures([Path(path) for path in report["figures"]])
 
 
 def test_demo_says_when_a_picture_is_even(capsys, tmp_path):
@@ -93,9 +93,9 @@ def test_demo_finds_a_wrong_kernel(capsys, monkeypatch, picture, formulation, er
 
     wrap_kernels(monkeypatch, "launch", wrong)
     assert main(["demo", picture, "--json"]) == 1
-    facts = json.loads(capsys.readouterr().out)
-    assert not facts["passed"]
-    failed = {check["check"] for check in facts["checks"] if not check["passed"]}
+    report = json.loads(capsys.readouterr().out)
+    assert not report["passed"]
+    failed = {check["check"] for check in report["checks"] if not check["passed"]}
     stamps = {f"one stamp, stride {stride} = filter ({formulation})" for stride in (1, 2)}
     assert failed == {"gather = scatter", f"{formulation} = M.T f", *stamps}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from numba import cuda
 from numba.cuda import types
@@ -20,9 +20,21 @@ from numba.cuda.core.errors import NumbaPerformanceWarning
 from ...arrays.locks import ProcessLock
 
 __all__ = [
-    "SIMULATED", "Device", "compile_kernel", "cuda", "current_device", "launch",
-    "signature", "stream_at", "types",
+    "SIMULATED", "Compiled", "Device", "DeviceArray", "DeviceFunction", "KernelFunction", "Number", "compile_kernel",
+    "cuda", "current_device", "inlined", "launch", "signature", "stream_at", "types",
 ]  # fmt: skip
+
+#: An array on the device: Numba's, or in the simulator one that stands for it.
+DeviceArray: TypeAlias = Any
+#: A type of Numba's, by its name in `types`; called, it converts.
+Number: TypeAlias = Any
+#: A function that kernels call, and one that can be compiled and launched.
+DeviceFunction: TypeAlias = Callable[..., Any]
+KernelFunction: TypeAlias = Callable[..., None]
+#: A kernel that can be launched: Numba's dispatcher, configured by ``kernel[blocks, threads, stream]``.
+Compiled: TypeAlias = Any
+#: A CUDA stream as Numba takes it.
+Stream: TypeAlias = Any
 
 #: Whether kernels run in the simulator, by NUMBA_ENABLE_CUDASIM.
 SIMULATED = bool(config.ENABLE_CUDASIM)
@@ -31,7 +43,7 @@ _simulator = ProcessLock()
 
 
 class Device(NamedTuple):
-    """What the launcher asks of a device; the simulator's figures keep its blocks tiny."""
+    """What the launcher asks of a device; the simulator's numbers keep its blocks tiny."""
 
     number: int
     multiprocessors: int
@@ -54,25 +66,31 @@ def current_device() -> Device:
     )
 
 
-def signature(*parameters: str) -> Any:
+def signature(*parameters: str) -> Number:
     """Build a kernel's signature: ``"float32[]"`` is a flat array, ``"float64"`` a number."""
     return types.void(*map(_type_of, parameters))
 
 
-def _type_of(name: str) -> Any:
+def _type_of(name: str) -> Number:
     if name.endswith("]"):
         dtype, axes = name[:-1].split("[")
         return types.Array(getattr(types, dtype), int(axes or 1), "A" if axes else "C")
     return getattr(types, name)
 
 
-def compile_kernel(function: Callable[..., None], parameters: Sequence[str], name: str) -> Any:
+def inlined(function: DeviceFunction) -> DeviceFunction:
+    """Make a function one that kernels call, and that the compiler puts in the place of the call."""
+    device_function: DeviceFunction = cuda.jit(device=True, inline="always")(function)
+    return device_function
+
+
+def compile_kernel(function: KernelFunction, parameters: Sequence[str], name: str) -> Compiled:
     """Compile for one signature, so that a call looks up no types; a profiler shows the name."""
     function.__name__ = function.__qualname__ = name
     return cuda.jit(signature(*parameters))(function)
 
 
-def launch(kernel: Any, blocks: int, threads: int, stream: int, *arguments: Any) -> None:
+def launch(kernel: Compiled, blocks: int, threads: int, stream: int, *arguments: DeviceArray | float) -> None:
     """Enqueue a kernel on the stream at that address, 0 for Numba's default one; in the simulator, run it."""
     if SIMULATED:
         with _simulator():  # which keeps the configuration in the kernel itself
@@ -82,12 +100,13 @@ def launch(kernel: Any, blocks: int, threads: int, stream: int, *arguments: Any)
 
 
 @lru_cache(maxsize=4096)
-def _configure(kernel: Any, blocks: int, threads: int, stream: int) -> Any:
+def _configure(kernel: Compiled, blocks: int, threads: int, stream: int) -> KernelFunction:
     with warnings.catch_warnings():  # a small problem is no reason to warn the caller
         warnings.simplefilter("ignore", NumbaPerformanceWarning)
-        return kernel[blocks, threads, stream_at(stream)]
+        configured: KernelFunction = kernel[blocks, threads, stream_at(stream)]
+    return configured
 
 
-def stream_at(address: int) -> Any:
+def stream_at(address: int) -> Stream:
     """Return the CUDA stream at an address as Numba takes it."""
     return cuda.external_stream(address) if address and not SIMULATED else 0

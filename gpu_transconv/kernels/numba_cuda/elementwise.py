@@ -6,15 +6,13 @@ the activation after. For the caller: copies from and to arrays that are not con
 
 from __future__ import annotations
 
-from typing import Any
-
 from . import geometry as at
-from .activation import make_activation
-from .cuda import cuda, types
-from .facts import Facts
+from .cuda import KernelFunction, cuda, types
+from .numbers import make_activation
+from .traits import Traits
 
 
-def make_pack(facts: Facts) -> Any:  # noqa: ARG001
+def make_pack(traits: Traits) -> KernelFunction:  # noqa: ARG001
     """Build the kernel that moves the weights from (Cin, Cout / groups, tap) to (tap, Cin, Cout / groups)."""
 
     def pack_weight(weight, packed, g):
@@ -26,9 +24,9 @@ def make_pack(facts: Facts) -> Any:  # noqa: ARG001
     return pack_weight
 
 
-def make_fill(facts: Facts) -> Any:
+def make_fill(traits: Traits) -> KernelFunction:
     """Build the kernel that sets every sum to the bias of its channel, or to zero."""
-    number, has_bias = getattr(types, facts.accumulate), facts.has_bias
+    number, has_bias = getattr(types, traits.accumulate), traits.has_bias
 
     def scatter_fill(bias, sums, g):
         channels = g[at.GROUPS] * g[at.COUT]
@@ -38,10 +36,10 @@ def make_fill(facts: Facts) -> Any:
     return scatter_fill
 
 
-def make_finish(facts: Facts) -> Any:
+def make_finish(traits: Traits) -> KernelFunction:
     """Build the kernel that applies the activation and rounds; `out` may be `sums` itself."""
-    number, element = getattr(types, facts.accumulate), getattr(types, facts.dtype)
-    activate = make_activation(facts.activation, number)
+    number, element = getattr(types, traits.accumulate), getattr(types, traits.dtype)
+    activate = make_activation(traits.activation, number)
 
     def scatter_finish(sums, slope, out, g):
         for e in range(cuda.grid(1), g[at.BATCH] * g[at.Y_BATCH], cuda.gridsize(1)):
@@ -50,7 +48,7 @@ def make_finish(facts: Facts) -> Any:
     return scatter_finish
 
 
-def make_copy() -> Any:
+def make_copy() -> KernelFunction:
     """Build the kernel that copies between arrays with five axes and any strides."""
 
     def copy_elements(source, target):

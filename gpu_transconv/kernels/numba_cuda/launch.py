@@ -7,45 +7,58 @@ and the geometry on the device. What remains per call is to flatten the arrays a
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ...problem.plan import Plan
-from ..kernel import Description, Kernel
-from . import memory, shapes
+from ...problem.product import Product, by_phase, stamps
+from ..kernel import Description, Kernel, Operand
+from . import choose, memory
 from .compiled import compiled, kernel_name
-from .cuda import Device, current_device, launch
-from .facts import Facts
+from .cuda import Compiled, Device, DeviceArray, current_device, launch
 from .geometry import index_type, make_geometry
+from .traits import Box, Traits
 
 
 class Launch(NamedTuple):
     """A compiled kernel, how many blocks and threads of it, and the problem's geometry on the device."""
 
-    kernel: Any
+    kernel: Compiled
     blocks: int
     threads: int
-    geometry: Any
+    geometry: DeviceArray
 
-    def __call__(self, *arguments: Any) -> None:
+    def __call__(self, *arguments: DeviceArray | float) -> None:
         """Enqueue on the current stream; the geometry is every kernel's last argument."""
         launch(self.kernel, self.blocks, self.threads, memory.current_stream(), *arguments, self.geometry)
 
 
-def pack_gather(plan: Plan, weight: Any, bias: Any) -> Any:  # noqa: ARG001
+class Choice(NamedTuple):
+    """A kernel by its name, what it is compiled for, and how many blocks and threads of it."""
+
+    name: str
+    traits: Traits
+    blocks: int
+    threads: int
+
+
+def pack_gather(plan: Plan, weight: Operand, bias: Operand | None) -> Operand:
     """Bring the weights into the order tap, input channel, output channel, along which neighbouring threads read."""
     packed = memory.scratch((weight.size,), plan.dtype)
     _elementwise("pack_weight", plan, current_device(), weight.size)(weight.ravel(), packed)
     return packed
 
 
-def launch_gather(plan: Plan, x: Any, weight: Any, bias: Any, out: Any, packed: Any) -> None:  # noqa: ARG001
+def launch_gather(plan: Plan, x: Operand, weight: Operand, bias: Operand | None, out: Operand, packed: Operand) -> None:
     """Fill `out` by the gather formulation; the contract is `gpu_transconv.kernels.kernel.Kernel`."""
     if plan.batch:
         _gather(plan, current_device())(x.ravel(), packed, _or(bias, packed), plan.slope, out.ravel())
 
 
-def launch_scatter_atomic(plan: Plan, x: Any, weight: Any, bias: Any, out: Any, packed: None) -> None:  # noqa: ARG001
+def launch_scatter_atomic(
+    plan: Plan, x: Operand, weight: Operand, bias: Operand | None, out: Operand, packed: None
+) -> None:
     """Fill `out` by adding all stamps; half types are summed in a workspace, in float32."""
     if not plan.batch:
         return
@@ -57,7 +70,7 @@ def launch_scatter_atomic(plan: Plan, x: Any, weight: Any, bias: Any, out: Any, 
             _add_stamps(plan, x, weight, bias, sums, out)
 
 
-def _add_stamps(plan: Plan, x: Any, weight: Any, bias: Any, sums: Any, out: Any) -> None:
+def _add_stamps(plan: Plan, x: Operand, weight: Operand, bias: Operand | None, sums: DeviceArray, out: Operand) -> None:
     device = current_device()
     _elementwise("scatter_fill", plan, device, out.size)(_or(bias, weight), sums)
     _atomic(plan, device)(x, weight, sums)
@@ -65,115 +78,98 @@ def _add_stamps(plan: Plan, x: Any, weight: Any, bias: Any, sums: Any, out: Any)
         _elementwise("scatter_finish", plan, device, out.size)(sums, plan.slope, out)
 
 
-def launch_scatter_tiles(plan: Plan, x: Any, weight: Any, bias: Any, out: Any, packed: None) -> None:  # noqa: ARG001
+def launch_scatter_owned(
+    plan: Plan, x: Operand, weight: Operand, bias: Operand | None, out: Operand, packed: None
+) -> None:
     """Fill `out` by scatter into owned boxes, the same on every run."""
     if plan.batch:
         filters = weight.ravel()
-        _tiles(plan, current_device())(x.ravel(), filters, _or(bias, filters), plan.slope, out.ravel())
+        _owned(plan, current_device())(x.ravel(), filters, _or(bias, filters), plan.slope, out.ravel())
 
 
 def describe_gather(plan: Plan) -> Description:
     """Name the kernel that runs; it needs no scratch memory."""
-    return _describe(_gather_kernel(plan, current_device())[:2])
+    chosen = _choose_gather(plan, current_device())
+    return Description(kernel_name(chosen.name, chosen.traits), 0)
 
 
 def describe_scatter_atomic(plan: Plan) -> Description:
     """Name the kernel that runs, and the memory in which half types are summed."""
-    device = current_device()
-    sums = 0 if plan.dtype == plan.accumulate else math.prod(plan.output_shape) * shapes.item_size(plan)
-    return _describe(("scatter_atomic", _atomic_facts(plan, device)), sums)
+    sums = 0 if plan.dtype == plan.accumulate else math.prod(plan.output_shape) * choose.item_size(plan)
+    return Description(kernel_name("scatter_atomic", _atomic_traits(plan, current_device())), sums)
 
 
-def describe_scatter_tiles(plan: Plan) -> Description:
+def describe_scatter_owned(plan: Plan) -> Description:
     """Name the kernel that runs; it needs no scratch memory."""
-    return _describe(("scatter_tiles", _tiles_facts(plan, current_device())))
+    return Description(kernel_name("scatter_owned", _owned_traits(plan, current_device())), 0)
 
 
-def _describe(kernel: tuple[str, Facts], workspace: int = 0) -> Description:
-    return Description(kernel_name(*kernel), workspace)
-
-
-def _or(bias: Any, stand_in: Any) -> Any:
+def _or(bias: Operand | None, stand_in: Operand) -> Operand:
     """A kernel without bias has the parameter all the same, and does not read it."""
     return stand_in if bias is None else bias
 
 
-def _facts(plan: Plan, **more: Any) -> Facts:
-    return Facts(plan.dtype, plan.accumulate, index_type(plan), plan.channels_last, **more)
+def _plain(plan: Plan) -> Traits:
+    return Traits(plan.dtype, plan.accumulate, index_type(plan), plan.channels_last)
 
 
-def _fused(plan: Plan, **more: Any) -> Facts:
-    return _facts(plan, has_bias=plan.has_bias, activation=plan.activation, **more)
+def _fused(plan: Plan) -> Traits:
+    return replace(_plain(plan), has_bias=plan.has_bias, activation=plan.activation)
 
 
-def _gather_kernel(plan: Plan, device: Device) -> tuple[str, Facts, int, int]:
-    """Name, facts, blocks and threads."""
-    if shapes.is_direct(plan, device):
-        facts = _fused(plan, channels=shapes.direct_channels(plan))
-        pieces = -(-(plan.out_channels // plan.groups) // facts.channels) * plan.groups
-        grid = shapes.elementwise_grid(plan.batch * pieces * math.prod(plan.out_spatial), device)
-        return "gather_direct", facts, *grid
-    rows, pixels = plan.out_channels // plan.groups, plan.batch * math.prod(axis.blocks for axis in plan.axes)
-    products = plan.groups * plan.phase_count
-    tile = shapes.choose_tile(shapes.gather_tiles(plan, device), device, rows, pixels, products)
-    return "gather_tiled", _fused(plan, tile=tile), shapes.tile_count(tile, rows, pixels) * products, tile.threads
+def _choose_gather(plan: Plan, device: Device) -> Choice:
+    product = by_phase(plan)
+    if choose.is_direct(product, device):
+        traits = replace(_fused(plan), channels=choose.direct_channels(product))
+        pieces = -(-product.rows // traits.channels) * plan.groups
+        grid = choose.elementwise_grid(plan.batch * pieces * math.prod(plan.out_spatial), device)
+        return Choice("gather_direct", traits, *grid)
+    tile = choose.choose_tile(choose.gather_tiles(plan, device), device, product)
+    return Choice("gather_tiled", replace(_fused(plan), tile=tile), choose.tile_count(tile, product), tile.threads)
 
 
 @lru_cache(maxsize=1024)
 def _gather(plan: Plan, device: Device) -> Launch:
-    name, facts, blocks, threads = _gather_kernel(plan, device)
-    return _make(name, plan, device, facts, blocks, threads)
+    return _prepare(by_phase(plan), device, _choose_gather(plan, device))
 
 
-def _atomic_facts(plan: Plan, device: Device) -> Facts:
-    rows, pixels = shapes.stamp_rows(plan), plan.batch * math.prod(plan.in_spatial)
-    return _facts(plan, tile=shapes.choose_tile(shapes.stamp_tiles(device), device, rows, pixels, plan.groups))
+def _atomic_traits(plan: Plan, device: Device) -> Traits:
+    return replace(_plain(plan), tile=choose.choose_tile(choose.stamp_tiles(device), device, stamps(plan)))
 
 
 @lru_cache(maxsize=1024)
 def _atomic(plan: Plan, device: Device) -> Launch:
-    facts = _atomic_facts(plan, device)
-    assert facts.tile is not None
-    pixels = plan.batch * math.prod(plan.in_spatial)
-    blocks = shapes.tile_count(facts.tile, shapes.stamp_rows(plan), pixels) * plan.groups
-    return _make("scatter_atomic", plan, device, facts, blocks, facts.tile.threads)
+    traits, product = _atomic_traits(plan, device), stamps(plan)
+    assert traits.tile is not None
+    blocks = choose.tile_count(traits.tile, product)
+    return _prepare(product, device, Choice("scatter_atomic", traits, blocks, traits.tile.threads))
 
 
-def _tiles_facts(plan: Plan, device: Device) -> Facts:
-    smallest = shapes.stamp_tiles(device)[-1]  # shared memory goes to the box
-    return _fused(plan, tile=smallest, owned=shapes.owned_elements(shapes.item_size(plan), device))
+def _owned_traits(plan: Plan, device: Device) -> Traits:
+    smallest = choose.stamp_tiles(device)[-1]  # shared memory goes to the box
+    return replace(_fused(plan), tile=smallest, owned=choose.owned_elements(choose.item_size(plan), device))
 
 
 @lru_cache(maxsize=1024)
-def _tiles(plan: Plan, device: Device) -> Launch:
-    facts = _tiles_facts(plan, device)
-    assert facts.tile is not None
-    box = shapes.choose_box(plan, device, facts.tile)
-    return _make("scatter_tiles", plan, device, facts, shapes.box_count(plan, box), facts.tile.threads, box)
+def _owned(plan: Plan, device: Device) -> Launch:
+    traits = _owned_traits(plan, device)
+    assert traits.tile is not None
+    box = choose.choose_box(plan, device, traits.tile)
+    chosen = Choice("scatter_owned", traits, choose.box_count(plan, box), traits.tile.threads)
+    return _prepare(stamps(plan), device, chosen, box)
 
 
 @lru_cache(maxsize=1024)
 def _elementwise(name: str, plan: Plan, device: Device, elements: int) -> Launch:
-    facts = {"pack_weight": Facts(plan.dtype, plan.accumulate, index_type(plan))}.get(name, _fused(plan))
-    return _make(name, plan, device, facts, *shapes.elementwise_grid(elements, device))
+    traits = replace(_plain(plan), channels_last=False) if name == "pack_weight" else _fused(plan)
+    return _prepare(stamps(plan), device, Choice(name, traits, *choose.elementwise_grid(elements, device)))
 
 
-def _make(
-    name: str,
-    plan: Plan,
-    device: Device,
-    facts: Facts,
-    blocks: int,
-    threads: int,
-    box: tuple[int, int, int, int] = (1, 1, 1, 1),
-) -> Launch:
+def _prepare(product: Product, device: Device, chosen: Choice, box: Box = (1, 1, 1, 1)) -> Launch:
     """Compile, and copy the geometry; more blocks than the device takes are fewer that take turns."""
-    return Launch(
-        compiled(name, facts, device.number),
-        min(blocks, device.blocks),
-        threads,
-        memory.constant(make_geometry(plan, box)),
-    )
+    kernel = compiled(chosen.name, chosen.traits, device.number)
+    blocks = min(chosen.blocks, device.blocks)
+    return Launch(kernel, blocks, chosen.threads, memory.constant(make_geometry(product, box)))
 
 
 #: Scatter takes about twice the operations: it computes with the tile's edges what the box's neighbours compute too.
@@ -185,7 +181,7 @@ KERNELS = (
         work_ratio=lambda _: _SCATTER_WORK, deterministic=False,
     ),
     Kernel(
-        "numba-cuda", "scatter", launch_scatter_tiles, "tiles", describe=describe_scatter_tiles, memory=memory,
+        "numba-cuda", "scatter", launch_scatter_owned, "tiles", describe=describe_scatter_owned, memory=memory,
         work_ratio=lambda _: _SCATTER_WORK,
     ),
 )  # fmt: skip

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ...arrays.held import COPIES, PREPARE, Held
 from ...arrays.locks import ProcessLock
 from ...arrays.memory import out_of_memory
-from ...arrays.views import Array
+from ...arrays.views import Array, HostArray
+
+if TYPE_CHECKING:
+    from .cuda import Compiled, DeviceArray
 
 #: Address of the CUDA stream that work goes to; 0 is Numba's default one.
 _stream: ContextVar[int] = ContextVar("gpu_transconv_numba_stream", default=0)
 #: Gives scratch memory by the number of bytes, where the caller's library has an allocator of its own.
-_allocator: ContextVar[Callable[[int], Any] | None] = ContextVar("gpu_transconv_numba_allocator", default=None)
-_workspaces: dict[tuple[int, int, str], Any] = {}
+_allocator: ContextVar[Callable[[int], Array] | None] = ContextVar("gpu_transconv_numba_allocator", default=None)
+#: Workspaces that are kept, those used last: one for each device, stream and dtype, each as large as the largest result
+#: that was summed in it. A program has a few streams; one that makes new ones for ever must not fill the device.
+_MOST_WORKSPACES = 16
+_workspaces: OrderedDict[tuple[int, int, str], DeviceArray] = OrderedDict()
 _lock = ProcessLock()
 held = Held()
 
 
-def as_device(array: Array) -> Any:
+def as_device(array: Array) -> DeviceArray:
     """Return the array on the device, C-contiguous: itself where it is so, otherwise a copy."""
     from .cuda import SIMULATED, cuda, stream_at
 
@@ -32,17 +40,17 @@ def as_device(array: Array) -> Any:
         native = np.require(array, array.dtype.newbyteorder("="), ("C", "A"))
         with out_of_memory(native.shape, native.dtype):
             return cuda.to_device(native, stream=stream_at(current_stream()))
-    found = array if SIMULATED else cuda.as_cuda_array(array, sync=False)
-    if found.is_c_contiguous():
-        return found
+    view = array if SIMULATED else cuda.as_cuda_array(array, sync=False)
+    if view.is_c_contiguous():
+        return view
     if _allocator.get() is None:
         refuse_capture(*COPIES)
-    copied = scratch(found.shape, found.dtype)
-    _copy_elements(found, copied)
+    copied = scratch(view.shape, view.dtype)
+    _copy_elements(view, copied)
     return copied
 
 
-def empty(shape: tuple[int, ...], dtype_name: Any) -> Any:
+def empty(shape: tuple[int, ...], dtype_name: DTypeLike) -> DeviceArray:
     """Allocate an array on the device."""
     from .cuda import cuda, stream_at
 
@@ -51,7 +59,7 @@ def empty(shape: tuple[int, ...], dtype_name: Any) -> Any:
         return cuda.device_array(tuple(shape), np.dtype(dtype_name), stream=stream_at(current_stream()))
 
 
-def scratch(shape: tuple[int, ...], dtype_name: Any) -> Any:
+def scratch(shape: tuple[int, ...], dtype_name: DTypeLike) -> DeviceArray:
     """Allocate what one call needs, from the caller's library where it has an allocator.
 
     A CUDA graph writes to the same addresses on every replay; PyTorch's allocator sets memory aside for it.
@@ -62,11 +70,11 @@ def scratch(shape: tuple[int, ...], dtype_name: Any) -> Any:
     if allocate is None:
         return empty(shape, dtype)
     block = allocate(max(1, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize))
-    facts = {"shape": tuple(shape), "strides": None, "typestr": dtype.str}
-    return cuda.from_cuda_array_interface(block.__cuda_array_interface__ | facts, owner=block, sync=False)
+    interface = {"shape": tuple(shape), "strides": None, "typestr": dtype.str}
+    return cuda.from_cuda_array_interface(block.__cuda_array_interface__ | interface, owner=block, sync=False)
 
 
-def copy_to(source: Any, out: Array) -> None:
+def copy_to(source: DeviceArray, out: Array) -> None:
     """Copy a device array into `out`, of NumPy or on the device, of any strides."""
     from .cuda import SIMULATED, cuda, stream_at
 
@@ -82,7 +90,7 @@ def copy_to(source: Any, out: Array) -> None:
     np.copyto(out, host)
 
 
-def constant(values: Array) -> Any:
+def constant(values: HostArray) -> DeviceArray:
     """Copy to the device what launches on any stream will read from now on; waits for the copy."""
     from .cuda import cuda
 
@@ -94,7 +102,7 @@ def constant(values: Array) -> Any:
 
 
 @contextlib.contextmanager
-def workspace(device: int, size: int, dtype_name: str) -> Iterator[Any]:
+def workspace(device: int, size: int, dtype_name: str) -> Iterator[DeviceArray]:
     """Lend scratch memory to what is enqueued inside; the next user on the same stream comes after it."""
     if _allocator.get() is not None:
         yield scratch((size,), dtype_name)
@@ -102,14 +110,17 @@ def workspace(device: int, size: int, dtype_name: str) -> Iterator[Any]:
     refuse_capture("its scratch memory would be shared with other calls")
     key = device, _stream.get(), dtype_name
     with _lock():
-        found = _workspaces.get(key)
-        if found is None or found.size < size:
-            found = _workspaces[key] = empty((size,), dtype_name)
-        yield found
+        lent = _workspaces.pop(key, None)
+        if lent is None or lent.size < size:
+            lent = empty((size,), dtype_name)
+        _workspaces[key] = lent
+        while len(_workspaces) > _MOST_WORKSPACES:  # Numba frees memory only when nothing enqueued uses it
+            _workspaces.popitem(last=False)
+        yield lent
 
 
 @contextlib.contextmanager
-def on_stream(pointer: int | None, allocate: Callable[[int], Any] | None = None) -> Iterator[None]:
+def on_stream(pointer: int | None, allocate: Callable[[int], Array] | None = None) -> Iterator[None]:
     """Enqueue what is launched inside on that CUDA stream; None stands for Numba's default stream.
 
     `allocate` gives scratch memory by the number of bytes, as an object with ``__cuda_array_interface__``.
@@ -136,11 +147,11 @@ def device_of(pointer: int) -> int | None:
     return int(index) if error == driver.CUresult.CUDA_SUCCESS else None
 
 
-def on_device(index: int) -> contextlib.AbstractContextManager[Any]:
+def on_device(index: int) -> contextlib.AbstractContextManager[object]:
     """Context in which a device is the current one."""
     from .cuda import cuda
 
-    context: contextlib.AbstractContextManager[Any] = cuda.gpus[index]
+    context: contextlib.AbstractContextManager[object] = cuda.gpus[index]
     return context
 
 
@@ -175,7 +186,7 @@ def hold(objects: object) -> None:
     held.add([event.query], objects)
 
 
-def share(packed: Any) -> None:
+def share(packed: DeviceArray) -> None:
     """Let work on any stream read packed weights: Numba frees memory only when the whole device is done with it."""
 
 
@@ -197,7 +208,7 @@ def refuse_capture(why: str, cure: str = PREPARE) -> None:
         raise RuntimeError(f"x is on a stream that is being captured into a CUDA graph: {why}; {cure}")
 
 
-def _copy_elements(source: Any, target: Any) -> None:
+def _copy_elements(source: DeviceArray, target: DeviceArray) -> None:
     """Copy between device arrays of any strides."""
     from .cuda import current_device, launch
 
@@ -211,7 +222,7 @@ def _copy_elements(source: Any, target: Any) -> None:
 
 
 @lru_cache(maxsize=64)
-def _copy_kernel(device: int, dtype: str) -> Any:  # noqa: ARG001
+def _copy_kernel(device: int, dtype: str) -> Compiled:  # noqa: ARG001
     from .cuda import compile_kernel
     from .elementwise import make_copy
 
@@ -219,7 +230,7 @@ def _copy_kernel(device: int, dtype: str) -> Any:  # noqa: ARG001
     return compile_kernel(make_copy(), (f"{dtype}[5]",) * 2, f"copy_{dtype}")
 
 
-def _lifted(array: Any) -> Any:
+def _lifted(array: DeviceArray) -> DeviceArray:
     """View a device array with five axes, unit ones in front."""
     from .cuda import SIMULATED, cuda
 
@@ -228,5 +239,5 @@ def _lifted(array: Any) -> Any:
         return array[(None,) * missing]
     shape = (1,) * missing + tuple(array.shape)
     strides = (array.dtype.itemsize,) * missing + tuple(array.strides)
-    facts = array.__cuda_array_interface__ | {"shape": shape, "strides": strides}
-    return cuda.from_cuda_array_interface(facts, owner=array, sync=False)
+    interface = array.__cuda_array_interface__ | {"shape": shape, "strides": strides}
+    return cuda.from_cuda_array_interface(interface, owner=array, sync=False)

@@ -15,37 +15,40 @@ ways out of it:
 the order of the additions, and with it the last bit of the result, differs from run to run. Before, the sums
 are filled with the bias; afterwards comes the activation (`elementwise`).
 
-*tiles* (`owned`): a block owns a box of the output, keeps its sums in shared memory, and goes through all inputs whose
-stamps reach the box. Threads take turns: two taps reach the same output only if they are in the same phase, so
-in one round every phase adds one tap, which cannot collide, and a barrier ends the round. The order is fixed,
-and so is the result.
+*tiles* (`scatter_owned`): a block owns a box of the output, keeps its sums in shared memory, and goes through all
+inputs whose stamps reach the box. Threads take turns: two taps reach the same output only if they are in the same
+phase, so in one round every phase adds one tap, which cannot collide, and a barrier ends the round. The order is
+fixed, and so is the result.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from . import geometry as at
-from .cuda import cuda, types
-from .facts import Facts
-from .integers import make_integers
+from .cuda import DeviceFunction, KernelFunction, cuda, inlined, types
+from .numbers import make_integers
 from .stamps import make_stamps
 from .tile import Product, make_product
+from .traits import Traits
 
 
-def make_atomic(facts: Facts) -> Any:
+def make_atomic(traits: Traits) -> KernelFunction:
     """Build the kernel that adds stamps to `out`, which is in the accumulation type and holds the bias."""
-    product, number = make_product(facts), getattr(types, facts.accumulate)
+    product, number = make_product(traits), getattr(types, traits.accumulate)
     rows, columns, depth, width = product.rows, product.columns, product.depth, product.width
     thread_rows, thread_columns, index = product.thread_rows, product.thread_columns, product.index
-    describe_rows, describe_columns, multiply = make_stamps(facts, product)
-    place, add, split = product.place, _make_add(product), make_integers(facts.index).split
+    column_words, row_words = at.COLUMN_WORDS, at.ROW_WORDS
+    describe_rows, describe_columns, multiply = make_stamps(traits, product)
+    place, add, split = product.place, _make_add(product), make_integers(traits.index).split
 
     def scatter_atomic(x, weight, out, g):
+        """Read x and weight; add to `out`, which nobody owns, by atomic additions.
+
+        A block takes one tile of stamps after another, that is some taps and output channels of some inputs.
+        """
         filters = cuda.shared.array((depth, rows), number)
         inputs = cuda.shared.array((depth, width), number)
-        offsets = cuda.shared.array((5, rows), index)  # of a tap from its stamp's corner, channel, round
-        corners = cuda.shared.array((4, columns), index)  # of a stamp in the output, image
+        offsets = cuda.shared.array((row_words, rows), index)  # of a tap from its stamp's corner; channel, round
+        corners = cuda.shared.array((column_words, columns), index)  # of a stamp in the output, image
         source = cuda.shared.array(columns, index)
         sums = cuda.local.array((thread_rows, thread_columns), number)
         t = types.uint32(cuda.threadIdx.x)
@@ -61,31 +64,32 @@ def make_atomic(facts: Facts) -> Any:
             describe_columns(corners, source, column_tile * columns, pixels, 0, (0, 0, 0), count, padding, t, g)
             describe_rows(offsets, row_tile * rows, stamp, 0, t, g)
             cuda.syncthreads()
-            multiply(filters, inputs, sums, x, weight, source, group, row_tile * rows, stamp, t, row, column, g)
+            thread = t, row, column
+            multiply((filters, inputs), sums, x, weight, source, group, row_tile * rows, stamp, thread, g)
             add(out, sums, offsets, corners, group, row, column, g)
             cuda.syncthreads()
 
     return scatter_atomic
 
 
-def _make_add(product: Product) -> Any:
+def _make_add(product: Product) -> DeviceFunction:
     thread_rows, thread_columns, offset = product.thread_rows, product.thread_columns, product.offset
     step_r, step_c = product.rows // thread_rows, product.columns // thread_columns
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def add(out, sums, offsets, corners, group, row, column, g):
         """Add the thread's elements to the output; what falls beyond its borders is cut off."""
         for i in range(thread_rows):
             r = row + i * step_r
-            channel = (group * g[at.COUT] + offsets[3, r]) * g[at.Y_CHANNEL]
-            if offsets[3, r] >= 0:
+            channel = (group * g[at.COUT] + offsets[at.CHANNEL, r]) * g[at.Y_CHANNEL]
+            if offsets[at.CHANNEL, r] >= 0:
                 for j in range(thread_columns):
                     c = column + j * step_c
-                    o_d, o_h = corners[0, c] + offsets[0, r], corners[1, c] + offsets[1, r]
-                    o_w = corners[2, c] + offsets[2, r]
+                    o_d, o_h = corners[at.D, c] + offsets[at.D, r], corners[at.H, c] + offsets[at.H, r]
+                    o_w = corners[at.W, c] + offsets[at.W, r]
                     inside = 0 <= o_d < g[at.OUT_D] and 0 <= o_h < g[at.OUT_H] and 0 <= o_w < g[at.OUT_W]
-                    if inside and corners[3, c] >= 0:
+                    if inside and corners[at.IMAGE, c] >= 0:
                         pixel = ((o_d * g[at.OUT_H] + o_h) * g[at.OUT_W] + o_w) * g[at.Y_PIXEL]
-                        cuda.atomic.add(out, offset(corners[3, c] * g[at.Y_BATCH] + channel + pixel), sums[i, j])
+                        cuda.atomic.add(out, offset(corners[at.IMAGE, c] * g[at.Y_BATCH] + channel + pixel), sums[i, j])
 
     return add

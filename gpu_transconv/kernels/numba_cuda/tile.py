@@ -17,12 +17,12 @@ broadcast; and when they store, they store neighbouring elements.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from . import geometry as at
-from .cuda import cuda, types
-from .facts import Facts, Tile
-from .integers import make_integers
+from .cuda import DeviceFunction, Number, cuda, inlined, types
+from .numbers import make_integers
+from .traits import Tile, Traits
 
 #: Memory banks of a streaming multiprocessor, each 4 bytes wide.
 _BANKS = 32
@@ -31,12 +31,12 @@ _BANKS = 32
 class Product(NamedTuple):
     """The device functions of a tile, and the sizes and types that a kernel declares its arrays with."""
 
-    clear: Any
-    load_filters: Any
-    load_inputs: Any
-    multiply: Any
-    multiply_present: Any
-    place: Any
+    clear: DeviceFunction
+    load_filters: DeviceFunction
+    load_inputs: DeviceFunction
+    multiply: DeviceFunction
+    multiply_present: DeviceFunction
+    place: DeviceFunction
     rows: int
     columns: int
     depth: int
@@ -45,36 +45,36 @@ class Product(NamedTuple):
     #: Words in a row of the slice of inputs; with channels last a few more than it has columns, since there
     #: neighbouring threads write below each other.
     width: int
-    index: Any
-    offset: Any
+    index: Number
+    offset: Number
 
 
-def make_product(facts: Facts) -> Product:
+def make_product(traits: Traits) -> Product:
     """Build the functions for one tile size and one set of types."""
-    tile = facts.tile
+    tile = traits.tile
     assert tile is not None
-    integers = make_integers(facts.index)
+    integers = make_integers(traits.index)
     return Product(
-        _make_clear(tile.thread_rows, tile.thread_columns, getattr(types, facts.accumulate)),
-        *_make_loads(facts, tile),
-        *_make_multiplies(facts, tile),
-        _make_place(facts, tile),
+        _make_clear(tile.thread_rows, tile.thread_columns, getattr(types, traits.accumulate)),
+        *_make_loads(traits, tile),
+        *_make_multiplies(traits, tile),
+        _make_place(traits, tile),
         tile.rows,
         tile.columns,
         tile.depth,
         tile.thread_rows,
         tile.thread_columns,
-        tile.columns + (max(1, _BANKS // tile.depth) if facts.channels_last else 0),
+        tile.columns + (max(1, _BANKS // tile.depth) if traits.channels_last else 0),
         integers.index,
         integers.offset,
     )
 
 
-def _make_place(facts: Facts, tile: Tile) -> Any:
+def _make_place(traits: Traits, tile: Tile) -> DeviceFunction:
     """Which row and column is a thread's first; neighbours in a warp lie along the contiguous axis of the result."""
-    step_r, step_c, last = tile.rows // tile.thread_rows, tile.columns // tile.thread_columns, facts.channels_last
+    step_r, step_c, last = tile.rows // tile.thread_rows, tile.columns // tile.thread_columns, traits.channels_last
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def place(t):
         if last:
             return t % step_r, t // step_r
@@ -83,8 +83,8 @@ def _make_place(facts: Facts, tile: Tile) -> Any:
     return place
 
 
-def _make_clear(thread_rows: int, thread_columns: int, number: Any) -> Any:
-    @cuda.jit(device=True, inline="always")
+def _make_clear(thread_rows: int, thread_columns: int, number: Number) -> DeviceFunction:
+    @inlined
     def clear(sums):
         for i in range(thread_rows):
             for j in range(thread_columns):
@@ -93,15 +93,16 @@ def _make_clear(thread_rows: int, thread_columns: int, number: Any) -> Any:
     return clear
 
 
-def _make_loads(facts: Facts, tile: Tile) -> tuple[Any, Any]:
-    number, last = getattr(types, facts.accumulate), facts.channels_last
-    _, offset, _ = make_integers(facts.index)
+def _make_loads(traits: Traits, tile: Tile) -> tuple[DeviceFunction, DeviceFunction]:
+    """Build ``load_filters`` and ``load_inputs``: the threads of a block fill its slices in shared memory."""
+    number, last = getattr(types, traits.accumulate), traits.channels_last
+    _, offset, _ = make_integers(traits.index)
     rows, columns, depth, threads = tile.rows, tile.columns, tile.depth, tile.threads
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def load_filters(filters, weight, start, pitch, left, rows_left, t):
         """Copy `left` rows of `pitch` weights; zeros beyond. Return whether one was not finite."""
-        wild = 0
+        nonfinite = 0
         for e in range(t, depth * rows, threads):
             k, r = e // rows, e % rows
             value = number(0)
@@ -109,10 +110,10 @@ def _make_loads(facts: Facts, tile: Tile) -> tuple[Any, Any]:
                 value = number(weight[offset(start + k * pitch + r)])
             filters[k, r] = value
             if value - value != number(0):
-                wild = 1
-        return wild
+                nonfinite = 1
+        return nonfinite
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def load_inputs(inputs, x, source, first, left, t, g):
         """Copy `left` channels from `first` on of the pixels at `source`; zeros where there is none (-1)."""
         for e in range(t, depth * columns, threads):
@@ -128,12 +129,13 @@ def _make_loads(facts: Facts, tile: Tile) -> tuple[Any, Any]:
     return load_filters, load_inputs
 
 
-def _make_multiplies(facts: Facts, tile: Tile) -> tuple[Any, Any]:
-    number = getattr(types, facts.accumulate)
+def _make_multiplies(traits: Traits, tile: Tile) -> tuple[DeviceFunction, DeviceFunction]:
+    """Build ``multiply`` and ``multiply_present``: a thread reads the block's slices and adds to sums of its own."""
+    number = getattr(types, traits.accumulate)
     depth, thread_rows, thread_columns = tile.depth, tile.thread_rows, tile.thread_columns
     step_r, step_c = tile.rows // thread_rows, tile.columns // thread_columns
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def multiply(filters, inputs, sums, row, column):
         """Add the products of the slices in shared memory to the thread's own sums."""
         left = cuda.local.array(thread_rows, number)  # registers, since every index is known when compiled
@@ -147,7 +149,7 @@ def _make_multiplies(facts: Facts, tile: Tile) -> tuple[Any, Any]:
                 for j in range(thread_columns):
                     sums[i, j] += left[i] * right[j]
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def multiply_present(filters, inputs, sums, row, column, source):
         """The same without the columns that have no pixel: their zeros times infinity would be NaN."""
         for k in range(depth):

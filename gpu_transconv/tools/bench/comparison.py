@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def compare(
     return document
 
 
-def _print_conditions(console: Console, machine: Mapping[str, Any], dtype: str) -> None:
+def _print_conditions(console: Console, machine: Report, dtype: str) -> None:
     console.print(
         f"{name_machine(machine)}, threads: {threads()}, {dtype} peak: {machine['peak_gflops'][dtype]:.0f} GFLOP/s, "
         f"copies: {machine['copy_gb_per_s']:.1f} GB/s"

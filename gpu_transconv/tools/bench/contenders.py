@@ -8,11 +8,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 import gpu_transconv as gtc
+from gpu_transconv.arrays import Array
 
 from .layers import Problem
 
@@ -28,13 +28,13 @@ class Contender(ABC):
     note = ""
 
     @abstractmethod
-    def run(self) -> Any:
+    def run(self) -> Array:
         """Compute the layer once."""
 
     def poison(self) -> None:  # noqa: B027  (most contenders own no output)
         """Overwrite a reused output, so that a stale one cannot pass for a result."""
 
-    def as_array(self, result: Any) -> Any:
+    def as_array(self, result: Array) -> Array:
         """What `run` returned, as a NumPy array in the problem's dtype and layout."""
         return result
 
@@ -64,7 +64,7 @@ class Ours(Contender):
         else:
             self._call = partial(gtc.ConvTranspose(*arrays[1:], **keywords), problem.x, out=self._out)
 
-    def run(self) -> Any:
+    def run(self) -> Array:
         return self._call()
 
     def poison(self) -> None:

@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ... import reference
+from ...arrays import HostArray
 from ...problem.arguments import make_params
 from ...problem.plan import ArraySpec, Plan, plan_call
+from ..console import Report
 
 REAL_LAYERS = Path(__file__).with_name("layers.json")
 
@@ -57,7 +58,7 @@ class Layer:
         return self.n * self.cin * math.prod(self.spatial) * per_input / 1e9
 
     @property
-    def geometry(self) -> dict[str, Any]:
+    def geometry(self) -> Report:
         """Keywords of `gpu_transconv.conv_transpose`."""
         names = ("stride", "padding", "output_padding", "dilation", "groups")
         return {name: getattr(self, name) for name in names}
@@ -74,7 +75,7 @@ class Layer:
         bias = ArraySpec((self.cout,), dtype)
         return plan_call(params, ArraySpec(x, dtype), ArraySpec(self.weight_shape, dtype), bias)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Report:
         return asdict(self) | {"gmac": self.gmac}
 
 
@@ -98,13 +99,13 @@ def shipped() -> Mapping[str, Layer]:
     return {layer.name: layer for layer in load_layers(REAL_LAYERS)}
 
 
-def _layer_from(entry: Any, where: str) -> Layer:
+def _layer_from(entry: Report, where: str) -> Layer:
     try:
         ndim = len(entry["spatial"])
         ones, zeros = [1] * ndim, [0] * ndim
         defaults = {"n": 1, "stride": ones, "padding": zeros, "output_padding": zeros, "dilation": ones}
         known = {f.name for f in fields(Layer)}
-        values: dict[str, Any] = {key: value for key, value in (defaults | entry).items() if key in known}
+        values: Report = {key: value for key, value in (defaults | entry).items() if key in known}
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
         layer = Layer(**values)
         if layer.cin % layer.groups or layer.cout % layer.groups:
@@ -166,16 +167,16 @@ class Problem:
     layer: Layer
     dtype: str
     data_format: str
-    x: Any
-    weight: Any
-    bias: Any
+    x: HostArray
+    weight: HostArray
+    bias: HostArray
 
     @cached_property
     def plan(self) -> Plan:
         return self.layer.plan(self.dtype, self.data_format)
 
     @cached_property
-    def expected(self) -> Any:
+    def expected(self) -> HostArray:
         """The result by torch in float64, or by the definition; nothing of the package's kernels."""
         if self.layer.gmac > _REFERENCE_GMAC:
             try:
@@ -187,7 +188,7 @@ class Problem:
         last = self.data_format == "channels_last"
         return reference.conv_transpose(self.x, self.weight, self.bias, channels_last=last, **geometry)
 
-    def _expected_of_torch(self) -> Any:
+    def _expected_of_torch(self) -> HostArray:
         import torch
 
         last = self.data_format == "channels_last"
@@ -206,7 +207,7 @@ class Problem:
         sums = rounding[self.plan.accumulate] * 4 * math.sqrt(products)
         return max(sums, 16 * rounding[self.dtype])
 
-    def error(self, result: Any) -> float:
+    def error(self, result: HostArray) -> float:
         """Largest error over the largest expected value; infinite for a wrong shape or dtype, or a NaN."""
         expected = self.expected
         if result.shape != expected.shape or result.dtype.name != self.dtype:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sys
 from functools import lru_cache, partial
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...arrays import Array, HostArray
 from .contenders import Build, Contender, UnsupportedError
 from .layers import Problem
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 
 class Torch(Contender):
@@ -34,18 +39,18 @@ class Torch(Contender):
             else:
                 self._weight = self._weight.to(memory_format=memory_format)
 
-    def _tensor(self, torch: Any, array: Any) -> Any:
+    def _tensor(self, torch: ModuleType, array: HostArray) -> Array:
         if self._dtype == "bfloat16":
             return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
         return torch.from_numpy(array)
 
-    def run(self) -> Any:
+    def run(self) -> Array:
         with self._mode():
             result = self._function(self._x, self._weight, self._bias, **self._geometry)
             # No copy where torch has a channels_last memory format.
             return result.movedim(1, -1).contiguous() if self._last else result
 
-    def as_array(self, result: Any) -> Any:
+    def as_array(self, result: Array) -> Array:
         if self._dtype == "bfloat16":
             import ml_dtypes
             import torch
@@ -70,7 +75,7 @@ class OnnxRuntime(Contender):
             self._binding.bind_cpu_input("x", problem.x)
             self._binding.bind_output("y", "cpu", 0, self._out.dtype, self._out.shape, self._out.ctypes.data)
 
-    def run(self) -> Any:
+    def run(self) -> Array:
         if self._out is None:
             return self._session.run(None, self._feeds)[0]
         self._session.run_with_iobinding(self._binding)
@@ -113,11 +118,11 @@ class OpenVino(Contender):
         else:
             self._request.set_input_tensor(openvino.Tensor(problem.x, shared_memory=True))
 
-    def run(self) -> Any:
+    def run(self) -> Array:
         self._request.infer(share_inputs=True, share_outputs=True)
         return self._request.get_output_tensor().data
 
-    def as_array(self, result: Any) -> Any:
+    def as_array(self, result: Array) -> Array:
         if self._bfloat16:
             import ml_dtypes
 
@@ -133,7 +138,7 @@ def _transposition_note(problem: Problem) -> str:
 
 
 @lru_cache(maxsize=1)
-def _onnxruntime_session(problem: Problem, threads: int) -> Any:
+def _onnxruntime_session(problem: Problem, threads: int) -> InferenceSession:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

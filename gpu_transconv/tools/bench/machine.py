@@ -9,16 +9,17 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from ...dispatch import measure_limits
 from ...dispatch.device import cpu_name, usable_cores
 from ...dispatch.limits import DeviceLimits
+from ...problem.plan import Plan
+from ..console import Report
 
 _PACKAGES = ("gpu_transconv", "numpy", "numba", "llvmlite", "tbb", "torch", "onnxruntime", "openvino")
 
 
-def measure_machine(threads: int, copy_bytes: int = 2**28, tries: int = 7) -> dict[str, Any]:
+def measure_machine(threads: int, copy_bytes: int = 2**28, tries: int = 7) -> Report:
     """Name the machine and measure its peaks with `threads` threads.
 
     Returns
@@ -44,7 +45,7 @@ def measure_machine(threads: int, copy_bytes: int = 2**28, tries: int = 7) -> di
     }
 
 
-def identify(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
+def identify(cpuinfo: Path = Path("/proc/cpuinfo")) -> Report:
     """Tell what the processor is: makers sell many by one name, and a virtual machine often hides which.
 
     Returns
@@ -71,14 +72,14 @@ def identify(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
     }
 
 
-def name_machine(machine: Mapping[str, Any]) -> str:
+def name_machine(machine: Report) -> str:
     """Name a processor with what its maker's name leaves out."""
     kind = {True: "virtual machine", False: "bare metal"}.get(machine.get("virtual"))  # type: ignore[arg-type]
     more = ", ".join(filter(None, (machine.get("cpu_target"), kind)))
     return f"{machine['cpu']} ({more})" if more else str(machine["cpu"])
 
 
-def make_heading(machine: Mapping[str, Any], packages: Mapping[str, str] | None = None) -> dict[str, Any]:
+def make_heading(machine: Report, packages: Mapping[str, str] | None = None) -> Report:
     """Begin a file of results: when, at which commit, on which machine and with which versions it was measured."""
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
     packages = versions() if packages is None else packages
@@ -106,7 +107,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def roofline_seconds(plan: Any, machine: dict[str, Any]) -> tuple[float, str]:
+def roofline_seconds(plan: Plan, machine: Report) -> tuple[float, str]:
     """Least time the machine needs for a plan, and whether operations (compute) or bytes (memory) set it."""
     return DeviceLimits("cpu", 1, machine["peak_gflops"], machine["copy_gb_per_s"], 0.0).roofline(plan)
 

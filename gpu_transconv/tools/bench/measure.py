@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ...dispatch.device import threads
 from ...dispatch.timing import take_turns
+from ..console import Report
 from .contenders import Build, Contender, UnsupportedError
 from .layers import Layer, Problem, make_problem
 from .libraries import PEERS
@@ -29,7 +30,7 @@ class Conditions(NamedTuple):
 
 
 def measure_rows(
-    layers: Sequence[Layer], builds: Mapping[str, Build], machine: Mapping[str, Any], how: Conditions
+    layers: Sequence[Layer], builds: Mapping[str, Build], machine: Report, how: Conditions
 ) -> Iterator[Row]:
     """Check and time the contenders on each layer."""
     for layer in watched(layers):
@@ -51,7 +52,7 @@ def watched(layers: Sequence[Layer]) -> Iterator[Layer]:
             progress.update(task, advance=1, refresh=True)
 
 
-def measure_layer(problem: Problem, builds: Mapping[str, Build], seconds: float) -> dict[str, dict[str, Any]]:
+def measure_layer(problem: Problem, builds: Mapping[str, Build], seconds: float) -> dict[str, Report]:
     """Time `builds` on `problem` in about `seconds`.
 
     Returns
@@ -61,7 +62,7 @@ def measure_layer(problem: Problem, builds: Mapping[str, Build], seconds: float)
         ``"left out"`` where it cannot take the problem; ``"failed"`` where one of ours raised; ``"wrong"``
         where a result, before or after the timing, was beyond the tolerance. Only ``"ok"`` carries times.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Report] = {}
     ready: dict[str, Contender] = {}
     for name, build in builds.items():
         try:
@@ -86,7 +87,7 @@ def measure_layer(problem: Problem, builds: Mapping[str, Build], seconds: float)
     return found
 
 
-def check(problem: Problem, contender: Contender) -> dict[str, Any]:
+def check(problem: Problem, contender: Contender) -> Report:
     """Run a contender once, which may compile it; its status, note and error, without a time."""
     contender.poison()
     error = problem.error(contender.as_array(contender.run()))

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeAlias
 
 from rich.table import Table
 from rich.text import Text
 
+from ..console import Report
 from .contenders import KERNELS, OURS
 from .layers import Problem
 from .libraries import PEERS
 from .machine import roofline_seconds
 
-Row = dict[str, Any]
+#: A layer with the times of its contenders.
+Row: TypeAlias = Report
 
 
-def make_row(problem: Problem, found: Mapping[str, dict[str, Any]], machine: Mapping[str, Any], statistic: str) -> Row:
+def make_row(problem: Problem, found: Mapping[str, Report], machine: Report, statistic: str) -> Row:
     """Put a layer's times beside its roofline; `statistic` ("min" or "median") is the one that ratios use."""
     plan = problem.plan
     seconds, bound = roofline_seconds(plan, dict(machine))
@@ -49,9 +51,9 @@ def auto_loss(times: Mapping[str, float]) -> float | None:
     return times["auto"] / min(named) - 1 if "auto" in times and named else None
 
 
-def summarise(rows: Sequence[Row]) -> dict[str, Any]:
+def summarise(rows: Sequence[Row]) -> Report:
     """Condense all layers: per way to call the package its geometric means, losses and worst layer."""
-    summary: dict[str, Any] = {"layers": len(rows), "wrong": _with_status(rows, "wrong", "failed")}
+    summary: Report = {"layers": len(rows), "wrong": _with_status(rows, "wrong", "failed")}
     for name in OURS:
         ratios = {row["layer"]["name"]: row["ratios"][name] for row in rows if name in row["ratios"]}
         done = [row["contenders"] for row in rows if row["contenders"].get(name, {}).get("status") == "ok"]
@@ -71,16 +73,19 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
             "worst_ratio": min(ratios.values(), default=None),
         }
     losses = {row["layer"]["name"]: row["auto_loss"] for row in rows if row["auto_loss"] is not None}
-    if losses:
-        mean = geometric_mean([1 + loss for loss in losses.values()])
-        worst = max(losses, key=losses.__getitem__)
-        summary["auto"] = {
-            "geomean_loss": mean - 1 if mean is not None else None,
-            "worst_layer": worst,
-            "worst_loss": losses[worst],
-            "more_than_10_percent": sum(loss > 0.1 for loss in losses.values()),
-        }
-    return summary
+    return summary | ({"auto": _summarise_auto(losses)} if losses else {})
+
+
+def _summarise_auto(losses: Mapping[str, float]) -> Report:
+    """Condense what "auto" loses against the better formulation, by layer."""
+    mean = geometric_mean([1 + loss for loss in losses.values()])
+    worst = max(losses, key=losses.__getitem__)
+    return {
+        "geomean_loss": mean - 1 if mean is not None else None,
+        "worst_layer": worst,
+        "worst_loss": losses[worst],
+        "more_than_10_percent": sum(loss > 0.1 for loss in losses.values()),
+    }
 
 
 def geometric_mean(values: Sequence[float]) -> float | None:
@@ -121,12 +126,12 @@ def make_table(rows: Sequence[Row], names: Sequence[str], statistic: str) -> Tab
     return table
 
 
-def _fraction(found: Mapping[str, dict[str, Any]]) -> float | None:
+def _fraction(found: Mapping[str, Report]) -> float | None:
     """Fraction of the roofline that the first of the package's contenders reached."""
     return next((found[name]["roofline_fraction"] for name in OURS if found.get(name, {}).get("status") == "ok"), None)
 
 
-def _cell(entry: Mapping[str, Any], best: bool, statistic: str) -> Text:
+def _cell(entry: Report, best: bool, statistic: str) -> Text:
     if entry["status"] == "left out":
         return Text("left out", "dim")
     if entry["status"] != "ok":
@@ -147,7 +152,7 @@ def _loss(value: float | None) -> Text:
     return Text("-") if value is None else Text(f"{1 + value:.2f}", "red" if value > 0.1 else "")
 
 
-def describe(summary: Mapping[str, Any]) -> list[str]:
+def describe(summary: Report) -> list[str]:
     """Tell the summary in lines of text."""
     lines = []
     for name in OURS:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
+
+#: What sub-commands are added to.
+Parsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_command(
-    parsers: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str, examples: str, about: str = ""
+    parsers: Parsers, name: str, run: Callable[[argparse.Namespace], int], summary: str, examples: str, about: str = ""
 ) -> argparse.ArgumentParser:
     """Declare a sub-command; its help ends with the examples, one a line."""
     parser: argparse.ArgumentParser = parsers.add_parser(

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from ..bench.comparison import compare
 from ..bench.options import LAYER_FILE, add_options, choose
 from ..console import make_console, print_json
-from . import CommandError, add_command
+from . import CommandError, Parsers, add_command
 
 EXAMPLES = "gpu-transconv bench fsrcnn_x3 dcgan_l1 --contenders prepared,function,torch"
 
 
-def add(parsers: Any) -> None:
+def add(parsers: Parsers) -> None:
     """Declare the sub-command."""
     summary = "time layers, against the other libraries that are installed"
     parser = add_command(parsers, "bench", run, summary, EXAMPLES, LAYER_FILE)

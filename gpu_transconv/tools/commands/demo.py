@@ -8,22 +8,22 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from rich.progress import Progress
 
 from ...settings import resolve
-from ..console import make_console, print_json, print_table
+from ..console import Report, make_console, print_json, print_table
 from ..demo.detect import SHARE, Picture, Result, demonstrate, normalise
-from . import CommandError, add_command
+from . import CommandError, Parsers, add_command
 
 T = TypeVar("T")
 SAMPLE = "grace_hopper.jpg"
 NEEDED = ("matplotlib", "PIL", "scipy")
 
 
-def add(parsers: Any) -> None:
+def add(parsers: Parsers) -> None:
     """Declare the sub-command."""
     summary = "detect a feature in a picture, generate it back, write the figures"
     parser = add_command(parsers, "demo", run, summary, "gpu-transconv demo my_picture.jpg -o figures")
@@ -53,12 +53,12 @@ def run(args: argparse.Namespace) -> int:
     draw = import_module("..demo.draw", __package__).draw
     with _writable(args.output):
         paths = _watched("drawing", draw(args.output, grey, result), 3)
-    facts = _facts(source, original, result, paths)
+    report = _report(source, original, result, paths)
     if args.json:
-        print_json(facts)
+        print_json(report)
     else:
-        _print(facts)
-    return 0 if facts["passed"] else 1
+        _print(report)
+    return 0 if report["passed"] else 1
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -107,7 +107,7 @@ def _watched(label: str, steps: Iterable[T], total: int) -> list[T]:
         return list(progress.track(steps, total=total, description=label))
 
 
-def _facts(source: Path, original: tuple[int, int], result: Result, paths: list[Path]) -> dict[str, Any]:
+def _report(source: Path, original: tuple[int, int], result: Result, paths: list[Path]) -> Report:
     checks = [
         {
             "check": check.name,
@@ -130,21 +130,21 @@ def _facts(source: Path, original: tuple[int, int], result: Result, paths: list[
     }
 
 
-def _print(facts: dict[str, Any]) -> None:
-    (width, height), (columns, rows) = facts["image_size"], facts["size"]
+def _print(report: Report) -> None:
+    (width, height), (columns, rows) = report["image_size"], report["size"]
     scaled = "" if (width, height) == (columns, rows) else f", scaled down to {columns} x {rows} (--size)"
-    print(f"{facts['image']}: {width} x {height} pixels{scaled}")
-    print(f"{facts['kept']:,} of {facts['responses']:,} responses of four filters are kept")
-    like = f"correlation with the picture's own detail {facts['likeness']:.2f}"
-    print(f"painted back: {like if facts['kept'] else 'nothing, the picture is even'}")
+    print(f"{report['image']}: {width} x {height} pixels{scaled}")
+    print(f"{report['kept']:,} of {report['responses']:,} responses of four filters are kept")
+    like = f"correlation with the picture's own detail {report['likeness']:.2f}"
+    print(f"painted back: {like if report['kept'] else 'nothing, the picture is even'}")
     print()
     rows_ = [
         (c["check"], _short(c["difference"]), _short(c["allowed"]), "ok" if c["passed"] else "FAILED")
-        for c in facts["checks"]
+        for c in report["checks"]
     ]
     print_table(("check", "largest difference", "allowed", ""), rows_, right=(1, 2))
     print()
-    for path in facts["figures"]:
+    for path in report["figures"]:
         print(path)
 
 

@@ -11,15 +11,15 @@ from ...problem.arguments import DATA_FORMATS
 from ...problem.axis import Axis
 from ...problem.dtypes import DTYPES
 from ...settings import AUTO, HIGHEST
-from ..console import print_json, print_table
-from . import CommandError, add_command
+from ..console import Report, print_json, print_table
+from . import CommandError, Parsers, add_command
 
 EXAMPLES = "gpu-transconv explain --x 1x64x32x32 --weight 64x32x4x4 --stride 2 --padding 1"
 #: Axes with more taps than this are counted, not listed.
 LISTED = 32
 
 
-def add(parsers: Any) -> None:
+def add(parsers: Parsers) -> None:
     """Declare the sub-command."""
     summary = "print the plan of a problem, and which kernel runs it and why"
     parser = add_command(parsers, "explain", run, summary, EXAMPLES)
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     except (TypeError, ValueError) as error:
         raise CommandError(str(error)) from None
     if args.json:
-        print_json(_facts(*shapes, found))
+        print_json(_report(*shapes, found))
     else:
         _print(found)
     return 0
@@ -75,21 +75,21 @@ def _explain(x: tuple[int, ...], weight: tuple[int, ...], args: argparse.Namespa
     )
 
 
-def _facts(x: tuple[int, ...], weight: tuple[int, ...], found: Explanation) -> dict[str, Any]:
-    facts = {field.name: getattr(found, field.name) for field in fields(found) if field.name != "plan"}
+def _report(x: tuple[int, ...], weight: tuple[int, ...], found: Explanation) -> Report:
+    told = {field.name: getattr(found, field.name) for field in fields(found) if field.name != "plan"}
     return {
         "x": x,
         "weight": weight,
         "dtype": found.plan.dtype,
         "accumulate": found.plan.accumulate,
         "index_bits": found.plan.index_bits,
-        **facts,
+        **told,
         "runners_up": [runner_up._asdict() for runner_up in found.runners_up],
         "axes": [_axis(axis) for axis in found.plan.axes[3 - found.plan.ndim :]],
     }
 
 
-def _axis(axis: Axis) -> dict[str, Any]:
+def _axis(axis: Axis) -> Report:
     phases = [{"offset": p.offset, "count": p.count, "taps": [list(tap) for tap in p.taps]} for p in axis.phases]
     return {
         "input": axis.size,

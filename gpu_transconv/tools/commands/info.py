@@ -8,7 +8,6 @@ import sys
 from dataclasses import asdict
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any
 
 from ... import __version__, backends, cache_folder
 from ...dispatch import store
@@ -17,11 +16,11 @@ from ...dispatch.limits import device_limits
 from ...dispatch.measure_limits import measure
 from ...kernels.registry import AUTO_BACKENDS
 from ...settings import resolve
-from ..console import print_json, print_table
-from . import CommandError, add_command
+from ..console import Report, print_json, print_table
+from . import CommandError, Parsers, add_command
 
 
-def add(parsers: Any) -> None:
+def add(parsers: Parsers) -> None:
     """Declare the sub-command."""
     summary = "print versions, machine, backends and settings"
     parser = add_command(parsers, "info", run, summary, "gpu-transconv info --measure")
@@ -35,23 +34,23 @@ def run(args: argparse.Namespace) -> int:
         for device in _devices():
             measure(device)
     try:
-        facts = collect()
+        report = collect()
     except ValueError as error:  # a setting in the environment
         raise CommandError(str(error)) from None
     if args.json:
-        print_json(facts)
+        print_json(report)
         return 0
-    single = {name: value for name, value in facts.items() if not isinstance(value, dict | list)}
+    single = {name: value for name, value in report.items() if not isinstance(value, dict | list)}
     print_table(("", ""), [(_title(name), "none" if value is None else value) for name, value in single.items()])
     print()
-    print_table(("device", "figures", "float32 GFLOP/s", "copies GB/s", "launch us"), _limits(facts), right=(2, 3, 4))
+    print_table(("device", "figures", "float32 GFLOP/s", "copies GB/s", "launch us"), _limits(report), right=(2, 3, 4))
     print()
     print_table(
-        ("backend", ""), [(name, reason or "available") for name, reason in facts["backends"].items()], widest=80
+        ("backend", ""), [(name, reason or "available") for name, reason in report["backends"].items()], widest=80
     )
     print()
     print_table(
-        ("setting", ""), [(name, "not set" if value is None else value) for name, value in facts["settings"].items()]
+        ("setting", ""), [(name, "not set" if value is None else value) for name, value in report["settings"].items()]
     )
     return 0
 
@@ -61,7 +60,7 @@ def _title(name: str) -> str:
     return name if name in sys.modules else name.replace("_", " ")
 
 
-def collect() -> dict[str, Any]:
+def collect() -> Report:
     """What ``--json`` prints; of a backend the reason why it is missing, or None."""
     import llvmlite.binding
     import numba
@@ -102,7 +101,7 @@ def _devices() -> list[str]:
     return [device for device, names in AUTO_BACKENDS.items() if any(backends()[name] for name in names)]
 
 
-def _limits(facts: dict[str, Any]) -> list[tuple[object, ...]]:
+def _limits(report: Report) -> list[tuple[object, ...]]:
     return [
         (
             limits["device"],
@@ -111,5 +110,5 @@ def _limits(facts: dict[str, Any]) -> list[tuple[object, ...]]:
             f"{limits['copy_gb_per_s']:.3g}",
             f"{limits['launch_seconds'] * 1e6:.2g}",
         )
-        for limits in facts["figures"]
+        for limits in report["figures"]
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from ... import ConvTranspose
 from ...dispatch import store
@@ -15,13 +14,13 @@ from ...settings import resolve
 from ..bench.layers import Layer, make_problem
 from ..bench.measure import watched
 from ..bench.options import LAYER_FILE, add_layer_options, choose_layers
-from ..console import print_json, print_table
-from . import CommandError, add_command
+from ..console import Report, print_json, print_table
+from . import CommandError, Parsers, add_command
 
 EXAMPLES = "gpu-transconv tune fsrcnn_x3\ngpu-transconv tune my_layers.json --seconds 0.5"
 
 
-def add(parsers: Any) -> None:
+def add(parsers: Parsers) -> None:
     """Declare the sub-command."""
     summary = "measure the implementations on layers, and keep the fastest"
     parser = add_command(parsers, "tune", run, summary, EXAMPLES, LAYER_FILE)
@@ -59,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _tune(layer: Layer, args: argparse.Namespace) -> dict[str, Any]:
+def _tune(layer: Layer, args: argparse.Namespace) -> Report:
     problem = make_problem(layer, args.dtype, args.data_format)
     settings = resolve(args.backend)
     before = select(problem.plan, settings).implementation.name

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ... import backends
 from ...problem.dtypes import DTYPES
-from ..console import make_console, print_json
-from . import CommandError, add_command
+from ..console import Report, make_console, print_json
+from . import CommandError, Parsers, add_command
+
+if TYPE_CHECKING:
+    from ...kernels.cpu.warm_up import Step
 
 _ABOUT = """\
 A dtype takes up to half a minute. The machine code serves this processor and this version. It goes to the folder
@@ -22,7 +25,7 @@ that NUMBA_CACHE_DIR names, else into the package, else into the cache folder th
 """
 
 
-def add(parsers: Any) -> None:
+def add(parsers: Parsers) -> None:
     """Declare the sub-command."""
     summary = "compile the CPU kernels ahead of the first call"
     parser = add_command(parsers, "warm-up", run, summary, "gpu-transconv warm-up --dtype float32 float16", _ABOUT)
@@ -47,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if folder else 1
 
 
-def _compile(steps: list[Any]) -> Iterator[dict[str, Any]]:
+def _compile(steps: Sequence[Step]) -> Iterator[Report]:
     """Take the steps behind a progress bar, which only a terminal shows."""
     console = make_console(stderr=True)
     columns = (TextColumn("{task.description:30}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.colors import Colormap, LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.patheffects import withStroke
-from numpy.typing import NDArray
 from PIL import Image
 
-Picture = NDArray[Any]
+from ...arrays import HostArray
+
+Picture: TypeAlias = HostArray
+#: A colour map, or the name of one of Matplotlib's.
+Shades: TypeAlias = Colormap | str
 Point = tuple[float, float]
 
 INK, PALE = "#1f2328", "#8b949e"
@@ -54,7 +57,7 @@ class Canvas:
         values: Picture,
         limit: float | None = None,
         *,
-        shades: Any = SIGNED,
+        shades: Shades = SIGNED,
         edge: str = PALE,
     ) -> Panel:
         """Show `values` in a frame: in `shades` from -limit to limit, without a limit as grey from 0 to 1."""
@@ -93,7 +96,7 @@ class Panel:
     """Values on a page, and where each of them is."""
 
     def __init__(
-        self, canvas: Canvas, at: Point, size: Point, values: Picture, limit: float | None, shades: Any, edge: str
+        self, canvas: Canvas, at: Point, size: Point, values: Picture, limit: float | None, shades: Shades, edge: str
     ) -> None:
         self.canvas, self.values, self.limit = canvas, np.asarray(values, float), limit
         self.shades = mpl.colormaps[shades] if isinstance(shades, str) else shades
@@ -168,7 +171,7 @@ class Panel:
         self.canvas.page.add_patch(Rectangle(corner, *extent, fill=False, edgecolor=color, linewidth=width, zorder=3))
 
 
-def luminance(shade: Any) -> float:
+def luminance(shade: tuple[float, float, float, float]) -> float:
     """Brightness of a colour on a page that is printed in grey, from 0 to 255."""
     red, green, blue = to_rgb(shade)
     return 255 * (0.299 * red + 0.587 * green + 0.114 * blue)

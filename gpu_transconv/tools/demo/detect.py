@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ... import conv_transpose2d
+from ...arrays import HostArray
 from ...operators import conv_matrix
+from ...settings import AUTO
 
-Picture = NDArray[Any]
+Picture: TypeAlias = HostArray
 
 #: Finds strokes that run from north-west to south-east: bright on the diagonal, dark beside it.
 DIAGONAL = np.array([[1, -1, -1], [-1, 1, -1], [-1, -1, 1]], np.float32)
@@ -113,11 +114,13 @@ def keep_strongest(features: Picture, share: float) -> Picture:
     return np.where(strength > limit, features, np.zeros_like(features))
 
 
-def paint(features: Picture, kernels: Picture, shape: tuple[int, ...], stride: int = 1, **how: Any) -> Picture:
+def paint(
+    features: Picture, kernels: Picture, shape: tuple[int, ...], stride: int = 1, *, formulation: str = AUTO
+) -> Picture:
     """Apply the detector's transpose: every feature stamps its filter into a picture of `shape`.
 
     Stamps that overlap add. One feature map and one filter are matrices, several of them stacks of matrices.
-    ``how`` names the formulation or the backend.
+    ``formulation`` is as in `gpu_transconv.conv_transpose2d`.
 
     Examples
     --------
@@ -130,7 +133,9 @@ def paint(features: Picture, kernels: Picture, shape: tuple[int, ...], stride: i
     weight = kernels.reshape(-1, 1, rows, columns)
     stack = features.reshape(len(weight), *features.shape[-2:])
     pads = [rows // 2, columns // 2]
-    painted: Picture = conv_transpose2d(stack, weight, stride=stride, padding=pads, output_size=shape, **how)
+    painted: Picture = conv_transpose2d(
+        stack, weight, stride=stride, padding=pads, output_size=shape, formulation=formulation
+    )
     return painted.reshape(shape)
 
 

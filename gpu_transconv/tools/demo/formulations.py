@@ -9,6 +9,7 @@ from .canvas import INK, Canvas, Panel, Point
 from .detect import DIAGONAL, Picture, paint
 
 FEATURES = np.array([[2, 1, 0], [1, 3, 0], [0, 0, 1]], np.float32)
+#: Stride of the detector, and rows and columns of the picture that its transpose paints.
 STRIDE, SHAPE = 2, (5, 5)
 #: The pixel that is followed in the gather half, and the feature that is followed in the scatter half.
 PIXEL, FEATURE = (1, 1), (1, 1)

@@ -7,8 +7,10 @@ import numpy as np
 from .canvas import DETECT, GENERATE, GREY, Canvas, Panel, Point, fit
 from .detect import BANK, DIAGONAL, THRESHOLD, Picture, Result, detail, detect, drawing, paint, rectify
 
+#: Left edges of the four drawings in the first row, and the side of each, in pixels.
 LEFTS = (20.0, 330.0, 640.0, 950.0)
 SIDE = 230.0
+#: Left edges of the four photographs in the second row, and their width and height, in pixels.
 PHOTO_LEFTS, PHOTO = (8.0, 311.0, 614.0, 917.0), (275.0, 320.0)
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 
-def read_grey(path: Path, size: int) -> tuple[NDArray[Any], tuple[int, int]]:
+def read_grey(path: Path, size: int) -> tuple[NDArray[np.float32], tuple[int, int]]:
     """Read a picture upright and in grey, scaled down where a side is longer than `size` pixels.
 
     Transparent pictures are laid on white; of several frames the first one counts.
@@ -51,7 +50,7 @@ def read_grey(path: Path, size: int) -> tuple[NDArray[Any], tuple[int, int]]:
             raise ValueError(f"{path} is a damaged image: {error}") from None
 
 
-def _read(image: Image.Image, size: int) -> tuple[NDArray[Any], tuple[int, int]]:
+def _read(image: Image.Image, size: int) -> tuple[NDArray[np.float32], tuple[int, int]]:
     columns, rows = image.size
     image.draft(None, (2 * size, 2 * size))  # lets a JPEG decoder skip detail
     upright = ImageOps.exif_transpose(image)

@@ -7,6 +7,7 @@ import numpy as np
 from .canvas import GENERATE, Canvas, Point
 from .detect import DIAGONAL, paint
 
+#: Side of one value, in pixels.
 CELL = 32
 #: One colour per activation, the same around its cell and around its stamp.
 OWNERS = ("#8250df", "#1a7f37", "#bf3989")

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 import gpu_transconv as gtc
 from gpu_transconv import operators
-from gpu_transconv.operators import ConvOperator, as_convolution, conv_matrix
+from gpu_transconv.operators import ConvOperator, as_convolution, conv_matrix, matrix
 
 linalg = pytest.importorskip("scipy.sparse.linalg", reason="the matrices are SciPy's")
 
-PAGE = Path(__file__).parent.parent / "docs" / "math.md"
+PAGE = Path(__file__).parents[2] / "docs" / "math.md"
 
 
 class Case(NamedTuple):
@@ -267,7 +267,7 @@ def test_large_pictures_get_long_indices():
 
 
 def test_matrix_larger_than_memory_is_an_error(monkeypatch):
-    monkeypatch.setattr(operators, "memory_bytes", lambda: 100)
+    monkeypatch.setattr(matrix, "memory_bytes", lambda: 100)
     with pytest.raises(MemoryError, match=r"21 entries needs 469 bytes.*ConvOperator"):
         conv_matrix(np.ones((1, 1, 3)), (1, 9))
 
@@ -356,14 +356,21 @@ def test_bad_inputs_of_a_convolution(method):
         call(np.ones((2, 3)))
 
 
-@pytest.mark.parametrize(("build", "module"), [(conv_matrix, "scipy.sparse"), (ConvOperator, "scipy.sparse.linalg")])
-def test_missing_scipy_says_what_to_install(monkeypatch, build, module):
+@pytest.mark.parametrize(("name", "module"), [("conv_matrix", "scipy.sparse"), ("ConvOperator", "scipy.sparse.linalg")])
+def test_missing_scipy_says_what_to_install(monkeypatch, name, module):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(
-        ImportError,
-        match=rf'{build.__name__} needs SciPy: pip install scipy .*"\.\[demo\]"',
-    ):
-        build(ONES, (3, 9))
+    monkeypatch.delitem(sys.modules, "gpu_transconv.operators.linear")
+    with pytest.raises(ImportError, match=rf'{name} needs SciPy: pip install scipy .*"\.\[demo\]"'):
+        getattr(operators, name)(ONES, (3, 9))
+
+
+def test_the_operator_is_a_class_of_scipys():
+    operator = operators.ConvOperator(np.ones((1, 1, 2)), (1, 4))
+    assert type(operator) is ConvOperator
+    assert issubclass(ConvOperator, linalg.LinearOperator)
+    assert {"ConvOperator", "conv_matrix"} <= set(dir(operators))
+    with pytest.raises(AttributeError, match="no attribute 'ConvOperators'"):
+        operators.ConvOperators  # noqa: B018
 
 
 def test_import_leaves_scipy_alone():

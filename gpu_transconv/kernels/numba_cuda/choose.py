@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from ...problem.dtypes import DTYPES
 from ...problem.plan import Plan
-from .facts import Tile
+from ...problem.product import Product
+from .traits import Box, Tile
 
 if TYPE_CHECKING:
     from .cuda import Device
@@ -23,6 +24,9 @@ _TILES = {
 _STAMP_TILES = (Tile(64, 64, 16, 4, 4), Tile(32, 32, 16, 4, 4))
 #: For devices whose blocks have a few threads only: the simulator.
 _TINY = Tile(8, 8, 8, 4, 4)
+#: With fewer tiles for each multiprocessor of the device a smaller tile is taken: while one waits for memory, another
+#: computes. Not measured.
+_TILES_PER_PROCESSOR = 2
 #: Output channels that a thread of the direct kernel computes at most.
 _DIRECT_CHANNELS = 4
 #: Threads of a block that share nothing.
@@ -36,17 +40,15 @@ def item_size(plan: Plan) -> int:
     return DTYPES[plan.accumulate].size
 
 
-def is_direct(plan: Plan, device: Device) -> bool:
+def is_direct(product: Product, device: Device) -> bool:
     """Whether the direct kernel is the right gather: where a tile would be mostly empty."""
-    smallest = gather_tiles(plan, device)[-1]
-    return plan.out_channels // plan.groups <= smallest.rows // 4 or (
-        plan.in_channels // plan.groups <= smallest.depth // 4
-    )
+    plan, smallest = product.plan, gather_tiles(product.plan, device)[-1]
+    return product.rows <= smallest.rows // 4 or plan.in_channels // plan.groups <= smallest.depth // 4
 
 
-def direct_channels(plan: Plan) -> int:
+def direct_channels(product: Product) -> int:
     """Output channels that a thread of the direct kernel computes."""
-    return min(plan.out_channels // plan.groups, _DIRECT_CHANNELS)
+    return min(product.rows, _DIRECT_CHANNELS)
 
 
 def gather_tiles(plan: Plan, device: Device) -> Sequence[Tile]:
@@ -63,22 +65,18 @@ def _fitting(tiles: Sequence[Tile], device: Device) -> Sequence[Tile]:
     return [tile for tile in tiles if tile.threads <= device.threads_per_block] or [_TINY]
 
 
-def choose_tile(tiles: Sequence[Tile], device: Device, rows: int, columns: int, products: int) -> Tile:
-    """Take the most economical tile that gives every processor work, for `products` of rows x columns."""
+def choose_tile(tiles: Sequence[Tile], device: Device, product: Product) -> Tile:
+    """Take the most economical tile that gives every processor work."""
     for tile in tiles:
-        if tile_count(tile, rows, columns) * products >= 2 * device.multiprocessors:
+        if tile_count(tile, product) >= _TILES_PER_PROCESSOR * device.multiprocessors:
             return tile
     return tiles[-1]
 
 
-def tile_count(tile: Tile, rows: int, columns: int) -> int:
-    """Tiles that cover a product of rows x columns."""
-    return -(-rows // tile.rows) * -(-columns // tile.columns)
-
-
-def stamp_rows(plan: Plan) -> int:
-    """Rows of the product of stamps: every tap of every output channel of a group."""
-    return plan.out_channels // plan.groups * math.prod(plan.kernel)
+def tile_count(tile: Tile, product: Product) -> int:
+    """Tiles that cover the products of all groups."""
+    one = -(-product.rows // tile.rows) * -(-product.columns // tile.columns)
+    return one * product.count * product.plan.groups
 
 
 def owned_elements(item: int, device: Device) -> int:
@@ -88,7 +86,7 @@ def owned_elements(item: int, device: Device) -> int:
     return 1 << (max(256, (device.shared_bytes - _TABLES) // item).bit_length() - 1)
 
 
-def choose_box(plan: Plan, device: Device, tile: Tile) -> tuple[int, int, int, int]:
+def choose_box(plan: Plan, device: Device, tile: Tile) -> Box:
     """Cut the output into boxes (channels, depth, height, width) of at most `owned_elements`.
 
     Channels first, as many as fill the rows of a tile with their stamps. Then the axis along which the box
@@ -105,7 +103,7 @@ def choose_box(plan: Plan, device: Device, tile: Tile) -> tuple[int, int, int, i
         sizes[min(open_axes, key=lambda a: sizes[a] / reach[a])] *= 2
 
 
-def box_count(plan: Plan, box: tuple[int, int, int, int]) -> int:
+def box_count(plan: Plan, box: Box) -> int:
     """Boxes of all images and groups."""
     per_image = math.prod(-(-axis.output_size // size) for axis, size in zip(plan.axes, box[1:], strict=True))
     return plan.batch * plan.groups * -(-(plan.out_channels // plan.groups) // box[0]) * per_image

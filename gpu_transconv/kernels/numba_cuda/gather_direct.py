@@ -6,21 +6,22 @@ result, and the caches do what shared memory would. A thread computes `channels`
 
 from __future__ import annotations
 
-from typing import Any
-
 from . import geometry as at
-from .activation import make_activation
-from .cuda import cuda, types
-from .facts import Facts
-from .integers import make_integers
+from .cuda import DeviceFunction, KernelFunction, cuda, inlined, types
+from .numbers import make_activation, make_integers
+from .traits import Traits
 
 
-def make_direct(facts: Facts) -> Any:
+def make_gather_direct(traits: Traits) -> KernelFunction:
     """Build the direct kernel; neighbouring threads write neighbouring elements of the result."""
-    number, channels, last = getattr(types, facts.accumulate), facts.channels, facts.channels_last
-    collect, store, split = _make_collect(facts), _make_store(facts), make_integers(facts.index).split
+    number, channels, last = getattr(types, traits.accumulate), traits.channels, traits.channels_last
+    collect, store, split = _make_collect(traits), _make_store(traits), make_integers(traits.index).split
 
     def gather_direct(x, weight, bias, slope, out, g):
+        """Read x, the packed weights and the bias; write every element of `out` once.
+
+        A thread owns one pixel after another, with `channels` of its output channels.
+        """
         sums = cuda.local.array(channels, number)
         parts = (g[at.COUT] + channels - 1) // channels
         pieces = parts * g[at.GROUPS]  # of the output channels
@@ -42,34 +43,36 @@ def make_direct(facts: Facts) -> Any:
     return gather_direct
 
 
-def _make_collect(facts: Facts) -> Any:
-    number, channels = getattr(types, facts.accumulate), facts.channels
-    _, offset, split = make_integers(facts.index)
+def _make_collect(traits: Traits) -> DeviceFunction:
+    """Build ``collect``, the loop over the taps and input channels of one output pixel."""
+    number, channels = getattr(types, traits.accumulate), traits.channels
+    _, offset, split = make_integers(traits.index)
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def collect(sums, x, weight, n, group, row, pixel, g):
-        """Add up what reaches one output pixel, tap by tap."""
+        """Add to the thread's own `sums` what reaches one output pixel, tap by tap; reads x and the packed weights.
+
+        `row` is the first of its output channels in the group; those beyond the group's last get nothing.
+        """
         rest, o_w = split(pixel, g[at.OUT_W])
         o_d, o_h = split(rest, g[at.OUT_H])
         block_d, phase_d = split(o_d, g[at.STRIDE_D])
         block_h, phase_h = split(o_h, g[at.STRIDE_H])
         block_w, phase_w = split(o_w, g[at.STRIDE_W])
-        taps_d, taps_h, taps_w = (
-            g[at.TABLE_D] + 3 * phase_d,
-            g[at.TABLE_H] + 3 * phase_h,
-            g[at.TABLE_W] + 3 * phase_w,
-        )
+        taps_d = g[at.TABLE_D] + at.PHASE_SIZE * phase_d
+        taps_h = g[at.TABLE_H] + at.PHASE_SIZE * phase_h
+        taps_w = g[at.TABLE_W] + at.PHASE_SIZE * phase_w
         pitch = g[at.COUT]
-        for a in range(g[taps_d]):
-            i_d = block_d + g[taps_d + 2] + a * g[at.SHIFT_STEP_D]
-            for b in range(g[taps_h]):
-                i_h = block_h + g[taps_h + 2] + b * g[at.SHIFT_STEP_H]
-                for c in range(g[taps_w]):
-                    i_w = block_w + g[taps_w + 2] + c * g[at.SHIFT_STEP_W]
+        for a in range(g[taps_d + at.TAPS]):
+            i_d = block_d + g[taps_d + at.FIRST_SHIFT] + a * g[at.SHIFT_STEP_D]
+            for b in range(g[taps_h + at.TAPS]):
+                i_h = block_h + g[taps_h + at.FIRST_SHIFT] + b * g[at.SHIFT_STEP_H]
+                for c in range(g[taps_w + at.TAPS]):
+                    i_w = block_w + g[taps_w + at.FIRST_SHIFT] + c * g[at.SHIFT_STEP_W]
                     if 0 <= i_d < g[at.IN_D] and 0 <= i_h < g[at.IN_H] and 0 <= i_w < g[at.IN_W]:
-                        k_d = g[taps_d + 1] + a * g[at.TAP_STEP_D]
-                        k_h = g[taps_h + 1] + b * g[at.TAP_STEP_H]
-                        k_w = g[taps_w + 1] + c * g[at.TAP_STEP_W]
+                        k_d = g[taps_d + at.FIRST_TAP] + a * g[at.TAP_STEP_D]
+                        k_h = g[taps_h + at.FIRST_TAP] + b * g[at.TAP_STEP_H]
+                        k_w = g[taps_w + at.FIRST_TAP] + c * g[at.TAP_STEP_W]
                         tap = (k_d * g[at.KERNEL_H] + k_h) * g[at.KERNEL_W] + k_w
                         place = n * g[at.X_BATCH] + group * g[at.CIN] * g[at.X_CHANNEL]
                         place += ((i_d * g[at.IN_H] + i_h) * g[at.IN_W] + i_w) * g[at.X_PIXEL]
@@ -83,12 +86,12 @@ def _make_collect(facts: Facts) -> Any:
     return collect
 
 
-def _make_store(facts: Facts) -> Any:
-    number, element = getattr(types, facts.accumulate), getattr(types, facts.dtype)
-    activate, has_bias, channels = make_activation(facts.activation, number), facts.has_bias, facts.channels
-    _, offset, _ = make_integers(facts.index)
+def _make_store(traits: Traits) -> DeviceFunction:
+    number, element = getattr(types, traits.accumulate), getattr(types, traits.dtype)
+    activate, has_bias, channels = make_activation(traits.activation, number), traits.has_bias, traits.channels
+    _, offset, _ = make_integers(traits.index)
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def store(out, bias, slope, sums, start, group, row, g):
         """Write the channels of one pixel, with bias and activation."""
         for r in range(channels):

@@ -60,12 +60,13 @@ def test_a_full_device_is_a_memory_error(what, driver):
 
 def test_a_full_device_is_a_memory_error_for_results_of_numba(monkeypatch):
     import numba.cuda
-    from gpu_transconv.kinds import cuda as kinds
+
+    from gpu_transconv.arrays import cuda as arrays
 
     monkeypatch.setattr(numba.cuda, "device_array", full(2))
     plan = SimpleNamespace(output_shape=(10, 10), dtype="float64")
     with pytest.raises(MemoryError, match="needs 800 bytes"):
-        kinds.NUMBA.empty(plan, None)
+        arrays.NUMBA.empty(plan, None)
 
 
 def test_other_errors_stay_what_they_are(driver):
@@ -111,7 +112,7 @@ def test_what_a_capture_must_not_begin_is_refused(what, driver):
 def test_scratch_memory_of_a_capture_is_the_caller_s(driver):
     """Every call gets its own, which the caller's library keeps for the graph; nothing of it is shared."""
     given = []
-    driver(from_cuda_array_interface=lambda facts, owner, sync: given.append((facts, owner, sync)) or facts)
+    driver(from_cuda_array_interface=lambda traits, owner, sync: given.append((traits, owner, sync)) or traits)
     blocks = []
 
     def allocate(size):
@@ -126,6 +127,43 @@ def test_scratch_memory_of_a_capture_is_the_caller_s(driver):
     assert [owner for _, owner, _ in given] == blocks
     assert [block.host.size for block in blocks] == [40, 40]
     assert all(not sync for *_, sync in given)
+
+
+@pytest.fixture
+def workspaces(monkeypatch):
+    """What is kept, nothing at first."""
+    kept = type(memory._workspaces)()
+    monkeypatch.setattr(memory, "_workspaces", kept)
+    return kept
+
+
+def lend(stream: int, size: int, dtype: str = "float32"):
+    with memory.on_stream(stream), memory.workspace(0, size, dtype) as lent:
+        return lent
+
+
+@pytest.mark.usefixtures("workspaces")
+def test_a_stream_has_one_workspace_which_grows(driver, monkeypatch):
+    monkeypatch.setattr(memory, "is_capturing", lambda: False)
+    driver(device_array=lambda shape, *_a, **_k: np.empty(shape))
+    first = lend(1, 10)
+    assert lend(1, 7) is first
+    larger = lend(1, 11)
+    assert (larger is first, larger.size) == (False, 11)
+    assert lend(1, 10) is larger
+    assert lend(2, 10) is not larger
+    assert lend(1, 10, "float64") is not larger
+
+
+def test_workspaces_of_ever_new_streams_are_let_go(workspaces, driver, monkeypatch):
+    monkeypatch.setattr(memory, "is_capturing", lambda: False)
+    driver(device_array=lambda shape, *_a, **_k: np.empty(shape))
+    own = lend(1, 10)
+    for stream in range(2, 5 * memory._MOST_WORKSPACES):
+        lend(stream, 10)
+        assert lend(1, 10) is own  # used all the time
+        assert len(workspaces) <= memory._MOST_WORKSPACES
+    assert len(workspaces) == memory._MOST_WORKSPACES
 
 
 def test_the_driver_is_asked_about_a_capture(monkeypatch):

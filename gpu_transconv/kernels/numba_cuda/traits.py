@@ -1,8 +1,12 @@
-"""What a kernel is compiled for: hashable facts, few of them; all else is data."""
+"""What a kernel is compiled for: a few hashable values; all else is data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
+
+#: A piece of the output that a block owns: channels, depth, height and width.
+Box: TypeAlias = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +32,11 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class Traits:
     """Types, layout and epilogue of a kernel, and the sizes that must be known when it is compiled.
 
     `dtype` is that of the arrays, `accumulate` that of the sums, `index` that of offsets. `channels` is how
-    many output channels a thread of the direct kernel computes, `owned` how many elements an owned tile holds.
+    many output channels a thread of the direct kernel computes, `owned` how many elements an owned box holds.
     """
 
     dtype: str

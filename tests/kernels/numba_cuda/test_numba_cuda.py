@@ -15,7 +15,7 @@ import pytest
 import gpu_transconv as gtc
 from gpu_transconv.kernels.numba_cuda import availability
 
-TESTS = Path(__file__).parent
+ROOT = Path(__file__).parents[3]
 #: Processes into which the simulator's tests are cut, so that pytest-xdist can spread them.
 PARTS = 4
 SIMULATOR = {"NUMBA_ENABLE_CUDASIM": "1", "GPU_TRANSCONV_TEST_BACKENDS": "numba-cuda"}
@@ -30,7 +30,7 @@ def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProce
     return subprocess.run(
         [sys.executable, *arguments],
         env=inherited | environment,
-        cwd=TESTS.parent,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
