@@ -22,7 +22,7 @@ EPS = {
 }
 #: Smallest number with all its digits, where others are not out of reach; below it rounding is not relative.
 SMALLEST = {"float16": 2.0**-14}
-#: Roundings and growth of two axes read in pairs, at worst, by the bound in `gpu_transconv.kernels.cpu.pairs`.
+#: Roundings and growth of two axes read in pairs, at worst, by the bound in `gpu_transconv.kernels.cpu.gemm.winograd`.
 FAST_ROUNDINGS, FAST_GROWTH = 6, 9
 
 

@@ -13,7 +13,7 @@ from checks import refused
 import gpu_transconv as gtc
 from gpu_transconv.dispatch import device
 from gpu_transconv.dispatch.select import invalidate
-from gpu_transconv.kernels.cpu import requirements
+from gpu_transconv.kernels.cpu.runtime import requirements
 
 X, WEIGHT = np.ones((1, 5, 3)), np.ones((5, 5, 2))
 
@@ -32,7 +32,7 @@ X, WEIGHT = np.ones((1, 5, 3)), np.ones((5, 5, 2))
     ],
 )
 def test_what_numba_makes_of_a_variable_is_checked(monkeypatch, name, value, words):
-    monkeypatch.setattr(requirements._config, name, value)
+    monkeypatch.setattr(requirements.config, name, value)
     invalidate()
     try:
         status = gtc.backends()["cpu"]
@@ -48,20 +48,20 @@ def test_what_numba_makes_of_a_variable_is_checked(monkeypatch, name, value, wor
 
 
 def test_a_layer_that_cannot_be_loaded(monkeypatch):
-    monkeypatch.setattr(requirements._config, "THREADING_LAYER", "omp")
+    monkeypatch.setattr(requirements.config, "THREADING_LAYER", "omp")
     monkeypatch.setitem(sys.modules, "numba.np.ufunc.omppool", None)
     assert "NUMBA_THREADING_LAYER=omp cannot be loaded" in requirements.unmet()
 
 
 @pytest.mark.parametrize("layer", ["tbb", "TBB", "omp", "workqueue", "default", "safe", "threadsafe", "forksafe"])
 def test_layers_that_numba_knows(monkeypatch, layer):
-    monkeypatch.setattr(requirements._config, "THREADING_LAYER", layer)
+    monkeypatch.setattr(requirements.config, "THREADING_LAYER", layer)
     assert requirements.unmet() is None
 
 
 def test_features_that_numba_takes(monkeypatch):
     for features in (None, "", "+avx2", "+avx2,-avx512f", "+avx2,"):
-        monkeypatch.setattr(requirements._config, "CPU_FEATURES", features)
+        monkeypatch.setattr(requirements.config, "CPU_FEATURES", features)
         assert requirements.unmet() is None
 
 

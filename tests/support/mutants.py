@@ -24,12 +24,12 @@ from planted import FAULTS, Fault
 ROOT = Path(__file__).resolve().parents[2]
 KERNELS = Path("gpu_transconv") / "kernels"
 _CPU_TESTS = (
-    "kernels", "channels_last", "pairs", "layer", "arrays", "large", "random_geometries", "cpu_costs", "random_layers",
-    "random_threads", "threads",
+    "kernels", "channels_last", "kernels/cpu/pairs", "prepared", "arrays/layouts", "large", "random_geometries",
+    "kernels/cpu/costs", "random_layers", "random_threads", "kernels/cpu/threads",
 )  # fmt: skip
 #: Where the tests of each backend's kernels are, the quickest to notice something first.
 TESTS = {
-    "cpu": [f"tests/test_{name}.py" for name in _CPU_TESTS],
+    "cpu": [str(Path("tests", name).with_name(f"test_{Path(name).name}.py")) for name in _CPU_TESTS],
     "numba_cuda": ["tests/simulator/test_table.py", "tests/simulator/test_launches.py"],
     "cupy": ["tests/host_cuda/test_host_kernels.py"],
 }

@@ -1,4 +1,20 @@
-"""The CPU backend: Numba kernels, parallel, bitwise repeatable for any number of threads."""
+"""The CPU backend: Numba kernels, parallel, bitwise repeatable for any number of threads.
+
+Read it in this order:
+
+1. `choose`: the kernels as values, in the order in which they are asked; the first that takes a plan computes it.
+2. `launch`: a plan becomes a job, on as many threads as are worth waking; what is left is done element by element.
+3. `geometry` and `partition`: a plan as numbers, and how it is cut; `arguments`: how a kernel gets both.
+4. `elementwise`: both formulations as plain loops, the shortest way to see what every other kernel computes.
+5. `gemm`: gather and scatter as matrix products; `depthwise`: where channels do not meet, short filters instead.
+6. `emit`: the inner loops of both, and the copies around them, in LLVM's language.
+7. `weight_order` and `pack`: weights prepared once; `complexes`: complex layers as real ones.
+8. `runtime`: machine code on disk, threads, scratch memory; `warm_up` compiles ahead.
+
+A kernel is a function ``(x, weight, bias, out, table, work, number)`` for one part of the work. It unpacks `table` into
+one named tuple and owns the outputs of its part, so no two threads write the same element and no sum depends on how
+many there are.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +28,7 @@ from ..kernel import Backend, Kernel
 def status() -> str | None:
     """Return None where the kernels can run here, else why not; a variable at fault is named. Never raises."""
     try:
-        reason: str | None = import_module(".requirements", __package__).unmet()
+        reason: str | None = import_module(".runtime.requirements", __package__).unmet()
     except Exception as error:  # Numba refuses a version of NumPy, or a setting, with whatever it likes
         settings = ", ".join(f"{name}={word}" for name, word in os.environ.items() if name.startswith("NUMBA_"))
         cure = f"these variables are set: {settings}" if settings else "install another version of numba"

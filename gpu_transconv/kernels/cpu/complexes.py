@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ...arrays.pool import outputs
@@ -51,6 +49,6 @@ def together(parts: Array, out: Array, plan: Plan) -> None:
         whole.real, whole.imag = parts[:, 0], parts[:, 1]
 
 
-def _planes(shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
+def _planes(shape: tuple[int, int], dtype: np.dtype[np.generic]) -> Array:
     count = 2 * shape[0] * shape[1]
     return outputs.empty((count,), dtype, count * dtype.itemsize).reshape(shape[0], 2, shape[1])

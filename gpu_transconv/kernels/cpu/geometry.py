@@ -11,16 +11,17 @@ import numpy as np
 from ...problem.axis import Axis
 from ...problem.plan import Plan
 from ...problem.rewrites import kernel_axes
-from .activation import CODES
-from .compiled import inner
-from .halves import CODES as HALVES
-from .tables import Table
+from .arguments import Table
+from .emit.numbers import ACTIVATION_CODES, HALF_CODES
+from .runtime.compiled import inner
 
-#: Results above this many bytes are written past the caches, which saves reading the lines first.
+#: Bytes of a result above which it is written past the caches, which saves reading its lines first: about what is left
+#: of a last-level cache that others use too. Chosen, not measured.
 _STREAMED = 16 << 20
-#: Inputs above this many bytes do not stay in a cache.
+#: Bytes of an input above which it does not stay in a cache, so that fetching it early pays. Chosen, not measured.
 _FAR = 8 << 20
-#: Inputs that reach a block, those between dilated taps included, beyond which boxes leave the caches.
+#: Inputs that reach a block, those between dilated taps included, beyond which boxes leave the caches: as floats an
+#: eighth of a second-level cache of 512 KiB. Chosen, not measured.
 _MOST_SPAN = 1 << 14
 
 
@@ -56,7 +57,7 @@ class Geometry(NamedTuple):
     last: int  # channels are the last axis
     activation: int
     slope: float
-    half: int  # see halves.CODES
+    half: int  # see `numbers.HALF_CODES`
     stream: int  # whether the output is too large for the caches
     far: int  # whether the input comes from memory, so that it pays to ask for it early
     phase_d: Table  # by tap: phase it belongs to
@@ -100,7 +101,7 @@ def make_geometry(plan: Plan) -> Geometry:
         volume=math.prod(plan.kernel), last=int(last),
         x_batch=cin * inputs, x_channel=1 if last else inputs, x_pixel=cin if last else 1,
         y_batch=cout * outputs, y_channel=1 if last else outputs, y_pixel=cout if last else 1,
-        activation=CODES[plan.activation], slope=plan.slope, half=HALVES.get(plan.dtype, 0),
+        activation=ACTIVATION_CODES[plan.activation], slope=plan.slope, half=HALF_CODES.get(plan.dtype, 0),
         stream=int(plan.output_bytes > _STREAMED), far=int(plan.input_bytes > _FAR),
         offsets_w=taps[2].offsets, rank_w=taps[2].rank,
     )  # fmt: skip

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from numba import types
 
 from ...problem.dtypes import DTYPES
-from . import (
-    launch,  # noqa: F401  (whose import brings all kernels into KERNELS)
-    machine_code,
-    notice,
-)
-from .compiled import KERNELS
-from .fir import filter_table
-from .microkernel import tile_table
-from .parallel import on_threads
+from . import launch  # noqa: F401  (whose import brings all kernels into KERNELS)
+from .choose import ELEMENTWISE
+from .emit.fir_tile import filter_table
+from .emit.gemm_tile import tile_table
+from .runtime import machine_code, notice
+from .runtime.compiled import KERNELS, CompiledKernel, Signature
+from .runtime.parallel import on_threads
 from .weight_order import TILED
 
 
@@ -26,13 +24,13 @@ class Step(NamedTuple):
 
     kernel: str
     dtype: str
-    run: Callable[[], Any]
+    run: Callable[[], object]
 
 
 def steps(dtypes: Iterable[str]) -> list[Step]:
     """List what calls with these dtypes need, each once."""
     notice.say_nothing()
-    found: dict[Any, Step] = {}
+    found: dict[object, Step] = {}
     for dtype in dtypes:
         tiles = {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
         if tiles in TILED:
@@ -40,7 +38,7 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
                 sums = DTYPES[tiles].accumulate
                 found.setdefault((table, sums), Step(table.__name__, dtype, partial(table, sums)))
         for name, kernel in KERNELS.items():
-            elementwise = name.startswith("plain_")
+            elementwise = kernel in ELEMENTWISE
             kinds = {DTYPES[dtype].accumulate} if elementwise or kernel is on_threads else set()
             for stored in kinds if elementwise else kinds | ({tiles} & {*TILED}):
                 signature = signature_of(kernel, stored)
@@ -48,7 +46,7 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
     return list(found.values())
 
 
-def signature_of(kernel: Any, dtype: str) -> tuple[Any, ...]:
+def signature_of(kernel: CompiledKernel, dtype: str) -> Signature:
     """Types of the arguments that a kernel gets: arrays as they are stored, or in the type of their sums."""
     sums = getattr(types, DTYPES[dtype].accumulate)
     stored = types.uint16 if DTYPES[dtype].size == 2 else sums

@@ -6,34 +6,30 @@ Packing sees an order and the weights, never a plan, so that nothing can be left
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-import numpy as np
-
+from ...arrays.views import Array
 from ...problem.axis import Axis
 from ...problem.dtypes import DTYPES
 from ...problem.plan import Plan
-from ...problem.rewrites import MOST_PHASES, Problem, kernel_axes, simplify
-from . import channel_boxes, depthwise_last
-from .cost import is_direct, paired_axes
-from .geometry import fits_boxes
-from .layout import Layout, Stamps, make_layout, make_stamps
-from .packing import VECTOR_BYTES
+from ...problem.rewrites import Problem, kernel_axes
+from .gemm.layout import Layout, Stamps, make_layout, make_stamps
 
-#: Taps or phases of a layer that has long tables.
+#: Taps or phases of a layer that has long tables: 8 KiB for each word that a table has of them. Chosen, not measured.
 LONG = 1024
 #: The dtypes for which there are tiles.
 TILED = ("float16", "bfloat16", "float32", "float64")
-#: The orders: as they are where there are no tiles; of the two depthwise kernels; of gather's tiles; of scatter's.
-ELEMENTWISE, DEPTHWISE_LAST, DEPTHWISE, ROWS, STAMPS = "elementwise", "depthwise_last", "depthwise", "rows", "stamps"
+#: Brings finite weights, and the bias of every channel, into an order; None where some of the weights are not finite.
+Packer: TypeAlias = "Callable[[WeightOrder, Array, Array], tuple[Array, Array] | None]"
 
 
 class WeightOrder(NamedTuple):
     """All that the packed weights and the packed bias depend on, besides their values."""
 
-    order: str
+    pack: Packer | None  # None where they stay as they are
     dtype: str
     groups: int
     cin: int  # per group
@@ -60,50 +56,12 @@ class WeightOrder(NamedTuple):
         return Plan(3, 1, *channels, self.axes, False, self.dtype, self.accumulate, False, None, 0.0, False)
 
 
-@lru_cache(maxsize=512)
-def gather_order(plan: Plan) -> WeightOrder:
-    """Order of the weights for gather."""
-    problem = simplify(plan)
-    if not has_tiles(problem.plan):
-        return _order(ELEMENTWISE, problem)
-    if depthwise_last.takes(problem.plan):
-        return _order(DEPTHWISE_LAST, problem)
-    if channel_boxes.takes(problem.plan):
-        return _order(DEPTHWISE, problem)
-    return _rows_order(problem, paired_axes(problem.plan))
-
-
-@lru_cache(maxsize=64)
-def unpaired(plan: Plan) -> WeightOrder:
-    """Order of the weights for gather's tiles without blocks in pairs."""
-    return _rows_order(simplify(plan), ())
-
-
-def _rows_order(problem: Problem, paired: tuple[int, ...]) -> WeightOrder:
-    plan = problem.plan
-    lane = VECTOR_BYTES // np.dtype(plan.accumulate).itemsize if plan.channels_last and not is_direct(plan) else 1
-    return _order(ROWS, problem)._replace(lane=lane, paired=paired)
-
-
-@lru_cache(maxsize=512)
-def scatter_order(plan: Plan) -> WeightOrder:
-    """Order of the weights for scatter."""
-    problem = simplify(plan)
-    tiled = has_tiles(problem.plan) and fits_boxes(kernel_axes(problem.plan))
-    return _order(STAMPS if tiled else ELEMENTWISE, problem)
-
-
-def _order(order: str, problem: Problem) -> WeightOrder:
+def make_order(pack: Packer | None, problem: Problem, lane: int = 1, paired: tuple[int, ...] = ()) -> WeightOrder:
+    """Order of the weights of a problem for a kernel with that packer."""
     plan = problem.plan
     d, h, w = (replace(axis, size=1, output_size=1) for axis in kernel_axes(plan))
     cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
-    return WeightOrder(order, plan.dtype, plan.groups, cin, cout, (d, h, w), problem.taps)
-
-
-@lru_cache(maxsize=1024)
-def has_tiles(plan: Plan) -> bool:
-    """Whether the tiles take a plan."""
-    return plan.dtype in TILED and math.prod(axis.stride for axis in kernel_axes(plan)) <= MOST_PHASES
+    return WeightOrder(pack, plan.dtype, plan.groups, cin, cout, (d, h, w), problem.taps, lane, paired)
 
 
 def rows_layout(order: WeightOrder) -> Layout:

@@ -93,7 +93,7 @@ def collect() -> Report:
 def _threading_layer() -> str | None:
     if not backends()["cpu"]:
         return None
-    return str(import_module("...kernels.cpu.threads", __package__).layer())
+    return str(import_module("...kernels.cpu.runtime.threads", __package__).layer())
 
 
 def _devices() -> list[str]:

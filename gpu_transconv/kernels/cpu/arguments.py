@@ -1,0 +1,128 @@
+"""A kernel's numbers and tables as one array, because a compiled function takes long to receive many arguments.
+
+All that a kernel knows of a problem is one named tuple of `int`, `float`, `Table`, `Rows` and other such tuples.
+`flatten` writes it into one array of int64, and `unpack` is how the kernel gets it back. In the place of a table stand
+how many words away it begins, and its sizes. So tables are shared by all problems that have the same, and a new size
+copies none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Annotated, NamedTuple, TypeAlias, get_type_hints
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array, populate_array
+from numpy.typing import NDArray
+
+Table: TypeAlias = NDArray[np.int64]
+#: A table of two axes.
+Rows: TypeAlias = Annotated[NDArray[np.int64], "rows"]
+
+#: Annotation -> type in kernels, words of a field.
+_KINDS = {
+    int: (types.int64, 1),
+    float: (types.float64, 1),
+    Table: (types.Array(types.int64, 1, "C"), 2),
+    Rows: (types.Array(types.int64, 2, "C"), 3),
+}
+
+
+@lru_cache(maxsize=32)
+def _fields(cls: type) -> list[tuple[object, int]]:
+    """Of every field of a named tuple its type in kernels and number of words; of a tuple in it its class, and 0."""
+    return [_KINDS.get(hint, (hint, 0)) for hint in get_type_hints(cls, include_extras=True).values()]
+
+
+def _leaves(values: Iterable[object]) -> Iterator[tuple[object, object, int]]:
+    """The numbers and tables of a named tuple and of those in it, each with its type in kernels and its words."""
+    for value, (kind, count) in zip(values, _fields(values.__class__), strict=True):
+        if isinstance(value, tuple):
+            yield from _leaves(value)
+        else:
+            yield value, kind, count
+
+
+class Arguments(NamedTuple):
+    """What a kernel unpacks, and the tables in it, which stay where they are and must live as long."""
+
+    table: Table
+    tables: list[Table]
+
+
+def flatten(values: Iterable[object]) -> Arguments:
+    """Write a named tuple as one array; in the place of a table its distance in memory, and its sizes."""
+    head: list[int] = []
+    tables: list[Table] = []
+    places = []
+    for value, kind, count in _leaves(values):
+        if isinstance(value, np.ndarray):
+            places.append(len(head))
+            tables.append(np.ascontiguousarray(value))
+            head += [_address(tables[-1]), *value.shape]
+        else:
+            assert isinstance(value, (int, float, np.integer))
+            assert count == 1
+            head.append(int(np.float64(value).view(np.int64)) if kind == types.float64 else int(value))
+    table = np.array(head, np.int64)
+    table[places] = (table[places] - _address(table)) // table.itemsize
+    return Arguments(table, tables)
+
+
+def _address(table: Table) -> int:
+    return int(table.__array_interface__["data"][0])
+
+
+@intrinsic
+def unpack(typingctx, cls, table):
+    """Named tuple of class `cls` from the `table` that `flatten` wrote; the table must outlive it."""
+    result = _type_of(cls.instance_class)
+
+    def codegen(context, builder, signature, args):
+        data = make_array(signature.args[1])(context, builder, args[1]).data
+        return _read(context, builder, cls.instance_class, data, 0)[0]
+
+    return result(cls, table), codegen
+
+
+def _type_of(cls):
+    """Type in kernels of a named tuple."""
+    kinds = [kind if count else _type_of(kind) for kind, count in _fields(cls)]
+    return types.NamedTuple(kinds, cls)
+
+
+def _read(context, builder, cls, data, at):
+    """Emit the reading of a named tuple from word `at` of `data` on; return its value and the word behind it."""
+    values = []
+    for field, count in _fields(cls):
+        if count == 0:
+            value, at = _read(context, builder, field, data, at)
+            values.append(value)
+            continue
+        read = [builder.load(builder.gep(data, [ir.IntType(64)(at + i)])) for i in range(count)]
+        at += count
+        if count > 1:
+            values.append(_view(context, builder, field, builder.gep(data, read[:1]), read[1:]))
+        else:
+            values.append(builder.bitcast(read[0], ir.DoubleType()) if field == types.float64 else read[0])
+    return context.make_tuple(builder, _type_of(cls), values), at
+
+
+def _view(context, builder, kind, data, shape):
+    item = shape[0].type(8)
+    strides = [item] if len(shape) == 1 else [builder.mul(shape[1], item), item]
+    array = make_array(kind)(context, builder)
+    populate_array(
+        array,
+        data=data,
+        shape=cgutils.pack_array(builder, shape),
+        strides=cgutils.pack_array(builder, strides),
+        itemsize=item,
+        meminfo=None,
+    )
+    return array._getvalue()

@@ -1,0 +1,210 @@
+"""The CPU's kernels, in the order in which they are asked: the first that takes a plan computes it.
+
+There are two such orders, `GATHER` and `SCATTER`, one for each formulation; what a kernel's value says is told in
+`cpu_kernel`. The plan that a kernel is asked about is a simplified one (`gpu_transconv.problem.rewrites.simplify`).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+from ...problem.dtypes import DTYPES
+from ...problem.plan import Plan
+from ...problem.rewrites import MOST_PHASES, Problem, kernel_axes, simplify
+from .cpu_kernel import CpuKernel, Tiles
+from .depthwise import channel_boxes, channels_last
+from .depthwise.channels_first import depthwise
+from .elementwise import elementwise_gather, elementwise_scatter
+from .emit.registers import VECTOR_BYTES
+from .gemm import partitions
+from .gemm.cost import cost_of_boxes, cost_of_runs, cost_of_stamps, paired_axes, useful_products
+from .gemm.gather import gather
+from .gemm.gather_boxes import gather_boxes
+from .gemm.scatter import scatter
+from .gemm.winograd import saving
+from .geometry import fits_boxes
+from .pack import pack_channels_last, pack_filters, pack_rows, pack_stamps
+from .partition import HasPartition
+from .weight_order import TILED, WeightOrder, make_order, rows_layout, stamps_layout
+
+#: How many times longer an operation takes in loops without tiles, and in those that scatter. Chosen, not measured:
+#: such loops are the last resort of either formulation.
+_LOOPS, _SCATTERED_LOOPS = 16.0, 32.0
+#: What sums and differences leave of the time that pairs of blocks save; 1.16 to 1.29 times faster in most layers of
+#: docs/performance.md, where the products alone would make it 1.33.
+_KEPT = 0.8
+#: Cost of scatter, in multiples of gather's, where it has no estimate of its own. Chosen, not measured.
+_SCATTERED = 1.5
+
+
+class Choice(NamedTuple):
+    """The kernel of a plan, the plan that it computes instead, and how the weights are ordered for it."""
+
+    kernel: CpuKernel
+    plan: Plan
+    order: WeightOrder
+
+    @property
+    def work_ratio(self) -> float:
+        """Its cost in multiples of the useful operations."""
+        return self.kernel.cost(self.plan) / useful_products(self.plan)
+
+    @property
+    def words(self) -> str:
+        """What the kernel is, and on how many axes blocks are in pairs."""
+        axes = ("", " on one axis", " on two axes")[len(self.order.paired)]
+        return f"{self.kernel.name} ({self.kernel.words}{axes})"
+
+    @property
+    def saved(self) -> float:
+        """Share of the products that it does without."""
+        return 1.0 - math.prod(1 - saving(kernel_axes(self.plan)[i]) for i in self.order.paired)
+
+
+@lru_cache(maxsize=1024)
+def _has_tiles(plan: Plan) -> bool:
+    return plan.dtype in TILED and math.prod(axis.stride for axis in kernel_axes(plan)) <= MOST_PHASES
+
+
+def _takes_all(plan: Plan) -> bool:
+    return True
+
+
+def _cost_of_loops(plan: Plan) -> float:
+    return _LOOPS * useful_products(plan)
+
+
+def _cost_of_gather(plan: Plan) -> float:
+    return min(cost_of_runs(plan), cost_of_boxes(plan))
+
+
+def _cost_of_pairs(plan: Plan) -> float:
+    axes = kernel_axes(plan)
+    return _cost_of_gather(plan) * math.prod(1 - _KEPT * saving(axes[i]) for i in paired_axes(plan))
+
+
+def _cost_of_scatter(plan: Plan) -> float:
+    own = cost_of_stamps(plan)
+    return _SCATTERED * _first(GATHER, plan).cost(plan) if own is None else own
+
+
+def _cost_of_scattered_loops(plan: Plan) -> float:
+    return _cost_of_scatter(plan) if _has_tiles(plan) else _SCATTERED_LOOPS * useful_products(plan)
+
+
+def _lanes(plan: Plan) -> int:
+    """Channels last, the rows of a set are whole vectors."""
+    return VECTOR_BYTES // DTYPES[plan.accumulate].size if plan.channels_last else 1
+
+
+def _is_loops(plan: Plan) -> bool:
+    return not _has_tiles(plan)
+
+
+def _is_scattered_loops(plan: Plan) -> bool:
+    return not (_has_tiles(plan) and fits_boxes(kernel_axes(plan)))
+
+
+def _has_pairs(plan: Plan) -> bool:
+    return bool(paired_axes(plan))
+
+
+def _is_boxes(plan: Plan) -> bool:
+    return cost_of_boxes(plan) < cost_of_runs(plan)
+
+
+def _paired(plan: Plan) -> tuple[int, ...]:
+    return paired_axes(plan)
+
+
+def _cut_rows(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
+    return channels_last.cut_rows(plan, threads)
+
+
+def _cut_channel_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
+    return channel_boxes.cut_channel_boxes(plan, threads)
+
+
+def _cut_runs(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
+    return partitions.cut_runs(plan, rows_layout(order), threads)
+
+
+def _cut_panel_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
+    return partitions.cut_panel_boxes(plan, rows_layout(order), threads)
+
+
+def _cut_stamp_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
+    return partitions.cut_stamp_boxes(plan, *stamps_layout(order), threads)
+
+
+LOOPS = CpuKernel("plain", "loops without tiles", _is_loops, _cost_of_loops)
+DEPTHWISE_LAST = CpuKernel(
+    "depthwise_last", "depthwise, channels last", channels_last.takes, useful_products,
+    Tiles(channels_last.depthwise_last, pack_channels_last, _cut_rows),
+)  # fmt: skip
+DEPTHWISE = CpuKernel(
+    "depthwise", "depthwise, boxes of a channel", channel_boxes.takes, useful_products,
+    Tiles(depthwise, pack_filters, _cut_channel_boxes),
+)  # fmt: skip
+WINOGRAD = CpuKernel(
+    "gather", "matrix products in tiles, blocks in pairs", _has_pairs, _cost_of_pairs,
+    Tiles(gather, pack_rows, _cut_runs, paired=_paired),
+)  # fmt: skip
+BOXES = CpuKernel(
+    "gather_boxes", "direct, boxes of the output", _is_boxes, _cost_of_gather,
+    Tiles(gather_boxes, pack_rows, _cut_panel_boxes),
+)  # fmt: skip
+RUNS = CpuKernel(
+    "gather", "matrix products in tiles", _takes_all, _cost_of_gather,
+    Tiles(gather, pack_rows, _cut_runs, lanes=_lanes),
+)  # fmt: skip
+SCATTERED_LOOPS = CpuKernel("plain", "loops without tiles", _is_scattered_loops, _cost_of_scattered_loops)
+STAMPS = CpuKernel(
+    "scatter", "matrix products in tiles, added into boxes of the output", _takes_all, _cost_of_scatter,
+    Tiles(scatter, pack_stamps, _cut_stamp_boxes),
+)  # fmt: skip
+
+#: The kernels of each formulation, in the order in which they are asked.
+GATHER = (LOOPS, DEPTHWISE_LAST, DEPTHWISE, WINOGRAD, BOXES, RUNS)
+SCATTER = (SCATTERED_LOOPS, STAMPS)
+#: Those of gather that round as the definition does: what `precision` "fast" adds left out.
+EXACT = tuple(kernel for kernel in GATHER if kernel is not WINOGRAD)
+#: The compiled loops of both formulations, for arrays in the type of their sums.
+ELEMENTWISE = (elementwise_gather, elementwise_scatter)
+
+
+def _first(kernels: tuple[CpuKernel, ...], plan: Plan) -> CpuKernel:
+    return next(kernel for kernel in kernels if kernel.takes(plan))
+
+
+def _choose(kernels: tuple[CpuKernel, ...], plan: Plan) -> Choice:
+    problem = simplify(plan)
+    kernel = _first(kernels, problem.plan)
+    return Choice(kernel, problem.plan, _order_for(kernel, problem))
+
+
+def _order_for(kernel: CpuKernel, problem: Problem) -> WeightOrder:
+    if kernel.tiles is None:
+        return make_order(None, problem)
+    tiles, plan = kernel.tiles, problem.plan
+    return make_order(tiles.pack, problem, tiles.lanes(plan), tiles.paired(plan))
+
+
+@lru_cache(maxsize=512)
+def choose_gather(plan: Plan) -> Choice:
+    """Kernel of the gather formulation for a plan."""
+    return _choose(GATHER, plan)
+
+
+@lru_cache(maxsize=64)
+def choose_exact(plan: Plan) -> Choice:
+    """The same without pairs of blocks, where an infinity may become NaN."""
+    return _choose(EXACT, plan)
+
+
+@lru_cache(maxsize=512)
+def choose_scatter(plan: Plan) -> Choice:
+    """Kernel of the scatter formulation for a plan."""
+    return _choose(SCATTER, plan)

@@ -1,0 +1,148 @@
+"""Gather for depthwise layers: every channel by itself, as short filters over rows held in cache.
+
+A task is one output channel of one image, or a box of it. The rows of input that the box reads are copied once, with
+zeros around them; then every row of output is the sum of a few rows of input, filtered. Results that are too
+large for the caches are put together first, as the run of memory that they are, and leave in whole lines.
+"""
+
+from __future__ import annotations
+
+from ..arguments import unpack
+from ..emit.fir_tile import filter_rows
+from ..emit.intrinsics import copy_row, interleave_rows
+from ..emit.numbers import activate
+from ..emit.pointers import address, address_as, fence, lanes_past, offset
+from ..emit.registers import VECTOR_BYTES
+from ..partition import box_count, box_of
+from ..runtime.compiled import inner, kernel
+from . import channel_boxes as at
+from .channel_boxes import Depthwise
+
+
+@kernel
+def depthwise(x, weight, bias, out, table, work, thread):
+    """Fill the share of one thread of the flat `out`, channels first; a task is a box of one channel of one image.
+
+    Reads the box's input, weights and bias and owns its outputs; ``work[thread]`` holds the panel and a line.
+    """
+    job = unpack(Depthwise, table)
+    g, cut, threads = job.geometry, job.cut, job.part.threads
+    boxes = box_count(job.part)
+    tasks = g.batch * g.groups * cut.multiplier * boxes
+    copied = -1
+    for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
+        rest = task // cut.multiplier
+        channel = rest // boxes % g.groups * cut.multiplier + task % cut.multiplier
+        box = box_of(job.part, rest % boxes)
+        if rest != copied:  # the output channels of one input channel follow each other
+            _copy_box(x, work[thread], job, box, rest // boxes)
+            copied = rest
+        _filter_box(weight, bias, out, work[thread], job, box, rest // boxes // g.groups, channel)
+    fence()
+    return 0
+
+
+@inner
+def _copy_box(x, panel, job, box, image):
+    """Copy the rows of input that a box reads, zero outside the input; `image` counts images and channels."""
+    g, part, cut = job.geometry, job.part, job.cut
+    start = box.w + part.low_w
+    low = max(0, -start)
+    high = max(low, min(box.width + part.span_w, g.in_w - start))
+    for d in range(box.depth + part.span_d):
+        i_d = box.d + part.low_d + d
+        for h in range(box.height + part.span_h):
+            i_h = box.h + part.low_h + h
+            present = high if 0 <= i_d < g.in_d and 0 <= i_h < g.in_h else low
+            source = address(x, image * g.x_channel + (i_d * g.in_h + i_h) * g.in_w + start)
+            target = address(panel, (d * (part.box_h + part.span_h) + h) * cut.pitch)
+            copy_row(target, source, low, present, cut.pitch, g.half)
+
+
+@inner
+def _filter_box(weight, bias, out, work, job, box, n, channel):
+    """Compute the outputs of a box of one channel of image `n`.
+
+    Reads the panel at the start of `work`, weight and bias; writes the outputs straight to `out` where that needs
+    neither activation nor another type and streamed vectors would be aligned, else through the line behind the panel.
+    """
+    g, part, cut = job.geometry, job.part, job.cut
+    lanes = VECTOR_BYTES // work.itemsize
+    line = cut.panel + (lanes - cut.panel % lanes)
+    outputs = min(box.width * g.stride_w, g.out_w - box.w * g.stride_w)
+    whole = part.boxes_w == 1  # rows follow each other in memory
+    first = box.h * g.stride_h
+    count = min(box.height * g.stride_h, g.out_h - first)
+    for d in range(box.depth):
+        for phase_d in range(g.stride_d):
+            o_d = (box.d + d) * g.stride_d + phase_d
+            if o_d >= g.out_d:
+                continue
+            straight, past = True, 0
+            target = n * g.y_batch + channel * g.y_channel + (o_d * g.out_h + first) * g.out_w + box.w * g.stride_w
+            for phase_h in range(min(g.stride_h, count)):
+                start = target if whole else target + phase_h * g.out_w
+                past = lanes_past(out, start)
+                straight = not g.half and not g.activation
+                straight = straight and (not g.stream or (past == 0 and g.out_w % lanes == 0))
+                s = phase_d * g.stride_h + phase_h
+                blocks = (count - phase_h + g.stride_h - 1) // g.stride_h
+                row = phase_h * g.out_w if whole else 0
+                to = address_as(work, out, start + row) if straight else address(work, line + past + row)
+                source = d * (part.box_h + part.span_h) * cut.pitch
+                _filter_plane(
+                    to, work, weight, bias, job, source, channel, s, blocks, box.width, outputs, straight and g.stream
+                )
+                if not straight and not whole:
+                    _flush(out, start, work, line + past, outputs, g)
+            if not straight and whole:
+                _flush(out, target, work, line + past, count * g.out_w, g)
+
+
+@inner
+def _filter_plane(to, work, weight, bias, job, source, channel, s, blocks, width, outputs, stream):
+    """Filter the rows of one phase of the outer axes, `blocks` of them, and write them from address `to` on.
+
+    Reads the panel, `work` from element `source` on, and the weights and bias of the channel; writes `outputs` outputs
+    of each row, which has `width` blocks. `s` counts the phases of the outer axes.
+    """
+    g, cut = job.geometry, job.cut
+    lanes = VECTOR_BYTES // work.itemsize
+    vectors = (width + lanes - 1) // lanes
+    step = g.stride_h * g.out_w
+    tap0, taps = cut.rows[s, at.FIRST_TAP], cut.rows[s, at.TAPS]
+    offsets = address(cut.offsets, tap0)
+    inner, start = address(cut.inner, 0), address(bias, channel)
+    weights = address(weight, channel * g.volume + tap0 * g.kernel_w)
+    h = 0
+    while h < blocks:
+        many = cut.most if cut.across else 1
+        while many > blocks - h:
+            many //= 2
+        v = 0
+        while v < vectors:
+            few = 1 if cut.across else cut.most
+            while few > vectors - v:
+                few //= 2
+            filter_rows(
+                cut.table, offset(to, h * step + v * lanes * g.stride_w),
+                step if cut.across else lanes * g.stride_w, 0 if cut.across else lanes * g.stride_w,
+                outputs - v * lanes * g.stride_w, 0, stream,
+                address(work, source + h * cut.pitch + v * lanes), cut.pitch if cut.across else lanes,
+                offsets, taps, inner, weights, start, g.stride_w, many if cut.across else few,
+            )  # fmt: skip
+            v += few
+        h += many
+
+
+@inner
+def _flush(out, target, work, source, count, g):
+    """Move a run of outputs to memory, whole lines past the caches."""
+    if g.activation:
+        for i in range(source, source + count):
+            work[i] = activate(work[i], g.activation, g.slope)
+    lanes = VECTOR_BYTES // work.itemsize
+    head = min((lanes - lanes_past(out, target)) % lanes, count) if g.stream and not g.half else 0
+    if head:
+        interleave_rows(address(out, target), address(work, source), 0, 1, head, g.half, 0)
+    interleave_rows(address(out, target + head), address(work, source + head), 0, 1, count - head, g.half, g.stream)

@@ -1,0 +1,131 @@
+"""Depthwise rows: all phases of a few vectors of blocks, summed over the taps and interleaved in registers.
+
+Where a channel meets no other there is no matrix product; what is left is a short filter per phase. The phases
+along the innermost axis read much the same inputs, so a vector of input that several taps need is loaded once.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import chain
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ..runtime.compiled import entry
+from .registers import ELEMENT, broadcast, call_entry, emit_table, keep, kind_of, multiply_add, registers
+from .row_ir import STRIDES, RowFunctions, interleaved
+
+_I64 = ir.IntType(64)
+#: Arguments of the compiled functions, named in `filter_rows`: addresses of Elements and Tables, and Numbers.
+_ARGUMENTS = "ENNNNNENTNTEE"
+
+
+def filter_vectors(stride: int) -> list[int]:
+    """Numbers of vectors of blocks that a function of this stride exists for: their sums fit the registers."""
+    return [v for v in (1, 2, 4, 8) if v == 1 or stride * v + v + 1 < registers()[1]]
+
+
+@lru_cache(maxsize=2)
+def filter_table(dtype: str) -> int:
+    """Address of the table of compiled functions behind `filter_rows`, for sums of type `dtype`."""
+    find = keep(entry(types.int64(types.CPointer(getattr(types, dtype))), _filters))
+    return int(find.ctypes(None))
+
+
+def _filters(like):
+    return _filters_like(like)
+
+
+@intrinsic
+def _filters_like(typingctx, like):
+    def codegen(context, builder, _signature, _args):
+        return builder.ptrtoint(emit_filters(builder.module, ELEMENT[like.dtype]), _I64)
+
+    return types.int64(like), codegen
+
+
+@intrinsic
+def filter_rows(
+    typingctx, table, out, out_step, drop, outputs, skip, stream, x, x_step, offsets, taps, inner, weight, bias,
+    stride, vectors,
+):  # fmt: skip
+    """Filter `vectors` vectors of blocks and write their outputs, `stride` for a block.
+
+    table : what `filter_table` returned
+    out, out_step : where the outputs of the first vector go, and the distance to those of the next one
+    outputs, skip : end of the outputs of the first vector that are written, and where they start
+    drop : how much less both are for the next vector
+    stream : whether whole vectors bypass the caches; they must be aligned then
+    x, x_step : input of the first vector, and the distance to that of the next one
+    offsets, taps : distances of the rows of input to read, and how many
+    inner : shifts within a row: number and list of those that all phases share, then of each phase's own
+    weight, bias : weights in the order of use, and the start of all sums
+    stride, vectors : shape of the function; one of `STRIDES` and `filter_vectors`
+    """
+    kinds = {"E": out, "T": offsets, "N": types.int64}
+    arguments = [kinds[kind] for kind in _ARGUMENTS]
+
+    def codegen(context, builder, _signature, args):
+        call_entry(builder, kind_of(ELEMENT[out.dtype], _ARGUMENTS), args[0], args[-1], args[-2], args[1:-2])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, *arguments, types.int64, types.int64), codegen
+
+
+def emit_filters(module: ir.Module, element: ir.Type) -> ir.GlobalVariable:
+    """Add the functions of all shapes and the table of their addresses."""
+    entries = {(v, s): _emit_filter(module, element, s, v) for s in STRIDES for v in filter_vectors(s)}
+    return emit_table(module, f"gtc_filters_{element}", kind_of(element, _ARGUMENTS), entries)
+
+
+def _emit_filter(module: ir.Module, element: ir.Type, stride: int, vectors: int) -> ir.Function:
+    """Add the function of one shape; its arguments are those of `filter_rows` up to `bias`.
+
+    It reads the rows of input at `offsets`, whole vectors of them, and writes the outputs between `skip` and `outputs`
+    of each vector of blocks; the sums, `stride` times `vectors`, are its own and stay in registers.
+    """
+    function = ir.Function(module, kind_of(element, _ARGUMENTS), f"gtc_filter_{element}_{stride}x{vectors}")
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    out, out_step, drop, outputs, skip, stream, x, x_step, offsets, taps, inner, weight, bias = function.args
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    rows = RowFunctions(module, element, element)
+    vector = ir.VectorType(element, rows.lanes)
+    fma = multiply_add(module, vector)
+    sums = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(stride)]
+    used = cgutils.alloca_once_value(builder, _I64(0))
+    starts = [builder.gep(x, [builder.mul(x_step, _I64(v))]) for v in range(vectors)]
+    for total in chain.from_iterable(sums):
+        builder.store(broadcast(builder, bias, _I64(0), vector), total)
+
+    def add_taps(place, phases, row):
+        """Emit the taps at the shifts listed at `place` of `inner`, for some of the phases; return the next place."""
+        count = builder.load(builder.gep(inner, [place]))
+        first = builder.add(place, _I64(1))
+        with cgutils.for_range(builder, count) as loop:
+            shift = builder.load(builder.gep(inner, [builder.add(first, loop.index)]))
+            at = builder.add(row, shift)
+            columns = [rows.load(builder, element, start, at) for start in starts]
+            number = builder.load(used)
+            for i, phase in enumerate(phases):
+                factor = broadcast(builder, weight, builder.add(number, _I64(i)), vector)
+                for column, total in zip(columns, sums[phase], strict=True):
+                    builder.store(builder.call(fma, [factor, column, builder.load(total)]), total)
+            builder.store(builder.add(number, _I64(len(phases))), used)
+        return builder.add(first, count)
+
+    with cgutils.for_range(builder, taps) as tap:
+        row = builder.load(builder.gep(offsets, [tap.index]))
+        place = add_taps(_I64(0), range(stride), row)
+        for phase in range(stride):
+            place = add_taps(place, [phase], row)
+    for v in range(vectors):
+        less = builder.mul(drop, _I64(v))
+        mixed = interleaved(builder, [builder.load(row[v]) for row in sums], rows.lanes)
+        target = builder.gep(out, [builder.mul(out_step, _I64(v))])
+        rows.store_between(builder, mixed, target, builder.sub(skip, less), builder.sub(outputs, less), stream)
+    builder.ret_void()
+    return function

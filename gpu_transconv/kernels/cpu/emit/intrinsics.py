@@ -1,0 +1,214 @@
+"""Moving rows of numbers between memory, panels and sums: the copies on both sides of the tiles, for use in kernels."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .copy_ir import CopyFunctions
+from .numbers import BFLOAT16, FLOAT16
+from .row_ir import ELEMENTS, STRIDES, RowFunctions
+
+# LLVM's integers, by their bits.
+_I16, _I64 = ir.IntType(16), ir.IntType(64)
+
+
+@intrinsic
+def copy_row(typingctx, target, source, low, high, length, half):
+    """Copy ``target[j] = source[j]`` for low <= j < high, and zero for the other j below `length`."""
+
+    def codegen(context, builder, _signature, args):
+        target_, source_, low_, high_, length_, half_ = args
+        numbers = [target_, _I64(0), source_, _I64(0), _I64(1), low_, high_, length_]
+        _call_copier(builder, target, source, (False, False, False), numbers, half_)
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    return types.void(target, source, i64, i64, i64, i64), codegen
+
+
+@intrinsic
+def copy_rows(typingctx, target, target_step, source, source_step, count, low, high, length, half):
+    """The same for `count` rows, `target_step` and `source_step` apart."""
+    return _copier(target, source, (False, False, False))
+
+
+@intrinsic
+def copy_every_second(typingctx, target, target_step, source, source_step, count, low, high, length, half):
+    """Copy ``target[j] = source[2*j]``; `low` and `high` bound what is read of `source`."""
+    return _copier(target, source, (True, False, False))
+
+
+@intrinsic
+def copy_differences(typingctx, target, target_step, source, source_step, count, low, high, length, half):
+    """Copy ``target[j] = source[2*j] - source[2*j + 1]``; see `copy_every_second`."""
+    return _copier(target, source, (True, True, False))
+
+
+@intrinsic
+def copy_rows_less(
+    typingctx, target, target_step, source, source_step, count, low, high, length, distance, other_high, half
+):  # fmt: skip
+    """The same as `copy_rows`, less rows that lie `distance` further and are read up to `other_high`."""
+    return _copier(target, source, (False, False, True))
+
+
+@intrinsic
+def copy_every_second_less(
+    typingctx, target, target_step, source, source_step, count, low, high, length, distance, other_high, half
+):  # fmt: skip
+    """The same as `copy_every_second`; see `copy_rows_less`."""
+    return _copier(target, source, (True, False, True))
+
+
+@intrinsic
+def copy_differences_less(
+    typingctx, target, target_step, source, source_step, count, low, high, length, distance, other_high, half
+):  # fmt: skip
+    """The same as `copy_differences`; see `copy_rows_less`."""
+    return _copier(target, source, (True, True, True))
+
+
+@intrinsic
+def turn_rows(typingctx, target, target_step, source, source_step, count, low, high, length, half):
+    """Copy ``target[k*target_step + j] = source[j*source_step + k]`` for `count` rows k; see `copy_row`."""
+
+    def codegen(context, builder, _signature, args):
+        functions = CopyFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
+        _call_for_halves(builder, functions, functions.turner, args[:-1], args[-1])
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    return types.void(target, i64, source, *[i64] * 6), codegen
+
+
+def _copier(target, source, way):
+    def codegen(context, builder, _signature, args):
+        _call_copier(builder, target, source, way, args[:-1], args[-1])
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    return types.void(target, i64, source, *[i64] * (8 if way[2] else 6)), codegen
+
+
+def _call_copier(builder, target, source, way, args, half):
+    functions = CopyFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
+    _call_for_halves(builder, functions, lambda kind: functions.copier(kind, *way), args, half)
+
+
+@intrinsic
+def copy_block(typingctx, target, target_step, source, source_step, length, count):
+    """Copy `count` short rows of `length` elements each, `target_step` and `source_step` apart."""
+    return _block_copier(False, target, source)
+
+
+@intrinsic
+def add_block(typingctx, target, target_step, source, source_step, length, count):
+    """Add `count` short rows to others; see `copy_block`."""
+    return _block_copier(True, target, source)
+
+
+def _block_copier(adds, target, source):
+    def codegen(_context, builder, _signature, args):
+        functions = CopyFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
+        return builder.call(functions.block_copier(adds), args)
+
+    i64 = types.int64
+    return types.void(target, i64, source, i64, i64, i64), codegen
+
+
+@intrinsic
+def add_products(typingctx, sums, sums_step, source, source_step, factors, length, count, half):
+    """Add ``sums[i*sums_step + j] += source[i*source_step + j] * factors[j]`` for `count` rows of `length` elements."""
+
+    def codegen(context, builder, _signature, args):
+        functions = CopyFunctions(builder.module, ELEMENTS[sums.dtype], ELEMENTS[source.dtype])
+        _call_for_halves(builder, functions, functions.product_adder, args[:-1], args[-1])
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    return types.void(sums, i64, source, i64, sums, i64, i64, i64), codegen
+
+
+@intrinsic
+def combine_pairs(typingctx, first, second, third, count):
+    """Replace rows m0 and m1 by m0 + m1 and m1 - m2; return 1 if a result is not finite, or 0."""
+
+    def codegen(context, builder, _signature, args):
+        functions = CopyFunctions(builder.module, ELEMENTS[first.dtype], ELEMENTS[first.dtype])
+        return builder.call(functions.combiner(), args)
+
+    return types.int64(first, first, first, types.int64), codegen
+
+
+@intrinsic
+def interleave_rows(typingctx, target, source, step, stride, outputs, half, stream):
+    """Write ``target[j*stride + r] = source[r*step + j]`` up to `outputs`.
+
+    Whole vectors of `source` are read, past its end too. With `stream` whole aligned vectors bypass the
+    caches; see `fence`.
+    """
+
+    def codegen(context, builder, _signature, args):
+        rows = RowFunctions(builder.module, ELEMENTS[source.dtype], ELEMENTS[target.dtype])
+        *rest, step_, stride_, outputs_, half_, stream_ = args
+
+        def call(stride, *numbers):
+            every = [*rest, step_, *numbers]
+            _call_for_halves(builder, rows, lambda half: rows.interleaver(stride, half), every, half_)
+
+        _call_for_strides(
+            builder, stride_, lambda: call(None, stride_, outputs_), lambda value: call(value, outputs_, stream_)
+        )
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    return types.void(target, source, i64, i64, i64, i64, i64), codegen
+
+
+@intrinsic
+def transpose(typingctx, target, source, rows, columns):
+    """Write ``target[c*rows + r] = source[r*columns + c]``; whole vectors of `source` are read, far past its end."""
+
+    def codegen(context, builder, _signature, args):
+        functions = CopyFunctions(builder.module, ELEMENTS[source.dtype], ELEMENTS[target.dtype])
+        target_, source_, rows_, columns_ = args
+        others = [target_, source_, columns_, rows_, builder.mul(rows_, columns_)]
+        _call_for_strides(
+            builder,
+            columns_,
+            lambda: builder.call(functions.interleaver(None, 0), others),
+            lambda value: builder.call(functions.separator(value), [target_, source_, rows_, rows_]),
+        )
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    return types.void(target, source, i64, i64), codegen
+
+
+def _call_for_strides(builder, stride, otherwise, special):
+    """Emit a call for each of `STRIDES`, and one for all other strides."""
+    end, other = builder.append_basic_block(), builder.append_basic_block()
+    switch = builder.switch(stride, other)
+    with builder.goto_block(other):
+        otherwise()
+        builder.branch(end)
+    for value in STRIDES:
+        block = builder.append_basic_block()
+        switch.add_case(_I64(value), block)
+        with builder.goto_block(block):
+            special(value)
+            builder.branch(end)
+    builder.position_at_end(end)
+
+
+def _call_for_halves(builder, functions, find, args, half):
+    if functions.stored != _I16:
+        builder.call(find(0), args)
+        return
+    with builder.if_else(builder.icmp_signed("==", half, _I64(FLOAT16))) as (is_float16, is_bfloat16):
+        with is_float16:
+            builder.call(find(FLOAT16), args)
+        with is_bfloat16:
+            builder.call(find(BFLOAT16), args)

@@ -1,0 +1,79 @@
+"""Addresses of elements of arrays, for what kernels call by LLVM's rules and not by Numba's; and the fence."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .registers import VECTOR_BYTES
+from .row_ir import ELEMENTS, bytes_of
+
+_I64 = ir.IntType(64)
+
+
+@intrinsic
+def address(typingctx, array, offset):
+    """Address of an element of a contiguous array."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.gep(data, [args[1]])
+
+    return types.CPointer(array.dtype)(array, types.int64), codegen
+
+
+@intrinsic
+def place(typingctx, array, offset):
+    """The same as a number, for places that may lie outside the array and are not read."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.ptrtoint(builder.gep(data, [args[1]]), _I64)
+
+    return types.int64(array, types.int64), codegen
+
+
+@intrinsic
+def address_as(typingctx, like, array, offset):
+    """Address of an element of an array as that of an element of another type, for code that will not run."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[1])(context, builder, args[1]).data
+        return builder.bitcast(builder.gep(data, [args[2]]), context.get_value_type(signature.return_type))
+
+    return types.CPointer(like.dtype)(like, array, types.int64), codegen
+
+
+@intrinsic
+def offset(typingctx, pointer, count):
+    """Address of the element that is `count` further."""
+
+    def codegen(_context, builder, _signature, args):
+        return builder.gep(args[0], [args[1]])
+
+    return pointer(pointer, types.int64), codegen
+
+
+@intrinsic
+def lanes_past(typingctx, array, offset):
+    """Number of elements between an element of an array and the vector boundary before it."""
+    size = bytes_of(ELEMENTS[array.dtype])
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        past = builder.and_(builder.ptrtoint(builder.gep(data, [args[1]]), _I64), _I64(VECTOR_BYTES - 1))
+        return builder.udiv(past, _I64(size))
+
+    return types.int64(array, types.int64), codegen
+
+
+@intrinsic
+def fence(typingctx):
+    """Make streamed stores visible to other threads before anything that follows."""
+
+    def codegen(context, builder, _signature, _args):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen

@@ -1,0 +1,97 @@
+"""The machine's vector registers, and functions that are called by address through a table: one for each shape.
+
+The many shapes of the tiles are compiled once, and not again with every kernel that calls them.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TypeVar
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.registry import cpu_target
+
+# LLVM's integers, by their bits.
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+ELEMENT = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
+Compiled = TypeVar("Compiled")
+#: What `keep` was given; two tables for each type of sums, so it does not grow.
+_kept: list[object] = []
+
+
+@lru_cache(maxsize=1)
+def registers() -> tuple[int, int]:
+    """Bytes of a vector register, and how many there are, on the CPU that Numba compiles for.
+
+    That is the host, or what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say.
+    """
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    if triple.startswith(("aarch64", "arm64")):
+        return 16, 32
+    names = features.split(",")
+    if "+avx512f" in names:
+        return 64, 32
+    return 32 if "+avx" in names or "+avx2" in names else 16, 16
+
+
+#: Bytes of a vector register.
+VECTOR_BYTES = registers()[0]
+
+
+def keep(function: Compiled) -> Compiled:
+    """Keep a compiled function for as long as the process lives: its addresses are handed out."""
+    _kept.append(function)
+    return function
+
+
+def kind_of(element: ir.Type, arguments: str) -> ir.FunctionType:
+    """Type of a compiled function whose arguments are addresses of Elements and Tables, and Numbers."""
+    kinds = {"E": element.as_pointer(), "T": _I64.as_pointer(), "N": _I64}
+    return ir.FunctionType(ir.VoidType(), [kinds[kind] for kind in arguments])
+
+
+def emit_table(
+    module: ir.Module, name: str, kind: ir.FunctionType, entries: dict[tuple[int, int], ir.Function]
+) -> ir.GlobalVariable:
+    """Add the table of the addresses of functions, by a shape (major, minor) with minor below 16."""
+    places = {major * 16 + minor: function for (major, minor), function in entries.items()}
+    nothing = ir.Constant(kind.as_pointer(), None)
+    table = ir.GlobalVariable(module, ir.ArrayType(nothing.type, max(places) + 1), name)
+    table.initializer = ir.Constant(table.value_type, [places.get(i, nothing) for i in range(max(places) + 1)])
+    table.global_constant = True
+    table.linkage = "internal"
+    return table
+
+
+def call_entry(
+    builder: ir.IRBuilder, kind: ir.FunctionType, table: ir.Value, major: ir.Value, minor: ir.Value,
+    args: list[ir.Value],
+) -> None:  # fmt: skip
+    """Call the function of a shape through a table of `emit_table`, given by its address."""
+    shape = builder.add(builder.mul(major, _I64(16)), minor)
+    at = builder.gep(builder.inttoptr(table, kind.as_pointer().as_pointer()), [shape])
+    builder.call(builder.load(at), args)
+
+
+def multiply_add(module: ir.Module, vector: ir.VectorType) -> ir.Function:
+    """``a * b + c`` for vectors: fused where the CPU can do that, and not a call of a library where it cannot."""
+    bits = 32 if vector.element == ir.FloatType() else 64
+    name = f"llvm.fmuladd.v{vector.count}f{bits}"
+    return cgutils.get_or_insert_function(module, ir.FunctionType(vector, [vector] * 3), name)
+
+
+def prefetch(builder: ir.IRBuilder, address: ir.Value) -> None:
+    """Ask for the cache line at an address, given as a number, into the second-level cache."""
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [builder.inttoptr(address, pointer), _I32(0), _I32(2), _I32(1)])
+
+
+def broadcast(builder: ir.IRBuilder, base: ir.Value, index: ir.Value, vector: ir.VectorType) -> ir.Value:
+    """Vector of one element of memory."""
+    undefined = ir.Constant(vector, ir.Undefined)
+    one = builder.insert_element(undefined, builder.load(builder.gep(base, [index])), _I32(0))
+    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_I32, vector.count), [0] * vector.count))

@@ -1,0 +1,229 @@
+"""Functions that move a row of numbers in whole vectors, as LLVM IR: what `intrinsics` calls.
+
+The loop vectoriser needs long rows and proof that an index is not negative; maps of 4 to 64 pixels have
+neither. Ends of rows are masked, so nothing is read or written outside them. Half types are converted on
+the way.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from .numbers import BFLOAT16, FLOAT16
+from .registers import registers
+
+_I1, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
+_FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
+#: Type in kernels -> type in LLVM, of sums and of elements as they are stored.
+ELEMENTS = {types.float32: _FLOAT, types.float64: _DOUBLE, types.uint16: _I16}
+#: Strides along the innermost axis that have functions of their own; all others take `RowFunctions._transpose`, which
+#: works in squares of a vector. Chosen by the strides of layers in use, each costs compile time; not measured.
+STRIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10)
+
+
+class RowFunctions:
+    """The functions of a module that move rows between sums (type `wide`) and elements (`stored`)."""
+
+    def __init__(self, module, wide, stored):
+        self.module, self.wide, self.stored = module, wide, stored
+        self.bytes = {_FLOAT: 4, _DOUBLE: 8}[wide]
+        self.lanes = registers()[0] // self.bytes
+
+    def begin(self, name, kinds, result=None):
+        """The function of that name, and where its code goes, or None if the module has it already."""
+        name = f"gtc_{name}"
+        if name in self.module.globals:
+            return self.module.globals[name], None
+        function = ir.Function(self.module, ir.FunctionType(result or ir.VoidType(), kinds), name)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        return function, ir.IRBuilder(function.append_basic_block())
+
+    def interleaver(self, stride, half):
+        """Function that interleaves `stride` rows of sums, or with None any number, and stores them."""
+        stored, wide = self.stored.as_pointer(), self.wide.as_pointer()
+        name = f"interleave{stride or ''}_{self.wide}_{self.stored}_{half}"
+        function, builder = self.begin(name, [stored, wide, _I64, _I64, _I64])
+        if builder is None:
+            return function
+        if stride is None:
+            self._transpose(builder, half, *function.args)
+        else:
+            self._interleave(builder, half, stride, *function.args)
+        builder.ret_void()
+        return function
+
+    def parts(self, builder, count):
+        """Vectors that hold `count` elements."""
+        return builder.sdiv(builder.add(count, _I64(self.lanes - 1)), _I64(self.lanes))
+
+    def within(self, builder, first, count, low, high):
+        """Whether `count` elements from `first` lie between `low` and `high`."""
+        last = builder.add(first, _I64(count))
+        return builder.and_(builder.icmp_signed("<=", low, first), builder.icmp_signed("<=", last, high))
+
+    def between(self, builder, first, low, high):
+        """Mask of the lanes whose position, counted from `first`, is `low` or more and below `high`."""
+        return builder.and_(self.below(builder, first, high), builder.not_(self.below(builder, first, low)))
+
+    def _interleave(self, builder, half, stride, target, source, step, outputs, stream):
+        """A vector of each phase at a time, mixed by shuffles; reads whole vectors, writes `outputs` elements."""
+        block = stride * self.lanes
+        count = builder.sdiv(builder.add(outputs, _I64(block - 1)), _I64(block))
+        size = self.lanes * bytes_of(self.stored)
+        aligned = builder.icmp_unsigned("==", builder.and_(builder.ptrtoint(target, _I64), _I64(size - 1)), _I64(0))
+        streams = builder.select(aligned, stream, _I64(0))
+        with cgutils.for_range(builder, count) as loop:
+            start = builder.mul(loop.index, _I64(self.lanes))
+            phases = []
+            for r in range(stride):
+                at = builder.add(start, builder.mul(step, _I64(r)))
+                phases.append(self._narrow(builder, self.load(builder, self.wide, source, at), half))
+            mixed = interleaved(builder, phases, self.lanes)
+            first = builder.mul(loop.index, _I64(block))
+            here = builder.gep(target, [first])
+            self.store_between(builder, mixed, here, _I64(0), builder.sub(outputs, first), streams)
+
+    def store_between(self, builder, values, target, low, high, stream):
+        """Store vectors one after the other, of their elements those from `low` to `high`; aligned if streamed."""
+        before = builder.icmp_signed("<=", low, _I64(0))
+        whole = builder.and_(before, builder.icmp_signed(">=", high, _I64(len(values) * self.lanes)))
+        with builder.if_else(whole) as (inner, edge):
+            with inner, builder.if_else(builder.icmp_signed("!=", stream, _I64(0))) as (bypass, normal):
+                for path, bypasses in ((bypass, True), (normal, False)):
+                    with path:
+                        for v, value in enumerate(values):
+                            self.store(builder, value, target, _I64(v * self.lanes), bypasses=bypasses)
+            with edge:
+                for v, value in enumerate(values):
+                    at = _I64(v * self.lanes)
+                    mask = builder.and_(self.below(builder, at, high), builder.not_(self.below(builder, at, low)))
+                    self.store(builder, value, target, at, mask)
+
+    def _transpose(self, builder, half, target, source, step, stride, outputs):
+        """Squares of a vector of phases by a vector of blocks, for the strides without their own function."""
+        lanes = _I64(self.lanes)
+
+        blocks = builder.sdiv(builder.add(outputs, builder.sub(stride, _I64(1))), stride)
+        with (
+            cgutils.for_range(builder, self.parts(builder, stride)) as phase_loop,
+            cgutils.for_range(builder, self.parts(builder, blocks)) as block_loop,
+        ):
+            r0, j0 = builder.mul(phase_loop.index, lanes), builder.mul(block_loop.index, lanes)
+            rows = []
+            for i in range(self.lanes):
+                r = builder.add(r0, _I64(i))
+                last = builder.sub(stride, _I64(1))
+                r = builder.select(builder.icmp_signed("<", r, last), r, last)
+                value = self.load(builder, self.wide, source, builder.add(builder.mul(r, step), j0))
+                rows.append(self._narrow(builder, value, half))
+            for i, value in enumerate(interleaved(builder, rows, self.lanes)):
+                at = builder.add(builder.mul(builder.add(j0, _I64(i)), stride), r0)
+                room, left = builder.sub(stride, r0), builder.sub(outputs, at)
+                limit = builder.add(at, builder.select(builder.icmp_signed("<", room, left), room, left))
+                self.store(builder, value, target, at, self.below(builder, at, limit))
+
+    def below(self, builder, first, limit):
+        """Mask of the lanes whose position, counted from `first`, is below `limit`."""
+        many = ir.VectorType(_I32, self.lanes)
+        room = builder.trunc(builder.sub(limit, first), _I32)
+        return builder.icmp_signed("<", ir.Constant(many, list(range(self.lanes))), _splat(builder, room, self.lanes))
+
+    def load(self, builder, kind, pointer, index, mask=None):
+        """A vector from an address that need not be aligned; zero where `mask` is not set."""
+        vector = ir.VectorType(kind, self.lanes)
+        at = builder.bitcast(builder.gep(pointer, [index]), vector.as_pointer())
+        if mask is None:
+            return builder.load(at, align=bytes_of(kind))
+        name = f"llvm.masked.load.{_suffix(kind, self.lanes)}.p0"
+        masked = self._external(name, vector, [vector.as_pointer(), _I32, ir.VectorType(_I1, self.lanes), vector])
+        return builder.call(masked, [at, _I32(bytes_of(kind)), mask, ir.Constant(vector, None)])
+
+    def store(self, builder, value, pointer, index, mask=None, bypasses=False):
+        """Store a vector; one that bypasses the caches must be aligned."""
+        kind = value.type.element
+        at = builder.bitcast(builder.gep(pointer, [index]), value.type.as_pointer())
+        if mask is None:
+            stored = builder.store(value, at, align=self.lanes * bytes_of(kind) if bypasses else bytes_of(kind))
+            if bypasses:
+                stored.set_metadata("nontemporal", self.module.add_metadata([_I32(1)]))
+            return
+        name = f"llvm.masked.store.{_suffix(kind, self.lanes)}.p0"
+        kinds = [value.type, value.type.as_pointer(), _I32, ir.VectorType(_I1, self.lanes)]
+        builder.call(self._external(name, ir.VoidType(), kinds), [value, at, _I32(bytes_of(kind)), mask])
+
+    def _external(self, name, result, kinds):
+        if name in self.module.globals:
+            return self.module.globals[name]
+        return ir.Function(self.module, ir.FunctionType(result, kinds), name)
+
+    def widen(self, builder, value, half):
+        """Stored elements as sums."""
+        floats = ir.VectorType(_FLOAT, self.lanes)
+        if half == FLOAT16:
+            return builder.fpext(builder.bitcast(value, ir.VectorType(ir.HalfType(), self.lanes)), floats)
+        if half == BFLOAT16:
+            words = builder.zext(value, ir.VectorType(_I32, self.lanes))
+            return builder.bitcast(builder.shl(words, self._constant(16)), floats)
+        return value
+
+    def _narrow(self, builder, value, half):
+        words = ir.VectorType(_I16, self.lanes)
+        if half == FLOAT16:
+            return builder.bitcast(builder.fptrunc(value, ir.VectorType(ir.HalfType(), self.lanes)), words)
+        if half == BFLOAT16:
+            bits = builder.bitcast(value, ir.VectorType(_I32, self.lanes))
+            odd = builder.and_(builder.lshr(bits, self._constant(16)), self._constant(1))
+            rounded = builder.add(bits, builder.add(odd, self._constant(0x7FFF)))
+            nan = builder.fcmp_unordered("uno", value, value)
+            rounded = builder.select(nan, builder.or_(bits, self._constant(0x400000)), rounded)
+            return builder.trunc(builder.lshr(rounded, self._constant(16)), words)
+        return value
+
+    def _constant(self, value):
+        return ir.Constant(ir.VectorType(_I32, self.lanes), [value] * self.lanes)
+
+
+def interleaved(builder, phases, lanes):
+    """Vectors of the sequence phase 0 lane 0, phase 1 lane 0, ..., phase 0 lane 1, ..."""
+    stride = len(phases)
+    if stride == 1:
+        return phases
+    if stride % 2 == 0:  # the even and the odd phases alternate
+        pairs = zip(interleaved(builder, phases[::2], lanes), interleaved(builder, phases[1::2], lanes), strict=True)
+        order = [lane // 2 + lane % 2 * lanes for lane in range(2 * lanes)]
+        halves = order[:lanes], order[lanes:]
+        return [builder.shuffle_vector(even, odd, lane_numbers(half)) for even, odd in pairs for half in halves]
+    mixed = []
+    for v in range(stride):
+        lane_and_phase = [divmod(v * lanes + i, stride) for i in range(lanes)]
+        value = phases[0]
+        indices = [lane if phase == 0 else 0 for lane, phase in lane_and_phase]
+        value = builder.shuffle_vector(value, value, lane_numbers(indices))
+        for r in range(1, stride):
+            indices = [lanes + lane if phase == r else i for i, (lane, phase) in enumerate(lane_and_phase)]
+            value = builder.shuffle_vector(value, phases[r], lane_numbers(indices))
+        mixed.append(value)
+    return mixed
+
+
+def lane_numbers(values):
+    return ir.Constant(ir.VectorType(_I32, len(values)), values)
+
+
+def _splat(builder, value, lanes):
+    undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    return builder.shuffle_vector(
+        builder.insert_element(undefined, value, _I32(0)), undefined, lane_numbers([0] * lanes)
+    )
+
+
+def bytes_of(kind):
+    """Size of an element."""
+    return {_FLOAT: 4, _DOUBLE: 8, _I16: 2}[kind]
+
+
+def _suffix(kind, lanes):
+    return f"v{lanes}" + {_FLOAT: "f32", _DOUBLE: "f64", _I16: "i16"}[kind]

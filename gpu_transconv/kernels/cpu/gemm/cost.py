@@ -1,0 +1,144 @@
+"""What a kernel should cost, counted in vector operations per output block, with no measuring.
+
+The constants were read off one machine once (see docs/performance.md); only ratios between kernels matter.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from itertools import combinations, groupby
+
+from ....problem.axis import Axis
+from ....problem.dtypes import DTYPES
+from ....problem.plan import Plan
+from ....problem.product import by_phase
+from ..emit.registers import VECTOR_BYTES
+from ..geometry import fits_boxes
+from .winograd import saving
+
+#: Vector operations for a vector copied into a panel: a read, a write, and its share of the row's ends.
+_COPY = 3.0
+#: The same for a vector copied from channels last to first.
+_TURN = 6.0
+#: Rows up to which gather in boxes interleaves results into pixels of channels. Chosen, not measured.
+_LAST = 128
+#: Vector operations for a vector of a tile that is added to sums in cache instead of being stored once.
+_ADD = 5.0
+#: How much more a product costs in boxes, which keep less of the weights close than runs of blocks do.
+_BOX = 1.1
+#: Rows of a tile below which it waits for its columns.
+_ROWS = 2.0
+#: Channels in, and channels out, from which computing blocks in pairs pays.
+_MANY, _SEVERAL = 48, 12
+#: Products per channel up to which it does.
+_PHASES = 256
+#: Vector operations in which a weight arrives from the caches: 1.5 cycles, see the log in docs/performance.md.
+_ARRIVAL = 1.5
+#: Share of the time at which pairs must stay below to be worth it.
+_WORTH = 0.95
+
+
+def useful_products(plan: Plan) -> float:
+    """Products per block of outputs of a group, none saved and none wasted."""
+    product = by_phase(plan)
+    return float(plan.in_channels // plan.groups * product.rows * product.taps)
+
+
+@lru_cache(maxsize=1024)
+def cost_of_runs(plan: Plan) -> float:
+    """Cost of gather in runs of blocks."""
+    shifts = [len(axis.shifts()) for axis in by_phase(plan).axes]
+    return _products_of_gather(plan) + _COPY * math.prod(shifts) * (plan.in_channels // plan.groups)
+
+
+@lru_cache(maxsize=1024)
+def cost_of_boxes(plan: Plan) -> float:
+    """Cost of gather in boxes, infinite where it does not take the plan."""
+    axes, (cin, cout) = by_phase(plan).axes, _channels(plan)
+    if not fits_boxes(axes):
+        return math.inf
+    widened, margin = _widened(axes[2]), _margin(axes)
+    if not plan.channels_last:
+        return _BOX * widened * _products_of_gather(plan) + _COPY * margin * cin
+    if plan.groups == 1 and cout * axes[2].stride * axes[1].stride <= _LAST:
+        return _BOX * widened * useful_products(plan) * _waiting(_rows(axes[2], cout)) + _TURN * margin * cin
+    return math.inf
+
+
+@lru_cache(maxsize=1024)
+def cost_of_stamps(plan: Plan) -> float | None:
+    """Cost of scatter; None where there is no estimate: channels last, and where boxes would be too large."""
+    axes, (cin, cout) = by_phase(plan).axes, _channels(plan)
+    if not fits_boxes(axes) or plan.channels_last:
+        return None
+    sums = _ADD * by_phase(plan).rows * by_phase(plan).taps * math.ceil(cin / 64)
+    products = useful_products(plan) * _waiting(cout * axes[2].kernel)
+    return _BOX * _widened(axes[2]) * (products + sums) + _COPY * _margin(axes) * cin
+
+
+def _products_of_gather(plan: Plan) -> float:
+    """Cost of the products of gather's tiles alone."""
+    rows = _rows(by_phase(plan).axes[2], _channels(plan)[1])
+    if plan.channels_last:  # rows come in whole vectors
+        lane = _lanes(plan)
+        return useful_products(plan) * math.ceil(rows / lane) * lane / rows
+    return useful_products(plan) * _waiting(rows)
+
+
+def _rows(axis: Axis, cout: int) -> float:
+    """Rows of a tile, in the mean: those of a run of phases of the innermost axis."""
+    return cout * axis.stride / _runs(axis)
+
+
+def _channels(plan: Plan) -> tuple[int, int]:
+    return plan.in_channels // plan.groups, plan.out_channels // plan.groups
+
+
+def _margin(axes: tuple[Axis, Axis, Axis]) -> float:
+    """How much more input a box reads than it has blocks, by the margins of its outer axes."""
+    return math.prod(1 + min(1.0, (len(axis.shifts()) - 1) / 8) for axis in axes[:2])
+
+
+def _widened(axis: Axis) -> float:
+    """How much longer the rows of a panel are than those of the output's blocks."""
+    return (axis.blocks + len(axis.shifts()) - 1) / axis.blocks
+
+
+@lru_cache(maxsize=512)
+def paired_axes(plan: Plan) -> tuple[int, ...]:
+    """Axes on which gather computes blocks in pairs, which only `precision` "fast" allows."""
+    if (
+        plan.precision != "fast"
+        or plan.channels_last
+        or plan.in_channels // plan.groups < _MANY
+        or plan.out_channels // plan.groups < _SEVERAL
+    ):
+        return ()
+    axes = by_phase(plan).axes
+    able = [i for i in (1, 2) if saving(axes[i])]
+    if math.prod(axes[i].stride * (3 if i in able else 1) for i in (1, 2)) > _PHASES:
+        return ()
+    lane = _lanes(plan)
+
+    def cost(paired: tuple[int, ...]) -> float:
+        """Vector operations per pair of channels, or the time in which the weights arrive."""
+        blocks = math.prod(-(-axis.blocks // (2 if i in paired else 1)) for i, axis in enumerate(axes))
+        weights = math.prod(axis.kernel * (2 - 2 * saving(axis) if i in paired else 1) for i, axis in enumerate(axes))
+        return weights * max(_ARRIVAL, math.ceil(plan.batch * blocks / lane)) * (1.0 if paired else _WORTH)
+
+    return min(((), *combinations(able, 1), tuple(able)), key=cost)
+
+
+def _lanes(plan: Plan) -> int:
+    return VECTOR_BYTES // DTYPES[plan.accumulate].size
+
+
+def _waiting(rows: float) -> float:
+    return max(rows, _ROWS) / rows
+
+
+def _runs(axis: Axis) -> int:
+    """Number of runs of neighbouring phases that read the input at the same shifts."""
+    shifts = ([shift for _, shift in taps] for taps in axis.taps_by_phase())
+    return sum(1 for _ in groupby(shifts))

@@ -1,0 +1,176 @@
+"""Gather for few output channels: the panel is a box of the input with its margin.
+
+Where a channel meets few others, copying the input once per slot would cost more than the products. So a box is
+copied once, and the shifts are distances in it; that the tiles then read across cache lines costs less.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..arguments import unpack
+from ..emit.gemm_tile import ADD, CACHE_LINE, PER_ROW, tile, tile_count, tile_range, tile_vectors
+from ..emit.intrinsics import copy_row, interleave_rows, turn_rows
+from ..emit.numbers import activate
+from ..emit.pointers import address, fence, place
+from ..emit.registers import VECTOR_BYTES
+from ..partition import Slab, box_count, box_of
+from ..runtime.compiled import inner, kernel
+from . import layout as at
+from .partitions import GatherBoxes
+from .store import interleave
+
+
+class Ahead(NamedTuple):
+    """Input that is soon read, for the tiles to fetch on the way."""
+
+    place: int  # address of the next row
+    step: int  # bytes from there to the next channel
+    end: int  # address at which that ends
+
+
+@kernel
+def gather_boxes(x, weight, bias, out, table, work, thread):
+    """Fill the share of one thread of the flat `out`; a task is a box of one image and group, whose outputs it owns."""
+    job = unpack(GatherBoxes, table)
+    boxes, groups, threads = box_count(job.part), job.geometry.groups, job.part.threads
+    tasks = job.geometry.batch * groups * boxes
+    for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
+        number, rest = task % boxes, task // boxes
+        _gather_box(x, weight, bias, out, job, work[thread], number, rest % groups, rest // groups)
+    fence()
+    return 0
+
+
+@inner
+def _gather_box(x, weight, bias, out, job, work, number, group, n):
+    """Compute the box of that number of a group and image, all its output channels.
+
+    Reads the input of the box with its margin, weight and bias; writes the box's outputs. `work` holds a line, a panel
+    of some input channels, and the sums of one chunk, or of all where the channels come in several panels.
+    """
+    g, lay, part, cut = job.geometry, job.layout, job.part, job.cut
+    box = box_of(part, number)
+    line, panel, sums = work[: cut.line], work[cut.line : cut.line + cut.panel], work[cut.line + cut.panel :]
+    for k0 in range(0, g.cin, cut.depth):
+        slab = Slab(group, k0, min(cut.depth, g.cin - k0))
+        channel = n * g.x_batch + (group * g.cin + k0) * g.x_channel
+        _copy_box(x, panel, job, box, channel, slab.depth)
+        # While this panel is multiplied, the rows of the next one, where they follow each other, come to the caches.
+        if k0 + slab.depth < g.cin:
+            ahead = place(x, channel + slab.depth * g.x_channel + (box.d * g.in_h + box.h) * g.in_w + box.w)
+        else:
+            ahead = _next_box(x, job, number, group, n)
+        height = part.box_h + part.span_h
+        rows = 0 if g.last else height if part.box_d == 1 else part.box_d * g.in_h if part.boxes_h == 1 else 0
+        step, end = x.itemsize * g.x_channel, ahead + g.far * x.itemsize * rows * g.in_w
+        for c in range(lay.chunks.shape[0]):
+            chunk = lay.chunks[c]
+            base = chunk[at.FIRST_ROW] * cut.plane if cut.depth < g.cin else 0
+            for s in range(chunk[at.FIRST_SET], chunk[at.END_SET]):
+                row = chunk[at.FIRST_ROW]
+                ahead = _multiply(sums[base:], panel, weight, bias, job, box, slab, s, row, Ahead(ahead, step, end))
+            if k0 + slab.depth == g.cin:
+                _store(out, sums, line, base, job, chunk, box, n, group)
+
+
+@inner
+def _copy_box(x, panel, job, box, channel, depth):
+    """Copy `depth` channels of the input that the box reads, from element `channel` of x on; zero outside the image."""
+    g, part, cut = job.geometry, job.part, job.cut
+    start = box.w + part.low_w
+    low = max(0, -start)
+    high = max(low, min(box.width + part.span_w, g.in_w - start))
+    # Channels first, one channel after the other, as they lie in memory.
+    for k in range(1 if g.last else depth):
+        for d in range(box.depth + part.span_d):
+            i_d = box.d + part.low_d + d
+            for h in range(box.height + part.span_h):
+                i_h = box.h + part.low_h + h
+                present = high if 0 <= i_d < g.in_d and 0 <= i_h < g.in_h else low
+                pixel = (i_d * g.in_h + i_h) * g.in_w + start
+                source = address(x, channel + k * g.x_channel + pixel * g.x_pixel)
+                row = (k * (part.box_d + part.span_d) + d) * (part.box_h + part.span_h) + h
+                target = address(panel, row * cut.pitch)
+                if g.last:
+                    turn_rows(target, cut.channel, source, g.x_pixel, depth, low, present, cut.pitch, g.half)
+                else:
+                    copy_row(target, source, low, present, cut.pitch, g.half)
+
+
+@inner
+def _next_box(x, job, number, group, n):
+    """Place of the first input of the box after this one."""
+    g = job.geometry
+    if number + 1 == box_count(job.part):
+        number, group = -1, group + 1
+        if group == g.groups:
+            group, n = 0, n + 1
+    box = box_of(job.part, number + 1)
+    return place(x, n * g.x_batch + group * g.cin * g.x_channel + (box.d * g.in_h + box.h) * g.in_w + box.w)
+
+
+@inner
+def _multiply(sums, panel, weight, bias, job, box, slab, s, first_row, ahead):
+    """Run the tiles of set `s` on the panel, added to the set's rows of `sums`, which begins with its chunk.
+
+    Reads the set's weights, and the bias of the chunk's rows, from `first_row` on, where this is the first panel. Each
+    tile fetches some lines that come next; the place behind them is returned.
+    """
+    g, lay, cut = job.geometry, job.layout, job.cut
+    row0, rows, taps = lay.sets[s, at.ROW], lay.sets[s, at.ROWS], lay.sets[s, at.TAPS]
+    tap0, first = lay.sets[s, at.TAP], lay.sets[s, at.WEIGHT]
+    lane = VECTOR_BYTES // sums.itemsize
+    vectors = (box.height * cut.pitch + lane - 1) // lane
+    soon = ahead.place
+    for t in range(tile_count(rows, 1)):
+        low, high = tile_range(rows, 1, t)
+        m = high - low
+        a = address(weight, (slab.group * lay.weights + first + low * taps) * g.cin + slab.k0 * m)
+        start = address(bias, slab.group * lay.row_channels.size + first_row + row0 + low)
+        for d in range(box.depth):
+            target = (row0 + low) * cut.plane + d * cut.plane_d
+            source = d * (job.part.box_h + job.part.span_h) * cut.pitch
+            v = 0
+            while v < vectors:
+                step = tile_vectors(m, vectors - v)
+                tile(
+                    cut.tile,
+                    address(sums, target + v * lane), address(cut.iota, 0), cut.plane,
+                    a, 1, m, address(cut.iota, 0), g.cin * m,
+                    address(panel, source + v * lane), cut.channel, address(cut.offsets, tap0), 1,
+                    start, PER_ROW if slab.k0 == 0 else ADD, taps, slab.depth,
+                    soon if soon < ahead.end else place(panel, 0), ahead.step if soon < ahead.end else 0, m, step,
+                )  # fmt: skip
+                v += step
+                soon += taps * CACHE_LINE
+    return soon
+
+
+@inner
+def _store(out, sums, line, base, job, chunk, box, n, group):
+    """Write a chunk's outputs of the box, activated, from its rows of `sums`, which are activated in place."""
+    g, cut, channels = job.geometry, job.cut, chunk[at.CHANNELS]
+    outputs = min(box.width * g.stride_w, g.out_w - box.w * g.stride_w)
+    rows = channels * g.stride_w
+    if g.activation:
+        for j in range(base, base + rows * chunk[at.PHASES_H] * cut.plane):
+            sums[j] = activate(sums[j], g.activation, g.slope)
+    for d in range(box.depth):
+        o_d = (box.d + d) * g.stride_d + chunk[at.PHASE_D]
+        for h in range(box.height):
+            for phase in range(chunk[at.PHASES_H] if o_d < g.out_d else 0):
+                o_h = (box.h + h) * g.stride_h + chunk[at.PHASE_H] + phase
+                if o_h >= g.out_h:
+                    break
+                target = n * g.y_batch + (group * g.cout + chunk[at.CHANNEL]) * g.y_channel
+                target += ((o_d * g.out_h + o_h) * g.out_w + box.w * g.stride_w) * g.y_pixel
+                source = base + phase * rows * cut.plane + d * cut.plane_d + h * cut.pitch
+                if g.last:  # all channels of a pixel follow each other
+                    to, sources = address(out, target), address(sums, source)
+                    interleave_rows(to, sources, cut.plane, rows, outputs * g.cout, g.half, g.stream)
+                    continue
+                interleave(
+                    out, target, g.y_channel, sums, source, cut.plane, channels,
+                    g.stride_w, outputs, g.half, g.stream, line,
+                )  # fmt: skip

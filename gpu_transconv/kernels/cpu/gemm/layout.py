@@ -1,0 +1,201 @@
+"""How the filters are laid out for the tiles: which rows share which taps, and where each weight goes.
+
+A *row* is one (phase, output channel) of the gather formulation. Phases along the innermost axis that read
+the input at the same shifts form a *set*: one matrix product. The sets that fill whole output rows of some
+channels form a *chunk*, after which these rows can be interleaved and stored. A *slot* is one of the
+distinct shifts of the input that some tap reads. None of this depends on the size of the input.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate, groupby, product
+from typing import NamedTuple
+
+import numpy as np
+
+from ....problem.axis import Axis
+from ..arguments import Rows, Table
+from .winograd import AxisProducts, Term, products_by_phase, winograd_products
+
+#: Rows of a chunk at most, unless one channel alone has more phases: with `partitions` the sums of a chunk, of as many
+#: blocks as a run has, stay in the second-level cache. Chosen, not measured.
+_CHUNK_ROWS = 256
+#: Channels of a chunk at least where blocks are computed in pairs and every product of a channel is a row: the rows of
+#: one tile. Measured with both axes in pairs, see the log in docs/performance.md.
+_LEAST = 14
+#: Planes of sums that scatter keeps at most, unless one channel alone has more phases. Chosen, not measured.
+_PLANES = 128
+
+# Columns of `Layout.chunks`: outer phase, first phase on h and how many, first channel and how many, sets, first row.
+PHASE_D, PHASE_H, CHANNEL, CHANNELS, FIRST_SET, END_SET, FIRST_ROW, PHASES_H = range(8)
+# Columns of `Layout.sets`: first row in the chunk, rows, first tap, taps, weights before it, first source.
+ROW, ROWS, TAP, TAPS, WEIGHT, SOURCE = range(6)
+# Columns of `Layout.slots`: shifts, and whether the next input on axis h and on axis w is subtracted.
+SHIFT_D, SHIFT_H, SHIFT_W, LESS_H, LESS_W = range(5)
+# Columns of `Stamps.sets`: planes before the set's phases, and its shifts.
+PLANE, STAMP_D, STAMP_H = range(3)
+
+
+class Layout(NamedTuple):
+    """The tables of one channel group."""
+
+    chunks: Rows  # columns PHASE_D ... PHASES_H
+    sets: Rows  # columns ROW ... SOURCE
+    slots: Rows  # columns SHIFT_D ... LESS_W
+    tap_slots: Table  # by tap of a set: slot
+    sources: Rows  # by tap of a set, then phase: index into the flat kernel, and of weights to add or -1
+    row_channels: Table  # by row: output channel whose bias it starts with, or -1
+    weights: int  # per input channel, padding included
+    lane: int  # rows of every set are padded to a multiple of this
+    paired_h: int  # blocks computed together: 2 on a paired axis
+    paired_w: int
+    products_h: Table  # by phase_h: products before its own
+    products_w: int  # products of a row of phases_w
+    combined_w: Table  # phases_w with three products
+
+
+def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int, paired: tuple[int, ...] = ()) -> Layout:
+    """Lay out the filters of a group with `cout` output channels; of `axes` the input sizes do not matter.
+
+    On the axes `paired`, of 1 and 2, blocks are computed two at once; see `winograd`.
+    """
+    every = [winograd_products(axis) if i in paired else products_by_phase(axis) for i, axis in enumerate(axes)]
+    phases_d, phases_h, phases_w = (products.phases for products in every)
+    # Channels first, the rows of all phases_h of a block follow each other in memory.
+    together = len(phases_h) if lane == 1 and len(phases_h) * len(phases_w) <= _CHUNK_ROWS else 1
+    tables = _Tables(every, [axis.kernel for axis in axes])
+    for d, h in product(range(len(phases_d)), range(0, len(phases_h), together)):
+        sets = [
+            tables.make_set(run, number_w, phases_d[d][0], phase_h, number_h)
+            for phase_h in range(h, h + together)
+            for number_h in range(len(phases_h[phase_h]))
+            for number_w, runs in enumerate(tables.runs)
+            for run in runs
+        ]
+        pieces = math.ceil(cout / max(_LEAST if paired else 1, _CHUNK_ROWS // sum(part.phases for part in sets)))
+        for piece in range(pieces):
+            first, end = piece * cout // pieces, (piece + 1) * cout // pieces
+            tables.add_chunk(d, h, together, first, end - first, sets, lane)
+    return tables.as_layout(lane)
+
+
+class Stamps(NamedTuple):
+    """What scatter needs besides a layout whose sets are the outer taps, and whose rows are (tap_w, channel)."""
+
+    sets: Rows  # by set; columns PLANE ... STAMP_H
+    phases: Table  # by tap_w: phase
+    shifts: Table  # by tap_w: shift
+
+
+def make_stamps(axes: tuple[Axis, Axis, Axis], cout: int) -> tuple[Layout, Stamps]:
+    """Lay out the filters of a group for the scatter formulation."""
+    d, h, w = axes
+    most = max(1, _PLANES // (d.stride * h.stride * w.stride))
+    pieces = math.ceil(cout / most)
+    chunks: list[tuple[int, ...]] = []
+    sets: list[tuple[int, ...]] = []
+    stamps, weights = [], 0
+    taps = list(product(range(d.kernel), range(h.kernel)))
+    for piece in range(pieces):
+        first, end = piece * cout // pieces, (piece + 1) * cout // pieces
+        chunks.append((0, 0, first, end - first, len(sets), len(sets) + len(taps), 0, h.stride))
+        for k_d, k_h in taps:
+            rows = (end - first) * w.kernel
+            sets.append((0, rows, 0, 1, weights, (k_d * h.kernel + k_h) * w.kernel))
+            stamps.append(((d.phase_of(k_d) * h.stride + h.phase_of(k_h)) * w.stride, d.shift_of(k_d), h.shift_of(k_h)))
+            weights += rows
+    phases, shifts = zip(*((w.phase_of(k), w.shift_of(k)) for k in range(w.kernel)), strict=True)
+
+    def table(values: object) -> Table:
+        return np.array(values, np.int64)
+
+    sources = table([(k, -1, -1, -1) for k in range(d.kernel * h.kernel * w.kernel)])
+    nothing = table([0])
+    slots = table([(0,) * 5])
+    layout = Layout(
+        table(chunks), table(sets), slots, nothing, sources, nothing, weights, 1, 1, 1, nothing, 0, nothing
+    )  # fmt: skip
+    return layout, Stamps(table(stamps), table(phases), table(shifts))
+
+
+class _Set(NamedTuple):
+    """A set before it is known how many channels it has."""
+
+    phases: int
+    tap: int
+    taps: int
+    source: int
+    starts: bool  # with the bias, or with zero
+
+
+class _Tables:
+    """The tables while they grow."""
+
+    def __init__(self, axes: list[AxisProducts], kernel: list[int]) -> None:
+        self.axes, self.kernel = axes, kernel
+        self.chunks: list[tuple[int, ...]] = []
+        self.sets: list[tuple[int, ...]] = []
+        self.tap_slots: list[int] = []
+        self.sources: list[tuple[int, ...]] = []
+        self.row_channels: list[Table] = []
+        self.rows = self.weights = 0
+        phases = axes[2].phases
+        #: By number of a product on w: runs of phases that have it and whose terms read the same places.
+        self.runs: list[list[list[int]]] = []
+        for number in range(max(len(products) for products in phases)):
+            places = {
+                r: [term.place for term in phase[number]] for r, phase in enumerate(phases) if len(phase) > number
+            }
+            self.runs.append([list(run) for _, run in groupby(places, key=places.__getitem__)])
+
+    def make_set(self, run: list[int], number_w: int, terms_d: list[Term], phase_h: int, number_h: int) -> _Set:
+        """Add the taps of one run of phases_w: those of its products of that number, with a product on h."""
+        _, h, w = self.axes
+        inner = [w.phases[r][number_w] for r in run]
+        tap, source = len(self.tap_slots), len(self.sources)
+        for d_term, h_term in product(terms_d, h.phases[phase_h][number_h]):
+            for t, term in enumerate(inner[0]):
+                place = (d_term.place * len(h.inputs) + h_term.place) * len(w.inputs) + term.place
+                self.tap_slots.append(place)
+                self.sources.extend(self._source(d_term.taps, h_term.taps, terms[t].taps) for terms in inner)
+        starts = h.starts(phase_h, number_h) and w.starts(run[0], number_w)
+        return _Set(len(run), tap, len(self.tap_slots) - tap, source, starts)
+
+    def _source(self, *taps: tuple[int, ...]) -> tuple[int, ...]:
+        """Index into the flat kernel, and of up to three weights to add or -1."""
+        _, kernel_h, kernel_w = self.kernel
+        found = [(d * kernel_h + h) * kernel_w + w for d, h, w in product(*taps)]
+        return (*found, *[-1] * (4 - len(found)))
+
+    def add_chunk(self, d: int, h: int, together: int, first: int, count: int, sets: list[_Set], lane: int) -> None:
+        self.chunks.append((d, h, first, count, len(self.sets), len(self.sets) + len(sets), self.rows, together))
+        base = self.rows
+        for part in sets:
+            rows = part.phases * count
+            padded = -(-rows // lane) * lane
+            self.sets.append((self.rows - base, rows, part.tap, part.taps, self.weights, part.source))
+            channels = np.full(padded, -1, np.int64)
+            if part.starts:
+                channels[:rows] = np.tile(np.arange(first, first + count), part.phases)
+            self.row_channels.append(channels)
+            self.rows += padded
+            self.weights += padded * part.taps
+
+    def as_layout(self, lane: int) -> Layout:
+        def table(values: Sequence[int] | Sequence[tuple[int, ...]]) -> Table:
+            return np.array(values, np.int64)
+
+        _, h, w = self.axes
+        slots = [
+            (shift_d, shift_h, shift_w, less_h, less_w)
+            for (shift_d, _), (shift_h, less_h), (shift_w, less_w) in product(*(axis.inputs for axis in self.axes))
+        ]
+        products_h = [0, *accumulate(len(products) for products in h.phases)]
+        # A kernel whose taps are all cut away still needs tables with an address.
+        return Layout(
+            table(self.chunks), table(self.sets), table(slots), table([*self.tap_slots, 0]),
+            table([*self.sources, (0, -1, -1, -1)]), np.concatenate(self.row_channels), self.weights, lane,
+            h.blocks, w.blocks, table(products_h), sum(len(products) for products in w.phases), table(w.combined),
+        )  # fmt: skip

@@ -1,0 +1,105 @@
+"""Bringing the input of a run of blocks into the order in which the tiles read it: the panel."""
+
+from __future__ import annotations
+
+from ..emit.intrinsics import (
+    copy_differences,
+    copy_differences_less,
+    copy_every_second,
+    copy_every_second_less,
+    copy_row,
+    copy_rows,
+    copy_rows_less,
+)
+from ..emit.pointers import address
+from ..partition import block_of
+from ..runtime.compiled import inner
+from . import layout as at
+
+
+@inner
+def pack_input(x, panel, job, slab):
+    """Copy the input pixels that the slab's blocks read, zero outside the input, into the panel, which it owns.
+
+    The panel is ordered slot, channel, block; with channels last slot, block, channel. On an axis with pairs of blocks
+    this is the input transform of `winograd`: of two neighbouring inputs one, or their difference.
+    """
+    g, lay, part, cut = job.geometry, job.layout, job.part, job.runs
+    if cut.flat:
+        _copy_pixels(x, panel, job, slab)
+        return
+    q = 0
+    while q < slab.blocks:
+        block = block_of(part, slab.first + q)
+        length = min(part.blocks_w - block.w, slab.blocks - q)
+        for slot in range(lay.slots.shape[0]):
+            less_h, less_w = lay.slots[slot, at.LESS_H], lay.slots[slot, at.LESS_W]
+            i_d = block.d + lay.slots[slot, at.SHIFT_D]
+            i_h = block.h * lay.paired_h + lay.slots[slot, at.SHIFT_H]
+            i_w = block.w * lay.paired_w + lay.slots[slot, at.SHIFT_W]
+            inside = 0 <= i_d < g.in_d and 0 <= i_h < g.in_h
+            below = less_h and 0 <= i_d < g.in_d and 0 <= i_h + 1 < g.in_h
+            wide = length * lay.paired_w
+            low = min(max(0, -i_w), wide)
+            end = max(low, min(wide, g.in_w - i_w))
+            high = end if inside else low
+            pixel = (i_d * g.in_h + i_h) * g.in_w + i_w
+            source = block.n * g.x_batch + (slab.group * g.cin + slab.k0) * g.x_channel + pixel * g.x_pixel
+            if g.last:
+                for j in range(length):
+                    target = address(panel, ((slot * cut.pixels) + q + j) * cut.depth)
+                    present = slab.depth if low <= j < high else 0
+                    copy_row(target, address(x, source + j * g.x_pixel), 0, present, slab.depth, g.half)
+            else:
+                target = address(panel, slot * cut.depth * cut.pixels + q)
+                row = address(x, source)
+                if less_h:
+                    end = end if below else low
+                    _transform_rows_less(target, row, job, slab.depth, low, high, length, end, less_w)
+                else:
+                    _transform_rows(target, row, job, slab.depth, low, high, length, less_w)
+        q += length
+
+
+@inner
+def _transform_rows(target, row, job, depth, low, high, length, less):
+    """Copy a row of `depth` channels, or with pairs on w every second element, or its differences."""
+    g, pixels = job.geometry, job.runs.pixels
+    if job.layout.paired_w == 1:
+        copy_rows(target, pixels, row, g.x_channel, depth, low, high, length, g.half)
+    elif less:
+        copy_differences(target, pixels, row, g.x_channel, depth, low, high, length, g.half)
+    else:
+        copy_every_second(target, pixels, row, g.x_channel, depth, low, high, length, g.half)
+
+
+@inner
+def _transform_rows_less(target, row, job, depth, low, high, length, end, less):
+    """The same less the row below, which is read up to `end`."""
+    g, pixels = job.geometry, job.runs.pixels
+    if job.layout.paired_w == 1:
+        copy_rows_less(target, pixels, row, g.x_channel, depth, low, high, length, g.in_w, end, g.half)
+    elif less:
+        copy_differences_less(target, pixels, row, g.x_channel, depth, low, high, length, g.in_w, end, g.half)
+    else:
+        copy_every_second_less(target, pixels, row, g.x_channel, depth, low, high, length, g.in_w, end, g.half)
+
+
+@inner
+def _copy_pixels(x, panel, job, slab):
+    """The same where a block reads the one pixel that has its number: whole runs at once, whatever the rows."""
+    g, cut = job.geometry, job.runs
+    pixels = g.in_d * g.in_h * g.in_w
+    q = 0
+    while q < slab.blocks:
+        p, n = (slab.first + q) % pixels, (slab.first + q) // pixels
+        length = min(pixels - p, slab.blocks - q)
+        source = n * g.x_batch + (slab.group * g.cin + slab.k0) * g.x_channel + p * g.x_pixel
+        if g.last:
+            for j in range(length):
+                row = address(x, source + j * g.x_pixel)
+                copy_row(address(panel, (q + j) * cut.depth), row, 0, slab.depth, slab.depth, g.half)
+        else:
+            target = address(panel, q)
+            copy_rows(target, cut.pixels, address(x, source), g.x_channel, slab.depth, 0, length, length, g.half)
+        q += length

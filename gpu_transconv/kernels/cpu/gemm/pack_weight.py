@@ -1,0 +1,151 @@
+"""Bringing weights into the order in which the tiles read them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from numba.extending import register_jitable
+
+from ..arguments import unpack
+from ..emit.gemm_tile import tile_range
+from ..emit.intrinsics import add_block, copy_block, copy_row, transpose
+from ..emit.pointers import address
+from ..geometry import Geometry
+from ..runtime.compiled import inner, kernel
+from . import layout as at
+from .layout import Layout
+
+#: Weights in work at a time: as they come and transposed they stay in a second-level cache, 2 times 128 KiB of floats.
+#: Chosen, not measured.
+_CLOSE = 1 << 15
+#: Taps in all output channels of a chunk from which fewer channels are in work at a time. Chosen, not measured.
+_MOST = 1 << 16
+#: Elements that may be read past the last weight, by `transpose` in whole vectors: more than its widest square.
+_PAST = 256
+
+
+class Weights(NamedTuple):
+    """What the kernel `pack_weight` unpacks."""
+
+    geometry: Geometry
+    layout: Layout
+
+
+class Piece(NamedTuple):
+    """Weights in work at a time: from some input channels of a group to some output channels of a chunk."""
+
+    group: int
+    ci: int  # first input channel, within the group
+    inputs: int  # input channels
+    first: int  # output channel of the chunk, within the group
+    channel: int  # first output channel of the piece, within the group
+    channels: int  # output channels
+
+
+def scratch_size(layout: Layout, volume: int) -> int:
+    """Elements of scratch memory with which a thread packs kernels of `volume` taps."""
+    most = int(layout.chunks[:, at.CHANNELS].max())
+    return 2 * max(_CLOSE, int(_channels(most, volume)) * volume) + _PAST
+
+
+@register_jitable
+def _channels(most, volume):
+    return min(most, max(1, _MOST // volume))
+
+
+@kernel
+def pack_weight(weight, packed, _bias, _out, table, work, thread):
+    """Pack the share of one thread, some of the input channels; return 0 if all it met are finite.
+
+    Reads the flat `weight` and owns what `packed` has of its input channels; ``work[thread]`` is scratch memory. The
+    order is group, set, tile, tap, input channel, row.
+    """
+    job = unpack(Weights, table)
+    g, lay = job.geometry, job.layout
+    start, end = thread * g.cin // work.shape[0], (thread + 1) * g.cin // work.shape[0]
+    wrong = 0
+    for group in range(g.groups):
+        for c in range(lay.chunks.shape[0]):
+            first = lay.chunks[c, at.CHANNEL]
+            if c > 0 and first == 0:
+                break  # the chunks that follow are other phases of the same channels
+            past = first + lay.chunks[c, at.CHANNELS]
+            step = _channels(lay.chunks[c, at.CHANNELS], g.volume)
+            for channel in range(first, past, step):
+                channels = min(step, past - channel)
+                most = max(1, _CLOSE // (channels * g.volume))
+                for ci in range(start, end, most):
+                    piece = Piece(group, ci, min(most, end - ci), first, channel, channels)
+                    wrong |= _pack_piece(weight, packed, work[thread], job, piece)
+    return wrong
+
+
+@inner
+def _pack_piece(weight, packed, scratch, job, piece):
+    """Pack a piece, for all chunks of its output channels; return whether a weight is not finite.
+
+    Reads `weight`, owns its places in `packed`; `scratch` gets the weights as they come, and transposed.
+    """
+    g, lay, channels = job.geometry, job.layout, piece.channels
+    pitch = channels * g.volume
+    for i in range(piece.inputs):
+        source = ((piece.group * g.cin + piece.ci + i) * g.cout + piece.channel) * g.volume
+        copy_row(address(scratch, i * pitch), address(weight, source), 0, pitch, pitch, g.half)
+    wrong = 0
+    for j in range(piece.inputs * pitch):
+        wrong |= scratch[j] - scratch[j] != 0
+    line = scratch
+    if channels > 1 and g.volume > 1:  # transposed: tap, output channel
+        line = scratch[(scratch.size - _PAST) // 2 :]
+        for i in range(piece.inputs):
+            transpose(address(line, i * pitch), address(scratch, i * pitch), channels, g.volume)
+    for c in range(lay.chunks.shape[0]):
+        if lay.chunks[c, at.CHANNEL] == piece.first:
+            for s in range(lay.chunks[c, at.FIRST_SET], lay.chunks[c, at.END_SET]):
+                _pack_set(packed, line, job, piece, lay.chunks[c, at.CHANNELS], s)
+    return wrong
+
+
+@inner
+def _pack_set(packed, line, job, piece, chunk, s):
+    """Pack what belongs to set `s`, of a chunk of `chunk` channels: in as long parts as lie together in line and tile.
+
+    Reads `line`, ordered input channel, tap, output channel; writes the piece's places in `packed`, and with the last
+    of them the zeros of rows that fill up a vector. The weight transform of `winograd`, sums of taps, is done here.
+    """
+    g, lay, count, channels = job.geometry, job.layout, piece.inputs, piece.channels
+    rows, taps = lay.sets[s, at.ROWS], lay.sets[s, at.TAPS]
+    first, source = lay.sets[s, at.WEIGHT], lay.sets[s, at.SOURCE]
+    phases, pitch = rows // chunk, channels * g.volume
+    sums = lay.paired_h + lay.paired_w > 2
+    for tap in range(taps):
+        at_tap, phase = source + tap * phases, 0
+        t, low, high = -1, 0, 0
+        begin, width = 0, 0  # of the tile that is being filled
+        while phase < phases:
+            place = lay.sources[at_tap + phase, 0]
+            others = lay.sources[at_tap + phase, 1:]
+            start, row = place * channels, phase * chunk + piece.channel - piece.first
+            past = row + channels
+            phase += 1
+            while not sums and channels == chunk and phase < phases and lay.sources[at_tap + phase, 0] == place + 1:
+                past, place, phase = past + chunk, place + 1, phase + 1
+            while row < past:
+                while row >= high:
+                    t += 1
+                    low, high = tile_range(rows, lay.lane, t)
+                length, width = min(past, high) - row, high - low
+                tile = (piece.group * lay.weights + first + low * taps) * g.cin
+                begin = tile + (tap * g.cin + piece.ci) * width - low
+                target = address(packed, begin + row)
+                copy_block(target, width, address(line, start), pitch, length, count)
+                if sums:
+                    for other in others:
+                        if other >= 0:
+                            added = address(line, start + (other - place) * channels)
+                            add_block(target, width, added, pitch, length, count)
+                start, row = start + length, row + length
+        if high > rows:  # whole vectors of rows
+            for i in range(count):
+                for j in range(rows, high):
+                    packed[begin + i * width + j] = 0

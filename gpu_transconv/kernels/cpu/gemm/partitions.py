@@ -1,0 +1,250 @@
+"""How the matrix products cut a problem: from plan, layout and machine, with no measuring and no search.
+
+Each kernel has a class of what it needs besides the `Partition`, and one of all that it unpacks.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from ....problem.dtypes import DTYPES
+from ....problem.plan import Plan
+from ....problem.product import Product, by_phase
+from ..arguments import Table
+from ..emit.gemm_tile import tile_table
+from ..emit.registers import VECTOR_BYTES
+from ..geometry import Geometry, make_geometry
+from ..partition import Partition, count_boxes, even, make_partition, reach_of
+from .layout import CHANNELS, FIRST_ROW, SHIFT_W, TAPS, Layout, Stamps
+from .store import LINE
+
+#: Bytes of a panel of input, which stays in the second-level cache next to sums and weights: half of Zen 4's 1 MiB.
+_PANEL_BYTES = 512 * 1024
+#: Products added before a partial sum is put down, which bounds the panel and the error of a long float32 sum (chosen,
+#: not measured); and the same where blocks are computed in pairs (measured, see the log in docs/performance.md).
+_DEPTH, _PAIRED_DEPTH = 2048, 8 * 2048
+#: Blocks up to which one run takes all of them, with a panel that is less deep. Chosen, not measured.
+_FEW = 128
+#: Tasks per thread from which their number need not be a multiple of the threads. Chosen, not measured.
+_TASKS = 6
+#: Multiplications and bytes worth a task of scatter, and the logarithm of how many tasks do. Chosen, not measured.
+_WORTH, _LOG_TASKS = 1 << 18, 5
+#: Blocks of a run at most. Chosen, not measured.
+_PIXELS = 256
+#: Bytes of the scratch memory of one thread, at most. Chosen, not measured.
+_WORK_BYTES = 4 * 1024 * 1024
+#: Elements of one channel of a box that gather copies: 8 KiB of floats. Chosen, not measured.
+_BOX = 2048
+#: Elements for a row that is put together before it is stored, with room for its misalignment.
+_LINE = LINE + 64
+
+
+class Runs(NamedTuple):
+    """Gather in runs of blocks that follow each other, whatever box they make."""
+
+    pixels: int  # blocks of one run
+    runs: int
+    depth: int  # input channels of one panel
+    splits: int  # parts of the chunks that run as tasks of their own
+    line: int  # elements for a row that is put together
+    panel: int  # elements of the input
+    flat: int  # whether block and input pixel are the same number
+    iota: Table
+    tile: int  # address of the compiled tiles
+
+
+class Gather(NamedTuple):
+    """What the kernel `gather` unpacks; blocks are pairs of them on an axis that has pairs."""
+
+    geometry: Geometry
+    layout: Layout
+    part: Partition
+    runs: Runs
+
+
+def cut_runs(plan: Plan, layout: Layout, threads: int) -> Gather:
+    """Cut the problem for `threads` threads; the order of every sum does not depend on their number."""
+    cin, slots = plan.in_channels // plan.groups, len(layout.slots)
+    product, itemsize = by_phase(plan), DTYPES[plan.accumulate].size
+    blocks = [axis.blocks for axis in product.axes]
+    flat = not layout.slots.any() and blocks == list(plan.in_spatial)
+    blocks = [blocks[0], -(-blocks[1] // layout.paired_h), -(-blocks[2] // layout.paired_w)]
+    total = max(plan.batch, 1) * math.prod(blocks)  # weights may be packed for an empty batch
+    # A pair's differences have slots of their own, each for one tap, and there are fewer blocks to fill the vectors.
+    paired = layout.paired_h * layout.paired_w > 1
+    deep, room = (_PAIRED_DEPTH, 2 * _PANEL_BYTES) if paired else (_DEPTH, _PANEL_BYTES)
+    # With few blocks, a shallower panel of all of them, so that the weights are read once.
+    limit = deep if total > _FEW else min(deep, room // (itemsize * total))
+    depth = even(cin, max(1, limit // slots))
+    rows = _rows_of_sums(layout, depth < cin)
+    lane = VECTOR_BYTES // itemsize
+    most = min(room // (slots * depth), _WORK_BYTES // (rows + slots * depth)) // itemsize
+    runs = math.ceil(total / max(2 * lane, min(most, _PIXELS)))
+    # As much for every thread: either more runs, which all read the weights, or parts of the chunks, which all copy
+    # the input.
+    more = math.ceil(runs * plan.groups / threads) * threads // plan.groups
+    if 2 * slots * total < layout.weights and len(layout.chunks) > 1:
+        more = runs
+    pixels = max(2 * lane, math.ceil(math.ceil(total / max(runs, more)) / lane) * lane)
+    runs = math.ceil(total / pixels)
+    tasks = runs * plan.groups
+    splits = 1 if tasks > _TASKS * threads else min(len(layout.chunks), threads // math.gcd(threads, tasks))
+    panel = slots * depth * pixels
+    # A tile may read and write whole vectors past the last block.
+    part = make_partition(blocks, blocks, reach_of(product.axes), threads, _LINE + panel + rows * pixels + 256)
+    cut = Runs(pixels, runs, depth, splits, _LINE, panel, int(flat), _iota(layout), tile_table(plan.accumulate))
+    return Gather(make_geometry(plan), layout, part, cut)
+
+
+class PanelBoxes(NamedTuple):
+    """Gather in boxes whose input, with the margin around it, is copied once; distances count elements."""
+
+    pitch: int  # of a row, in panel and sums
+    plane_d: int  # distance of two depths in the sums; whole vectors
+    plane: int  # of the sums of one row of the layout
+    channel: int  # distance of two channels in the panel
+    depth: int  # input channels of one panel
+    line: int  # elements for a row that is put together
+    panel: int  # elements of the input
+    offsets: Table  # by tap of a set: where in the panel it reads
+    iota: Table
+    tile: int  # address of the compiled tiles
+
+
+class GatherBoxes(NamedTuple):
+    """What the kernel `gather_boxes` unpacks."""
+
+    geometry: Geometry
+    layout: Layout
+    part: Partition
+    cut: PanelBoxes
+
+
+def cut_panel_boxes(plan: Plan, layout: Layout, threads: int) -> GatherBoxes:
+    """Cut the output into boxes whose panel stays close to the core."""
+    cin, item = plan.in_channels // plan.groups, DTYPES[plan.accumulate].size
+    lane = VECTOR_BYTES // item
+    product = by_phase(plan)
+    blocks, reach = [axis.blocks for axis in product.axes], reach_of(product.axes)
+    low, span = zip(*reach, strict=True)
+    depth = min(cin, 64)
+    sums = _rows_of_sums(layout, depth < cin)
+    room = min(_BOX, _PANEL_BYTES // (item * depth), max(lane, _WORK_BYTES // (item * sums)))
+    box_w = even(blocks[2], min(room, 256) if blocks[0] * blocks[1] > 1 else room)
+    pitch = box_w + span[2]
+    rows = max(1, room // pitch)
+    box_d = even(blocks[0], max(1, round(math.sqrt(rows)) - span[0]))
+    box_h = even(blocks[1], max(1, rows // (box_d + span[0]) - span[1]))
+    height = box_h + span[1]
+    channel = (box_d + span[0]) * height * pitch
+    shifts = layout.slots[:, : SHIFT_W + 1] - low
+    where = (shifts[:, 0] * height + shifts[:, 1]) * pitch + shifts[:, 2]
+    plane_d = -(-box_h * pitch // lane) * lane
+    plane = box_d * plane_d
+    panel = depth * channel + pitch + lane  # whole vectors are read past the last row
+    part = make_partition(blocks, (box_d, box_h, box_w), reach, threads, _LINE + panel + sums * plane)
+    offsets, tile = where[layout.tap_slots], tile_table(plan.accumulate)
+    cut = PanelBoxes(pitch, plane_d, plane, channel, depth, _LINE, panel, offsets, _iota(layout), tile)
+    return GatherBoxes(make_geometry(plan), layout, part, cut)
+
+
+class StampBoxes(NamedTuple):
+    """Scatter in boxes: one plane of sums per phase and channel; distances count elements."""
+
+    pitch: int  # of a row, in panel and planes
+    margin: int  # before the first row of a plane
+    slack: int  # after the last row
+    plane_d: int  # distance of two depths in a plane
+    plane: int  # distance of two planes
+    panel_plane: int  # distance of two depths in the panel
+    panel_step: int  # distance of two channels
+    depth: int  # input channels of one panel
+    channels: int  # of a full chunk
+    line: int  # elements for a row that is put together
+    panel: int  # elements of the input
+    rows: Table  # by row of a set: its distance from the first plane of the set
+    last_rows: Table  # the same for chunks with one channel less
+    iota: Table
+    tile: int  # address of the compiled tiles
+
+
+class Scatter(NamedTuple):
+    """What the kernel `scatter` unpacks."""
+
+    geometry: Geometry
+    layout: Layout
+    part: Partition
+    cut: StampBoxes
+    stamps: Stamps
+
+
+def cut_stamp_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) -> Scatter:
+    """Cut the output into boxes whose sums and panel fit the second-level cache.
+
+    Where stamps overlap, the order in which they are added depends on the box, so the threads have no say in it.
+    """
+    cin, item = plan.in_channels // plan.groups, DTYPES[plan.accumulate].size
+    product, channels = by_phase(plan), int(layout.chunks[:, CHANNELS].max())
+    planes, reach = channels * math.prod(axis.stride for axis in product.axes), reach_of(product.axes)
+    low, span = zip(*reach, strict=True)
+    box = _stamp_box(plan, product, len(layout.chunks), planes)
+    pitch, slack, margin = box[2] + span[2], 64 + span[2], span[2]
+    plane_d = box[1] * pitch + slack
+    plane = margin + box[0] * plane_d
+    panel_plane = (box[1] + span[1]) * pitch + slack
+    panel_step = (box[0] + span[0]) * panel_plane
+    depth = max(1, min(cin, _PANEL_BYTES // item // panel_step))
+    rows, last_rows = (
+        (stamps.phases[:, None] * count + np.arange(count)) * plane - (stamps.shifts[:, None] - low[2])
+        for count in (channels, max(1, channels - 1))
+    )
+    panel = depth * panel_step + slack
+    part = make_partition(
+        [axis.blocks for axis in product.axes], box, reach, threads, _LINE + panel + planes * plane + slack
+    )
+    cut = StampBoxes(
+        pitch, margin, slack, plane_d, plane, panel_plane, panel_step, depth, channels, _LINE, panel,
+        rows.reshape(-1), last_rows.reshape(-1), np.zeros(16, np.int64), tile_table(plan.accumulate),
+    )  # fmt: skip
+    return Scatter(make_geometry(plan), layout, part, cut, stamps)
+
+
+def _stamp_box(plan: Plan, product: Product, chunks: int, planes: int) -> tuple[int, int, int]:
+    """Blocks of a box on each axis, so that the sums of all its planes and a deep enough panel fit together."""
+    cin, item = plan.in_channels // plan.groups, DTYPES[plan.accumulate].size
+    blocks, span = [axis.blocks for axis in product.axes], [axis.reach().span for axis in product.axes]
+    room = max(64, min(_PANEL_BYTES // item // 2 // planes, _PANEL_BYTES // item // min(cin, 64)))
+    box_w = even(blocks[2], max(64, room // min(8, blocks[1] * blocks[0]) - span[2]))
+    pitch = box_w + span[2]
+    box_h = even(blocks[1], max(1, room // pitch - span[1]))
+    box_d = even(blocks[0], max(1, room // (pitch * (box_h + span[1])) - span[0]))
+    least = _least_tasks(plan)
+    while box_h > 1 and plan.batch * plan.groups * chunks * count_boxes(blocks, (box_d, box_h, box_w)) < least:
+        box_h = even(blocks[1], box_h - 1)
+    return box_d, box_h, box_w
+
+
+def _least_tasks(plan: Plan) -> int:
+    """A power of two: tasks enough for many threads, none too small to be worth one."""
+    worth = (plan.flops // 2 + plan.bytes) // _WORTH
+    return 1 << min(worth.bit_length() - 1, _LOG_TASKS) if worth else 1
+
+
+def _rows_of_sums(layout: Layout, all_at_once: bool) -> int:
+    """Rows whose sums are kept at a time: of all chunks, where a sum needs several panels, or else of the largest."""
+    first_rows = np.append(layout.chunks[:, FIRST_ROW], layout.row_channels.size)
+    return layout.row_channels.size if all_at_once else int(np.diff(first_rows).max())
+
+
+def _iota(layout: Layout) -> Table:
+    """The table 0, 1, 2, ... for everything that a tile finds at even distances: its rows, and the taps of a set."""
+    return _count_to(max(int(layout.sets[:, TAPS].max()), 64))
+
+
+@lru_cache(maxsize=16)
+def _count_to(end: int) -> Table:
+    return np.arange(end, dtype=np.int64)

@@ -1,0 +1,175 @@
+"""From finished sums to the output: activation, rounding, and the interleaving of the phases."""
+
+from __future__ import annotations
+
+from ....problem.rewrites import MOST_PHASES
+from ..emit.intrinsics import interleave_rows
+from ..emit.numbers import activate
+from ..emit.pointers import address, lanes_past
+from ..emit.registers import VECTOR_BYTES
+from ..partition import Block, block_of
+from ..runtime.compiled import inner
+from . import layout as at
+
+#: Elements of a row that is put together before it is stored: the outputs of one block must fit.
+LINE = MOST_PHASES
+#: Outputs of a row from which it is put together where it is misaligned; shorter rows lost a third to a half that way,
+#: see the log in docs/performance.md.
+_LONG = 1024
+
+
+@inner
+def store_chunk(out, sums, line, job, slab, chunk, width):
+    """Store a chunk for the blocks of the slab, activated; `sums`, activated in place, are its alone, and so is `line`.
+
+    `sums` holds the chunk's rows, or with channels last one line of `width` for each block.
+    """
+    g, lay, part, pixels = job.geometry, job.layout, job.part, job.runs.pixels
+    if g.activation:
+        for i in range(slab.blocks if g.last else width):
+            row = i * (width if g.last else pixels)
+            for j in range(width if g.last else slab.blocks):
+                sums[row + j] = activate(sums[row + j], g.activation, g.slope)
+    channel, channels = slab.group * g.cout + chunk[at.CHANNEL], chunk[at.CHANNELS]
+    if not g.last and g.stream and not g.half and g.out_w % (VECTOR_BYTES // sums.itemsize) and g.out_w < _LONG:
+        for k in range(channels):
+            _stream_channel(out, line, sums, k, job, channel + k, chunk, slab)
+        return
+    stride_h, stride_w = g.stride_h * lay.paired_h, g.stride_w * lay.paired_w
+    q = 0
+    while q < slab.blocks:
+        block = block_of(part, slab.first + q)
+        length = min(part.blocks_w - block.w, slab.blocks - q)
+        o_d, o_w = block.d * g.stride_d + chunk[at.PHASE_D], block.w * stride_w
+        for phase in range(chunk[at.PHASES_H] * lay.paired_h):
+            o_h = block.h * stride_h + chunk[at.PHASE_H] + phase
+            if o_d >= g.out_d or o_h >= g.out_h:
+                continue
+            pixel = (o_d * g.out_h + o_h) * g.out_w + o_w
+            target = block.n * g.y_batch + channel * g.y_channel + pixel * g.y_pixel
+            outputs = min(length * stride_w, g.out_w - o_w)
+            if g.last:
+                _copy_blocks(
+                    out, target, sums, q * width, lay.sets, chunk, width, g.stride_w, g.y_pixel, outputs,
+                    g.half, g.stream,
+                )  # fmt: skip
+            else:
+                source = _first_row(lay, chunk, phase) * pixels + q
+                interleave(
+                    out, target, g.y_channel, sums, source, pixels, channels, stride_w, outputs, g.half, g.stream, line
+                )  # fmt: skip
+        q += length
+
+
+@inner
+def _stream_channel(out, line, sums, k, job, channel, chunk, slab):
+    """Store one channel of a chunk past the caches, though its rows begin and end anywhere.
+
+    Reads the rows of channel `k` of the chunk, `channel` of the output. Rows that follow each other in memory are put
+    together in `line`, from which whole aligned vectors leave.
+    """
+    g, lay, part, pixels = job.geometry, job.layout, job.part, job.runs.pixels
+    lanes = VECTOR_BYTES // sums.itemsize
+    block = block_of(part, slab.first)
+    start, filled = 0, 0  # where the line's first element goes, and how many there are
+    stride_h, stride_w = g.stride_h * lay.paired_h, g.stride_w * lay.paired_w
+    q = 0
+    while q < slab.blocks:
+        length = min(part.blocks_w - block.w, slab.blocks - q)
+        o_d, o_w = block.d * g.stride_d + chunk[at.PHASE_D], block.w * stride_w
+        outputs = min(length * stride_w, g.out_w - o_w)
+        for phase in range(chunk[at.PHASES_H] * lay.paired_h if o_d < g.out_d else 0):
+            o_h = block.h * stride_h + chunk[at.PHASE_H] + phase
+            if o_h >= g.out_h:
+                break
+            to = block.n * g.y_batch + channel * g.y_channel + (o_d * g.out_h + o_h) * g.out_w + o_w
+            if to != start + filled or filled + outputs > LINE:
+                _flush(out, start, line, filled, lanes)
+                start, filled = to, 0
+            source = (_first_row(lay, chunk, phase) + k) * pixels + q
+            place = address(line, lanes_past(out, start) + filled)
+            interleave_rows(place, address(sums, source), chunk[at.CHANNELS] * pixels, stride_w, outputs, 0, 0)
+            filled += outputs
+        q += length
+        block = _next_row(part, block)
+    _flush(out, start, line, filled, lanes)
+
+
+@inner
+def _next_row(part, block):
+    """First block of the row after the block's."""
+    n, d, h = block.n, block.d, block.h + 1
+    if h == part.blocks_h:
+        h, d = 0, d + 1
+        if d == part.blocks_d:
+            d, n = 0, n + 1
+    return Block(n, d, h, 0)
+
+
+@inner
+def _first_row(lay, chunk, part):
+    """First of a chunk's rows that hold the outputs of a phase_h, of the second block of a pair after the first's."""
+    first, phases = chunk[at.PHASE_H], chunk[at.PHASES_H]
+    phase, block = first + part % phases, part // phases
+    return (lay.products_h[phase] - lay.products_h[first] + block) * lay.products_w * chunk[at.CHANNELS]
+
+
+@inner
+def _flush(out, start, line, count, lanes):
+    """Write `count` elements of the line to `out`, whole aligned vectors past the caches."""
+    past = lanes_past(out, start)
+    head = min((lanes - past) % lanes, count)
+    interleave_rows(address(out, start), address(line, past), 0, 1, head, 0, 0)
+    interleave_rows(address(out, start + head), address(line, past + head), 0, 1, count - head, 0, 1)
+
+
+@inner
+def interleave(out, target, channel, sums, source, row, channels, stride, outputs, half, stream, line):
+    """Write ``out[target + k*channel + j*stride + phase] = sums[phase][k][j]`` for every channel k.
+
+    Stores that bypass the caches must be whole aligned vectors. Where a long row starts between two, it is put
+    together in `line` first, with the same misalignment; a short one, which would be mostly ends, takes the way
+    through the caches.
+    """
+    lanes = VECTOR_BYTES // sums.itemsize
+    for k in range(channels):
+        to, begin = target + k * channel, source + k * row
+        past = lanes_past(out, to)
+        if not stream or half or past == 0 or outputs < _LONG:
+            interleave_rows(address(out, to), address(sums, begin), channels * row, stride, outputs, half, stream)
+            continue
+        done, part = 0, max(1, LINE // stride) * stride
+        while done < outputs:
+            count = min(part, outputs - done)
+            head = min(lanes - past, count)
+            blocks = address(sums, begin + done // stride)
+            interleave_rows(address(line, past), blocks, channels * row, stride, count, half, 0)
+            interleave_rows(address(out, to + done), address(line, past), 0, 1, head, half, 0)
+            rest = address(out, to + done + head)
+            interleave_rows(rest, address(line, past + head), 0, 1, count - head, half, 1)
+            done += count
+            past = (past + count) % lanes
+
+
+@inner
+def _copy_blocks(out, target, sums, source, sets, chunk, width, stride, pixel, outputs, half, stream):
+    """Channels last: write `outputs` pixels from element `target` on, from the blocks at element `source` of `sums`.
+
+    A block holds, per set, its phases of the chunk's channels in the order of memory.
+    """
+    count = chunk[at.CHANNELS]
+    phase = 0
+    for s in range(chunk[at.FIRST_SET], chunk[at.END_SET]):
+        row0, phases = sets[s, at.ROW], sets[s, at.ROWS] // count
+        for j in range((outputs - phase + stride - 1) // stride):
+            o = j * stride + phase
+            present = min(phases, outputs - o)
+            begin = source + j * width + row0
+            if count == pixel:  # the phases of all channels are one run of memory
+                to = address(out, target + o * count)
+                interleave_rows(to, address(sums, begin), 0, 1, present * count, half, stream)
+            else:
+                for r in range(present):
+                    to = address(out, target + (o + r) * pixel)
+                    interleave_rows(to, address(sums, begin + r * count), 0, 1, count, half, stream)
+        phase += phases

@@ -1,0 +1,76 @@
+"""Run the parts of a kernel on several threads; the only parallel function there is, compiled once per dtype.
+
+A kernel is a function of one part of the work, ``part(x, weight, bias, out, table, work, number)``, which returns an
+int. One part alone is called as it is. For several, the address of its machine code is called from a parallel loop, so
+that no kernel is compiled a second time for many threads.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import prange, types
+from numba.core import cgutils
+from numba.core.callconv import excinfo_ptr_t
+from numba.extending import intrinsic
+
+from ....arrays.views import Array
+from .compiled import CompiledKernel, address_of, parallel_kernel
+from .threads import must_be_serial, parallel_region
+
+#: Addresses of the parts, by their types; to ask Numba for the types of arrays takes longer than a small kernel.
+_addresses: dict[tuple[CompiledKernel, object, object], int] = {}
+#: What a part returns where its memory could not be had.
+_FAILED = 1 << 40
+
+
+def run_parts(
+    part: CompiledKernel, parts: int, x: Array, weight: Array, bias: Array, out: Array, table: Array, work: Array
+) -> int:
+    """Run the parts numbered from 0 on and return the sum of what they return.
+
+    Raises
+    ------
+    MemoryError
+        If a part could not get the memory that it asked for.
+    """
+    arguments = x, weight, bias, out, table, work
+    if parts == 1:
+        return int(part(*arguments, 0))
+    if must_be_serial():
+        return sum(part(*arguments, number) for number in range(parts))
+    key = part, x.dtype, weight.dtype  # the types of all arguments follow from these
+    address = _addresses.get(key)
+    if address is None:
+        address = _addresses[key] = address_of(part, *arguments, 0)
+    with parallel_region():
+        total = int(on_threads(address, *arguments, parts))
+    if total >= _FAILED:
+        raise MemoryError("not enough memory for the scratch memory of a kernel")
+    return total
+
+
+@parallel_kernel
+def on_threads(part, x, weight, bias, out, table, work, parts):
+    total = 0
+    for number in prange(parts):
+        total += _call(part, x, weight, bias, out, table, work, number)
+    return total
+
+
+@intrinsic
+def _call(typingctx, part, x, weight, bias, out, table, work, number):
+    """Call the part whose machine code is at the address `part`, by Numba's convention for its own functions."""
+    kinds = (x, weight, bias, out, table, work, types.int64)
+
+    def codegen(context, builder, signature, args):
+        values = [*args[1:-1], context.cast(builder, args[-1], signature.args[-1], types.int64)]
+        convention = context.call_conv
+        function = convention.get_function_type(types.int64, kinds)
+        result = cgutils.alloca_once_value(builder, ir.Constant(ir.IntType(64), 0))
+        problem = cgutils.alloca_once_value(builder, ir.Constant(excinfo_ptr_t, None))
+        packed = context.get_arg_packer(kinds).as_arguments(builder, values)
+        code = builder.call(builder.inttoptr(args[0], function.as_pointer()), [result, problem, *packed])
+        failed = builder.icmp_signed("!=", code, code.type(0))
+        return builder.select(failed, ir.Constant(ir.IntType(64), _FAILED), builder.load(result))
+
+    return types.int64(part, x, weight, bias, out, table, work, number), codegen

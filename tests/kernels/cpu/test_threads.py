@@ -1,0 +1,234 @@
+"""Concurrent callers, forked children, and the number of threads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import CASES
+from checks import assert_close, expected, implementations, make_arrays
+
+import gpu_transconv as gtc
+
+ROWS = implementations("cpu")
+HERE = str(Path(__file__).parents[2])  # the folder of the case table
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_eight_threads_at_once(row):
+    cases = [case for case in CASES if case.core and case.takes("float32")][:8]
+    assert len(cases) == 8
+    problems = []
+    for case in cases:
+        arrays = make_arrays(case, "float32")
+        problems.append((case, arrays, expected(case, arrays)))
+    together = threading.Barrier(8)
+
+    def work(number):
+        together.wait()
+        for turn in range(40):
+            case, arrays, want = problems[(number + turn) % 8]
+            got = gtc.conv_transpose(*arrays, **case.keywords, backend=row.backend, formulation=row.formulation)
+            assert_close(got, want, "float32", case.reduction)
+        return number
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, range(8))) == list(range(8))
+
+
+def python(code: str, *arguments: str, **environment: str) -> str:
+    """Run `code` in an interpreter of its own, which can import the case table."""
+    path = os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path, **environment},
+    )
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+FORK = """
+import os, sys, warnings
+import gpu_transconv as gtc
+from cases import named
+from checks import assert_close, expected, make_arrays
+
+case = named("2d-kernel-is-twice-stride")
+arrays = make_arrays(case, "float32")
+want = expected(case, arrays)
+
+def call():
+    got = gtc.conv_transpose(*arrays, **case.keywords, backend="cpu", formulation=sys.argv[1])
+    assert_close(got, want, "float32", case.reduction)
+
+call()
+with warnings.catch_warnings():
+    # Python warns about any fork of a process with threads; that this one works is what is tested.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    child = os.fork()
+if child == 0:
+    code = 1
+    try:
+        call()
+        print("child", flush=True)
+        code = 0
+    finally:
+        os._exit(code)
+_, status = os.waitpid(child, 0)
+assert status == 0, status
+call()
+print("parent")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no os.fork")
+@pytest.mark.parametrize("formulation", ["gather", "scatter"])
+def test_a_forked_child_calls_after_its_parent(formulation):
+    assert python(FORK, formulation).split() == ["child", "parent"]
+
+
+LAYERS = """
+import os, signal, sys, threading, time, warnings
+from concurrent.futures import ThreadPoolExecutor
+import numba
+
+numba.get_num_threads()  # as the first parallel function of the process does, whosever it is
+expected, checks = sys.argv[1], sys.argv[2:]
+assert numba.threading_layer() == expected
+
+import numpy as np
+from numba.core.compiler_lock import global_compiler_lock
+import gpu_transconv as gtc
+from gpu_transconv.kernels.cpu.runtime import threads
+
+assert threads.layer() == expected
+ones = lambda *shape, dtype="f4": np.ones(shape, dtype)
+problems = [(ones(1, 16, 64, 64), ones(16, 16, 4, 4)), (ones(2, 3, 200, dtype="i8"), ones(3, 4, 4, dtype="i8"))]
+
+def call():
+    return [
+        gtc.conv_transpose(x, weight, stride=2, formulation=formulation)
+        for x, weight in problems
+        for formulation in ("gather", "scatter")
+    ]
+
+want = call()
+
+def right(_=None):
+    return all(np.array_equal(got, result) for got, result in zip(call(), want, strict=True))
+
+def fork():
+    with warnings.catch_warnings():
+        # Python warns about any fork of a process with threads; that this one works is what is tested.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        os._exit(0 if right() else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+if "threads" in checks:
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(right, range(20)))
+if "fork" in checks:
+    fork()
+if "fork-while-another-computes" in checks:
+    stop = threading.Event()
+    def work():
+        while not stop.is_set():
+            assert right()
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(work)
+        try:
+            for _ in range(5):
+                time.sleep(0.003)
+                fork()
+        finally:
+            stop.set()
+        other.result()
+if "fork-while-another-compiles" in checks:
+    lock = global_compiler_lock
+    held = threading.Event()
+    def compile():
+        with lock:
+            held.set()
+            time.sleep(0.1)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(compile)
+        held.wait()
+        right = lambda: lock._lock.acquire(timeout=20)
+        fork()
+    assert right()
+else:
+    assert right()
+print("ok")
+"""
+PRIORITY, CHOSEN = "NUMBA_THREADING_LAYER_PRIORITY", "NUMBA_THREADING_LAYER"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no os.fork")
+@pytest.mark.parametrize(
+    ("layer", "checks", "environment"),
+    [
+        ("workqueue", ["threads"], {PRIORITY: "workqueue omp tbb"}),
+        ("workqueue", ["fork", "fork-while-another-computes", "fork-while-another-compiles"], {CHOSEN: "workqueue"}),
+        pytest.param(
+            *("omp", ["threads", "fork"], {PRIORITY: "omp tbb workqueue"}),
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP, which no fork survives"),
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_layer_that_another_library_settled(layer, checks, environment):
+    environment = {PRIORITY: "tbb omp workqueue", CHOSEN: "default", "NUMBA_NUM_THREADS": "2"} | environment
+    assert python(LAYERS, layer, *checks, **environment) == "ok\n"
+
+
+BITS = """
+import hashlib, sys
+import numba
+import numpy as np
+import gpu_transconv as gtc
+from cases import CASES
+from checks import make_arrays
+
+rng = np.random.default_rng(0)
+large = rng.standard_normal((2, 19, 33, 45)).astype("f4"), rng.standard_normal((19, 21, 4, 4)).astype("f4")
+long = rng.standard_normal((1, 9, 700)).astype("f4"), rng.standard_normal((9, 1, 64)).astype("f4")
+
+def calls(**keywords):
+    yield gtc.conv_transpose(*large, stride=2, padding=1, **keywords)
+    yield gtc.conv_transpose(*large, stride=3, groups=1, activation="gelu", **keywords)
+    yield gtc.conv_transpose(*long, stride=16, **keywords)
+    for case in CASES:
+        if case.core:
+            yield gtc.conv_transpose(*make_arrays(case, "float32"), **case.keywords, **keywords)
+
+for threads in map(int, sys.argv[2:]):
+    numba.set_num_threads(threads)
+    assert numba.get_num_threads() == threads
+    results = [y.tobytes() for y in calls(backend="cpu", formulation=sys.argv[1])]
+    print(hashlib.sha256(b"".join(results)).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("formulation", ["gather", "scatter"])
+def test_the_number_of_threads_does_not_change_a_bit(formulation):
+    digests = python(BITS, formulation, "1", "2", "3", "1", NUMBA_NUM_THREADS="3").split()
+    assert len(digests) == 4
+    assert len(set(digests)) == 1
+
+
+def test_settings_of_one_thread_do_not_reach_another():
+    x, weight = np.ones((1, 1, 2)), np.ones((1, 1, 2))
+    with gtc.use(backend="cupy"), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(gtc.conv_transpose, x, weight).result().tolist() == [[[1, 2, 1]]]
