@@ -41,6 +41,7 @@ def _cut(axis: Axis) -> tuple[int, int]:
     return max(surplus, 0), max(-surplus, 0)
 
 
+#: Scatter counts twice, so that who names no formulation gets gather; nothing was measured.
 KERNELS = (
     Kernel("reference", "gather", partial(_launch, "gather")),
     Kernel("reference", "scatter", partial(_launch, "scatter"), work_ratio=lambda _: 2.0),
