@@ -119,7 +119,7 @@ def test_gpu_tests_fail_where_the_gpu_is_missing():
     arguments = (
         "-m",
         "pytest",
-        "tests/test_kernels.py",
+        "tests/kernels/test_kernels.py",
         "-m",
         "gpu",
         "-q",
