@@ -1,8 +1,8 @@
 """Both formulations of the input gradient element by element, straight from the plan's tables.
 
 They serve what `elementwise` serves in the forward direction: dtypes and strides without tiles, and input channels some
-of whose weights are not finite. In `elementwise_input_gather` a task owns rows of the gradient, and each of its elements
-collects its taps; in `elementwise_input_scatter` it owns a range of one axis of one channel, to which every element of
+of whose weights are not finite. In `elementwise_input_gather` a task owns rows of the gradient, whose elements collect
+their taps; in `elementwise_input_scatter` it owns a range of one axis of one channel, to which every element of
 grad_output that reaches it adds its stamp. No element has two writers, and the order of its sum is fixed.
 """
 
