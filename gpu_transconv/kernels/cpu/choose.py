@@ -205,7 +205,26 @@ def choose_exact(plan: Plan) -> Choice:
     return _choose(EXACT, plan)
 
 
+def choose_input_gather(plan: Plan) -> Choice:
+    """The same for the gradient by the input, of which `plan` is the correlation."""
+    return _swapped(choose_gather(plan))
+
+
+def choose_input_exact(plan: Plan) -> Choice:
+    """The same without pairs of blocks."""
+    return _swapped(choose_exact(plan))
+
+
+def _swapped(choice: Choice) -> Choice:
+    return choice._replace(order=choice.order._replace(swapped=True))
+
+
 @lru_cache(maxsize=512)
 def choose_scatter(plan: Plan) -> Choice:
     """Kernel of the scatter formulation for a plan."""
     return _choose(SCATTER, plan)
+
+
+def choose_input_scatter(plan: Plan) -> Choice:
+    """The same for the gradient by the input, of which `plan` is the correlation."""
+    return _swapped(choose_scatter(plan))

@@ -42,6 +42,8 @@ class Packed(NamedTuple):
 
 def pack(order: WeightOrder, weight: Array, bias: Array | None) -> Packed:
     """Pack finite weights, with zeros in place of the output channels that have others."""
+    if order.swapped:
+        weight = _swap(order, weight)
     every = np.arange(order.groups * weight.shape[1])
     if order.pack is None:
         return Packed(None, every)
@@ -61,6 +63,14 @@ def pack(order: WeightOrder, weight: Array, bias: Array | None) -> Packed:
     packed = order.pack(order, finite.reshape(used.shape), values)
     assert packed is not None
     return Packed(TileWeights(*packed), every[wrong])
+
+
+def _swap(order: WeightOrder, weight: Array) -> Array:
+    """The weights of `gpu_transconv.problem.rewrites.correlation`."""
+    rows, columns, *kernel = weight.shape
+    taps = weight.reshape(order.groups, rows // order.groups, columns, -1)
+    swapped = np.ascontiguousarray(taps.swapaxes(1, 2)[..., ::-1])
+    return swapped.reshape(order.groups * columns, rows // order.groups, *kernel)
 
 
 def _used(weight: Array, order: WeightOrder) -> Array:

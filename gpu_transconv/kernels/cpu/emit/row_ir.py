@@ -209,6 +209,21 @@ def interleaved(builder, phases, lanes):
     return mixed
 
 
+def picked(builder, vectors, lanes, first):
+    """Vector of every n-th element, from `first` on, of n vectors that follow each other."""
+    count = len(vectors)
+    if count > 1 and count % 2 == 0:  # every second element of pairs, and so on
+        chosen = lane_numbers([2 * lane + first % 2 for lane in range(lanes)])
+        pairs = zip(vectors[::2], vectors[1::2], strict=True)
+        return picked(builder, [builder.shuffle_vector(*pair, chosen) for pair in pairs], lanes, first // 2)
+    value = vectors[0]
+    for v, part in enumerate(vectors if count > 1 else ()):
+        places = [lane * count + first - v * lanes for lane in range(lanes)]
+        taken = [lanes + at if 0 <= at < lanes else lane for lane, at in enumerate(places)]
+        value = builder.shuffle_vector(value, part, lane_numbers(taken))
+    return value
+
+
 def lane_numbers(values):
     return ir.Constant(ir.VectorType(_I32, len(values)), values)
 
