@@ -81,20 +81,21 @@ class CopyFunctions(RowFunctions):
         return function
 
     def picker(self, half):
-        """The function behind `copy_every` for the steps without their own: one element at a time."""
+        """The function behind `copy_every` for the steps without their own."""
         wide, stored = self.wide.as_pointer(), self.stored.as_pointer()
         function, builder = self.begin(f"pick_{self.wide}_{self.stored}_{half}", [wide, _I64, stored, *[_I64] * 6])
         if builder is None:
             return function
         target, target_step, source, source_step, count, low, high, length, step = function.args
-        first = ir.Constant(ir.VectorType(ir.IntType(1), self.lanes), [1] + [0] * (self.lanes - 1))
-        with cgutils.for_range(builder, count) as outer, cgutils.for_range(builder, length) as inner:
-            at = builder.mul(inner.index, step)
-            mask = builder.and_(self.between(builder, at, low, high), first)
-            start = builder.mul(outer.index, source_step)
-            value = self.widen(builder, self.load(builder, self.stored, source, builder.add(start, at), mask), half)
-            to = builder.add(builder.mul(outer.index, target_step), inner.index)
-            self.store(builder, value, target, to, first)
+        with (
+            cgutils.for_range(builder, count) as outer,
+            cgutils.for_range(builder, self.parts(builder, length)) as inner,
+        ):
+            first = builder.mul(inner.index, _I64(self.lanes))
+            row = builder.gep(source, [builder.mul(outer.index, source_step)])
+            value = self.gather(builder, self.stored, row, (first, step), (low, high))
+            to = builder.add(builder.mul(outer.index, target_step), first)
+            self.store(builder, self.widen(builder, value, half), target, to, self.below(builder, first, length))
         builder.ret_void()
         return function
 

@@ -62,7 +62,8 @@ def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int, paired: tup
 
     On the axes `paired`, of 1 and 2, blocks are computed two at once; see `winograd`.
     """
-    every = [winograd_products(axis) if i in paired else products_by_phase(axis) for i, axis in enumerate(axes)]
+    rising = any(axis.step > 1 for axis in axes)
+    every = [winograd_products(axis) if i in paired else products_by_phase(axis, rising) for i, axis in enumerate(axes)]
     phases_d, phases_h, phases_w = (products.phases for products in every)
     # Channels first, the rows of all phases_h of a block follow each other in memory.
     together = len(phases_h) if lane == 1 and len(phases_h) * len(phases_w) <= _CHUNK_ROWS else 1

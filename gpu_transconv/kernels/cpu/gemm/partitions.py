@@ -19,7 +19,7 @@ from ..emit.gemm_tile import tile_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
 from ..partition import Partition, count_boxes, even, make_partition, reach_of
-from .layout import CHANNELS, FIRST_ROW, SHIFT_W, TAPS, Layout, Stamps
+from .layout import CHANNELS, FIRST_ROW, SHIFT_W, TAP, TAPS, Layout, Stamps
 from .store import LINE
 
 #: Bytes of a panel of input, which stays in the second-level cache next to sums and weights: half of Zen 4's 1 MiB.
@@ -53,6 +53,7 @@ class Runs(NamedTuple):
     line: int  # elements for a row that is put together
     panel: int  # elements of the input
     flat: int  # whether block and input pixel are the same number
+    joined: int  # whether taps and channels of a set follow each other in the panel, as one sum
     step_d: int  # inputs from one block to the next: 2 with pairs, the axis' step in the gradient by the input
     step_h: int
     step_w: int
@@ -100,7 +101,10 @@ def cut_runs(plan: Plan, layout: Layout, threads: int) -> Gather:
     # A tile may read and write whole vectors past the last block.
     part = make_partition(blocks, blocks, reach_of(product.axes), threads, _LINE + panel + rows * pixels + 256)
     steps = [axis.step * pair for axis, pair in zip(product.axes, (1, layout.paired_h, layout.paired_w), strict=True)]
-    cut = Runs(pixels, runs, depth, splits, _LINE, panel, int(flat), *steps, _iota(layout), tile_table(plan.accumulate))
+    cut = Runs(
+        pixels, runs, depth, splits, _LINE, panel, int(flat), int(depth == cin and _has_runs(layout)), *steps,
+        _iota(layout), tile_table(plan.accumulate),
+    )  # fmt: skip
     return Gather(make_geometry(plan), layout, part, cut)
 
 
@@ -253,6 +257,15 @@ def _least_tasks(plan: Plan) -> int:
     """A power of two: tasks enough for many threads, none too small to be worth one."""
     worth = (plan.flops // 2 + plan.bytes) // _WORTH
     return 1 << min(worth.bit_length() - 1, _LOG_TASKS) if worth else 1
+
+
+def _has_runs(layout: Layout) -> bool:
+    """Whether the taps of every set read slots that follow each other."""
+    ends = layout.sets[:, [TAP, TAPS]].sum(1)
+    rises = np.diff(layout.tap_slots) == 1
+    inside = np.ones(rises.size, bool)
+    inside[ends[(0 < ends) & (ends <= rises.size)] - 1] = False
+    return bool(rises[inside].all())
 
 
 def _rows_of_sums(layout: Layout, all_at_once: bool) -> int:
