@@ -14,6 +14,10 @@ Two taps belong to the same phase exactly if they are a multiple of ``s / gcd(s,
 shift falls by ``d / gcd(s, d)``. So shifts fall, or stay, from tap to tap. A phase without taps, which exists where
 the kernel is shorter than the stride or where stride and dilation share a factor, holds the bias alone.
 
+The gradient by the input is the same relation with the other end thinned out: only every ``step``-th output is there,
+so ``step*o = i - pad_low + k*d`` and output `o` reads input ``step*o + shift``. `rewrites.correlation` makes such axes,
+whose stride is 1. Inputs then come in *source blocks* of `step`: input ``step*b + place`` is in block `b`.
+
 No other module computes phases, shifts or what an axis reaches; where kernels need tables, they are made here.
 """
 
@@ -42,7 +46,7 @@ class Phase:
 
 
 class Reach(NamedTuple):
-    """The inputs that a block of outputs reads: ``block + low`` to ``block + low + span``."""
+    """The inputs that a block of outputs reads: ``block + low`` to ``block + low + span``, or source blocks."""
 
     low: int  # smallest shift
     span: int  # largest shift minus smallest
@@ -67,6 +71,7 @@ class Axis:
     dilation: int
     pad_low: int
     output_size: int
+    step: int = 1
 
     @property
     def blocks(self) -> int:
@@ -105,6 +110,10 @@ class Axis:
     def shift_of(self, tap: int) -> int:
         """Input index minus output block, for `tap`."""
         return -((tap * self.dilation - self.pad_low) // self.stride)
+
+    def source_of(self, tap: int) -> tuple[int, int]:
+        """Source block minus output, for `tap`, and the place of the input in that block; (shift, 0) without a step."""
+        return divmod(self.shift_of(tap), self.step)
 
     def inputs_of(self, tap: int) -> range:
         """Inputs that `tap` brings to an output that is not cut off."""
@@ -176,8 +185,8 @@ class Axis:
 
     def reach(self) -> Reach:
         """Smallest shift, and how far the largest is from it: shifts fall from tap to tap."""
-        low = self.shift_of(self.kernel - 1)
-        return Reach(low, self.shift_of(0) - low)
+        low = self.source_of(self.kernel - 1)[0]
+        return Reach(low, self.source_of(0)[0] - low)
 
     def inputs_reaching(self, outputs: int) -> int:
         """Most inputs whose stamps reach so many neighbouring outputs, the first of them at a multiple of `outputs`."""

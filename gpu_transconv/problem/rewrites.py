@@ -55,7 +55,7 @@ def simplify(plan: Plan) -> Problem:
 
 def _is_single(axis: Axis) -> bool:
     """Whether the output of a single input is the filter, or a part of it."""
-    dense = axis.dilation == 1 or axis.kernel == 1
+    dense = (axis.dilation == 1 or axis.kernel == 1) and axis.step == 1
     return axis.size == 1 and axis.pad_low + axis.output_size <= axis.kernel and dense
 
 
@@ -68,6 +68,25 @@ def _plain(size: int) -> Axis:
     return Axis(size, 1, 1, 1, 0, size)
 
 
+@lru_cache(maxsize=1024)
+def correlation(plan: Plan) -> Plan:
+    """Return the gradient by the input as a forward problem: grad_output is its input, and x's gradient its result.
+
+    Input and output channels change places and taps run backwards, so the weights do as well. Each axis with a stride
+    becomes one with a step: its input is thinned out instead of its output.
+    """
+    d, h, w = (_correlation(axis) for axis in plan.axes)
+    return replace(
+        plan, axes=(d, h, w), in_channels=plan.out_channels, out_channels=plan.in_channels, operation="forward"
+    )
+
+
+def _correlation(axis: Axis) -> Axis:
+    pad_low = (axis.kernel - 1) * axis.dilation - axis.pad_low
+    step = axis.stride if axis.size > 1 else 1
+    return Axis(axis.output_size, axis.kernel, 1, axis.dilation, pad_low, axis.size, step)
+
+
 @lru_cache(maxsize=512)
 def kernel_axes(plan: Plan) -> tuple[Axis, Axis, Axis]:
     """The axes as kernels see them: every output of a single input is a phase of its own, up to `MOST_PHASES`.
@@ -76,7 +95,7 @@ def kernel_axes(plan: Plan) -> tuple[Axis, Axis, Axis]:
     zeros around that input, and the batch fills the vectors.
     """
     single = [
-        replace(axis, stride=max(axis.stride, axis.output_size)) if axis.size == 1 and axis.kernel > 1 else axis
+        replace(axis, stride=max(axis.stride, axis.output_size)) if axis.size == axis.step == 1 < axis.kernel else axis
         for axis in plan.axes
     ]
     axes = single if math.prod(axis.stride for axis in single) <= MOST_PHASES else plan.axes

@@ -37,9 +37,9 @@ def status() -> str | None:
 
 
 def _kernels() -> tuple[Kernel, ...]:
-    from .launch import KERNELS
+    from . import input_grad, launch
 
-    return KERNELS
+    return launch.KERNELS + input_grad.KERNELS
 
 
 BACKEND = Backend("cpu", "cpu", tuple(DTYPES), status, _kernels)

@@ -17,6 +17,7 @@ from .cpu_kernel import CpuKernel, Tiles
 from .depthwise import channel_boxes, channels_last
 from .depthwise.channels_first import depthwise
 from .elementwise import elementwise_gather, elementwise_scatter
+from .elementwise_input_grad import elementwise_input_gather, elementwise_input_scatter
 from .emit.registers import VECTOR_BYTES
 from .gemm import partitions
 from .gemm.cost import cost_of_boxes, cost_of_runs, cost_of_stamps, paired_axes, useful_products
@@ -172,7 +173,7 @@ SCATTER = (SCATTERED_LOOPS, STAMPS)
 #: Those of gather that round as the definition does: what `precision` "fast" adds left out.
 EXACT = tuple(kernel for kernel in GATHER if kernel is not WINOGRAD)
 #: The compiled loops of both formulations, for arrays in the type of their sums.
-ELEMENTWISE = (elementwise_gather, elementwise_scatter)
+ELEMENTWISE = (elementwise_gather, elementwise_scatter, elementwise_input_gather, elementwise_input_scatter)
 
 
 def _first(kernels: tuple[CpuKernel, ...], plan: Plan) -> CpuKernel:
@@ -204,7 +205,26 @@ def choose_exact(plan: Plan) -> Choice:
     return _choose(EXACT, plan)
 
 
+def choose_input_gather(plan: Plan) -> Choice:
+    """The same for the gradient by the input, of which `plan` is the correlation."""
+    return _swapped(choose_gather(plan))
+
+
+def choose_input_exact(plan: Plan) -> Choice:
+    """The same without pairs of blocks."""
+    return _swapped(choose_exact(plan))
+
+
+def _swapped(choice: Choice) -> Choice:
+    return choice._replace(order=choice.order._replace(swapped=True))
+
+
 @lru_cache(maxsize=512)
 def choose_scatter(plan: Plan) -> Choice:
     """Kernel of the scatter formulation for a plan."""
     return _choose(SCATTER, plan)
+
+
+def choose_input_scatter(plan: Plan) -> Choice:
+    """The same for the gradient by the input, of which `plan` is the correlation."""
+    return _swapped(choose_scatter(plan))

@@ -127,22 +127,22 @@ def _add_stamps(x, image, weight, stamp, out, start, g, d, h, w):
     Reads x from element `image` and weight from element `stamp` on; adds to `out` from element `start` on.
     """
     for k_d in range(g.kernel_d):
-        for i_d in range(*_inputs(d, g.in_d, g.stride_d, g.phase_d[k_d], g.shift_d[k_d])):
+        for i_d in range(*inputs_within(d, g.in_d, g.stride_d, g.phase_d[k_d], g.shift_d[k_d])):
             o_d = (i_d - g.shift_d[k_d]) * g.stride_d + g.phase_d[k_d]
             for k_h in range(g.kernel_h):
-                for i_h in range(*_inputs(h, g.in_h, g.stride_h, g.phase_h[k_h], g.shift_h[k_h])):
+                for i_h in range(*inputs_within(h, g.in_h, g.stride_h, g.phase_h[k_h], g.shift_h[k_h])):
                     o_h = (i_h - g.shift_h[k_h]) * g.stride_h + g.phase_h[k_h]
                     source = image + (i_d * g.in_h + i_h) * g.in_w * g.x_pixel
                     target = start + (o_d * g.out_h + o_h) * g.out_w * g.y_pixel
                     for k_w in range(g.kernel_w):
                         value = weight[stamp + (k_d * g.kernel_h + k_h) * g.kernel_w + k_w]
                         offset = g.phase_w[k_w] - g.shift_w[k_w] * g.stride_w
-                        for i_w in range(*_inputs(w, g.in_w, g.stride_w, g.phase_w[k_w], g.shift_w[k_w])):
+                        for i_w in range(*inputs_within(w, g.in_w, g.stride_w, g.phase_w[k_w], g.shift_w[k_w])):
                             out[target + (i_w * g.stride_w + offset) * g.y_pixel] += value * x[source + i_w * g.x_pixel]
 
 
 @inner
-def _inputs(outputs, size, stride, phase, shift):
+def inputs_within(outputs, size, stride, phase, shift):
     """Range of the inputs whose stamp, through one tap, lands in the range `outputs`."""
     low, high = (
         (outputs[0] - phase + stride - 1) // stride + shift,

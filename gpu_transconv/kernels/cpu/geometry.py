@@ -73,7 +73,7 @@ class Geometry(NamedTuple):
 @lru_cache(maxsize=256)
 def fits_boxes(axes: tuple[Axis, Axis, Axis]) -> bool:
     """Whether a box of blocks, with the inputs around it, stays small: between dilated taps there may be many."""
-    return math.prod(1 + axis.reach().span for axis in axes) <= _MOST_SPAN
+    return math.prod((1 + axis.reach().span) * axis.step for axis in axes) <= _MOST_SPAN
 
 
 @lru_cache(maxsize=256)

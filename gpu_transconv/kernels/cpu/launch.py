@@ -68,11 +68,11 @@ def _launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out:
     if not plan.batch:
         return
     if packed.tiles is not None:
-        not_finite = _run(plan, _job_of(choose_gather, plan), packed.tiles, x, out)
+        not_finite = run_tiles(plan, job_of(choose_gather, plan), packed.tiles, x, out)
         if not_finite:  # in pairs an infinity may have become NaN
             exact = pack(choose_exact(plan).order, weight, bias).tiles
             assert exact is not None
-            _run(plan, _job_of(choose_exact, plan), exact, x, out)
+            run_tiles(plan, job_of(choose_exact, plan), exact, x, out)
     if packed.elementwise.size:
         pieces = _PIECES * thread_count()
         _run_elementwise(elementwise_gather, pieces, plan, x, weight, bias, out, packed.elementwise, pieces)
@@ -83,7 +83,7 @@ def _launch_scatter(plan: Plan, x: Array, weight: Array, bias: Array | None, out
     if not plan.batch:
         return
     if packed.tiles is not None:
-        _run(plan, _job_of(choose_scatter, plan), packed.tiles, x, out)
+        run_tiles(plan, job_of(choose_scatter, plan), packed.tiles, x, out)
     if packed.elementwise.size:
         images = plan.batch * packed.elementwise.size
         pieces = max(1, min(-(-_PIECES * thread_count() // images), max(plan.out_spatial) // _LEAST_PIECE))
@@ -91,7 +91,7 @@ def _launch_scatter(plan: Plan, x: Array, weight: Array, bias: Array | None, out
         _run_elementwise(elementwise_scatter, parts, plan, x, weight, bias, out, packed.elementwise, pieces)
 
 
-def _job_of(choose: Chooser, plan: Plan) -> Job:
+def job_of(choose: Chooser, plan: Plan) -> Job:
     """The job of a plan, on as many threads as are worth waking."""
     return (_few_jobs if _has_long_tables(plan) else _many_jobs)(choose, plan, _threads(plan))
 
@@ -116,7 +116,7 @@ def _threads(plan: Plan) -> int:
     return 1 if plan.flops // 2 + plan.bytes < SMALL else thread_count()
 
 
-def _run(plan: Plan, job: Job, packed: TileWeights, x: Array, out: Array) -> int:
+def run_tiles(plan: Plan, job: Job, packed: TileWeights, x: Array, out: Array) -> int:
     """Run the job; true if it found a result that is not finite, and looked for that."""
     weight, bias = packed
     work = workspace(job.work, weight.dtype)
@@ -159,18 +159,18 @@ def _scatter_ratio(plan: Plan) -> float:
 
 
 def _describe_gather(plan: Plan) -> Description:
-    return _describe(choose_gather, plan)
+    return describe(choose_gather, plan)
 
 
 def _describe_scatter(plan: Plan) -> Description:
-    return _describe(choose_scatter, plan)
+    return describe(choose_scatter, plan)
 
 
-def _describe(choose: Chooser, plan: Plan) -> Description:
+def describe(choose: Chooser, plan: Plan) -> Description:
     """Tell which kernel runs on finite weights, its scratch memory in bytes, and the products that it saves."""
     choice, item = choose(plan), DTYPES[plan.accumulate].size
     if choice.kernel.tiles is not None:
-        return Description(choice.words, math.prod(_job_of(choose, plan).work) * item, choice.saved)
+        return Description(choice.words, math.prod(job_of(choose, plan).work) * item, choice.saved)
     sums = 0 if plan.dtype == plan.accumulate else math.prod(plan.output_shape)
     return Description(choice.words, sums * item)
 

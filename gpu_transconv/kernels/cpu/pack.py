@@ -42,6 +42,8 @@ class Packed(NamedTuple):
 
 def pack(order: WeightOrder, weight: Array, bias: Array | None) -> Packed:
     """Pack finite weights, with zeros in place of the output channels that have others."""
+    if order.swapped:
+        return _pack_swapped(order, weight)
     every = np.arange(order.groups * weight.shape[1])
     if order.pack is None:
         return Packed(None, every)
@@ -61,6 +63,24 @@ def pack(order: WeightOrder, weight: Array, bias: Array | None) -> Packed:
     packed = order.pack(order, finite.reshape(used.shape), values)
     assert packed is not None
     return Packed(TileWeights(*packed), every[wrong])
+
+
+def _pack_swapped(order: WeightOrder, weight: Array) -> Packed:
+    """Pack the weights of a gradient by the input: on the way into the tiles, or else swapped before."""
+    as_they_are = order.taps is None and weight.shape[0] == order.groups * order.cout
+    if as_they_are and order.pack in (pack_rows, pack_stamps):
+        packed = order.pack(order, weight, np.zeros(order.groups * order.cout, order.accumulate))
+        if packed is not None:
+            return Packed(TileWeights(*packed), np.arange(0))
+    return pack(order._replace(swapped=False), _swap(order, weight), None)
+
+
+def _swap(order: WeightOrder, weight: Array) -> Array:
+    """The weights of `gpu_transconv.problem.rewrites.correlation`."""
+    rows, columns, *kernel = weight.shape
+    taps = weight.reshape(order.groups, rows // order.groups, columns, -1)
+    swapped = np.ascontiguousarray(taps.swapaxes(1, 2)[..., ::-1])
+    return swapped.reshape(order.groups * columns, rows // order.groups, *kernel)
 
 
 def _used(weight: Array, order: WeightOrder) -> Array:
@@ -125,5 +145,8 @@ def _pack_sets(order: WeightOrder, layout: Layout, weight: Array) -> Array | Non
 def _arguments(order: WeightOrder) -> tuple[Arguments, int]:
     """What the packing kernel reads besides the weights, and the elements of scratch memory of a thread."""
     layout = stamps_layout(order)[0] if order.pack is pack_stamps else rows_layout(order)
-    arguments = flatten(Weights(make_geometry(order.plan), layout))
+    if order.swapped:  # the taps run backwards
+        last = math.prod(order.plan.kernel) - 1
+        layout = layout._replace(sources=np.where(layout.sources < 0, -1, last - layout.sources))
+    arguments = flatten(Weights(make_geometry(order.plan), layout, int(order.swapped)))
     return arguments, scratch_size(layout, math.prod(order.plan.kernel))

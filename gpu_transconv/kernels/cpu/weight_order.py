@@ -38,6 +38,7 @@ class WeightOrder(NamedTuple):
     taps: tuple[tuple[int, int], ...] | None  # those that are used, see `Problem`
     lane: int = 1  # rows of every set are padded to a multiple of this
     paired: tuple[int, ...] = ()  # axes on which blocks are computed in pairs
+    swapped: bool = False  # of the gradient by the input: rows and columns change places, and taps run backwards
 
     @property
     def accumulate(self) -> str:

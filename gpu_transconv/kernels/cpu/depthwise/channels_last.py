@@ -33,7 +33,8 @@ class DepthwiseLast(NamedTuple):
 
 def takes(plan: Plan) -> bool:
     """Whether the kernel is for this plan."""
-    return plan.channels_last and plan.in_channels == plan.out_channels == plan.groups > 1
+    alone = plan.in_channels == plan.out_channels == plan.groups > 1
+    return plan.channels_last and alone and all(axis.step == 1 for axis in plan.axes)
 
 
 def cut_rows(plan: Plan, threads: int) -> DepthwiseLast:

@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from .registers import multiply_add
-from .row_ir import RowFunctions, interleaved, lane_numbers
+from .row_ir import RowFunctions, interleaved, picked
 
 _I64 = ir.IntType(64)
 #: Rows of up to so many vectors are short: then the masks of all rows are found once.
@@ -19,9 +19,9 @@ _SHORT = 1
 class CopyFunctions(RowFunctions):
     """The functions of a module that copy elements (type `stored`) to sums (type `wide`), or sums to sums."""
 
-    def copier(self, half, pairs, differs, subtracts):
-        """Function that copies rows, or of each pair of elements the first, or the difference; or less other rows."""
-        name = f"copy_{self.wide}_{self.stored}_{half}_{pairs:d}{differs:d}{subtracts:d}"
+    def copier(self, half, reads, differs, subtracts):
+        """Function that copies rows, or of each `reads` elements the first, or the difference; or less other rows."""
+        name = f"copy_{self.wide}_{self.stored}_{half}_{reads}{differs:d}{subtracts:d}"
         wide, stored = self.wide.as_pointer(), self.stored.as_pointer()
         function, builder = self.begin(name, [wide, _I64, stored, *[_I64] * (7 if subtracts else 5)])
         if builder is None:
@@ -29,8 +29,6 @@ class CopyFunctions(RowFunctions):
         target, target_step, source, source_step, count, low, high, length, *other = function.args
         ends = [high, *other[1:]]
         parts = self.parts(builder, length)
-        reads = 2 if pairs else 1
-        chosen = [lane_numbers([2 * lane + odd for lane in range(self.lanes)]) for odd in (0, 1)]
 
         def starts(first):
             return [builder.add(builder.mul(first, _I64(reads)), _I64(v * self.lanes)) for v in range(reads)]
@@ -46,8 +44,7 @@ class CopyFunctions(RowFunctions):
             vectors = [
                 self.load(builder, self.stored, row, at, mask) for at, mask in zip(starts(first), masks, strict=True)
             ]
-            if pairs:
-                vectors = [builder.shuffle_vector(*vectors, chosen[odd]) for odd in range(1 + differs)]
+            vectors = [picked(builder, vectors, self.lanes, odd) for odd in range(1 + differs)]
             value, *next_value = (self.widen(builder, vector, half) for vector in vectors)
             return builder.fsub(value, *next_value) if differs else value
 
@@ -80,6 +77,25 @@ class CopyFunctions(RowFunctions):
                         copy(row, (builder.mul(inner.index, _I64(self.lanes)), everything, None))
                     with edge:
                         copy(row, part(inner.index))
+        builder.ret_void()
+        return function
+
+    def picker(self, half):
+        """The function behind `copy_every` for the steps without their own."""
+        wide, stored = self.wide.as_pointer(), self.stored.as_pointer()
+        function, builder = self.begin(f"pick_{self.wide}_{self.stored}_{half}", [wide, _I64, stored, *[_I64] * 6])
+        if builder is None:
+            return function
+        target, target_step, source, source_step, count, low, high, length, step = function.args
+        with (
+            cgutils.for_range(builder, count) as outer,
+            cgutils.for_range(builder, self.parts(builder, length)) as inner,
+        ):
+            first = builder.mul(inner.index, _I64(self.lanes))
+            row = builder.gep(source, [builder.mul(outer.index, source_step)])
+            value = self.gather(builder, self.stored, row, (first, step), (low, high))
+            to = builder.add(builder.mul(outer.index, target_step), first)
+            self.store(builder, self.widen(builder, value, half), target, to, self.below(builder, first, length))
         builder.ret_void()
         return function
 
@@ -173,11 +189,7 @@ class CopyFunctions(RowFunctions):
                 self.load(builder, self.wide, source, builder.add(start, _I64(v * self.lanes))) for v in range(stride)
             ]
             for r in range(stride):
-                value = mixed[0]
-                for v, part in enumerate(mixed):
-                    places = [lane * stride + r - v * self.lanes for lane in range(self.lanes)]
-                    taken = [self.lanes + at if 0 <= at < self.lanes else lane for lane, at in enumerate(places)]
-                    value = builder.shuffle_vector(value, part, lane_numbers(taken))
+                value = picked(builder, mixed, self.lanes, r)
                 self.store(builder, value, target, builder.add(first, builder.mul(step, _I64(r))), mask)
         builder.ret_void()
         return function

@@ -21,7 +21,7 @@ def copy_row(typingctx, target, source, low, high, length, half):
     def codegen(context, builder, _signature, args):
         target_, source_, low_, high_, length_, half_ = args
         numbers = [target_, _I64(0), source_, _I64(0), _I64(1), low_, high_, length_]
-        _call_copier(builder, target, source, (False, False, False), numbers, half_)
+        _call_copier(builder, target, source, (1, False, False), numbers, half_)
         return context.get_dummy_value()
 
     i64 = types.int64
@@ -31,19 +31,36 @@ def copy_row(typingctx, target, source, low, high, length, half):
 @intrinsic
 def copy_rows(typingctx, target, target_step, source, source_step, count, low, high, length, half):
     """The same for `count` rows, `target_step` and `source_step` apart."""
-    return _copier(target, source, (False, False, False))
+    return _copier(target, source, (1, False, False))
 
 
 @intrinsic
-def copy_every_second(typingctx, target, target_step, source, source_step, count, low, high, length, half):
-    """Copy ``target[j] = source[2*j]``; `low` and `high` bound what is read of `source`."""
-    return _copier(target, source, (True, False, False))
+def copy_every(typingctx, target, target_step, source, source_step, count, low, high, length, step, half):
+    """Copy ``target[j] = source[step*j]``; `low` and `high` bound what is read of `source`."""
+
+    def codegen(context, builder, _signature, args):
+        functions = CopyFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
+        *numbers, step_, half_ = args
+
+        def call(find, *more):
+            _call_for_halves(builder, functions, find, [*numbers, *more], half_)
+
+        _call_for_strides(
+            builder,
+            step_,
+            lambda: call(functions.picker, step_),
+            lambda value: call(lambda kind: functions.copier(kind, value, False, False)),
+        )
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    return types.void(target, i64, source, *[i64] * 7), codegen
 
 
 @intrinsic
 def copy_differences(typingctx, target, target_step, source, source_step, count, low, high, length, half):
-    """Copy ``target[j] = source[2*j] - source[2*j + 1]``; see `copy_every_second`."""
-    return _copier(target, source, (True, True, False))
+    """Copy ``target[j] = source[2*j] - source[2*j + 1]``; see `copy_every`."""
+    return _copier(target, source, (2, True, False))
 
 
 @intrinsic
@@ -51,15 +68,15 @@ def copy_rows_less(
     typingctx, target, target_step, source, source_step, count, low, high, length, distance, other_high, half
 ):  # fmt: skip
     """The same as `copy_rows`, less rows that lie `distance` further and are read up to `other_high`."""
-    return _copier(target, source, (False, False, True))
+    return _copier(target, source, (1, False, True))
 
 
 @intrinsic
 def copy_every_second_less(
     typingctx, target, target_step, source, source_step, count, low, high, length, distance, other_high, half
 ):  # fmt: skip
-    """The same as `copy_every_second`; see `copy_rows_less`."""
-    return _copier(target, source, (True, False, True))
+    """The same as `copy_every` with a step of 2; see `copy_rows_less`."""
+    return _copier(target, source, (2, False, True))
 
 
 @intrinsic
@@ -67,7 +84,7 @@ def copy_differences_less(
     typingctx, target, target_step, source, source_step, count, low, high, length, distance, other_high, half
 ):  # fmt: skip
     """The same as `copy_differences`; see `copy_rows_less`."""
-    return _copier(target, source, (True, True, True))
+    return _copier(target, source, (2, True, True))
 
 
 @intrinsic

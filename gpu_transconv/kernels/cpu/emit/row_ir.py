@@ -141,6 +141,22 @@ class RowFunctions:
         masked = self._external(name, vector, [vector.as_pointer(), _I32, ir.VectorType(_I1, self.lanes), vector])
         return builder.call(masked, [at, _I32(bytes_of(kind)), mask, ir.Constant(vector, None)])
 
+    def gather(self, builder, kind, pointer, places, ends):
+        """A vector of elements ``step * (first + lane)``, zero where that is not between the ends."""
+        first, step = places
+        many, lanes = ir.VectorType(_I64, self.lanes), range(self.lanes)
+        at = builder.add(_splat(builder, first, self.lanes), ir.Constant(many, list(lanes)))
+        at = builder.mul(at, _splat(builder, step, self.lanes))
+        low, high = (_splat(builder, end, self.lanes) for end in ends)
+        mask = builder.and_(builder.icmp_signed("<=", low, at), builder.icmp_signed("<", at, high))
+        start = _splat(builder, builder.ptrtoint(pointer, _I64), self.lanes)
+        address = builder.add(start, builder.mul(at, ir.Constant(many, [bytes_of(kind)] * self.lanes)))
+        vector, pointers = ir.VectorType(kind, self.lanes), ir.VectorType(kind.as_pointer(), self.lanes)
+        name = f"llvm.masked.gather.{_suffix(kind, self.lanes)}.v{self.lanes}p0"
+        gathered = self._external(name, vector, [pointers, _I32, mask.type, vector])
+        nothing = ir.Constant(vector, None)
+        return builder.call(gathered, [builder.inttoptr(address, pointers), _I32(bytes_of(kind)), mask, nothing])
+
     def store(self, builder, value, pointer, index, mask=None, bypasses=False):
         """Store a vector; one that bypasses the caches must be aligned."""
         kind = value.type.element
@@ -207,6 +223,21 @@ def interleaved(builder, phases, lanes):
             value = builder.shuffle_vector(value, phases[r], lane_numbers(indices))
         mixed.append(value)
     return mixed
+
+
+def picked(builder, vectors, lanes, first):
+    """Vector of every n-th element, from `first` on, of n vectors that follow each other."""
+    count = len(vectors)
+    if count > 1 and count % 2 == 0:  # every second element of pairs, and so on
+        chosen = lane_numbers([2 * lane + first % 2 for lane in range(lanes)])
+        pairs = zip(vectors[::2], vectors[1::2], strict=True)
+        return picked(builder, [builder.shuffle_vector(*pair, chosen) for pair in pairs], lanes, first // 2)
+    value = vectors[0]
+    for v, part in enumerate(vectors if count > 1 else ()):
+        places = [lane * count + first - v * lanes for lane in range(lanes)]
+        taken = [lanes + at if 0 <= at < lanes else lane for lane, at in enumerate(places)]
+        value = builder.shuffle_vector(value, part, lane_numbers(taken))
+    return value
 
 
 def lane_numbers(values):

@@ -21,6 +21,10 @@ from .winograd import saving
 _COPY = 3.0
 #: The same for a vector copied from channels last to first.
 _TURN = 6.0
+#: How much longer it takes to copy every so many-th element than as many neighbours. Chosen, not measured.
+_THINNED = 1.5
+#: Places of a source block up to which boxes have a panel for each.
+_PLACES = 64
 #: Rows up to which gather in boxes interleaves results into pixels of channels. Chosen, not measured.
 _LAST = 128
 #: Vector operations for a vector of a tile that is added to sums in cache instead of being stored once.
@@ -48,17 +52,19 @@ def useful_products(plan: Plan) -> float:
 @lru_cache(maxsize=1024)
 def cost_of_runs(plan: Plan) -> float:
     """Cost of gather in runs of blocks."""
-    shifts = [len(axis.shifts()) for axis in by_phase(plan).axes]
-    return _products_of_gather(plan) + _COPY * math.prod(shifts) * (plan.in_channels // plan.groups)
+    axes = by_phase(plan).axes
+    copied = math.prod(len(axis.shifts()) for axis in axes) * (plan.in_channels // plan.groups)
+    return _products_of_gather(plan) + _COPY * _thinned(axes) * copied
 
 
 @lru_cache(maxsize=1024)
 def cost_of_boxes(plan: Plan) -> float:
     """Cost of gather in boxes, infinite where it does not take the plan."""
     axes, (cin, cout) = by_phase(plan).axes, _channels(plan)
-    if not fits_boxes(axes):
+    places = math.prod(axis.step for axis in axes)
+    if not fits_boxes(axes) or places > _PLACES:
         return math.inf
-    widened, margin = _widened(axes[2]), _margin(axes)
+    widened, margin = _widened(axes[2]), _margin(axes) * places * _thinned(axes)
     if not plan.channels_last:
         return _BOX * widened * _products_of_gather(plan) + _COPY * margin * cin
     if plan.groups == 1 and cout * axes[2].stride * axes[1].stride <= _LAST:
@@ -70,11 +76,12 @@ def cost_of_boxes(plan: Plan) -> float:
 def cost_of_stamps(plan: Plan) -> float | None:
     """Cost of scatter; None where there is no estimate: channels last, and where boxes would be too large."""
     axes, (cin, cout) = by_phase(plan).axes, _channels(plan)
-    if not fits_boxes(axes) or plan.channels_last:
+    places = math.prod(axis.step for axis in axes)
+    if not fits_boxes(axes) or plan.channels_last or places > _PLACES:
         return None
     sums = _ADD * by_phase(plan).rows * by_phase(plan).taps * math.ceil(cin / 64)
     products = useful_products(plan) * _waiting(cout * axes[2].kernel)
-    return _BOX * _widened(axes[2]) * (products + sums) + _COPY * _margin(axes) * cin
+    return _BOX * _widened(axes[2]) * (products + sums) + _COPY * _margin(axes) * places * _thinned(axes) * cin
 
 
 def _products_of_gather(plan: Plan) -> float:
@@ -97,12 +104,21 @@ def _channels(plan: Plan) -> tuple[int, int]:
 
 def _margin(axes: tuple[Axis, Axis, Axis]) -> float:
     """How much more input a box reads than it has blocks, by the margins of its outer axes."""
-    return math.prod(1 + min(1.0, (len(axis.shifts()) - 1) / 8) for axis in axes[:2])
+    return math.prod(1 + min(1.0, (_sources(axis) - 1) / 8) for axis in axes[:2])
 
 
 def _widened(axis: Axis) -> float:
     """How much longer the rows of a panel are than those of the output's blocks."""
-    return (axis.blocks + len(axis.shifts()) - 1) / axis.blocks
+    return (axis.blocks + _sources(axis) - 1) / axis.blocks
+
+
+def _sources(axis: Axis) -> int:
+    """Inputs of one place that an output block reads."""
+    return len({axis.source_of(tap)[0] for tap in range(axis.kernel)})
+
+
+def _thinned(axes: tuple[Axis, Axis, Axis]) -> float:
+    return 1.0 if axes[2].step == 1 else _THINNED
 
 
 @lru_cache(maxsize=512)
@@ -116,6 +132,8 @@ def paired_axes(plan: Plan) -> tuple[int, ...]:
     ):
         return ()
     axes = by_phase(plan).axes
+    if any(axis.step > 1 for axis in axes):
+        return ()
     able = [i for i in (1, 2) if saving(axes[i])]
     if math.prod(axes[i].stride * (3 if i in able else 1) for i in (1, 2)) > _PHASES:
         return ()

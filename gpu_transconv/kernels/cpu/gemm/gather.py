@@ -137,6 +137,7 @@ def _multiply_first(sums, panel, weight, bias, job, slab, s, start):
     tap0, first = lay.sets[s, at.TAP], lay.sets[s, at.WEIGHT]
     lane = VECTOR_BYTES // sums.itemsize
     vectors = (slab.blocks + lane - 1) // lane
+    terms, depth = (1, taps * slab.depth) if cut.joined else (taps, slab.depth)
     for t in range(tile_count(rows, 1)):
         low, high = tile_range(rows, 1, t)
         m = high - low
@@ -149,7 +150,7 @@ def _multiply_first(sums, panel, weight, bias, job, slab, s, start):
                 address(sums, (row0 + low) * cut.pixels + v * lane), address(cut.iota, 0), cut.pixels,
                 a, 1, m, address(cut.iota, 0), g.cin * m,
                 address(panel, v * lane), cut.pixels, address(lay.tap_slots, tap0), cut.depth * cut.pixels,
-                address(bias, start + row0 + low), PER_ROW if slab.k0 == 0 else ADD, taps, slab.depth,
+                address(bias, start + row0 + low), PER_ROW if slab.k0 == 0 else ADD, terms, depth,
                 place(panel, 0), 0, m, step,
             )  # fmt: skip
             v += step

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..arguments import unpack
 from ..emit.gemm_tile import ADD, CACHE_LINE, PER_ROW, tile, tile_count, tile_range, tile_vectors
-from ..emit.intrinsics import copy_row, interleave_rows, turn_rows
+from ..emit.intrinsics import copy_every, copy_row, interleave_rows, turn_rows
 from ..emit.numbers import activate
 from ..emit.pointers import address, fence, place
 from ..emit.registers import VECTOR_BYTES
@@ -58,11 +58,12 @@ def _gather_box(x, weight, bias, out, job, work, number, group, n):
         _copy_box(x, panel, job, box, channel, slab.depth)
         # While this panel is multiplied, the rows of the next one, where they follow each other, come to the caches.
         if k0 + slab.depth < g.cin:
-            ahead = place(x, channel + slab.depth * g.x_channel + (box.d * g.in_h + box.h) * g.in_w + box.w)
+            ahead = place(x, channel + slab.depth * g.x_channel + _first_input(g, cut, box))
         else:
             ahead = _next_box(x, job, number, group, n)
         height = part.box_h + part.span_h
-        rows = 0 if g.last else height if part.box_d == 1 else part.box_d * g.in_h if part.boxes_h == 1 else 0
+        rows = part.box_d * cut.step_d * g.in_h if part.boxes_h == 1 else 0
+        rows = 0 if g.last else height * cut.step_h if part.box_d == 1 else rows
         step, end = x.itemsize * g.x_channel, ahead + g.far * x.itemsize * rows * g.in_w
         for c in range(lay.chunks.shape[0]):
             chunk = lay.chunks[c]
@@ -76,26 +77,41 @@ def _gather_box(x, weight, bias, out, job, work, number, group, n):
 
 @inner
 def _copy_box(x, panel, job, box, channel, depth):
-    """Copy `depth` channels of the input that the box reads, from element `channel` of x on; zero outside the image."""
+    """Copy `depth` channels of the input that the box reads, from element `channel` of x on; zero outside the image.
+
+    The panel is ordered channel, place in a source block, d, h, w.
+    """
     g, part, cut = job.geometry, job.part, job.cut
-    start = box.w + part.low_w
-    low = max(0, -start)
-    high = max(low, min(box.width + part.span_w, g.in_w - start))
+    places = cut.step_d * cut.step_h * cut.step_w
     # Channels first, one channel after the other, as they lie in memory.
-    for k in range(1 if g.last else depth):
+    for i in range(places * (1 if g.last else depth)):
+        k, place_h, place_w = i // places, i // cut.step_w % cut.step_h, i % cut.step_w
+        place_d = i % places // (cut.step_h * cut.step_w)
+        start = (box.w + part.low_w) * cut.step_w + place_w
+        low = max(0, -start)
+        high = max(low, min((box.width + part.span_w) * cut.step_w, g.in_w - start))
         for d in range(box.depth + part.span_d):
-            i_d = box.d + part.low_d + d
+            i_d = (box.d + part.low_d + d) * cut.step_d + place_d
             for h in range(box.height + part.span_h):
-                i_h = box.h + part.low_h + h
+                i_h = (box.h + part.low_h + h) * cut.step_h + place_h
                 present = high if 0 <= i_d < g.in_d and 0 <= i_h < g.in_h else low
                 pixel = (i_d * g.in_h + i_h) * g.in_w + start
                 source = address(x, channel + k * g.x_channel + pixel * g.x_pixel)
-                row = (k * (part.box_d + part.span_d) + d) * (part.box_h + part.span_h) + h
-                target = address(panel, row * cut.pitch)
-                if g.last:
-                    turn_rows(target, cut.channel, source, g.x_pixel, depth, low, present, cut.pitch, g.half)
-                else:
-                    copy_row(target, source, low, present, cut.pitch, g.half)
+                row = (i * (part.box_d + part.span_d) + d) * (part.box_h + part.span_h) + h
+                _copy_line(address(panel, row * cut.pitch), source, depth, low, present, g, cut)
+
+
+@inner
+def _copy_line(target, source, depth, low, high, g, cut):
+    """Copy a row of the panel from the inputs between `low` and `high`; channels last, of `depth` channels."""
+    step = cut.step_w
+    if g.last:
+        first, end = (low + step - 1) // step, (high + step - 1) // step
+        turn_rows(target, cut.channel, source, g.x_pixel * step, depth, first, end, cut.pitch, g.half)
+    elif step == 1:
+        copy_row(target, source, low, high, cut.pitch, g.half)
+    else:
+        copy_every(target, 0, source, 0, 1, low, high, cut.pitch, step, g.half)
 
 
 @inner
@@ -106,8 +122,14 @@ def _next_box(x, job, number, group, n):
         number, group = -1, group + 1
         if group == g.groups:
             group, n = 0, n + 1
-    box = box_of(job.part, number + 1)
-    return place(x, n * g.x_batch + group * g.cin * g.x_channel + (box.d * g.in_h + box.h) * g.in_w + box.w)
+    first = _first_input(g, job.cut, box_of(job.part, number + 1))
+    return place(x, n * g.x_batch + group * g.cin * g.x_channel + first)
+
+
+@inner
+def _first_input(g, cut, box):
+    """Number, within a channel, of the first input of a box, its margin left out."""
+    return (box.d * cut.step_d * g.in_h + box.h * cut.step_h) * g.in_w + box.w * cut.step_w
 
 
 @inner

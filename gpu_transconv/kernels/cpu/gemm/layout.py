@@ -34,8 +34,9 @@ PHASE_D, PHASE_H, CHANNEL, CHANNELS, FIRST_SET, END_SET, FIRST_ROW, PHASES_H = r
 ROW, ROWS, TAP, TAPS, WEIGHT, SOURCE = range(6)
 # Columns of `Layout.slots`: shifts, and whether the next input on axis h and on axis w is subtracted.
 SHIFT_D, SHIFT_H, SHIFT_W, LESS_H, LESS_W = range(5)
-# Columns of `Stamps.sets`: planes before the set's phases, and its shifts.
-PLANE, STAMP_D, STAMP_H = range(3)
+# Columns of `Stamps.sets`: planes before the set's phases, its shifts, taps of its rows before the first, and the place
+# in a source block that it reads: of all axes together, on d and on h.
+PLANE, STAMP_D, STAMP_H, FIRST_TAP, PLACE, PLACE_D, PLACE_H = range(7)
 
 
 class Layout(NamedTuple):
@@ -61,7 +62,8 @@ def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int, paired: tup
 
     On the axes `paired`, of 1 and 2, blocks are computed two at once; see `winograd`.
     """
-    every = [winograd_products(axis) if i in paired else products_by_phase(axis) for i, axis in enumerate(axes)]
+    rising = any(axis.step > 1 for axis in axes)
+    every = [winograd_products(axis) if i in paired else products_by_phase(axis, rising) for i, axis in enumerate(axes)]
     phases_d, phases_h, phases_w = (products.phases for products in every)
     # Channels first, the rows of all phases_h of a block follow each other in memory.
     together = len(phases_h) if lane == 1 and len(phases_h) * len(phases_w) <= _CHUNK_ROWS else 1
@@ -82,11 +84,14 @@ def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int, paired: tup
 
 
 class Stamps(NamedTuple):
-    """What scatter needs besides a layout whose sets are the outer taps, and whose rows are (tap_w, channel)."""
+    """What scatter needs besides a layout whose sets are the outer taps, and whose rows are (tap_w, channel).
 
-    sets: Rows  # by set; columns PLANE ... STAMP_H
+    With a step on w there is a set for each place of a source block, and the taps_w are in the order of their places.
+    """
+
+    sets: Rows  # by set; columns PLANE ... PLACE_H
     phases: Table  # by tap_w: phase
-    shifts: Table  # by tap_w: shift
+    shifts: Table  # by tap_w: shift, in source blocks
 
 
 def make_stamps(axes: tuple[Axis, Axis, Axis], cout: int) -> tuple[Layout, Stamps]:
@@ -98,20 +103,26 @@ def make_stamps(axes: tuple[Axis, Axis, Axis], cout: int) -> tuple[Layout, Stamp
     sets: list[tuple[int, ...]] = []
     stamps, weights = [], 0
     taps = list(product(range(d.kernel), range(h.kernel)))
+    taps_w = sorted(range(w.kernel), key=lambda k: w.source_of(k)[1])
+    runs = [len(list(run)) for _, run in groupby(taps_w, key=lambda k: w.source_of(k)[1])]
     for piece in range(pieces):
         first, end = piece * cout // pieces, (piece + 1) * cout // pieces
-        chunks.append((0, 0, first, end - first, len(sets), len(sets) + len(taps), 0, h.stride))
-        for k_d, k_h in taps:
-            rows = (end - first) * w.kernel
-            sets.append((0, rows, 0, 1, weights, (k_d * h.kernel + k_h) * w.kernel))
-            stamps.append(((d.phase_of(k_d) * h.stride + h.phase_of(k_h)) * w.stride, d.shift_of(k_d), h.shift_of(k_h)))
+        chunks.append((0, 0, first, end - first, len(sets), len(sets) + len(taps) * len(runs), 0, h.stride))
+        for (k_d, k_h), (before, count) in product(taps, zip(accumulate(runs, initial=0), runs, strict=False)):
+            rows = (end - first) * count
+            sets.append((0, rows, 0, 1, weights, (k_d * h.kernel + k_h) * w.kernel + before))
+            plane = (d.phase_of(k_d) * h.stride + h.phase_of(k_h)) * w.stride
+            (shift_d, place_d), (shift_h, place_h) = d.source_of(k_d), h.source_of(k_h)
+            place = (place_d * h.step + place_h) * w.step + w.source_of(taps_w[before])[1]
+            stamps.append((plane, shift_d, shift_h, before, place, place_d, place_h))
             weights += rows
-    phases, shifts = zip(*((w.phase_of(k), w.shift_of(k)) for k in range(w.kernel)), strict=True)
+    phases, shifts = zip(*((w.phase_of(k), w.source_of(k)[0]) for k in taps_w), strict=True)
 
     def table(values: object) -> Table:
         return np.array(values, np.int64)
 
-    sources = table([(k, -1, -1, -1) for k in range(d.kernel * h.kernel * w.kernel)])
+    flat = [outer * w.kernel + k for outer in range(len(taps)) for k in taps_w]
+    sources = table([(k, -1, -1, -1) for k in flat])
     nothing = table([0])
     slots = table([(0,) * 5])
     layout = Layout(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..emit.intrinsics import (
     copy_differences,
     copy_differences_less,
-    copy_every_second,
+    copy_every,
     copy_every_second_less,
     copy_row,
     copy_rows,
@@ -34,12 +34,12 @@ def pack_input(x, panel, job, slab):
         length = min(part.blocks_w - block.w, slab.blocks - q)
         for slot in range(lay.slots.shape[0]):
             less_h, less_w = lay.slots[slot, at.LESS_H], lay.slots[slot, at.LESS_W]
-            i_d = block.d + lay.slots[slot, at.SHIFT_D]
-            i_h = block.h * lay.paired_h + lay.slots[slot, at.SHIFT_H]
-            i_w = block.w * lay.paired_w + lay.slots[slot, at.SHIFT_W]
+            i_d = block.d * cut.step_d + lay.slots[slot, at.SHIFT_D]
+            i_h = block.h * cut.step_h + lay.slots[slot, at.SHIFT_H]
+            i_w = block.w * cut.step_w + lay.slots[slot, at.SHIFT_W]
             inside = 0 <= i_d < g.in_d and 0 <= i_h < g.in_h
             below = less_h and 0 <= i_d < g.in_d and 0 <= i_h + 1 < g.in_h
-            wide = length * lay.paired_w
+            wide = length * cut.step_w
             low = min(max(0, -i_w), wide)
             end = max(low, min(wide, g.in_w - i_w))
             high = end if inside else low
@@ -48,8 +48,9 @@ def pack_input(x, panel, job, slab):
             if g.last:
                 for j in range(length):
                     target = address(panel, ((slot * cut.pixels) + q + j) * cut.depth)
-                    present = slab.depth if low <= j < high else 0
-                    copy_row(target, address(x, source + j * g.x_pixel), 0, present, slab.depth, g.half)
+                    present = slab.depth if low <= j * cut.step_w < high else 0
+                    row = address(x, source + j * cut.step_w * g.x_pixel)
+                    copy_row(target, row, 0, present, slab.depth, g.half)
             else:
                 target = address(panel, slot * cut.depth * cut.pixels + q)
                 row = address(x, source)
@@ -63,14 +64,14 @@ def pack_input(x, panel, job, slab):
 
 @inner
 def _transform_rows(target, row, job, depth, low, high, length, less):
-    """Copy a row of `depth` channels, or with pairs on w every second element, or its differences."""
-    g, pixels = job.geometry, job.runs.pixels
-    if job.layout.paired_w == 1:
+    """Copy a row of `depth` channels, or with a step on w every so many-th element, or with pairs its differences."""
+    g, pixels, step = job.geometry, job.runs.pixels, job.runs.step_w
+    if step == 1:
         copy_rows(target, pixels, row, g.x_channel, depth, low, high, length, g.half)
     elif less:
         copy_differences(target, pixels, row, g.x_channel, depth, low, high, length, g.half)
     else:
-        copy_every_second(target, pixels, row, g.x_channel, depth, low, high, length, g.half)
+        copy_every(target, pixels, row, g.x_channel, depth, low, high, length, step, g.half)
 
 
 @inner

@@ -8,7 +8,7 @@ from numba.extending import register_jitable
 
 from ..arguments import unpack
 from ..emit.gemm_tile import tile_range
-from ..emit.intrinsics import add_block, copy_block, copy_row, transpose
+from ..emit.intrinsics import add_block, copy_block, copy_row, copy_rows, transpose
 from ..emit.pointers import address
 from ..geometry import Geometry
 from ..runtime.compiled import inner, kernel
@@ -29,6 +29,7 @@ class Weights(NamedTuple):
 
     geometry: Geometry
     layout: Layout
+    swapped: int  # whether output channels are the outer axis of the weights
 
 
 class Piece(NamedTuple):
@@ -88,9 +89,15 @@ def _pack_piece(weight, packed, scratch, job, piece):
     """
     g, lay, channels = job.geometry, job.layout, piece.channels
     pitch = channels * g.volume
-    for i in range(piece.inputs):
-        source = ((piece.group * g.cin + piece.ci + i) * g.cout + piece.channel) * g.volume
-        copy_row(address(scratch, i * pitch), address(weight, source), 0, pitch, pitch, g.half)
+    if job.swapped:
+        for c in range(channels):
+            source = ((piece.group * g.cout + piece.channel + c) * g.cin + piece.ci) * g.volume
+            target, row = address(scratch, c * g.volume), address(weight, source)
+            copy_rows(target, pitch, row, g.volume, piece.inputs, 0, g.volume, g.volume, g.half)
+    else:
+        for i in range(piece.inputs):
+            source = ((piece.group * g.cin + piece.ci + i) * g.cout + piece.channel) * g.volume
+            copy_row(address(scratch, i * pitch), address(weight, source), 0, pitch, pitch, g.half)
     wrong = 0
     for j in range(piece.inputs * pitch):
         wrong |= scratch[j] - scratch[j] != 0

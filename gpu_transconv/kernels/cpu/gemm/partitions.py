@@ -19,7 +19,7 @@ from ..emit.gemm_tile import tile_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
 from ..partition import Partition, count_boxes, even, make_partition, reach_of
-from .layout import CHANNELS, FIRST_ROW, SHIFT_W, TAPS, Layout, Stamps
+from .layout import CHANNELS, FIRST_ROW, SHIFT_W, TAP, TAPS, Layout, Stamps
 from .store import LINE
 
 #: Bytes of a panel of input, which stays in the second-level cache next to sums and weights: half of Zen 4's 1 MiB.
@@ -53,6 +53,10 @@ class Runs(NamedTuple):
     line: int  # elements for a row that is put together
     panel: int  # elements of the input
     flat: int  # whether block and input pixel are the same number
+    joined: int  # whether taps and channels of a set follow each other in the panel, as one sum
+    step_d: int  # inputs from one block to the next: 2 with pairs, the axis' step in the gradient by the input
+    step_h: int
+    step_w: int
     iota: Table
     tile: int  # address of the compiled tiles
 
@@ -96,7 +100,11 @@ def cut_runs(plan: Plan, layout: Layout, threads: int) -> Gather:
     panel = slots * depth * pixels
     # A tile may read and write whole vectors past the last block.
     part = make_partition(blocks, blocks, reach_of(product.axes), threads, _LINE + panel + rows * pixels + 256)
-    cut = Runs(pixels, runs, depth, splits, _LINE, panel, int(flat), _iota(layout), tile_table(plan.accumulate))
+    steps = [axis.step * pair for axis, pair in zip(product.axes, (1, layout.paired_h, layout.paired_w), strict=True)]
+    cut = Runs(
+        pixels, runs, depth, splits, _LINE, panel, int(flat), int(depth == cin and _has_runs(layout)), *steps,
+        _iota(layout), tile_table(plan.accumulate),
+    )  # fmt: skip
     return Gather(make_geometry(plan), layout, part, cut)
 
 
@@ -107,6 +115,10 @@ class PanelBoxes(NamedTuple):
     plane_d: int  # distance of two depths in the sums; whole vectors
     plane: int  # of the sums of one row of the layout
     channel: int  # distance of two channels in the panel
+    place: int  # distance of two places of a source block in the panel
+    step_d: int  # places of a source block on each axis
+    step_h: int
+    step_w: int
     depth: int  # input channels of one panel
     line: int  # elements for a row that is put together
     panel: int  # elements of the input
@@ -131,24 +143,31 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int) -> GatherBoxes:
     product = by_phase(plan)
     blocks, reach = [axis.blocks for axis in product.axes], reach_of(product.axes)
     low, span = zip(*reach, strict=True)
+    steps = [axis.step for axis in product.axes]
     depth = min(cin, 64)
     sums = _rows_of_sums(layout, depth < cin)
-    room = min(_BOX, _PANEL_BYTES // (item * depth), max(lane, _WORK_BYTES // (item * sums)))
+    channels = depth * math.prod(steps)
+    room = min(_BOX, _PANEL_BYTES // (item * channels), max(lane, _WORK_BYTES // (item * sums)))
     box_w = even(blocks[2], min(room, 256) if blocks[0] * blocks[1] > 1 else room)
     pitch = box_w + span[2]
     rows = max(1, room // pitch)
     box_d = even(blocks[0], max(1, round(math.sqrt(rows)) - span[0]))
     box_h = even(blocks[1], max(1, rows // (box_d + span[0]) - span[1]))
     height = box_h + span[1]
-    channel = (box_d + span[0]) * height * pitch
-    shifts = layout.slots[:, : SHIFT_W + 1] - low
+    place = (box_d + span[0]) * height * pitch
+    channel = math.prod(steps) * place
+    source, places = np.divmod(layout.slots[:, : SHIFT_W + 1], steps)
+    shifts = source - low
     where = (shifts[:, 0] * height + shifts[:, 1]) * pitch + shifts[:, 2]
+    where += ((places[:, 0] * steps[1] + places[:, 1]) * steps[2] + places[:, 2]) * place
     plane_d = -(-box_h * pitch // lane) * lane
     plane = box_d * plane_d
     panel = depth * channel + pitch + lane  # whole vectors are read past the last row
     part = make_partition(blocks, (box_d, box_h, box_w), reach, threads, _LINE + panel + sums * plane)
     offsets, tile = where[layout.tap_slots], tile_table(plan.accumulate)
-    cut = PanelBoxes(pitch, plane_d, plane, channel, depth, _LINE, panel, offsets, _iota(layout), tile)
+    cut = PanelBoxes(
+        pitch, plane_d, plane, channel, place, *steps, depth, _LINE, panel, offsets, _iota(layout), tile
+    )  # fmt: skip
     return GatherBoxes(make_geometry(plan), layout, part, cut)
 
 
@@ -161,6 +180,10 @@ class StampBoxes(NamedTuple):
     plane_d: int  # distance of two depths in a plane
     plane: int  # distance of two planes
     panel_plane: int  # distance of two depths in the panel
+    place: int  # distance of two places of a source block
+    step_d: int  # places of a source block on each axis
+    step_h: int
+    step_w: int
     panel_step: int  # distance of two channels
     depth: int  # input channels of one panel
     channels: int  # of a full chunk
@@ -196,7 +219,8 @@ def cut_stamp_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) ->
     plane_d = box[1] * pitch + slack
     plane = margin + box[0] * plane_d
     panel_plane = (box[1] + span[1]) * pitch + slack
-    panel_step = (box[0] + span[0]) * panel_plane
+    place, steps = (box[0] + span[0]) * panel_plane, [axis.step for axis in product.axes]
+    panel_step = math.prod(steps) * place
     depth = max(1, min(cin, _PANEL_BYTES // item // panel_step))
     rows, last_rows = (
         (stamps.phases[:, None] * count + np.arange(count)) * plane - (stamps.shifts[:, None] - low[2])
@@ -207,7 +231,7 @@ def cut_stamp_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) ->
         [axis.blocks for axis in product.axes], box, reach, threads, _LINE + panel + planes * plane + slack
     )
     cut = StampBoxes(
-        pitch, margin, slack, plane_d, plane, panel_plane, panel_step, depth, channels, _LINE, panel,
+        pitch, margin, slack, plane_d, plane, panel_plane, place, *steps, panel_step, depth, channels, _LINE, panel,
         rows.reshape(-1), last_rows.reshape(-1), np.zeros(16, np.int64), tile_table(plan.accumulate),
     )  # fmt: skip
     return Scatter(make_geometry(plan), layout, part, cut, stamps)
@@ -217,7 +241,8 @@ def _stamp_box(plan: Plan, product: Product, chunks: int, planes: int) -> tuple[
     """Blocks of a box on each axis, so that the sums of all its planes and a deep enough panel fit together."""
     cin, item = plan.in_channels // plan.groups, DTYPES[plan.accumulate].size
     blocks, span = [axis.blocks for axis in product.axes], [axis.reach().span for axis in product.axes]
-    room = max(64, min(_PANEL_BYTES // item // 2 // planes, _PANEL_BYTES // item // min(cin, 64)))
+    deep = min(cin, 64) * math.prod(axis.step for axis in product.axes)
+    room = max(64, min(_PANEL_BYTES // item // 2 // planes, _PANEL_BYTES // item // deep))
     box_w = even(blocks[2], max(64, room // min(8, blocks[1] * blocks[0]) - span[2]))
     pitch = box_w + span[2]
     box_h = even(blocks[1], max(1, room // pitch - span[1]))
@@ -232,6 +257,15 @@ def _least_tasks(plan: Plan) -> int:
     """A power of two: tasks enough for many threads, none too small to be worth one."""
     worth = (plan.flops // 2 + plan.bytes) // _WORTH
     return 1 << min(worth.bit_length() - 1, _LOG_TASKS) if worth else 1
+
+
+def _has_runs(layout: Layout) -> bool:
+    """Whether the taps of every set read slots that follow each other."""
+    ends = layout.sets[:, [TAP, TAPS]].sum(1)
+    rises = np.diff(layout.tap_slots) == 1
+    inside = np.ones(rises.size, bool)
+    inside[ends[(0 < ends) & (ends <= rises.size)] - 1] = False
+    return bool(rises[inside].all())
 
 
 def _rows_of_sums(layout: Layout, all_at_once: bool) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from ..arguments import unpack
 from ..emit.gemm_tile import ADD, tile, tile_count, tile_range, tile_vectors
-from ..emit.intrinsics import copy_row
+from ..emit.intrinsics import copy_every
 from ..emit.numbers import activate, narrow, widen
 from ..emit.pointers import address, fence, place
 from ..emit.registers import VECTOR_BYTES
@@ -61,15 +61,18 @@ def _own_box(x, weight, bias, out, job, work, number, chunk, n):
         _pack_box(x, panel, job, n, slab, box)
         for s in range(lay.chunks[c, at.FIRST_SET], lay.chunks[c, at.END_SET]):
             # The rows of the box whose input, through this tap of the outer axes, exists.
-            shift_d, shift_h = job.stamps.sets[s, at.STAMP_D], job.stamps.sets[s, at.STAMP_H]
-            low_d, high_d = max(box.d, -shift_d), min(box.d + box.depth, g.in_d - shift_d)
-            low_h, high_h = max(box.h, -shift_h), min(box.h + box.height, g.in_h - shift_h)
+            stamp = job.stamps.sets[s]
+            shift_d, shift_h = stamp[at.STAMP_D], stamp[at.STAMP_H]
+            past_d = (g.in_d - 1 - stamp[at.PLACE_D]) // cut.step_d + 1
+            past_h = (g.in_h - 1 - stamp[at.PLACE_H]) // cut.step_h + 1
+            low_d, high_d = max(box.d, -shift_d), min(box.d + box.depth, past_d - shift_d)
+            low_h, high_h = max(box.h, -shift_h), min(box.h + box.height, past_h - shift_h)
             if low_h >= high_h:
                 continue
-            planes_before = job.stamps.sets[s, at.PLANE] * count
+            planes_before = stamp[at.PLANE] * count
             lanes = (high_h - low_h) * cut.pitch
             for d in range(low_d, high_d):
-                source = (d + shift_d - box.d - part.low_d) * cut.panel_plane
+                source = stamp[at.PLACE] * cut.place + (d + shift_d - box.d - part.low_d) * cut.panel_plane
                 source += (low_h + shift_h - box.h - part.low_h) * cut.pitch
                 target = planes_before * cut.plane + cut.margin + (d - box.d) * cut.plane_d
                 target += (low_h - box.h) * cut.pitch
@@ -89,6 +92,7 @@ def _stamp(sums, target, panel, source, lanes, weight, job, slab, s, count):
     lane = VECTOR_BYTES // sums.itemsize
     vectors = (lanes + lane - 1) // lane
     offsets = cut.rows if count == cut.channels else cut.last_rows
+    before = job.stamps.sets[s, at.FIRST_TAP] * count
     for t in range(tile_count(rows, 1)):
         low, high = tile_range(rows, 1, t)
         m = high - low
@@ -98,7 +102,7 @@ def _stamp(sums, target, panel, source, lanes, weight, job, slab, s, count):
             step = tile_vectors(m, vectors - v)
             tile(
                 cut.tile,
-                address(sums, target + v * lane), address(offsets, low), 1,
+                address(sums, target + v * lane), address(offsets, before + low), 1,
                 a, 1, m, address(cut.iota, 0), 0,
                 address(panel, source + v * lane), cut.panel_step, address(cut.iota, 0), 0,
                 a, ADD, 1, slab.depth, place(panel, 0), 0, m, step,
@@ -108,30 +112,42 @@ def _stamp(sums, target, panel, source, lanes, weight, job, slab, s, count):
 
 @inner
 def _pack_box(x, panel, job, n, slab, box):
-    """Copy the input that the box reads into the panel, zero outside the image; ordered channel, d, h, w."""
+    """Copy the input that the box reads into the panel, zero outside the image.
+
+    The panel is ordered channel, place in a source block, d, h, w.
+    """
     g, part, cut = job.geometry, job.part, job.cut
-    start = box.w + part.low_w
-    low = max(0, -start)
-    high = max(low, min(box.width + part.span_w, g.in_w - start))
-    for k in range(slab.depth):
-        channel = n * g.x_batch + (slab.group * g.cin + slab.k0 + k) * g.x_channel
+    places = cut.step_d * cut.step_h * cut.step_w
+    for i in range(slab.depth * places):
+        place_d = i % places // (cut.step_h * cut.step_w)
+        place_h, place_w = i // cut.step_w % cut.step_h, i % cut.step_w
+        start = (box.w + part.low_w) * cut.step_w + place_w
+        low = max(0, -start)
+        high = max(low, min((box.width + part.span_w) * cut.step_w, g.in_w - start))
+        channel = n * g.x_batch + (slab.group * g.cin + slab.k0 + i // places) * g.x_channel
         for d in range(box.depth + part.span_d):
-            i_d = box.d + part.low_d + d
+            i_d = (box.d + part.low_d + d) * cut.step_d + place_d
+            first = i * cut.place + d * cut.panel_plane
             for h in range(box.height + part.span_h):
-                i_h = box.h + part.low_h + h
+                i_h = (box.h + part.low_h + h) * cut.step_h + place_h
                 inside = 0 <= i_d < g.in_d and 0 <= i_h < g.in_h
                 source = channel + ((i_d * g.in_h + i_h) * g.in_w + start) * g.x_pixel
-                target = k * cut.panel_step + d * cut.panel_plane + h * cut.pitch
-                present = high if inside else low
-                row = address(x, source)
-                copy_row(address(panel, target), row, low, low if g.last else present, cut.pitch, g.half)
-                if g.last:
-                    for j in range(low, present):
-                        panel[target + j] = widen(x[source + j * g.x_pixel], g.half)
+                _copy_line(x, panel, first + h * cut.pitch, source, low, high if inside else low, g, cut)
             # Whole vectors may read past the last row.
-            end = k * cut.panel_step + d * cut.panel_plane + (box.height + part.span_h) * cut.pitch
+            end = first + (box.height + part.span_h) * cut.pitch
             for j in range(end, end + cut.slack):
                 panel[j] = 0
+
+
+@inner
+def _copy_line(x, panel, target, source, low, high, g, cut):
+    """Copy a row of the panel from the inputs between `low` and `high`."""
+    step = cut.step_w
+    end = low if g.last else high
+    copy_every(address(panel, target), 0, address(x, source), 0, 1, low, end, cut.pitch, step, g.half)
+    if g.last:
+        for j in range((low + step - 1) // step, (high + step - 1) // step):
+            panel[target + j] = widen(x[source + j * step * g.x_pixel], g.half)
 
 
 @inner

@@ -61,10 +61,12 @@ class AxisProducts(NamedTuple):
         return [phase for phase, products in enumerate(self.phases) if len(products) == 3]
 
 
-def products_by_phase(axis: Axis) -> AxisProducts:
-    """Every tap is a term of its phase's one product."""
+def products_by_phase(axis: Axis, rising: bool = False) -> AxisProducts:
+    """Every tap is a term of its phase's one product; by tap, or where `rising` by what it reads."""
     shifts = axis.shifts()
     found = [[Term((k,), shifts.index(shift)) for k, shift in taps] for taps in axis.taps_by_phase()]
+    if rising:
+        found = [sorted(terms, key=lambda term: term.place) for terms in found]
     return AxisProducts([[terms] for terms in found], [(shift, 0) for shift in shifts], 1)
 
 
