@@ -27,6 +27,7 @@ from .runtime.compiled import CompiledKernel
 from .runtime.parallel import run_parts
 from .runtime.threads import choose_layer, thread_count
 from .runtime.workspace import SMALL, stored, workspace
+from .weight_grad import launch as weight_grad
 from .weight_order import WeightOrder
 
 #: Pieces of work per thread, so that a slow piece does not leave the other threads idle. Chosen, not measured.
@@ -184,4 +185,5 @@ KERNELS = (
         "cpu", "scatter", _launch_scatter, pack=_pack_scatter, weight_key=_scatter_order, work_ratio=_scatter_ratio,
         describe=_describe_scatter,
     ),
+    *weight_grad.KERNELS,
 )  # fmt: skip

@@ -16,6 +16,7 @@ from .emit.gemm_tile import tile_table
 from .runtime import machine_code, notice
 from .runtime.compiled import KERNELS, CompiledKernel, Signature
 from .runtime.parallel import on_threads
+from .weight_grad.elementwise import elementwise_filters, elementwise_stamps
 from .weight_order import TILED
 
 
@@ -38,7 +39,7 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
                 sums = DTYPES[tiles].accumulate
                 found.setdefault((table, sums), Step(table.__name__, dtype, partial(table, sums)))
         for name, kernel in KERNELS.items():
-            elementwise = kernel in ELEMENTWISE
+            elementwise = kernel in (*ELEMENTWISE, elementwise_filters, elementwise_stamps)
             kinds = {DTYPES[dtype].accumulate} if elementwise or kernel is on_threads else set()
             for stored in kinds if elementwise else kinds | ({tiles} & {*TILED}):
                 signature = signature_of(kernel, stored)

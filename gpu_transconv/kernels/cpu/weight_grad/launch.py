@@ -1,0 +1,149 @@
+"""Launch the kernels of the weight gradient."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from ....arrays.views import Array
+from ....problem.dtypes import DTYPES
+from ....problem.plan import Plan
+from ....problem.rewrites import simplify
+from ...kernel import Kernel
+from ..arguments import Arguments, flatten
+from ..complexes import apart
+from ..emit.gemm_tile import TILE_ROWS
+from ..geometry import make_geometry
+from ..runtime.compiled import CompiledKernel
+from ..runtime.parallel import run_parts
+from ..runtime.threads import thread_count
+from ..runtime.workspace import SMALL, stored, workspace
+from .elementwise import Filters, elementwise_filters, elementwise_stamps
+from .partition import Blocks, WeightGrad, cut_blocks
+from .products import weight_products
+from .store import weight_pieces
+
+#: Pieces of work per thread, so that a slow piece does not leave the other threads idle. Chosen, not measured.
+_PIECES = 4
+_REAL = {"complex64": "float32", "complex128": "float64"}
+COMPLEX = tuple(_REAL)
+
+
+class Job(NamedTuple):
+    """A problem as matrix products: the same numbers in another shape, its cut, and its scratch memory."""
+
+    plan: Plan
+    cut: Blocks
+    arguments: Arguments
+    work: tuple[int, int]
+    threads: int
+
+
+def _launch_gather(plan: Plan, x: Array, grad_output: Array, _bias: None, out: Array, _packed: None) -> None:
+    """Fill `out` by the gather formulation; the contract is `gpu_transconv.kernels.kernel.Kernel`."""
+    _run_products(plan, x, grad_output, out, by_pixels=False)
+
+
+def _launch_scatter(plan: Plan, x: Array, grad_output: Array, _bias: None, out: Array, _packed: None) -> None:
+    """Fill `out` by the scatter formulation; the contract is `gpu_transconv.kernels.kernel.Kernel`."""
+    _run_products(plan, x, grad_output, out, by_pixels=True)
+
+
+def _run_products(plan: Plan, x: Array, grad_output: Array, out: Array, by_pixels: bool) -> None:
+    if not plan.batch:
+        out[...] = 0
+        return
+    job = make_job(plan, by_pixels, threads_for(plan))
+    target = out
+    if plan.dtype in COMPLEX:
+        x, grad_output = apart(x, plan), outputs_apart(grad_output, plan)
+        target = np.empty(4 * out.size, x.dtype)
+    work = workspace(job.work, np.dtype(plan.accumulate).type(0).real.dtype)
+    arrays = stored(x), stored(grad_output), work_zeros(work.dtype), stored(target)
+    run_parts(weight_products, job.threads, *arrays, job.arguments.table, work)
+    if job.cut.pieces > 1:
+        run_parts(weight_pieces, job.threads, *arrays, job.arguments.table, work)
+    if target is not out:
+        parts = target.reshape(plan.in_channels, 2, plan.out_channels // plan.groups, 2, -1)
+        together = out.reshape(plan.in_channels, plan.out_channels // plan.groups, -1)
+        together.real = parts[:, 0, :, 0] - parts[:, 1, :, 1]
+        together.imag = parts[:, 0, :, 1] + parts[:, 1, :, 0]
+
+
+def outputs_apart(grad_output: Array, plan: Plan) -> Array:
+    """Real and imaginary parts of grad_output, as `apart` has those of x."""
+    return apart(grad_output, replace(plan, in_channels=plan.out_channels))
+
+
+@lru_cache(maxsize=4)
+def work_zeros(dtype: np.dtype[np.generic]) -> Array:
+    """As many zeros as a tile has rows."""
+    return np.zeros(16, dtype)
+
+
+def threads_for(plan: Plan) -> int:
+    """On how many threads a problem is worth running."""
+    return 1 if plan.flops // 2 + plan.bytes < SMALL else thread_count()
+
+
+@lru_cache(maxsize=256)
+def make_job(plan: Plan, by_pixels: bool, threads: int) -> Job:
+    """The job of a plan."""
+    problem = simplify_filters(plan)
+    cut = cut_blocks(problem, by_pixels)
+    tasks = problem.groups * cut.channel_blocks * cut.filter_blocks * cut.plane_blocks * cut.tap_blocks
+    scratch = cut.panel + TILE_ROWS * cut.strip
+    if cut.pieces > 1:
+        work = threads + cut.pieces * tasks, max(scratch, cut.sums)
+    else:
+        work = threads, scratch + cut.sums
+    return Job(problem, cut, flatten(WeightGrad(make_geometry(problem), cut, threads)), work, threads)
+
+
+def simplify_filters(plan: Plan) -> Plan:
+    """The same gradient as a simpler one on the same memory: real, on fewer axes, the batch as pixels where it can."""
+    problem = simplify(plan)
+    if problem.taps is not None:  # the filters have taps that nothing meets
+        real = _REAL.get(plan.dtype)
+        if real is None:
+            return plan
+        return replace(
+            plan, in_channels=2 * plan.in_channels, out_channels=2 * plan.out_channels, dtype=real, accumulate=real
+        )
+    simple = problem.plan
+    if math.prod(simple.in_spatial) * math.prod(simple.out_spatial) == 1:
+        unit = simple.axes[0]
+        simple = replace(simple, batch=1, axes=(unit, unit, replace(unit, size=plan.batch, output_size=plan.batch)),
+                         channels_last=True)
+    return simple
+
+
+def run_elementwise(function: CompiledKernel, plan: Plan, x: Array, grad_output: Array, out: Array) -> None:
+    """Fill `out` without tiles; half types are widened as a whole."""
+    if not plan.batch:
+        out[...] = 0
+        return
+    dtype = np.dtype(plan.accumulate)
+    sums = out if out.dtype == dtype else np.empty(out.shape, dtype)
+    x, grad_output = (array.astype(dtype, copy=False) for array in (x, grad_output))
+    pieces = 1 if plan.flops // 2 + plan.bytes < SMALL else _PIECES * thread_count()
+    table, nothing = _arguments(plan, pieces).table, np.empty((1, 1), dtype)
+    run_parts(function, pieces, stored(x), stored(grad_output), nothing[0], sums.reshape(-1), table, nothing)
+    if sums is not out:
+        with np.errstate(over="ignore"):  # a sum beyond the half type's range is infinite, as in the definition
+            out[...] = sums
+
+
+@lru_cache(maxsize=64)
+def _arguments(plan: Plan, pieces: int) -> Arguments:
+    return flatten(Filters(make_geometry(plan), pieces))
+
+
+KERNELS = (
+    Kernel("cpu", "gather", _launch_gather, operation="weight_grad"),
+    Kernel("cpu", "scatter", _launch_scatter, operation="weight_grad", work_ratio=lambda _: 2.0),
+)
