@@ -1,8 +1,8 @@
 """The relation seen from one side: the elements that are counted, and where each of them meets the other side.
 
 Input and output of an axis meet at taps, ``o = i*stride - pad_low + k*dilation`` (`axis`). Seen from either side that
-is the same picture. The elements of the *near* side are ``block*near_step + phase``, and the taps of a phase lead to the
-*far* side at even distances, tap number ``first_tap + a*tap_step`` to
+is the same picture. The elements of the *near* side are ``block*near_step + phase``, and the taps of a phase lead to
+the *far* side at even distances, tap ``first_tap + a*tap_step`` to
 
     block*far_step + first_shift + a*shift_step          (what lies beyond the borders is cut off)
 
@@ -107,8 +107,8 @@ def from_input(axis: Axis) -> Side:
 class Sides:
     """The axes of a plan seen from one side, and which arrays lie there: a matrix product per phase.
 
-    Its columns are the near elements of all images, its depth the channels of what is read. The rows are the channels of
-    the result, in scatter each with the taps of the phase.
+    Its columns are the near elements of all images, its depth the channels of what is read. The rows are the channels
+    of the result, in scatter each with the taps of the phase.
     """
 
     plan: Plan

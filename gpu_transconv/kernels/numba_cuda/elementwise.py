@@ -1,7 +1,8 @@
 """Kernels that touch every element once; each thread takes every so-many-th, whatever the launch.
 
 The weights in the order in which kernels read them. For scatter with atomics: the bias before, the activation after.
-For the gradient by the weight: the sum over the parts. For the caller: copies from and to arrays that are not contiguous.
+For the gradient by the weight: the sum over the parts. For the caller: copies from and to arrays that are not
+contiguous.
 """
 
 from __future__ import annotations

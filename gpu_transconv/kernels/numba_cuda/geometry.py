@@ -1,10 +1,12 @@
 """All that a kernel knows of a problem: one short vector of integers, read by name.
 
 The vector is data, so that a new shape compiles nothing. It holds a plan as seen from one side
-(`gpu_transconv.problem.sides`): ``g[at.NEAR_STEP_W]`` is ``axes[2].near_step``, and so on for every name below; a problem
-with fewer than three spatial axes has unit axes in front. So one kernel serves the operator and its gradient by x, of
-which the one reads what the other writes. IN, CIN and X are always of the array that is read, OUT, COUT and Y of the
-result. (The gradient by the weight reads both: there they are of x and of the gradient of the output.)
+(`gpu_transconv.problem.sides`): ``g[at.NEAR_STEP_W]`` is ``axes[2].near_step``, and so on for every name below; a
+problem with fewer than three spatial axes has unit axes in front.
+
+One kernel serves the operator and its gradient by x, of which the one reads what the other writes. So IN, CIN and X
+are always of the array that is read, OUT, COUT and Y of the result. (The gradient by the weight reads both sides: there
+they are of x and of the gradient of the output.)
 
 Behind the named entries lie the phases, some integers for each phase of each axis, those without taps too:
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import lru_cache, partial
 
 from ...problem.plan import Plan
+from ...problem.rewrites import kernel_axes
 from ...problem.sides import collecting, stamping
 from ..kernel import Description, Kernel, Operand
 from . import choose, memory
@@ -38,7 +39,7 @@ def pack_stamps(plan: Plan, weight: Operand, bias: Operand | None) -> Operand:
 
 def stamps_key(plan: Plan) -> Hashable:
     """What that order depends on: which taps every phase has."""
-    return tuple((side.near_step, side.tap_step, side.phases) for side in stamping(plan).axes)
+    return tuple((axis.stride, axis.dilation, axis.pad_low, axis.phase_count) for axis in kernel_axes(plan))
 
 
 def launch_gather(plan: Plan, x: Operand, weight: Operand, bias: Operand | None, out: Operand, packed: Operand) -> None:

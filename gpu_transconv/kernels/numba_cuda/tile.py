@@ -71,6 +71,7 @@ def make_product(traits: Traits) -> Product:
 
 
 def make_find_tile(traits: Traits) -> DeviceFunction:
+    """Build ``find_tile``, which tells a block what the tile of a number is."""
     _, _, split = make_integers(traits.index)
     tile = traits.tile
     assert tile is not None

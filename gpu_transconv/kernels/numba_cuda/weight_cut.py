@@ -1,25 +1,26 @@
 """How the gradient by the weight is cut: its pixels into parts, and its channels where memory is short.
 
-Where the pixels are cut depends on the plan alone, and with it the result to the last bit; the tiles depend on the device,
+Where the pixels are cut depends on the plan alone, and with it the result to the last bit. Tiles depend on the device,
 and the result does not depend on them.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from ...problem.plan import Plan
 from .choose import Work, item_size
 from .traits import Cut, Tile
 
-#: Scratch memory at most, in bytes, or that of one tile of rows if that is more: room for the partial sums of a few large
-#: layers or of all small ones, and little beside the inputs of any.
+#: Scratch memory at most, in bytes, or that of one tile of rows if that is more: room for all partial sums of most
+#: layers, and little beside the memory of a device.
 MOST_WORKSPACE = 32 * 1024 * 1024
 #: Tiles of 32 x 32 into which the gather cuts the products at least, where there are pixels for it: some for each
 #: multiprocessor of the largest devices, which have 132 to 188. Not measured.
 GATHER_TILES = 1024
-#: Pixels of a part of the gather, at least: 16 slices of a tile, so that writing its sums and adding them up stays a small
-#: share. Not measured.
+#: Pixels of a part of the gather, at least: 16 slices of a tile, so that writing its sums and adding them up stays a
+#: small share. Not measured.
 LEAST_PIXELS = 256
 #: Pixels of a block of the scatters. Not measured.
 BLOCK_PIXELS = 1024
@@ -83,7 +84,7 @@ def _passes(plan: Plan, tile: Tile, parts: int, workspace: int) -> list[Cut]:
     ends = [*range(0, tiles, each), tiles]
     return [
         Cut(parts, BLOCK_PIXELS, low, high - low, start(low), start(high) - start(low))
-        for low, high in zip(ends, ends[1:], strict=False)
+        for low, high in itertools.pairwise(ends)
     ]
 
 

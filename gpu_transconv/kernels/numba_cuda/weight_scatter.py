@@ -68,7 +68,7 @@ def _make_add(tile: WeightTile) -> DeviceFunction:
     step_r, step_c = tile.rows // thread_rows, tile.columns // thread_columns
 
     @inlined
-    def add(out, sums, offsets, copy, group, row, column, g):
+    def add(out, sums, offsets, _copy, group, row, column, g):
         """Add the thread's elements to the gradient, of which there is one copy."""
         stamp = g[at.COUT] * g[at.MOST_TAPS]
         for i in range(thread_rows):

@@ -5,8 +5,8 @@ It is a sum over pixels, and one product with the input channels as rows:
     gradient[input channel, (channel, tap)] = sum over pixels of
         x[input channel, pixel] * grad_output[channel, pixel * stride + tap * dilation - padding]
 
-So the columns of a tile are what the rows of a tile of `stamps` are, and the depth, through which a block of threads goes
-slice by slice as in `tile`, is what their columns are. Where a tap leads beyond the borders there is no product.
+So the columns of a tile are what the rows of a tile of `stamps` are, and the depth, through which a block of threads
+goes slice by slice as in `tile`, is what their columns are. Where a tap leads beyond the borders there is no product.
 """
 
 from __future__ import annotations
