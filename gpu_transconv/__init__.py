@@ -15,12 +15,11 @@ with fixed weights. `use` sets defaults, `backends` tells what can run here, `ex
 """
 
 from importlib import import_module as _import_module
-from types import ModuleType as _ModuleType
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from . import api, dynamo
 from ._version import __version__
 from .api import conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d
-from .dispatch.explain import Explanation, explain
 from .dispatch.select import last_choice
 from .errors import BackendUnavailableError, CacheWarning
 from .gradients import conv_transpose_input_grad, conv_transpose_weight_grad
@@ -28,6 +27,10 @@ from .kernels.registry import backends
 from .prepared import ConvTranspose
 from .settings import use
 from .words import did_you_mean as _did_you_mean
+
+if _TYPE_CHECKING:
+    from . import operators
+    from .dispatch.explain import Explanation, explain
 
 dynamo.stay_out((api, "_run"), (ConvTranspose, "__call__"), (ConvTranspose, "tune"))
 
@@ -50,14 +53,16 @@ __all__ = [
     "use",
 ]
 
-#: Modules that are imported when first used.
-_LAZY = ("operators",)
+#: What is imported when first used: names, and the module that has each, or is it.
+_LAZY = {"operators": ".operators", "Explanation": ".dispatch.explain", "explain": ".dispatch.explain"}
 
 
-def __getattr__(name: str) -> _ModuleType:
-    if name in _LAZY:
-        return _import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_did_you_mean(name, __all__)}")
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_did_you_mean(name, __all__)}")
+    module = _import_module(_LAZY[name], __name__)
+    globals()[name] = found = getattr(module, name, module)
+    return found
 
 
 def __dir__() -> list[str]:

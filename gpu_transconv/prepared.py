@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 
 from .api import infer_ndim
 from .arrays import NUMPY, Array, Operands, View, check_device, copied, view_of
 from .dispatch.select import Choice, epoch, note, select, select_backends
-from .dispatch.tune import tune
-from .problem.arguments import Activation, IntOrInts, Padding, make_params
+from .problem.arguments import Activation, IntOrInts, Ints, Padding, as_ints, make_params, without_result
 from .problem.dtypes import check_activation, check_dtypes
+from .problem.gradients import plan_input_grad
 from .problem.plan import ArraySpec, Plan, plan_call
 from .problem.shapes import check_weight
 from .run import Weights, launch, prepare
 from .settings import AUTO, HIGHEST, Settings, resolve
 
-#: Input shapes whose plans are kept.
+#: Makes the plan of arrays and settings.
+_MakePlan: TypeAlias = Callable[[Operands, Settings], Plan]
+#: Shapes whose plans are kept.
 _MOST_SHAPES = 256
 
 
@@ -115,15 +119,56 @@ class ConvTranspose:
         array
             The result; `out` where it is given.
         """
-        library, view = (NUMPY, x) if type(x) is np.ndarray else view_of("x", x)
+        return self._run("x", x, out, self._bias, self._plan)
+
+    def input_grad(self, grad_output: Array, *, input_size: IntOrInts | None = None, out: Array | None = None) -> Array:
+        """Gradient by x of the convolution, without its activation; the weights are packed for it once.
+
+        Parameters
+        ----------
+        grad_output : array, of the shape of a result
+            Gradient by the convolution's result, before a fused activation.
+        input_size : int or sequence of int, optional
+            Spatial sizes of x; may be left out where only one is possible.
+        out : array, optional
+            Array of x's shape and dtype to fill.
+
+        Returns
+        -------
+        array, of the shape of x
+            The gradient; `out` where it is given.
+
+        Raises
+        ------
+        ValueError, TypeError, BackendUnavailableError, MemoryError
+            As `conv_transpose_input_grad` does.
+
+        Examples
+        --------
+        >>> import numpy as np, gpu_transconv as gtc
+        >>> layer = gtc.ConvTranspose(np.ones((8, 4, 2, 2), np.float32), stride=2)
+        >>> layer.input_grad(np.ones((1, 4, 32, 32), np.float32)).shape
+        (1, 8, 16, 16)
+        """
+        if input_size is None:
+            return self._run("grad_output", grad_output, out, None, self._plan_input_grad)
+        size = as_ints("input_size", input_size, self._params.ndim, least=1)
+        return self._run("grad_output", grad_output, out, None, partial(self._plan_input_grad, size=size), size)
+
+    def _run(
+        self, name: str, array: Array, out: Array | None, bias: View | None, make_plan: _MakePlan, *more: Hashable
+    ) -> Array:
+        """Launch what was chosen for arrays like this one; `name`, `more` and the array say which plan it is."""
+        library, view = (NUMPY, array) if type(array) is np.ndarray else view_of(name, array)
         settings = resolve(*self._options)
-        key = (view.shape, view.dtype, settings, type(view), getattr(view, "index", None), epoch())
-        operands = Operands(library, x, view, self._weight, self._bias)
+        key = (name, view.shape, view.dtype, settings, type(view), getattr(view, "index", None), epoch(), *more)
+        operands = Operands(library, array, view, self._weight, bias)
         found = self._choices.get(key)
         if found is None:
+            check_device(name, view, "weight", self._weight)
             if len(self._choices) >= _MOST_SHAPES:
                 self._choices.clear()
-            found = self._choices[key] = self._choose(operands, settings)
+            found = self._choices[key] = self._choose(make_plan(operands, settings), operands, settings)
         plan, choice, weights = found
         result = launch(choice.implementation, plan, operands, out, weights)
         note(choice, plan)
@@ -154,13 +199,15 @@ class ConvTranspose:
         >>> sorted(layer.tune(np.ones((1, 8, 16, 16), np.float32), seconds=0.01))
         ['cpu/gather', 'cpu/scatter']
         """
+        from .dispatch.tune import tune  # who does not tune does not wait for it
+
         library, view = view_of("x", x)
         operands, settings = Operands(library, x, view, self._weight, self._bias), resolve(*self._options)
+        check_device("x", view, "weight", self._weight)
         plan = self._plan(operands, settings)
         return tune(plan, operands, select_backends(plan, settings.backend, operands.device)[0], seconds)
 
-    def _choose(self, operands: Operands, settings: Settings) -> tuple[Plan, Choice, Weights]:
-        plan = self._plan(operands, settings)
+    def _choose(self, plan: Plan, operands: Operands, settings: Settings) -> tuple[Plan, Choice, Weights]:
         choice = select(plan, settings, operands.device)
         key = choice.implementation, choice.implementation.weight_key(plan)
         if key not in self._packed:
@@ -168,8 +215,13 @@ class ConvTranspose:
         return plan, choice, self._packed[key]
 
     def _plan(self, operands: Operands, settings: Settings) -> Plan:
-        _, _, x, weight, bias = operands
-        check_device("x", x, "weight", weight)
-        biases = None if bias is None else ArraySpec(bias.shape, bias.dtype)
-        arrays = ArraySpec(x.shape, x.dtype), ArraySpec(weight.shape, weight.dtype), biases
-        return plan_call(self._params, *arrays, settings.precision)
+        bias = None if operands.bias is None else ArraySpec(operands.bias.shape, operands.bias.dtype)
+        return plan_call(self._params, *_specs(operands), bias, settings.precision)
+
+    def _plan_input_grad(self, operands: Operands, settings: Settings, size: Ints | None = None) -> Plan:
+        return plan_input_grad(without_result(self._params), *_specs(operands), size, settings.precision)
+
+
+def _specs(operands: Operands) -> tuple[ArraySpec, ArraySpec]:
+    x, weight = operands.x, operands.weight
+    return ArraySpec(x.shape, x.dtype), ArraySpec(weight.shape, weight.dtype)

@@ -27,6 +27,7 @@ _WIDER = {
     "int64": "int64",
 }
 
+#: Of the tanh form of GELU.
 _SQRT_2_OVER_PI = 0.7978845608028653558798921198687637369517
 
 

@@ -97,5 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("NUMBA_NUM_THREADS", str(max(THREADS)))
+    if "NUMBA_NUM_THREADS" not in os.environ:  # Numba has read it by now, so the program starts once more
+        os.environ["NUMBA_NUM_THREADS"] = str(max(THREADS))
+        os.execv(sys.executable, sys.orig_argv)
     raise SystemExit(main())

@@ -17,6 +17,7 @@ from .. import cache_folder
 #: Seconds by the names of implementations.
 Times = dict[str, float]
 
+#: Form of the table; a file of another form is set aside.
 SCHEMA = 1
 #: Seconds that one process waits for others that are writing.
 _PATIENCE = 60.0

@@ -6,9 +6,13 @@ import gc
 import time
 from collections.abc import Callable, Mapping
 
+#: Rounds in which all take their turns: enough that one disturbance does not hit all bursts of a function.
 ROUNDS = 5
+#: Calls of a burst at most: after so many the minimum of a short call no longer falls.
 _MOST_CALLS = 200
+#: Seconds between two bursts, in which threads that still spin go to sleep.
 _PAUSE_SECONDS = 0.002
+#: Seconds from which a call is long: caches and waking threads are then a small share of it.
 _LONG_SECONDS = 0.03
 
 

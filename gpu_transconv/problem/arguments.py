@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from numbers import Real
 from typing import Any, TypeAlias, TypeGuard
@@ -49,6 +49,12 @@ class Params:
     def ndim(self) -> int:
         """Number of spatial axes."""
         return len(self.stride)
+
+
+def without_result(params: Params) -> Params:
+    """Return the geometry alone, for gradients, which know the result's size from its gradient."""
+    none = (0,) * params.ndim
+    return replace(params, output_padding=none, output_size=None, full_size=None, activation=None, slope=0.0)
 
 
 def make_params(ndim: int, **arguments: Any) -> Params:

@@ -226,17 +226,23 @@ def _make_axis(params: Params, i: int, size: int, kernel: int) -> Axis:
                 if most >= 1
                 else f"output_size cannot be reached: padding leaves no output on spatial axis {i}, got {out}"
             )
+    axis = Axis(size, kernel, s, d, low, out)
+    _check_extent(params, i, axis)
+    return axis
+
+
+def _check_extent(params: Params, i: int, axis: Axis) -> None:
+    """Raise `ValueError` where nothing is left of spatial axis `i`, or its positions are beyond index arithmetic."""
+    s, d, extra = axis.stride, axis.dilation, params.output_padding[i]
     padding = params.padding[i] if params.padding else "same"
-    if out < 1:
+    if axis.output_size < 1:
         raise ValueError(
             f"padding leaves no output on spatial axis {i}: (in - 1)*stride - low - high + "
-            f"dilation*(kernel - 1) + 1 + output_padding = {out} with in={size}, stride={s}, "
-            f"padding={padding}, dilation={d}, kernel={kernel}, output_padding={extra}; expected at least 1"
+            f"dilation*(kernel - 1) + 1 + output_padding = {axis.output_size} with in={axis.size}, stride={s}, "
+            f"padding={padding}, dilation={d}, kernel={axis.kernel}, output_padding={extra}; expected at least 1"
         )
-    axis = Axis(size, kernel, s, d, low, out)
-    if axis.extent >= POSITIONS > out:  # an output that large is refused for its memory
+    if axis.extent >= POSITIONS > axis.output_size:  # an output that large is refused for its memory
         raise ValueError(
             f"stride, dilation and padding reach too far on spatial axis {i}, got stride={s}, "
             f"dilation={d} and padding={padding}; expected a reach below {POSITIONS}"
         )
-    return axis

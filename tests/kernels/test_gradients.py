@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a command
 import numpy as np
 import pytest
 from cases import CASES, CORE, DATA_FORMATS, INTEGERS, named
-from checks import DTYPES, assert_close, combined, implementations, refused
+from checks import DTYPES, Arrays, assert_close, combined, implementations, refused
+from support.fakes import count_packing
 from support.gradients import (
     OPERATIONS,
     call_gradient,
@@ -94,6 +95,30 @@ def test_empty_batches_have_no_gradient_by_the_weight(kernel):
     case = named("2d-empty-batch")
     got = run_gradient(kernel, case, make_gradient(case, "float32", "channels_first"), "channels_first", "float32")
     assert not got.any()
+
+
+@pytest.mark.parametrize("formulation", ["gather", "scatter"])
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_a_layer_packs_once(monkeypatch, backend, formulation):
+    case = named("2d-kernel-is-twice-stride")
+    x, weight, grad = make_gradient(case, "float32", "channels_first")
+    keywords = {"backend": backend, "formulation": formulation}
+    layer = gtc.ConvTranspose(weight, np.ones(case.out_channels, "f4"), **case.keywords, **keywords)
+    packed = count_packing(monkeypatch)
+    want = call_gradient(case, "input_grad", Arrays(x, weight, grad), "channels_first", **keywords)
+    del packed[:]
+    for _ in range(2):
+        np.testing.assert_array_equal(layer.input_grad(grad), want)
+        np.testing.assert_array_equal(layer.input_grad(grad, input_size=case.x[2:]), want)
+        assert layer(x).shape == grad.shape
+    assert [kernel.operation for kernel, _ in packed] == ["input_grad", "forward"]
+    out = np.full(case.x, np.nan, "f4")
+    assert layer.input_grad(grad, out=out) is out
+    np.testing.assert_array_equal(out, want)
+    with refused(ValueError, "input_size", "got 99"):
+        layer.input_grad(grad, input_size=99)
+    with refused(TypeError, "grad_output must be an array", "list"):
+        layer.input_grad([1.0])
 
 
 # --- what the arguments must be --------------------------------------------------------------------------

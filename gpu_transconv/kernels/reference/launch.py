@@ -80,6 +80,7 @@ def _kernels(operation: Operation, launch: Callable[..., None]) -> tuple[Kernel,
     gather, scatter = (partial(launch, formulation) for formulation in ("gather", "scatter"))
     return (
         Kernel("reference", "gather", gather, operation=operation),
+        # Counts twice, so that who names no formulation gets gather; nothing was measured.
         Kernel("reference", "scatter", scatter, operation=operation, work_ratio=lambda _: 2.0),
     )
 

