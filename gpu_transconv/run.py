@@ -77,6 +77,8 @@ def _run_moved(
         target = memory.empty(plan.result_shape, plan.dtype)
         kernel.launch(plan, memory.as_device(operands.x), weight, bias, target, packed)
         memory.copy_to(target, host)
+    else:
+        host.fill(0)  # the gradient by the weight; all other results are empty too
     return _delivered(host, out)
 
 
@@ -93,7 +95,7 @@ def _run_cuda(
     """Launch on the arrays where they are, into memory of the caller's library where that can be had."""
     own = operands.library.empty(plan, operands.caller_x) if out is None else out
     if not plan.batch:  # without elements there is no memory to look at
-        return memory.empty(plan.result_shape, plan.dtype) if own is None else own
+        return _nothing(memory, plan, own)
     x, (weight, bias, packed) = memory.as_device(raw(operands.x)), weights or _prepare(kernel, plan, operands)
     if own is None:
         target = memory.empty(plan.result_shape, plan.dtype)
@@ -107,6 +109,17 @@ def _run_cuda(
     kernel.launch(plan, x, weight, bias, target, packed)
     if start_of(target) != start_of(raw(own)):
         memory.copy_to(target, raw(own))
+    return own
+
+
+def _nothing(memory: Memory, plan: Plan, own: Array | None) -> Array:
+    """The result for an empty batch: empty as well, or zeros where it is the gradient by the weight."""
+    if plan.operation != "weight_grad":
+        return memory.empty(plan.result_shape, plan.dtype) if own is None else own
+    zeros = memory.as_device(np.zeros(plan.result_shape, plan.dtype))
+    if own is None:
+        return zeros
+    memory.copy_to(zeros, raw(own))
     return own
 
 

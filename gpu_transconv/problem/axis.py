@@ -194,15 +194,6 @@ class Axis:
             return max(1, (outputs - 1 + self.pad_low) // self.stride - self.reach().low + 1)
         return (outputs - 2 + self.stamp_size) // self.stride + 1
 
-    def inputs_of_box(self, outputs: int) -> tuple[int, int]:
-        """Numbers (first, last) that tell which inputs reach a box of so many neighbouring outputs.
-
-        Where output o is the first of the box, input ``(o + first) // stride`` is the first whose last tap does not
-        fall short of it, and ``(o + last) // stride`` the last whose first tap does not go beyond. Both may lie outside
-        of the axis, and between them may be inputs without a tap in the box.
-        """
-        return self.pad_low - self.stamp_size + self.stride, self.pad_low + outputs - 1
-
     def tap_tables(self) -> TapTables:
         """Phase and shift of all taps at once; the sizes of input and output do not matter."""
         return _tap_tables(self.kernel, self.stride, self.dilation, self.pad_low)

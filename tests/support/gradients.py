@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -84,6 +85,25 @@ def exact_gradient(case: Case, operation: str, arrays: Arrays, data_format: str)
     return as_format(result, case, data_format) if operation == "input_grad" else result
 
 
+def defined_gradient(case: Case, operation: str, arrays: Arrays) -> np.ndarray:
+    """The gradient of channels-first arrays, product by product: with NaN and infinities just where they belong.
+
+    Slow, for small cases; `contract` multiplies by zeros what never meets.
+    """
+    groups, wide = case.keywords.get("groups", 1), [array.astype("float64") for array in arrays]
+    x, weight, grad = (array[None] if case.unbatched and n != 1 else array for n, array in enumerate(wide))
+    weight = weight.reshape(groups, -1, *weight.shape[1:])
+    x, grad = (array.reshape(array.shape[0], groups, -1, *array.shape[2:]) for array in (x, grad))
+    result = np.zeros_like(x if operation == "input_grad" else weight)
+    for met in itertools.product(*(np.argwhere(one) for one in meetings(case))):
+        i, o, k = (tuple(axis[side] for axis in met) for side in range(3))
+        if operation == "input_grad":  # i and o count from the right, past images, groups and channels
+            result[(..., *i)] += np.einsum("ngo,gco->ngc", grad[(..., *o)], weight[(..., *k)])
+        else:
+            result[(..., *k)] += np.einsum("ngc,ngo->gco", x[(..., *i)], grad[(..., *o)])
+    return result.reshape(case.x if operation == "input_grad" else case.weight)
+
+
 def call_gradient(case: Case, operation: str, arrays: Arrays, data_format: str, **keywords: object) -> np.ndarray:
     """Call the public function of an operation."""
     names = ("stride", "padding", "dilation", "groups")
@@ -106,6 +126,6 @@ def run_gradient(kernel: Kernel, case: Case, arrays: Arrays, data_format: str, d
 
 
 __all__ = [
-    "DATA_FORMATS", "OPERATIONS", "call_gradient", "exact_gradient", "make_gradient", "meetings", "output_size",
-    "reduction_of", "run_gradient",
+    "DATA_FORMATS", "OPERATIONS", "call_gradient", "defined_gradient", "exact_gradient", "make_gradient", "meetings",
+    "output_size", "reduction_of", "run_gradient",
 ]  # fmt: skip

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...problem.dtypes import DTYPES
 from ...problem.plan import Plan
-from ...problem.product import Product
+from ...problem.sides import Sides
 from .traits import Box, Tile
 
 if TYPE_CHECKING:
@@ -40,15 +40,15 @@ def item_size(plan: Plan) -> int:
     return DTYPES[plan.accumulate].size
 
 
-def is_direct(product: Product, device: Device) -> bool:
+def is_direct(sides: Sides, device: Device) -> bool:
     """Whether the direct kernel is the right gather: where a tile would be mostly empty."""
-    plan, smallest = product.plan, gather_tiles(product.plan, device)[-1]
-    return product.rows <= smallest.rows // 4 or plan.in_channels // plan.groups <= smallest.depth // 4
+    smallest = gather_tiles(sides.plan, device)[-1]
+    return sides.rows <= smallest.rows // 4 or sides.source_channels <= smallest.depth // 4
 
 
-def direct_channels(product: Product) -> int:
+def direct_channels(sides: Sides) -> int:
     """Output channels that a thread of the direct kernel computes."""
-    return min(product.rows, _DIRECT_CHANNELS)
+    return min(sides.rows, _DIRECT_CHANNELS)
 
 
 def gather_tiles(plan: Plan, device: Device) -> Sequence[Tile]:
@@ -65,18 +65,30 @@ def _fitting(tiles: Sequence[Tile], device: Device) -> Sequence[Tile]:
     return [tile for tile in tiles if tile.threads <= device.threads_per_block] or [_TINY]
 
 
-def choose_tile(tiles: Sequence[Tile], device: Device, product: Product) -> Tile:
+class Work(NamedTuple):
+    """Matrix products, of all groups together: rows and columns of each, and how many there are."""
+
+    rows: int
+    columns: int
+    products: int
+
+
+def work_of(sides: Sides) -> Work:
+    """Return the products of the operator or of its gradient by x."""
+    return Work(sides.rows, sides.columns, sides.count * sides.plan.groups)
+
+
+def choose_tile(tiles: Sequence[Tile], device: Device, work: Work) -> Tile:
     """Take the most economical tile that gives every processor work."""
     for tile in tiles:
-        if tile_count(tile, product) >= _TILES_PER_PROCESSOR * device.multiprocessors:
+        if tile_count(tile, work) >= _TILES_PER_PROCESSOR * device.multiprocessors:
             return tile
     return tiles[-1]
 
 
-def tile_count(tile: Tile, product: Product) -> int:
-    """Tiles that cover the products of all groups."""
-    one = -(-product.rows // tile.rows) * -(-product.columns // tile.columns)
-    return one * product.count * product.plan.groups
+def tile_count(tile: Tile, work: Work) -> int:
+    """Tiles that cover the products."""
+    return -(-work.rows // tile.rows) * -(-work.columns // tile.columns) * work.products
 
 
 def owned_elements(item: int, device: Device) -> int:
@@ -86,27 +98,26 @@ def owned_elements(item: int, device: Device) -> int:
     return 1 << (max(256, (device.shared_bytes - _TABLES) // item).bit_length() - 1)
 
 
-def choose_box(plan: Plan, device: Device, tile: Tile) -> Box:
-    """Cut the output into boxes (channels, depth, height, width) of at most `owned_elements`.
+def choose_box(sides: Sides, device: Device, tile: Tile) -> Box:
+    """Cut the result of a scatter into boxes (channels, depth, height, width) of at most `owned_elements`.
 
     Channels first, as many as fill the rows of a tile with their stamps. Then the axis along which the box
     is shortest beside a stamp is doubled, as long as there is room: inputs at its border are read by two boxes.
     """
-    channels = min(plan.out_channels // plan.groups, max(1, tile.rows // math.prod(plan.kernel)))
-    room = owned_elements(item_size(plan), device) // channels
+    channels = min(sides.result_channels, max(1, tile.rows // math.prod(axis.most_taps for axis in sides.axes)))
+    room = owned_elements(item_size(sides.plan), device) // channels
     sizes = [1, 1, 1]
-    reach = [axis.stamp_size - 1 + axis.stride for axis in plan.axes]
     while True:
-        open_axes = [a for a in range(3) if sizes[a] < plan.axes[a].output_size]
+        open_axes = [a for a in range(3) if sizes[a] < sides.axes[a].far]
         if not open_axes or 2 * math.prod(sizes) > room:
             return channels, sizes[0], sizes[1], sizes[2]
-        sizes[min(open_axes, key=lambda a: sizes[a] / reach[a])] *= 2
+        sizes[min(open_axes, key=lambda a: sizes[a] / sides.axes[a].reach)] *= 2
 
 
-def box_count(plan: Plan, box: Box) -> int:
+def box_count(sides: Sides, box: Box) -> int:
     """Boxes of all images and groups."""
-    per_image = math.prod(-(-axis.output_size // size) for axis, size in zip(plan.axes, box[1:], strict=True))
-    return plan.batch * plan.groups * -(-(plan.out_channels // plan.groups) // box[0]) * per_image
+    per_image = math.prod(-(-axis.far // size) for axis, size in zip(sides.axes, box[1:], strict=True))
+    return sides.plan.batch * sides.plan.groups * -(-sides.result_channels // box[0]) * per_image
 
 
 def elementwise_grid(elements: int, device: Device) -> tuple[int, int]:

@@ -1,27 +1,64 @@
 """Kernels that touch every element once; each thread takes every so-many-th, whatever the launch.
 
-For gather: the weights in the order in which its kernels read them. For scatter with atomics: the bias before,
-the activation after. For the caller: copies from and to arrays that are not contiguous.
+The weights in the order in which kernels read them. For scatter with atomics: the bias before, the activation after.
+For the gradient by the weight: the sum over the parts. For the caller: copies from and to arrays that are not
+contiguous.
 """
 
 from __future__ import annotations
 
 from . import geometry as at
 from .cuda import KernelFunction, cuda, types
-from .numbers import make_activation
+from .numbers import make_activation, make_integers
+from .stamps import make_find_taps
 from .traits import Traits
 
 
 def make_pack(traits: Traits) -> KernelFunction:  # noqa: ARG001
-    """Build the kernel that moves the weights from (Cin, Cout / groups, tap) to (tap, Cin, Cout / groups)."""
+    """Build the kernel that moves the weights into the order (tap, group, channel read, channel of the result)."""
 
     def pack_weight(weight, packed, g):
         taps = g[at.KERNEL_D] * g[at.KERNEL_H] * g[at.KERNEL_W]
         filters = g[at.GROUPS] * g[at.CIN] * g[at.COUT]
         for e in range(cuda.grid(1), filters * taps, cuda.gridsize(1)):
-            packed[e] = weight[e % filters * taps + e // filters]
+            tap, rest = e // filters, e % filters
+            rest, row = rest // g[at.COUT], rest % g[at.COUT]
+            group, channel = rest // g[at.CIN], rest % g[at.CIN]
+            place = group * g[at.CIN] * g[at.COUT] * taps + channel * g[at.W_IN] + row * g[at.W_OUT]
+            packed[e] = weight[place + tap]
 
     return pack_weight
+
+
+def make_pack_stamps(traits: Traits) -> KernelFunction:
+    """Build the kernel that moves the weights into the order in which scatter stamps them.
+
+    Phase by phase of what is read, (group, channel read, channel of the result, tap of the phase).
+    """
+    find_taps, split = make_find_taps(traits), make_integers(traits.index).split
+
+    def pack_stamps(weight, packed, g):
+        """Read the weights as the caller has them, and write `packed`; a thread owns every so-many-th element."""
+        filters = g[at.GROUPS] * g[at.CIN] * g[at.COUT]
+        all_taps = g[at.KERNEL_D] * g[at.KERNEL_H] * g[at.KERNEL_W]
+        for number in range(g[at.PHASES_D] * g[at.PHASES_H] * g[at.PHASES_W]):
+            rest, phase_w = split(number, g[at.PHASES_W])
+            phase_d, phase_h = split(rest, g[at.PHASES_H])
+            (d, h, w), taps, before = find_taps((phase_d, phase_h, phase_w), g)
+            for e in range(cuda.grid(1), filters * taps, cuda.gridsize(1)):
+                rest, tap = e // taps, e % taps
+                rest, row = rest // g[at.COUT], rest % g[at.COUT]
+                group, channel = rest // g[at.CIN], rest % g[at.CIN]
+                rest, c = tap // g[w + at.TAPS], tap % g[w + at.TAPS]
+                a, b = rest // g[h + at.TAPS], rest % g[h + at.TAPS]
+                k_d = g[d + at.FIRST_TAP] + a * g[at.TAP_STEP_D]
+                k_h = g[h + at.FIRST_TAP] + b * g[at.TAP_STEP_H]
+                k_w = g[w + at.FIRST_TAP] + c * g[at.TAP_STEP_W]
+                place = group * g[at.CIN] * g[at.COUT] * all_taps + channel * g[at.W_IN] + row * g[at.W_OUT]
+                place += (k_d * g[at.KERNEL_H] + k_h) * g[at.KERNEL_W] + k_w
+                packed[before * filters + e] = weight[place]
+
+    return pack_stamps
 
 
 def make_fill(traits: Traits) -> KernelFunction:
@@ -30,7 +67,7 @@ def make_fill(traits: Traits) -> KernelFunction:
 
     def scatter_fill(bias, sums, g):
         channels = g[at.GROUPS] * g[at.COUT]
-        for e in range(cuda.grid(1), g[at.BATCH] * g[at.Y_BATCH], cuda.gridsize(1)):
+        for e in range(cuda.grid(1), g[at.RESULT], cuda.gridsize(1)):
             sums[e] = number(bias[e // g[at.Y_CHANNEL] % channels]) if has_bias else number(0)
 
     return scatter_fill
@@ -42,10 +79,24 @@ def make_finish(traits: Traits) -> KernelFunction:
     activate = make_activation(traits.activation, number)
 
     def scatter_finish(sums, slope, out, g):
-        for e in range(cuda.grid(1), g[at.BATCH] * g[at.Y_BATCH], cuda.gridsize(1)):
+        for e in range(cuda.grid(1), g[at.RESULT], cuda.gridsize(1)):
             out[e] = element(activate(sums[e], slope))
 
     return scatter_finish
+
+
+def make_add_parts(traits: Traits) -> KernelFunction:
+    """Build the kernel that adds partial sums, always in the same order, and rounds once."""
+    number, element = getattr(types, traits.accumulate), getattr(types, traits.dtype)
+
+    def add_parts(partial, out, g):
+        for e in range(cuda.grid(1), g[at.RESULT], cuda.gridsize(1)):
+            value = number(0)
+            for part in range(g[at.PARTS]):
+                value += partial[part * g[at.RESULT] + e]
+            out[e] = element(value)
+
+    return add_parts
 
 
 def make_copy() -> KernelFunction:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from . import geometry as at
 from .cuda import DeviceFunction, KernelFunction, cuda, inlined, types
 from .numbers import make_activation, make_integers
-from .tile import make_product
+from .tile import make_find_tile, make_product
 from .traits import Traits
 
 
@@ -29,7 +29,7 @@ def make_gather(traits: Traits) -> KernelFunction:
     rows, columns, depth, width = product.rows, product.columns, product.depth, product.width
     thread_rows, thread_columns, index = product.thread_rows, product.thread_columns, product.index
     column_words = at.COLUMN_WORDS
-    find_tile, add_taps = _make_find_tile(traits), _make_add_taps(traits)
+    find_tile, add_taps = make_find_tile(traits), _make_add_taps(traits)
     find_blocks, store, clear, place = _make_find_blocks(traits), _make_store(traits), product.clear, product.place
 
     def gather_tiled(x, weight, bias, slope, out, g):
@@ -59,28 +59,6 @@ def make_gather(traits: Traits) -> KernelFunction:
             cuda.syncthreads()
 
     return gather_tiled
-
-
-def _make_find_tile(traits: Traits) -> DeviceFunction:
-    _, _, split = make_integers(traits.index)
-    tile = traits.tile
-    assert tile is not None
-    rows, columns = tile.rows, tile.columns
-
-    @inlined
-    def find_tile(number_of_tile, phases, row_tiles, g):
-        """Phase on each axis, group, first row and first column of a tile.
-
-        Neighbouring blocks take neighbouring phases: they read the same inputs, and fill the same lines.
-        """
-        rest, phase = split(number_of_tile, phases)
-        rest, row_tile = split(rest, row_tiles)
-        column_tile, group = split(rest, g[at.GROUPS])
-        phase, phase_w = split(phase, g[at.PHASES_W])
-        phase_d, phase_h = split(phase, g[at.PHASES_H])
-        return (phase_d, phase_h, phase_w), group, row_tile * rows, column_tile * columns
-
-    return find_tile
 
 
 def _make_find_blocks(traits: Traits) -> DeviceFunction:
@@ -154,7 +132,9 @@ def _make_find_inputs(traits: Traits) -> DeviceFunction:
         shift_h = g[taps_h + at.FIRST_SHIFT] + b * g[at.SHIFT_STEP_H]
         shift_w = g[taps_w + at.FIRST_SHIFT] + c * g[at.SHIFT_STEP_W]
         for p in range(t, columns, threads):
-            i_d, i_h, i_w = blocks[at.D, p] + shift_d, blocks[at.H, p] + shift_h, blocks[at.W, p] + shift_w
+            i_d = blocks[at.D, p] * g[at.FAR_STEP_D] + shift_d
+            i_h = blocks[at.H, p] * g[at.FAR_STEP_H] + shift_h
+            i_w = blocks[at.W, p] * g[at.FAR_STEP_W] + shift_w
             inside = 0 <= i_d < g[at.IN_D] and 0 <= i_h < g[at.IN_H] and 0 <= i_w < g[at.IN_W]
             pixel = (i_d * g[at.IN_H] + i_h) * g[at.IN_W] + i_w
             place = index(blocks[at.IMAGE, p] * g[at.X_BATCH] + pixel * g[at.X_PIXEL])
@@ -179,9 +159,9 @@ def _make_store(traits: Traits) -> DeviceFunction:
         """Write the thread's sums where they belong, with bias and activation."""
         for j in range(thread_columns):
             c = column + j * step_c
-            o_d = blocks[at.D, c] * g[at.STRIDE_D] + phase[0]
-            o_h = blocks[at.H, c] * g[at.STRIDE_H] + phase[1]
-            o_w = blocks[at.W, c] * g[at.STRIDE_W] + phase[2]
+            o_d = blocks[at.D, c] * g[at.NEAR_STEP_D] + phase[0]
+            o_h = blocks[at.H, c] * g[at.NEAR_STEP_H] + phase[1]
+            o_w = blocks[at.W, c] * g[at.NEAR_STEP_W] + phase[2]
             inside = o_d < g[at.OUT_D] and o_h < g[at.OUT_H] and o_w < g[at.OUT_W]
             if inside and blocks[at.IMAGE, c] >= 0:
                 pixel = (o_d * g[at.OUT_H] + o_h) * g[at.OUT_W] + o_w

@@ -56,19 +56,19 @@ def _make_collect(traits: Traits) -> DeviceFunction:
         """
         rest, o_w = split(pixel, g[at.OUT_W])
         o_d, o_h = split(rest, g[at.OUT_H])
-        block_d, phase_d = split(o_d, g[at.STRIDE_D])
-        block_h, phase_h = split(o_h, g[at.STRIDE_H])
-        block_w, phase_w = split(o_w, g[at.STRIDE_W])
+        block_d, phase_d = split(o_d, g[at.NEAR_STEP_D])
+        block_h, phase_h = split(o_h, g[at.NEAR_STEP_H])
+        block_w, phase_w = split(o_w, g[at.NEAR_STEP_W])
         taps_d = g[at.TABLE_D] + at.PHASE_SIZE * phase_d
         taps_h = g[at.TABLE_H] + at.PHASE_SIZE * phase_h
         taps_w = g[at.TABLE_W] + at.PHASE_SIZE * phase_w
         pitch = g[at.COUT]
         for a in range(g[taps_d + at.TAPS]):
-            i_d = block_d + g[taps_d + at.FIRST_SHIFT] + a * g[at.SHIFT_STEP_D]
+            i_d = block_d * g[at.FAR_STEP_D] + g[taps_d + at.FIRST_SHIFT] + a * g[at.SHIFT_STEP_D]
             for b in range(g[taps_h + at.TAPS]):
-                i_h = block_h + g[taps_h + at.FIRST_SHIFT] + b * g[at.SHIFT_STEP_H]
+                i_h = block_h * g[at.FAR_STEP_H] + g[taps_h + at.FIRST_SHIFT] + b * g[at.SHIFT_STEP_H]
                 for c in range(g[taps_w + at.TAPS]):
-                    i_w = block_w + g[taps_w + at.FIRST_SHIFT] + c * g[at.SHIFT_STEP_W]
+                    i_w = block_w * g[at.FAR_STEP_W] + g[taps_w + at.FIRST_SHIFT] + c * g[at.SHIFT_STEP_W]
                     if 0 <= i_d < g[at.IN_D] and 0 <= i_h < g[at.IN_H] and 0 <= i_w < g[at.IN_W]:
                         k_d = g[taps_d + at.FIRST_TAP] + a * g[at.TAP_STEP_D]
                         k_h = g[taps_h + at.FIRST_TAP] + b * g[at.TAP_STEP_H]

@@ -1,53 +1,45 @@
-"""Launch the Numba-CUDA kernels: pick the kernel and its shape, compile once, enqueue.
+"""Launch the Numba-CUDA kernels of the operator and of its gradient by x: pick the kernel and its shape, enqueue.
 
-A launch is worked out once per plan and device and kept: the compiled kernel, the number of blocks and threads,
-and the geometry on the device. What remains per call is to flatten the arrays and to enqueue.
+Both run the same kernels, on geometries seen from opposite sides. A launch is worked out once per plan and device and
+kept (`enqueue`); what remains per call is to flatten the arrays and to enqueue. `KERNELS` is all that the backend has.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from dataclasses import replace
-from functools import lru_cache
-from typing import NamedTuple
+from functools import lru_cache, partial
 
 from ...problem.plan import Plan
-from ...problem.product import Product, by_phase, stamps
+from ...problem.rewrites import kernel_axes
+from ...problem.sides import collecting, stamping
 from ..kernel import Description, Kernel, Operand
 from . import choose, memory
-from .compiled import compiled, kernel_name
-from .cuda import Compiled, Device, DeviceArray, current_device, launch
-from .geometry import index_type, make_geometry
-from .traits import Box, Traits
-
-
-class Launch(NamedTuple):
-    """A compiled kernel, how many blocks and threads of it, and the problem's geometry on the device."""
-
-    kernel: Compiled
-    blocks: int
-    threads: int
-    geometry: DeviceArray
-
-    def __call__(self, *arguments: DeviceArray | float) -> None:
-        """Enqueue on the current stream; the geometry is every kernel's last argument."""
-        launch(self.kernel, self.blocks, self.threads, memory.current_stream(), *arguments, self.geometry)
-
-
-class Choice(NamedTuple):
-    """A kernel by its name, what it is compiled for, and how many blocks and threads of it."""
-
-    name: str
-    traits: Traits
-    blocks: int
-    threads: int
+from . import weight_launch as of_weight
+from .compiled import kernel_name
+from .cuda import Device, DeviceArray, current_device
+from .enqueue import Choice, Launch, elementwise, fused, plain, prepare
+from .traits import Traits
 
 
 def pack_gather(plan: Plan, weight: Operand, bias: Operand | None) -> Operand:
     """Bring the weights into the order tap, input channel, output channel, along which neighbouring threads read."""
     packed = memory.scratch((weight.size,), plan.dtype)
-    _elementwise("pack_weight", plan, current_device(), weight.size)(weight.ravel(), packed)
+    elementwise("pack_weight", plan, current_device(), weight.size)(weight.ravel(), packed)
     return packed
+
+
+def pack_stamps(plan: Plan, weight: Operand, bias: Operand | None) -> Operand:
+    """Bring the weights into the order in which the gradient by x stamps them; the operator reads them as they are."""
+    packed = memory.scratch((weight.size,), plan.dtype)
+    elementwise("pack_stamps", plan, current_device(), weight.size)(weight.ravel(), packed)
+    return packed
+
+
+def stamps_key(plan: Plan) -> Hashable:
+    """What that order depends on: which taps every phase has."""
+    return tuple((axis.stride, axis.dilation, axis.pad_low, axis.phase_count) for axis in kernel_axes(plan))
 
 
 def launch_gather(plan: Plan, x: Operand, weight: Operand, bias: Operand | None, out: Operand, packed: Operand) -> None:
@@ -57,12 +49,12 @@ def launch_gather(plan: Plan, x: Operand, weight: Operand, bias: Operand | None,
 
 
 def launch_scatter_atomic(
-    plan: Plan, x: Operand, weight: Operand, bias: Operand | None, out: Operand, packed: None
+    plan: Plan, x: Operand, weight: Operand, bias: Operand | None, out: Operand, packed: Operand | None
 ) -> None:
     """Fill `out` by adding all stamps; half types are summed in a workspace, in float32."""
     if not plan.batch:
         return
-    x, weight, out = x.ravel(), weight.ravel(), out.ravel()
+    x, weight, out = x.ravel(), weight.ravel() if packed is None else packed, out.ravel()
     if plan.dtype == plan.accumulate:
         _add_stamps(plan, x, weight, bias, out, out)
     else:
@@ -72,18 +64,18 @@ def launch_scatter_atomic(
 
 def _add_stamps(plan: Plan, x: Operand, weight: Operand, bias: Operand | None, sums: DeviceArray, out: Operand) -> None:
     device = current_device()
-    _elementwise("scatter_fill", plan, device, out.size)(_or(bias, weight), sums)
+    elementwise("scatter_fill", plan, device, out.size)(_or(bias, weight), sums)
     _atomic(plan, device)(x, weight, sums)
     if sums is not out or plan.activation is not None:
-        _elementwise("scatter_finish", plan, device, out.size)(sums, plan.slope, out)
+        elementwise("scatter_finish", plan, device, out.size)(sums, plan.slope, out)
 
 
 def launch_scatter_owned(
-    plan: Plan, x: Operand, weight: Operand, bias: Operand | None, out: Operand, packed: None
+    plan: Plan, x: Operand, weight: Operand, bias: Operand | None, out: Operand, packed: Operand | None
 ) -> None:
     """Fill `out` by scatter into owned boxes, the same on every run."""
     if plan.batch:
-        filters = weight.ravel()
+        filters = weight.ravel() if packed is None else packed
         _owned(plan, current_device())(x.ravel(), filters, _or(bias, filters), plan.slope, out.ravel())
 
 
@@ -95,7 +87,7 @@ def describe_gather(plan: Plan) -> Description:
 
 def describe_scatter_atomic(plan: Plan) -> Description:
     """Name the kernel that runs, and the memory in which half types are summed."""
-    sums = 0 if plan.dtype == plan.accumulate else math.prod(plan.output_shape) * choose.item_size(plan)
+    sums = 0 if plan.dtype == plan.accumulate else math.prod(plan.result_shape) * choose.item_size(plan)
     return Description(kernel_name("scatter_atomic", _atomic_traits(plan, current_device())), sums)
 
 
@@ -109,79 +101,68 @@ def _or(bias: Operand | None, stand_in: Operand) -> Operand:
     return stand_in if bias is None else bias
 
 
-def _plain(plan: Plan) -> Traits:
-    return Traits(plan.dtype, plan.accumulate, index_type(plan), plan.channels_last)
-
-
-def _fused(plan: Plan) -> Traits:
-    return replace(_plain(plan), has_bias=plan.has_bias, activation=plan.activation)
-
-
 def _choose_gather(plan: Plan, device: Device) -> Choice:
-    product = by_phase(plan)
-    if choose.is_direct(product, device):
-        traits = replace(_fused(plan), channels=choose.direct_channels(product))
-        pieces = -(-product.rows // traits.channels) * plan.groups
-        grid = choose.elementwise_grid(plan.batch * pieces * math.prod(plan.out_spatial), device)
+    sides = collecting(plan)
+    if choose.is_direct(sides, device):
+        traits = replace(fused(plan), channels=choose.direct_channels(sides))
+        pieces = -(-sides.rows // traits.channels) * plan.groups
+        grid = choose.elementwise_grid(plan.batch * pieces * math.prod(axis.near for axis in sides.axes), device)
         return Choice("gather_direct", traits, *grid)
-    tile = choose.choose_tile(choose.gather_tiles(plan, device), device, product)
-    return Choice("gather_tiled", replace(_fused(plan), tile=tile), choose.tile_count(tile, product), tile.threads)
+    work = choose.work_of(sides)
+    tile = choose.choose_tile(choose.gather_tiles(plan, device), device, work)
+    return Choice("gather_tiled", replace(fused(plan), tile=tile), choose.tile_count(tile, work), tile.threads)
 
 
 @lru_cache(maxsize=1024)
 def _gather(plan: Plan, device: Device) -> Launch:
-    return _prepare(by_phase(plan), device, _choose_gather(plan, device))
+    return prepare(collecting(plan), device, _choose_gather(plan, device))
 
 
 def _atomic_traits(plan: Plan, device: Device) -> Traits:
-    return replace(_plain(plan), tile=choose.choose_tile(choose.stamp_tiles(device), device, stamps(plan)))
+    tile = choose.choose_tile(choose.stamp_tiles(device), device, choose.work_of(stamping(plan)))
+    return replace(plain(plan), tile=tile)
 
 
 @lru_cache(maxsize=1024)
 def _atomic(plan: Plan, device: Device) -> Launch:
-    traits, product = _atomic_traits(plan, device), stamps(plan)
+    traits, sides = _atomic_traits(plan, device), stamping(plan)
     assert traits.tile is not None
-    blocks = choose.tile_count(traits.tile, product)
-    return _prepare(product, device, Choice("scatter_atomic", traits, blocks, traits.tile.threads))
+    blocks = choose.tile_count(traits.tile, choose.work_of(sides))
+    return prepare(sides, device, Choice("scatter_atomic", traits, blocks, traits.tile.threads))
 
 
 def _owned_traits(plan: Plan, device: Device) -> Traits:
     smallest = choose.stamp_tiles(device)[-1]  # shared memory goes to the box
-    return replace(_fused(plan), tile=smallest, owned=choose.owned_elements(choose.item_size(plan), device))
+    return replace(fused(plan), tile=smallest, owned=choose.owned_elements(choose.item_size(plan), device))
 
 
 @lru_cache(maxsize=1024)
 def _owned(plan: Plan, device: Device) -> Launch:
     traits = _owned_traits(plan, device)
     assert traits.tile is not None
-    box = choose.choose_box(plan, device, traits.tile)
-    chosen = Choice("scatter_owned", traits, choose.box_count(plan, box), traits.tile.threads)
-    return _prepare(stamps(plan), device, chosen, box)
-
-
-@lru_cache(maxsize=1024)
-def _elementwise(name: str, plan: Plan, device: Device, elements: int) -> Launch:
-    traits = replace(_plain(plan), channels_last=False) if name == "pack_weight" else _fused(plan)
-    return _prepare(stamps(plan), device, Choice(name, traits, *choose.elementwise_grid(elements, device)))
-
-
-def _prepare(product: Product, device: Device, chosen: Choice, box: Box = (1, 1, 1, 1)) -> Launch:
-    """Compile, and copy the geometry; more blocks than the device takes are fewer that take turns."""
-    kernel = compiled(chosen.name, chosen.traits, device.number)
-    blocks = min(chosen.blocks, device.blocks)
-    return Launch(kernel, blocks, chosen.threads, memory.constant(make_geometry(product, box)))
+    sides = stamping(plan)
+    box = choose.choose_box(sides, device, traits.tile)
+    chosen = Choice("scatter_owned", traits, choose.box_count(sides, box), traits.tile.threads)
+    return prepare(sides, device, chosen, box)
 
 
 #: Scatter takes about twice the operations: it computes with the tile's edges what the box's neighbours compute too.
 _SCATTER_WORK = 2.0
+_numba_cuda = partial(Kernel, "numba-cuda", memory=memory)
+_gathers = partial(_numba_cuda, "gather")
+_scatters = partial(_numba_cuda, "scatter", work_ratio=lambda _: _SCATTER_WORK)
+_input_grad = partial(_scatters, operation="input_grad", pack=pack_stamps, weight_key=stamps_key)
+_weight_grad = partial(_scatters, operation="weight_grad")
 KERNELS = (
-    Kernel("numba-cuda", "gather", launch_gather, pack=pack_gather, describe=describe_gather, memory=memory),
-    Kernel(
-        "numba-cuda", "scatter", launch_scatter_atomic, "atomic", describe=describe_scatter_atomic, memory=memory,
-        work_ratio=lambda _: _SCATTER_WORK, deterministic=False,
+    _gathers(launch_gather, pack=pack_gather, describe=describe_gather),
+    _scatters(launch_scatter_atomic, "atomic", describe=describe_scatter_atomic, deterministic=False),
+    _scatters(launch_scatter_owned, "tiles", describe=describe_scatter_owned),
+    _gathers(launch_gather, operation="input_grad", pack=pack_gather, describe=describe_gather),
+    _input_grad(launch_scatter_atomic, "atomic", describe=describe_scatter_atomic, deterministic=False),
+    _input_grad(launch_scatter_owned, "tiles", describe=describe_scatter_owned),
+    _gathers(of_weight.launch_gather, operation="weight_grad", describe=of_weight.describe_gather),
+    _weight_grad(
+        of_weight.launch_scatter_atomic, "atomic", describe=of_weight.describe_scatter_atomic, deterministic=False
     ),
-    Kernel(
-        "numba-cuda", "scatter", launch_scatter_owned, "tiles", describe=describe_scatter_owned, memory=memory,
-        work_ratio=lambda _: _SCATTER_WORK,
-    ),
-)  # fmt: skip
+    _weight_grad(of_weight.launch_scatter_owned, "tiles", describe=of_weight.describe_scatter_owned),
+)

@@ -25,9 +25,8 @@ from __future__ import annotations
 
 from . import geometry as at
 from .cuda import DeviceFunction, KernelFunction, cuda, inlined, types
-from .numbers import make_integers
-from .stamps import make_stamps
-from .tile import Product, make_product
+from .stamps import make_find_taps, make_stamps
+from .tile import Product, make_find_tile, make_product
 from .traits import Traits
 
 
@@ -38,7 +37,8 @@ def make_atomic(traits: Traits) -> KernelFunction:
     thread_rows, thread_columns, index = product.thread_rows, product.thread_columns, product.index
     column_words, row_words = at.COLUMN_WORDS, at.ROW_WORDS
     describe_rows, describe_columns, multiply = make_stamps(traits, product)
-    place, add, split = product.place, _make_add(product), make_integers(traits.index).split
+    place, add = product.place, _make_add(product)
+    find_tile, find_taps = make_find_tile(traits), make_find_taps(traits)
 
     def scatter_atomic(x, weight, out, g):
         """Read x and weight; add to `out`, which nobody owns, by atomic additions.
@@ -53,21 +53,24 @@ def make_atomic(traits: Traits) -> KernelFunction:
         sums = cuda.local.array((thread_rows, thread_columns), number)
         t = types.uint32(cuda.threadIdx.x)
         row, column = place(t)
-        stamp = g[at.COUT] * g[at.KERNEL_D] * g[at.KERNEL_H] * g[at.KERNEL_W]
-        pixels = g[at.BATCH] * g[at.IN_D] * g[at.IN_H] * g[at.IN_W]
-        row_tiles = (stamp + rows - 1) // rows
-        tiles = (pixels + columns - 1) // columns * row_tiles * g[at.GROUPS]
+        pixels = g[at.BATCH] * g[at.BLOCKS_D] * g[at.BLOCKS_H] * g[at.BLOCKS_W]
+        phases = g[at.PHASES_D] * g[at.PHASES_H] * g[at.PHASES_W]
+        row_tiles = (g[at.COUT] * g[at.MOST_TAPS] + rows - 1) // rows
+        tiles = (pixels + columns - 1) // columns * row_tiles * g[at.GROUPS] * phases
+        blocks = 0, (0, 0, 0), (g[at.BLOCKS_D], g[at.BLOCKS_H], g[at.BLOCKS_W])
         for number_of_tile in range(cuda.blockIdx.x, tiles, cuda.gridDim.x):
-            rest, row_tile = split(number_of_tile, row_tiles)
-            column_tile, group = split(rest, g[at.GROUPS])
-            count, padding = (g[at.IN_D], g[at.IN_H], g[at.IN_W]), (g[at.PAD_D], g[at.PAD_H], g[at.PAD_W])
-            describe_columns(corners, source, column_tile * columns, pixels, 0, (0, 0, 0), count, padding, t, g)
-            describe_rows(offsets, row_tile * rows, stamp, 0, t, g)
-            cuda.syncthreads()
-            thread = t, row, column
-            multiply((filters, inputs), sums, x, weight, source, group, row_tile * rows, stamp, thread, g)
-            add(out, sums, offsets, corners, group, row, column, g)
-            cuda.syncthreads()
+            phase, group, row0, column0 = find_tile(number_of_tile, phases, row_tiles, g)
+            (d, h, w), taps, before = find_taps(phase, g)
+            stamp, start = g[at.COUT] * taps, before * g[at.GROUPS] * g[at.CIN] * g[at.COUT]
+            if row0 < stamp:  # otherwise the phase has fewer taps than others
+                origin = -g[d + at.FIRST_SHIFT], -g[h + at.FIRST_SHIFT], -g[w + at.FIRST_SHIFT]
+                describe_columns(corners, source, column0, pixels, blocks, phase, origin, t, g)
+                describe_rows(offsets, row0, stamp, 0, (d, h, w), t, g)
+                cuda.syncthreads()
+                rows_of_phase = row0, stamp, start
+                multiply((filters, inputs), sums, x, weight, source, group, rows_of_phase, (t, row, column), g)
+                add(out, sums, offsets, corners, group, row, column, g)
+                cuda.syncthreads()
 
     return scatter_atomic
 

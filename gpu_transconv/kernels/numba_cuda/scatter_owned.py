@@ -5,7 +5,7 @@ from __future__ import annotations
 from . import geometry as at
 from .cuda import DeviceFunction, KernelFunction, cuda, inlined, types
 from .numbers import make_activation, make_integers
-from .stamps import make_stamps
+from .stamps import make_find_taps, make_stamps
 from .tile import Product, make_product
 from .traits import Traits
 
@@ -17,17 +17,14 @@ def make_owned(traits: Traits) -> KernelFunction:
     thread_rows, thread_columns, index = product.thread_rows, product.thread_columns, product.index
     threads = rows // thread_rows * (columns // thread_columns)
     column_words, row_words = at.COLUMN_WORDS, at.ROW_WORDS
-    describe_rows, describe_columns, multiply = make_stamps(traits, product)
-    find_box, reaching = _make_find_box(traits), _make_reaching(traits)
-    add, store = _make_add(product), _make_store(traits)
-    place = product.place
+    find_box, add_phase, store = _make_find_box(traits), _make_add_phase(traits), _make_store(traits)
+    place, split = product.place, make_integers(traits.index).split
 
     def scatter_owned(x, weight, bias, slope, out, g):
         """Read x, weight and bias; write every element of `out` once.
 
         A block owns one box of the output after another, and in shared memory its sums. It goes through all inputs
-        whose stamps reach the box, `columns` at a time, and through what these stamps are in its channels, `rows` at a
-        time.
+        whose stamps reach the box, phase by phase.
         """
         owned = cuda.shared.array(owned_size, number)
         filters = cuda.shared.array((depth, rows), number)
@@ -38,29 +35,19 @@ def make_owned(traits: Traits) -> KernelFunction:
         sums = cuda.local.array((thread_rows, thread_columns), number)
         t = types.uint32(cuda.threadIdx.x)
         row, column = place(t)
-        taps = g[at.KERNEL_D] * g[at.KERNEL_H] * g[at.KERNEL_W]
+        phases = g[at.PHASES_D] * g[at.PHASES_H] * g[at.PHASES_W]
         boxes = g[at.BOXES_D] * g[at.BOXES_H] * g[at.BOXES_W] * g[at.CHANNEL_BOXES] * g[at.BATCH] * g[at.GROUPS]
-        for box in range(cuda.blockIdx.x, boxes, cuda.gridDim.x):
-            image, group, channel0, o_d, o_h, o_w = find_box(box, g)
-            low_d, count_d = reaching(o_d, 0, g)
-            low_h, count_h = reaching(o_h, 1, g)
-            low_w, count_w = reaching(o_w, 2, g)
-            pixels = count_d * count_h * count_w
-            low, count = (low_d, low_h, low_w), (count_d, count_h, count_w)
-            origin = (g[at.PAD_D] + o_d, g[at.PAD_H] + o_h, g[at.PAD_W] + o_w)
-            stamp = g[at.COUT] * taps
-            last_row = min(channel0 + g[at.BOX_CHANNELS], g[at.COUT]) * taps
+        for number_of_box in range(cuda.blockIdx.x, boxes, cuda.gridDim.x):
+            image, group, channel0, first = find_box(number_of_box, g)
             for e in range(t, owned_size, threads):
                 owned[e] = number(0)
             cuda.syncthreads()
-            for column0 in range(0, pixels, columns):
-                describe_columns(corners, source, column0, pixels, image, low, count, origin, t, g)
-                for row0 in range(channel0 * taps, last_row, rows):
-                    describe_rows(offsets, row0, last_row, channel0, t, g)
-                    cuda.syncthreads()
-                    multiply((filters, inputs), sums, x, weight, source, group, row0, stamp, (t, row, column), g)
-                    add(owned, sums, offsets, corners, row, column, g)
-            store(out, bias, slope, owned, image, group, channel0, (o_d, o_h, o_w), t, g)
+            shared, box = (filters, inputs, offsets, corners, source), (image, group, channel0, first)
+            for number_of_phase in range(phases):
+                rest, phase_w = split(number_of_phase, g[at.PHASES_W])
+                phase_d, phase_h = split(rest, g[at.PHASES_H])
+                add_phase(owned, shared, sums, x, weight, box, (phase_d, phase_h, phase_w), (t, row, column), g)
+            store(out, bias, slope, owned, image, group, channel0, first, t, g)
             cuda.syncthreads()
 
     return scatter_owned
@@ -77,19 +64,61 @@ def _make_find_box(traits: Traits) -> DeviceFunction:
         rest, d = split(rest, g[at.BOXES_D])
         rest, part = split(rest, g[at.CHANNEL_BOXES])
         image, group = split(rest, g[at.GROUPS])
-        return image, group, part * g[at.BOX_CHANNELS], d * g[at.BOX_D], h * g[at.BOX_H], w * g[at.BOX_W]
+        return image, group, part * g[at.BOX_CHANNELS], (d * g[at.BOX_D], h * g[at.BOX_H], w * g[at.BOX_W])
 
     return find_box
+
+
+def _make_add_phase(traits: Traits) -> DeviceFunction:
+    """Build ``add_phase``, the loops over the inputs of a phase and over their stamps."""
+    product = make_product(traits)
+    rows, columns = product.rows, product.columns
+    describe_rows, describe_columns, multiply = make_stamps(traits, product)
+    find_taps, reaching, add = make_find_taps(traits), _make_reaching(traits), _make_add(product)
+
+    @inlined
+    def add_phase(owned, shared, sums, x, weight, box, phase, thread, g):
+        """Add to the box what the inputs of a phase bring to it: `columns` of them at a time, `rows` of their stamps.
+
+        Reads x and weight. All threads of the block fill what is `shared`, and own the box together; `sums` is the
+        thread's own. `box` is image, group, first channel, and first output on each axis.
+        """
+        filters, inputs, offsets, corners, source = shared
+        image, group, channel0, first = box
+        t, row, column = thread
+        (d, h, w), taps, before = find_taps(phase, g)
+        low_d, count_d = reaching(first[0], d, 0, g)
+        low_h, count_h = reaching(first[1], h, 1, g)
+        low_w, count_w = reaching(first[2], w, 2, g)
+        pixels = count_d * count_h * count_w if taps > 0 else 0
+        blocks = image, (low_d, low_h, low_w), (count_d, count_h, count_w)
+        origin_d, origin_h = first[0] - g[d + at.FIRST_SHIFT], first[1] - g[h + at.FIRST_SHIFT]
+        origin = origin_d, origin_h, first[2] - g[w + at.FIRST_SHIFT]
+        stamp, start = g[at.COUT] * taps, before * g[at.GROUPS] * g[at.CIN] * g[at.COUT]
+        last_row = min(channel0 + g[at.BOX_CHANNELS], g[at.COUT]) * taps
+        for column0 in range(0, pixels, columns):
+            describe_columns(corners, source, column0, pixels, blocks, phase, origin, t, g)
+            for row0 in range(channel0 * taps, last_row, rows):
+                describe_rows(offsets, row0, last_row, channel0, (d, h, w), t, g)
+                cuda.syncthreads()
+                multiply((filters, inputs), sums, x, weight, source, group, (row0, stamp, start), thread, g)
+                add(owned, sums, offsets, corners, row, column, g)
+
+    return add_phase
 
 
 def _make_reaching(traits: Traits) -> DeviceFunction:
     index, _, _ = make_integers(traits.index)
 
     @inlined
-    def reaching(first, axis, g):
-        """The inputs of an axis whose stamps reach the box that begins at output `first`: first one, and how many."""
-        low = max(0, (first + g[at.FIRST_INPUT_D + axis]) // g[at.STRIDE_D + axis])
-        high = min(g[at.IN_D + axis] - 1, (first + g[at.LAST_INPUT_D + axis]) // g[at.STRIDE_D + axis])
+    def reaching(first, table, axis, g):
+        """The blocks of a phase whose stamps reach the box that begins at output `first`: first one, and how many.
+
+        `table` is where the axis' table has the phase.
+        """
+        step = g[at.FAR_STEP_D + axis]
+        low = max(0, (first + g[table + at.FIRST_BLOCK]) // step)
+        high = min(g[at.BLOCKS_D + axis] - 1, (first + g[table + at.LAST_BLOCK]) // step)
         return index(low), index(max(0, high - low + 1))
 
     return reaching

@@ -25,7 +25,7 @@ from .numbers import make_integers
 from .traits import Tile, Traits
 
 #: Memory banks of a streaming multiprocessor, each 4 bytes wide.
-_BANKS = 32
+BANKS = 32
 
 
 class Product(NamedTuple):
@@ -64,10 +64,33 @@ def make_product(traits: Traits) -> Product:
         tile.depth,
         tile.thread_rows,
         tile.thread_columns,
-        tile.columns + (max(1, _BANKS // tile.depth) if traits.channels_last else 0),
+        tile.columns + (max(1, BANKS // tile.depth) if traits.channels_last else 0),
         integers.index,
         integers.offset,
     )
+
+
+def make_find_tile(traits: Traits) -> DeviceFunction:
+    """Build ``find_tile``, which tells a block what the tile of a number is."""
+    _, _, split = make_integers(traits.index)
+    tile = traits.tile
+    assert tile is not None
+    rows, columns = tile.rows, tile.columns
+
+    @inlined
+    def find_tile(number_of_tile, phases, row_tiles, g):
+        """Phase on each axis, group, first row and first column of a tile.
+
+        Neighbouring blocks take neighbouring phases: in gather they read the same inputs, and fill the same lines.
+        """
+        rest, phase = split(number_of_tile, phases)
+        rest, row_tile = split(rest, row_tiles)
+        column_tile, group = split(rest, g[at.GROUPS])
+        phase, phase_w = split(phase, g[at.PHASES_W])
+        phase_d, phase_h = split(phase, g[at.PHASES_H])
+        return (phase_d, phase_h, phase_w), group, row_tile * rows, column_tile * columns
+
+    return find_tile
 
 
 def _make_place(traits: Traits, tile: Tile) -> DeviceFunction:

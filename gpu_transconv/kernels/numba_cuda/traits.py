@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 #: A piece of the output that a block owns: channels, depth, height and width.
 Box: TypeAlias = tuple[int, int, int, int]
+
+
+class Cut(NamedTuple):
+    """How the gradient by the weight is cut; nothing of it is compiled.
+
+    Its pixels into `parts` of `pixels`; and its input channels, where there is memory for the sums of some at a time
+    only: `row_tiles` tiles from `first_row_tile` on, which are `elements` of the result from `start` on.
+    """
+
+    parts: int
+    pixels: int
+    first_row_tile: int
+    row_tiles: int
+    start: int
+    elements: int
 
 
 @dataclass(frozen=True, slots=True)

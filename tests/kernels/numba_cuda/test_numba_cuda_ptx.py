@@ -22,6 +22,7 @@ from gpu_transconv.problem.dtypes import DTYPES
 #: The least that every device has.
 SMALLEST = Device(number=0, multiprocessors=1, threads_per_block=1024, shared_bytes=MOST_SHARED, blocks=2**31 - 1)
 DTYPE_NAMES = ("float16", "float32", "float64")
+WEIGHT_KERNELS = ("weight_gather", "weight_parts", "weight_owned", "weight_atomic")
 
 
 def traits_of(name: str, dtype: str, index: str, **more) -> list[Traits]:
@@ -32,6 +33,7 @@ def traits_of(name: str, dtype: str, index: str, **more) -> list[Traits]:
         "gather_tiled": choose._TILES[item],
         "scatter_atomic": choose._STAMP_TILES,
         "scatter_owned": choose._STAMP_TILES[-1:],
+        **dict.fromkeys(WEIGHT_KERNELS, choose._STAMP_TILES),
     }.get(name, (None,))
     sizes = {"channels": choose._DIRECT_CHANNELS, "owned": choose.owned_elements(item, SMALLEST)}
     return [Traits(dtype, accumulate, index, tile=tile, **sizes, **more) for tile in tiles]
@@ -48,7 +50,7 @@ def check(name: str, traits: Traits, folder, record_property, capabilities=ENDS)
     registers, shared = [], 0
     for capability, found in compiled(name, traits, folder, capabilities):
         where = f"{name}, {traits}, compute capability {capability}"
-        assert found.is_atomic == (name == "scatter_atomic"), where
+        assert found.is_atomic == name.endswith("_atomic"), where
         assert ".local" not in found.ptx, where
         assert found.stack == found.spilled == 0, where
         assert traits.accumulate == "float64" or not in_double(found.ptx), where
@@ -75,7 +77,7 @@ def test_every_architecture(name, dtype, index, tmp_path, record_property):
         check(name, traits, tmp_path, record_property, COMPUTE_CAPABILITIES if every else ENDS)
 
 
-@pytest.mark.parametrize("name", ["gather_tiled", "scatter_owned"])
+@pytest.mark.parametrize("name", ["gather_tiled", "scatter_owned", "weight_parts", "weight_owned"])
 def test_channels_last(name, tmp_path, record_property):
     for traits in traits_of(name, "float32", "int32", channels_last=True, activation="relu"):
         check(name, traits, tmp_path, record_property)
