@@ -100,8 +100,9 @@ def _launch_plan(plan: Plan, packed: PackedProduct | None, launch: tuple[KernelL
     if packed is None:
         return LaunchPlan((), (), launch)
     frame, axes = packed.product.frame, packed.product.axes
-    units = frame and tuple((axis.units, axis.taps) for axis in frame)
-    layout = (plan.precision, packed.pixels_first, units, tuple(axis.stride for axis in axes) if frame else None)
+    units = frame and tuple((axis.units, axis.taps, axis.phases) for axis in frame)
+    strides = tuple(axis.stride for axis in axes) if frame else None
+    layout = (packed.product.is_swapped, plan.precision, packed.pixels_first, units, strides)
     return LaunchPlan(layout, (_pack_weight(packed),), launch)
 
 
@@ -140,20 +141,21 @@ def gather_launches(
     """Launch gather; the best kernel for the device, or, for tests, tiles of one shape over one product."""
     chosen = fit_tiles(packed, shape, device) if packed and shape else choose_gather(plan, device)
     if isinstance(chosen, DirectGather):
-        return _launch_plan(plan, None, (_gather_direct(plan, chosen),))
-    return _launch_plan(plan, chosen.packed, _gather_tiles(plan, chosen))
+        return _launch_plan(plan, None, (_gather_direct(chosen),))
+    return _launch_plan(plan, chosen.packed, _gather_tiles(chosen))
 
 
-def _gather_direct(plan: Plan, chosen: DirectGather) -> KernelLaunch:
+def _gather_direct(chosen: DirectGather) -> KernelLaunch:
+    plan = chosen.packed.plan
     kernel = _typed("gather_direct", plan, C_TYPES[plan.dtype], chosen.channels, chosen.pixels)
     arguments = (Bytes(geometry_bytes(chosen.packed)), _X, _WEIGHT, _bias(plan), _OUT, Scalar("int64", chosen.shares))
     grid = (-(-chosen.shares // DIRECT_THREADS), 1, 1)
     return KernelLaunch(kernel, "gather_direct.cuh", grid, (DIRECT_THREADS, 1, 1), 0, arguments)
 
 
-def _gather_tiles(plan: Plan, chosen: TiledProduct) -> tuple[KernelLaunch, ...]:
+def _gather_tiles(chosen: TiledProduct) -> tuple[KernelLaunch, ...]:
     """Sum the tiles; where the reduction is split, into scratch memory, and add the parts."""
-    tile, shape = chosen.tile, chosen.tile.shape
+    plan, tile, shape = chosen.packed.plan, chosen.tile, chosen.tile.shape
     geometry, block = Bytes(geometry_bytes(chosen.packed)), (shape.threads, 1, 1)
     rows, shared = _index(plan, chosen.row_tiles), tile.shared(index_bytes(plan))
     parts: Argument = _NULL

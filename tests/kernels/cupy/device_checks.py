@@ -22,6 +22,10 @@ VARIANTS = {
     "scatter_atomic": scatter_atomic_launches,
     "scatter_owned": scatter_owned_launches,
 }
+#: Operation, formulation and variant of a gradient -> what works out its launches.
+GRADIENTS = {
+    "input_grad/gather": gather_launches,
+}
 
 
 def run_launches(plan: Plan, planned: LaunchPlan, arrays: Arrays) -> np.ndarray:

@@ -33,7 +33,10 @@ GTC_GLOBAL pack_weight(const GTC_GRID_CONSTANT Geometry<Index> g, const T* weigh
                 tap /= count;
                 volume *= axis.kernel;
             }
-            value = load_global(weight + (channel * g.out_channels + out_channel) * volume + at);
+            const Index group = channel / g.in_channels;
+            const Index channels = group * g.in_channels * g.out_channels * volume +
+                                   (channel - group * g.in_channels) * g.weight_in + out_channel * g.weight_out;
+            value = load_global(weight + channels + at);
         }
         nonfinite = nonfinite || !is_finite(widen(value));
         if constexpr (ROUND_TF32) value = round_to_tf32(value);
