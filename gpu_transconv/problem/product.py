@@ -13,9 +13,10 @@ product        rows                                    columns                  
 `correlation`  input channels                          inputs                      taps x output channels
 `tap_stamps`   input channels x taps of the phase      outputs; one product per    output channels
                                                        phase
+`outer`        input channels; one product per tap     output channels             inputs
 =============  ======================================  ==========================  =====================================
 
-The last two are of the gradient by x, gathered and scattered. Of the forward operation, the first two gather: a result is complete when its product is. `merged` fits where every phase has its taps at the same
+`correlation` and `tap_stamps` are of the gradient by x, gathered and scattered; `outer` is of that by the weight. Of the forward operation, the first two gather: a result is complete when its product is. `merged` fits where every phase has its taps at the same
 shifts, and is one large product instead of stride many small ones. `stamps` scatters: its results, the stamps, still
 have to be added where they meet. Batch and space are flattened into the columns, so that small maps fill vectors too.
 
@@ -186,3 +187,18 @@ def _from_output(plan: Plan, axes: tuple[Axis, Axis, Axis]) -> Plan:
     return replace(
         plan, in_channels=plan.out_channels, out_channels=plan.in_channels, axes=axes, operation="forward"
     )
+
+
+class PixelProduct(NamedTuple):
+    """Products summed over pixels: `count` of them in every group, all of the same size."""
+
+    rows: int
+    columns: int
+    count: int
+    depth: int
+
+
+def outer(plan: Plan) -> PixelProduct:
+    """Input channels by output channels, one product per tap: the gradient by the weight, summed over all inputs."""
+    rows, columns = plan.in_channels // plan.groups, plan.out_channels // plan.groups
+    return PixelProduct(rows, columns, math.prod(plan.kernel), plan.batch * math.prod(plan.in_spatial))

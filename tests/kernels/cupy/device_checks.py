@@ -14,6 +14,11 @@ from gpu_transconv.kernels.cupy.launch_plan import (
     scatter_atomic_launches,
     scatter_owned_launches,
 )
+from gpu_transconv.kernels.cupy.weight_grad import (
+    weight_atomic_launches,
+    weight_gather_launches,
+    weight_parts_launches,
+)
 from gpu_transconv.problem.plan import Plan
 
 #: Formulation and variant -> what works out its launches.
@@ -25,6 +30,9 @@ VARIANTS = {
 #: Operation, formulation and variant of a gradient -> what works out its launches.
 GRADIENTS = {
     "input_grad/gather": gather_launches,
+    "weight_grad/gather": weight_gather_launches,
+    "weight_grad/scatter_atomic": weight_atomic_launches,
+    "weight_grad/scatter_tiles": weight_parts_launches,
 }
 
 
