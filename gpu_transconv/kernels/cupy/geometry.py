@@ -69,7 +69,8 @@ def is_covered(axis: Axis) -> bool:
 def index_type(plan: Plan) -> str:
     """C type of indices: int where all positions and offsets fit, with room to add two of them."""
     # The packed weights have at most so many elements in any product: rows are padded, see `PackedProduct.row_pitch`.
-    packed = math.prod(plan.kernel) * plan.in_channels * _padded(plan.out_channels // plan.groups)
+    taps = math.prod(axis.first_taps * axis.most_taps for axis in plan.axes)
+    packed = taps * plan.in_channels * _padded(plan.out_channels // plan.groups)
     reach = max(axis.extent + axis.output_size for axis in plan.axes)
     steps = max(a.stride for a in kernel_axes(plan)) ** 2
     narrow = plan.index_bits == 32 and max(reach, steps) < _MOST_POSITIONS and packed < _MOST_ELEMENTS

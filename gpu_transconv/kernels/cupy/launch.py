@@ -15,6 +15,7 @@ from . import memory
 from .choose import DirectGather, choose_gather, direct_slowdown, fit_tiles, shapes_for
 from .compile import CompiledKernel, compiled, most_shared
 from .geometry import pack_product
+from .input_grad import fit_tap_stamps, input_atomic_launches, input_owned_launches
 from .launch_plan import (
     Argument,
     Buffer,
@@ -85,6 +86,10 @@ def _scatter_atomic_work(plan: Plan) -> float:
 
 def _scatter_owned_work(plan: Plan) -> float:
     return cut_output(plan, _current_properties()).effort / _useful(plan)
+
+
+def _input_atomic_work(plan: Plan) -> float:
+    return fit_tap_stamps(plan, _current_properties()).effort / _useful(plan)
 
 
 def _weight_gather_work(plan: Plan) -> float:
@@ -228,6 +233,8 @@ KERNELS = (
     _kernel("forward", "scatter/atomic", scatter_atomic_launches, _scatter_atomic_work),
     _kernel("forward", "scatter/tiles", scatter_owned_launches, _scatter_owned_work),
     _kernel("input_grad", "gather", gather_launches, _gather_work),
+    _kernel("input_grad", "scatter/atomic", input_atomic_launches, _input_atomic_work),
+    _kernel("input_grad", "scatter/tiles", input_owned_launches, _scatter_owned_work),
     _kernel("weight_grad", "gather", weight_gather_launches, _weight_gather_work),
     _kernel("weight_grad", "scatter/atomic", weight_atomic_launches, _weight_scatter_work),
     _kernel("weight_grad", "scatter/tiles", weight_parts_launches, _weight_scatter_work),

@@ -5,7 +5,6 @@ The launcher gives these launches to CuPy; the host build of the kernels execute
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +14,7 @@ from ...problem.dtypes import DTYPES
 from ...problem.plan import Plan
 from ...problem.product import stamps
 from .choose import DIRECT_THREADS, DirectGather, TiledProduct, choose_gather, fit_tiles, shapes_for
-from .geometry import PackedProduct, geometry_bytes, index_bytes, index_format, index_type, is_covered, pack_product
+from .geometry import PackedProduct, geometry_bytes, index_bytes, index_type, is_covered, pack_product
 from .owned_boxes import cut_output
 from .tile_shapes import C_TYPES, DeviceProperties, TileShape
 
@@ -94,7 +93,10 @@ _HEADER = 256
 THREADS, _MOST_BLOCKS = 256, 1 << 16
 
 
-def plan_launches(plan: Plan, packed: PackedProduct | None, launch: tuple[KernelLaunch, ...]) -> LaunchPlan:
+def plan_launches(
+    plan: Plan, packed: PackedProduct | None, launch: tuple[KernelLaunch, ...], pack: str = "pack_weight"
+) -> LaunchPlan:
+    """Put the launches of a call, none for an empty batch, together with the one that packs weights for them."""
     if plan.batch == 0:
         launch = ()
     if packed is None:
@@ -103,12 +105,12 @@ def plan_launches(plan: Plan, packed: PackedProduct | None, launch: tuple[Kernel
     units = frame and tuple((axis.units, axis.taps, axis.phases) for axis in frame)
     strides = tuple(axis.stride for axis in axes) if frame else None
     layout = (packed.product.is_swapped, plan.precision, packed.pixels_first, units, strides)
-    return LaunchPlan(layout, (_pack_weight(packed),), launch)
+    return LaunchPlan(layout, (_pack(pack, packed),), launch)
 
 
-def _pack_weight(packed: PackedProduct) -> KernelLaunch:
+def _pack(kernel: str, packed: PackedProduct) -> KernelLaunch:
     plan = packed.plan
-    kernel = typed("pack_weight", plan, C_TYPES[plan.dtype], str(plan.precision == "tf32").lower())
+    kernel = typed(kernel, plan, C_TYPES[plan.dtype], str(plan.precision == "tf32").lower())
     arguments = (Bytes(geometry_bytes(packed)), WEIGHT, packed_weight(packed))
     return KernelLaunch(kernel, "pack.cuh", grid_over(packed.elements), (THREADS, 1, 1), 0, arguments)
 
@@ -192,15 +194,15 @@ def scatter_atomic_launches(plan: Plan, device: DeviceProperties, shape: TileSha
         stamp = _scatter_atomic(plan, chosen, exclusive, (bias, OUT, NULL))
         if all(is_covered(axis) for axis in plan.axes):
             return plan_launches(plan, chosen.packed, (stamp,))
-        begin = _elementwise("scatter_begin", plan, size, geometry, bias, OUT, Scalar("int32", 1))
+        begin = elementwise("scatter_begin", plan, size, geometry, bias, OUT, Scalar("int32", 1))
         return plan_launches(plan, chosen.packed, (begin, stamp))
     widened = plan.accumulate != plan.dtype
     sums = Buffer("sums", size * chosen.tile.sum_bytes, zeroed=True) if widened else OUT
     launch = [_scatter_atomic(plan, chosen, exclusive, (NULL, NULL, sums))]
     if not widened:
-        launch.insert(0, _elementwise("scatter_begin", plan, size, geometry, bias, OUT, Scalar("int32", 0)))
+        launch.insert(0, elementwise("scatter_begin", plan, size, geometry, bias, OUT, Scalar("int32", 0)))
     if widened or plan.activation:
-        launch.append(_elementwise("scatter_finish", plan, size, geometry, sums, bias if widened else NULL, OUT))
+        launch.append(elementwise("scatter_finish", plan, size, geometry, sums, bias if widened else NULL, OUT))
     return plan_launches(plan, chosen.packed, tuple(launch))
 
 
@@ -222,7 +224,8 @@ def _scatter_atomic(
     return KernelLaunch(kernel, "scatter.cuh", (chosen.tiles, 1, 1), block, shared, arguments)
 
 
-def _elementwise(kernel: str, plan: Plan, size: int, *arguments: Argument) -> KernelLaunch:
+def elementwise(kernel: str, plan: Plan, size: int, *arguments: Argument) -> KernelLaunch:
+    """Launch a kernel of scatter.cuh whose threads go over all results."""
     name = typed(kernel, plan, C_TYPES[plan.dtype])
     return KernelLaunch(name, "scatter.cuh", grid_over(size), (THREADS, 1, 1), 0, arguments)
 
@@ -231,10 +234,8 @@ def _elementwise(kernel: str, plan: Plan, size: int, *arguments: Argument) -> Ke
 def scatter_owned_launches(plan: Plan, device: DeviceProperties, shape: TileShape | None = None) -> LaunchPlan:
     """Launch scatter into boxes of the output that have one owner each."""
     owned = cut_output(plan, device, shape)
-    numbers = (*owned.outputs, *owned.inputs, *owned.boxes, owned.channels, owned.channel_blocks)
-    boxes = struct.pack(f"=11{index_format(plan)}", *numbers)
     tile, geometry = owned.tile, Bytes(geometry_bytes(owned.packed))
-    arguments = (geometry, Bytes(boxes), X, packed_weight(owned.packed), bias_of(plan), OUT)
+    arguments = (geometry, Bytes(owned.numbers), X, packed_weight(owned.packed), bias_of(plan), OUT)
     kernel, shared = typed("scatter_owned", plan, tile.name), tile.shared(index_bytes(plan)) + owned.sum_bytes
     block = (tile.shape.threads, 1, 1)
     launch = KernelLaunch(kernel, "scatter_owned.cuh", (owned.blocks, 1, 1), block, shared, arguments)

@@ -38,6 +38,11 @@ struct Geometry {
     int activation;
 };
 
+template <class Index>
+GTC_DEVICE Index floor_divide(Index a, Index b) {
+    return a >= 0 ? a / b : -((-a + b - 1) / b);
+}
+
 // One phase on one axis: pixel b < count reads input b + shift - j*shift_step for tap k0 + j*tap_step, j < taps,
 // and lies at output stride*b + out.
 template <class Index>
