@@ -150,6 +150,16 @@ class Axis:
         return pow(self.shift_step, -1, self.tap_step) if self.tap_step > 1 else 0
 
     @property
+    def source_step(self) -> int:
+        """How far apart neighbouring results of a phase read their source."""
+        return 1
+
+    @property
+    def first_taps(self) -> int:
+        """Number of taps that are the first of a phase, those whose outputs are all cut off included."""
+        return min(self.kernel, self.tap_step)
+
+    @property
     def has_disjoint_stamps(self) -> bool:
         """Whether no two stamps meet: one input, or no two taps of one phase."""
         return self.size == 1 or self.kernel <= self.tap_step
@@ -197,6 +207,34 @@ class Axis:
     def tap_tables(self) -> TapTables:
         """Phase and shift of all taps at once; the sizes of input and output do not matter."""
         return _tap_tables(self.kernel, self.stride, self.dilation, self.pad_low)
+
+
+@dataclass(frozen=True)
+class CorrelationAxis(Axis):
+    """The relation read from its other end: `size` counts outputs, which result i reads, one of `output_size` inputs.
+
+    Tap k of result i reads ``i*source_step - low + k*d``. As an axis it has stride 1, so one phase, in which the shift
+    rises by `d` from tap to tap where that of an `Axis` falls: `dilation` and `pad_low` are ``-d`` and ``-low``.
+    """
+
+    step: int = 1
+
+    @property
+    def source_step(self) -> int:
+        """How far apart neighbouring results read their source: the stride."""
+        return self.step
+
+    @property
+    def extent(self) -> int:
+        """No position on the axis, cut off or not, is as far from 0."""
+        return self.size + self.output_size * self.step - self.kernel * self.dilation - self.pad_low
+
+
+def correlation_axis(axis: Axis) -> CorrelationAxis:
+    """Exchange the ends of an axis: its outputs are read, its inputs are the results."""
+    return CorrelationAxis(
+        axis.output_size, axis.kernel, 1, -axis.dilation, -axis.pad_low, axis.size, step=axis.stride
+    )
 
 
 @lru_cache(maxsize=64)

@@ -10,9 +10,13 @@ product        rows                                    columns                  
 `by_phase`     output channels; one product per phase  blocks of the phase         taps of the phase x input channels
 `merged`       output channels x phases                blocks                      taps that all phases share x channels
 `stamps`       output channels x taps                  inputs                      input channels
+`correlation`  input channels                          inputs                      taps x output channels
+`tap_stamps`   input channels x taps of the phase      outputs; one product per    output channels
+                                                       phase
+`outer`        input channels; one product per tap     output channels             inputs
 =============  ======================================  ==========================  =====================================
 
-The first two gather: a result is complete when its product is. `merged` fits where every phase has its taps at the same
+`correlation` and `tap_stamps` are of the gradient by x, gathered and scattered; `outer` is of that by the weight. Of the forward operation, the first two gather: a result is complete when its product is. `merged` fits where every phase has its taps at the same
 shifts, and is one large product instead of stride many small ones. `stamps` scatters: its results, the stamps, still
 have to be added where they meet. Batch and space are flattened into the columns, so that small maps fill vectors too.
 
@@ -29,11 +33,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
-from .axis import Axis
+from .axis import Axis, correlation_axis
 from .plan import Plan
 from .rewrites import kernel_axes
 
@@ -43,7 +47,8 @@ class AxisFrame:
     """One axis of a product all of whose units share their inputs.
 
     Column b of `count` reads input ``b + shift`` and those before it, one for each of `taps`; unit u of its result lies
-    at output ``b*stride + out + u*unit_step``.
+    at output ``b*stride + out + u*unit_step``. Where there are several `phases` each is such a product; they differ in
+    count, shift and out, and the largest has so many units and columns.
     """
 
     units: int = 1
@@ -52,6 +57,7 @@ class AxisFrame:
     taps: int = 0
     shift: int = 0
     out: int = 0
+    phases: int = 1
 
 
 class Alike(NamedTuple):
@@ -67,11 +73,15 @@ class Product:
     """A plan as one product, or as one per phase where `frame` is None; every group has as many.
 
     `axes` are the plan's, or those of `rewrites.kernel_axes`: the same relation, with longer strides.
+
+    A product of the gradient by x is laid out as the forward problem that has grad_output as its input: `plan` is that
+    problem's, and `is_swapped` tells that the weight's two axes of channels have changed places in it.
     """
 
     plan: Plan
     axes: tuple[Axis, Axis, Axis]
     frame: tuple[AxisFrame, AxisFrame, AxisFrame] | None
+    is_swapped: bool = False
 
     @property
     def rows(self) -> int:
@@ -87,12 +97,12 @@ class Product:
     @property
     def count(self) -> int:
         """Number of products of a group."""
-        return 1 if self.frame else math.prod(axis.phase_count for axis in self.axes)
+        return math.prod(axis.phases for axis in self.frame) if self.frame else math.prod(axis.phase_count for axis in self.axes)
 
     @property
     def taps(self) -> int:
         """Taps over which the products of a group sum, all together; times the input channels it is their depth."""
-        return math.prod(axis.taps for axis in self.frame) if self.frame else math.prod(self.plan.kernel)
+        return self.count * math.prod(axis.taps for axis in self.frame) if self.frame else math.prod(self.plan.kernel)
 
     @property
     def is_cut_off(self) -> bool:
@@ -105,7 +115,7 @@ class Product:
     def alike(self) -> list[Alike]:
         """A group's products, those of the same size together; those without taps may have fewer columns than told."""
         if self.frame:
-            return [Alike(1, self.columns, self.taps)]
+            return [Alike(self.count, self.columns, self.taps // self.count)]
         products = [Alike(1, self.plan.batch, 1)]
         for axis in self.axes:
             phases = _alike_phases(axis)
@@ -150,3 +160,45 @@ def stamps(plan: Plan) -> Product:
     """Every tap of every output channel a row, every input a column: one product, whose results are stamps."""
     d, h, w = (AxisFrame(axis.kernel, axis.dilation, axis.size, 1, 0, -axis.pad_low) for axis in plan.axes)
     return Product(plan, plan.axes, (d, h, w))
+
+
+def correlation(plan: Plan) -> Product:
+    """Every input a column that reads grad_output at all taps: the gradient by x, one product for all strides."""
+    d, h, w = axes = tuple(correlation_axis(axis) for axis in plan.axes)
+    frame = tuple(AxisFrame(1, 0, axis.output_size, axis.kernel, axis.pad_low) for axis in axes)
+    return Product(_from_output(plan, (d, h, w)), (d, h, w), (frame[0], frame[1], frame[2]), is_swapped=True)
+
+
+def tap_stamps(plan: Plan) -> Product:
+    """Stamps of grad_output, added to the gradient by x: per phase its outputs are columns and its taps units.
+
+    The axes are the plan's with their sizes exchanged. Phases are numbered by their first tap. Unit u of block b lies
+    ``u*shift_step`` after the input that the phase's last tap leads to.
+    """
+    d, h, w = (replace(axis, size=axis.output_size, output_size=axis.size) for axis in plan.axes)
+    frame = tuple(
+        AxisFrame(axis.most_taps, axis.shift_step, axis.blocks, 1, 0, 0, axis.first_taps) for axis in plan.axes
+    )
+    return Product(_from_output(plan, (d, h, w)), (d, h, w), (frame[0], frame[1], frame[2]), is_swapped=True)
+
+
+def _from_output(plan: Plan, axes: tuple[Axis, Axis, Axis]) -> Plan:
+    """The forward problem with grad_output as its input, on axes that are read from the other end."""
+    return replace(
+        plan, in_channels=plan.out_channels, out_channels=plan.in_channels, axes=axes, operation="forward"
+    )
+
+
+class PixelProduct(NamedTuple):
+    """Products summed over pixels: `count` of them in every group, all of the same size."""
+
+    rows: int
+    columns: int
+    count: int
+    depth: int
+
+
+def outer(plan: Plan) -> PixelProduct:
+    """Input channels by output channels, one product per tap: the gradient by the weight, summed over all inputs."""
+    rows, columns = plan.in_channels // plan.groups, plan.out_channels // plan.groups
+    return PixelProduct(rows, columns, math.prod(plan.kernel), plan.batch * math.prod(plan.in_spatial))

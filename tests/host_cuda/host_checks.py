@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from checks import Arrays, poisoned
-from device_checks import VARIANTS
+from device_checks import GRADIENTS, VARIANTS
 from host_compiler import KERNELS, missing
 from host_runner import run_launches, to_device
 
@@ -35,6 +35,17 @@ def run_plan(
     found = {name: None if array is None else to_device(array) for name, array in zip(names, arrays, strict=True)}
     out = to_device(poisoned(plan.output_shape, plan.dtype))
     run_launches((*planned.pack, *planned.launch), folder, found | {"out": out})
+    return out
+
+
+def run_gradient_plan(plan: Plan, arrays: Arrays, variant: str, device: DeviceProperties = DEVICE) -> np.ndarray:
+    """Pack and launch a gradient; `arrays` are x, weight and grad_output."""
+    planned = GRADIENTS[variant](plan, device)
+    x, weight, grad_output = arrays
+    operands = (grad_output, weight) if plan.operation == "input_grad" else (x, grad_output)
+    found = {name: to_device(array) for name, array in zip(("x", "weight"), operands, strict=True)}
+    out = to_device(poisoned(plan.result_shape, plan.dtype))
+    run_launches((*planned.pack, *planned.launch), KERNELS, found | {"bias": None, "out": out})
     return out
 
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from ...problem.dtypes import DTYPES
 from ...problem.plan import Plan
-from ...problem.product import by_phase, merged
+from ...problem.product import by_phase, correlation, merged
 from .geometry import PackedProduct, index_bytes, pack_product
 from .tile_shapes import MMA_SHAPES, SIMT_SHAPES, SUM_BYTES, DeviceProperties, MmaShape, Tile, TileShape
 
@@ -90,7 +90,7 @@ def input_of(packed: PackedProduct, shape: TileShape) -> str:
     if plan.channels_last:
         return "PIXELS_16" if width > 1 and plan.in_channels // plan.groups % width == 0 else "PIXELS"
     in_place = frame is not None and all(
-        part.taps == 1 and part.shift == 0 and part.count == axis.size
+        part.taps == axis.source_step == 1 and part.shift == 0 and part.count == axis.size
         for part, axis in zip(frame, packed.product.axes, strict=True)
     )
     aligned = math.prod(plan.in_spatial) % width == 0 and width > 1
@@ -137,11 +137,12 @@ def busy(blocks: int, resident: int) -> float:
 
 def fit_direct(plan: Plan, device: DeviceProperties) -> DirectGather:
     """Lay the direct kernel's shares over a plan, and predict their cost."""
-    packed = pack_product(by_phase(plan))
-    channels = next((n for n in (1, 2, 4) if n >= plan.out_channels // plan.groups), 4)
+    packed = pack_product(correlation(plan) if plan.operation == "input_grad" else by_phase(plan))
+    of_group = packed.plan.out_channels // plan.groups
+    channels = next((n for n in (1, 2, 4) if n >= of_group), 4)
     depth, height, width = packed.product.axes
     pixels = 4 if width.blocks >= 4 else 1
-    shares = plan.batch * plan.groups * -(-(plan.out_channels // plan.groups) // channels) * -(-width.blocks // pixels)
+    shares = plan.batch * plan.groups * -(-of_group // channels) * -(-width.blocks // pixels)
     shares *= width.phase_count
     for axis in (depth, height):
         shares *= axis.blocks * axis.phase_count
@@ -154,8 +155,8 @@ def fit_direct(plan: Plan, device: DeviceProperties) -> DirectGather:
 @lru_cache(maxsize=1024)
 def choose_gather(plan: Plan, device: DeviceProperties) -> TiledProduct | DirectGather:
     """Pick the gather kernel that should cost least; `plan` without its batch stays on the same weights."""
-    products = [product for product in (merged(plan), by_phase(plan)) if product is not None]
-    packed = [pack_product(product) for product in products]
+    products = (correlation(plan),) if plan.operation == "input_grad" else (merged(plan), by_phase(plan))
+    packed = [pack_product(product) for product in products if product is not None]
     tiled = [fit_tiles(one, shape, device) for one in packed for shape in shapes_for(plan, device)]
     best = min(tiled, key=lambda product: product.cost)
     direct = fit_direct(plan, device)

@@ -69,7 +69,8 @@ def is_covered(axis: Axis) -> bool:
 def index_type(plan: Plan) -> str:
     """C type of indices: int where all positions and offsets fit, with room to add two of them."""
     # The packed weights have at most so many elements in any product: rows are padded, see `PackedProduct.row_pitch`.
-    packed = math.prod(plan.kernel) * plan.in_channels * _padded(plan.out_channels // plan.groups)
+    taps = math.prod(axis.first_taps * axis.most_taps for axis in plan.axes)
+    packed = taps * plan.in_channels * _padded(plan.out_channels // plan.groups)
     reach = max(axis.extent + axis.output_size for axis in plan.axes)
     steps = max(a.stride for a in kernel_axes(plan)) ** 2
     narrow = plan.index_bits == 32 and max(reach, steps) < _MOST_POSITIONS and packed < _MOST_ELEMENTS
@@ -101,9 +102,10 @@ def geometry_bytes(packed: PackedProduct) -> bytes:
         x_stride = math.prod(plan.in_spatial[a + 1 :]) * x_step
         y_stride = math.prod(plan.out_spatial[a + 1 :]) * y_step
         numbers += _axis_numbers(axis, product.frame[a] if product.frame else None)
-        numbers += [x_stride, y_stride]
+        numbers += [axis.source_step, x_stride, y_stride]
     numbers += [plan.batch, plan.groups, plan.in_channels // plan.groups, plan.out_channels // plan.groups]
     numbers += [plan.in_channels * inputs, 1 if last else inputs, plan.out_channels * outputs, 1 if last else outputs]
+    numbers += _weight_steps(product)
     numbers += [product.rows, packed.row_pitch, int(packed.pixels_first), int(product.frame is not None)]
     numbers.append(int(product.is_cut_off))
     # 0d: the struct ends where another double could begin.
@@ -111,8 +113,15 @@ def geometry_bytes(packed: PackedProduct) -> bytes:
     return struct.pack(layout, *numbers, plan.slope, ACTIVATION_CODES[plan.activation])
 
 
+def _weight_steps(product: Product) -> tuple[int, int]:
+    """Steps in the caller's weights from one depth channel of the product, and from one row channel, to the next."""
+    plan, taps = product.plan, math.prod(product.plan.kernel)
+    swapped = (taps, plan.in_channels // plan.groups * taps)
+    return swapped if product.is_swapped else (plan.out_channels // plan.groups * taps, taps)
+
+
 def _axis_numbers(axis: Axis, frame: AxisFrame | None) -> list[int]:
     numbers = [axis.size, axis.output_size, axis.kernel, axis.stride, axis.dilation, axis.pad_low]
-    numbers += [1 if frame else axis.phase_count, axis.common, axis.tap_step, axis.shift_step, axis.tap_inverse]
+    numbers += [frame.phases if frame else axis.phase_count, axis.common, axis.tap_step, axis.shift_step, axis.tap_inverse]
     frame = frame or AxisFrame()
     return [*numbers, frame.units, frame.unit_step, frame.count, frame.taps, frame.shift, frame.out]

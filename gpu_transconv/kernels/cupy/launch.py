@@ -8,13 +8,14 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from ...problem.plan import Plan
+from ...problem.plan import Operation, Plan
 from ...problem.product import stamps
-from ..kernel import Description, Formulation, Kernel
+from ..kernel import Description, Kernel
 from . import memory
 from .choose import DirectGather, choose_gather, direct_slowdown, fit_tiles, shapes_for
 from .compile import CompiledKernel, compiled, most_shared
 from .geometry import pack_product
+from .input_grad import fit_tap_stamps, input_atomic_launches, input_owned_launches
 from .launch_plan import (
     Argument,
     Buffer,
@@ -29,6 +30,14 @@ from .memory import CupyArray, empty, has_allocator, held, is_capturing, scratch
 from .owned_boxes import cut_output
 from .packed import PackedWeights
 from .tile_shapes import DeviceProperties
+from .weight_grad import (
+    DirectWeights,
+    choose_weight_grad,
+    fit_best_tiles,
+    weight_atomic_launches,
+    weight_gather_launches,
+    weight_parts_launches,
+)
 
 #: An argument of a kernel: an array by name, or what CuPy passes by value.
 BoundArgument: TypeAlias = str | np.generic | np.ndarray[tuple[int], np.dtype[np.void]]
@@ -77,6 +86,21 @@ def _scatter_atomic_work(plan: Plan) -> float:
 
 def _scatter_owned_work(plan: Plan) -> float:
     return cut_output(plan, _current_properties()).effort / _useful(plan)
+
+
+def _input_atomic_work(plan: Plan) -> float:
+    return fit_tap_stamps(plan, _current_properties()).effort / _useful(plan)
+
+
+def _weight_gather_work(plan: Plan) -> float:
+    device = _current_properties()
+    chosen = choose_weight_grad(plan, device)
+    slowdown = direct_slowdown(plan, device) if isinstance(chosen, DirectWeights) else 1
+    return chosen.effort * slowdown / _useful(plan)
+
+
+def _weight_scatter_work(plan: Plan) -> float:
+    return fit_best_tiles(plan, _current_properties(), taps_inside=True).effort / _useful(plan)
 
 
 def _useful(plan: Plan) -> float:
@@ -194,17 +218,24 @@ def run_launches(launches: Iterable[BoundLaunch], arrays: Mapping[str, CupyArray
         launch.kernel(launch.grid, launch.block, arguments, shared_mem=launch.shared)
 
 
-def _kernel(
-    formulation: Formulation, variant: str, launches: Planner, work: Callable[[Plan], float], deterministic: bool = True
-) -> Kernel:
+def _kernel(operation: Operation, name: str, launches: Planner, work: Callable[[Plan], float]) -> Kernel:
+    """One kernel; its name is formulation[/variant], and atomics are what is not deterministic."""
+    variant = name.partition("/")[2]
     return Kernel(
-        "cupy", formulation, partial(_launch, launches), variant, pack=partial(_pack, launches), refusal=refusal,
-        work_ratio=work, describe=partial(_describe, launches), memory=memory, deterministic=deterministic,
+        "cupy", "scatter" if variant else "gather", partial(_launch, launches), variant, operation,
+        pack=partial(_pack, launches), refusal=refusal, work_ratio=work, describe=partial(_describe, launches),
+        memory=memory, deterministic=variant != "atomic",
     )  # fmt: skip
 
 
 KERNELS = (
-    _kernel("gather", "", gather_launches, _gather_work),
-    _kernel("scatter", "atomic", scatter_atomic_launches, _scatter_atomic_work, deterministic=False),
-    _kernel("scatter", "tiles", scatter_owned_launches, _scatter_owned_work),
+    _kernel("forward", "gather", gather_launches, _gather_work),
+    _kernel("forward", "scatter/atomic", scatter_atomic_launches, _scatter_atomic_work),
+    _kernel("forward", "scatter/tiles", scatter_owned_launches, _scatter_owned_work),
+    _kernel("input_grad", "gather", gather_launches, _gather_work),
+    _kernel("input_grad", "scatter/atomic", input_atomic_launches, _input_atomic_work),
+    _kernel("input_grad", "scatter/tiles", input_owned_launches, _scatter_owned_work),
+    _kernel("weight_grad", "gather", weight_gather_launches, _weight_gather_work),
+    _kernel("weight_grad", "scatter/atomic", weight_atomic_launches, _weight_scatter_work),
+    _kernel("weight_grad", "scatter/tiles", weight_parts_launches, _weight_scatter_work),
 )

@@ -5,7 +5,6 @@ The launcher gives these launches to CuPy; the host build of the kernels execute
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +14,7 @@ from ...problem.dtypes import DTYPES
 from ...problem.plan import Plan
 from ...problem.product import stamps
 from .choose import DIRECT_THREADS, DirectGather, TiledProduct, choose_gather, fit_tiles, shapes_for
-from .geometry import PackedProduct, geometry_bytes, index_bytes, index_format, index_type, is_covered, pack_product
+from .geometry import PackedProduct, geometry_bytes, index_bytes, index_type, is_covered, pack_product
 from .owned_boxes import cut_output
 from .tile_shapes import C_TYPES, DeviceProperties, TileShape
 
@@ -86,50 +85,58 @@ class LaunchPlan:
 Planner: TypeAlias = Callable[[Plan, DeviceProperties], LaunchPlan]
 
 #: The caller's arrays, and what stands for one that is not there.
-_X, _WEIGHT, _OUT, _NULL = Buffer("x"), Buffer("weight"), Buffer("out"), Scalar("pointer", 0)
+X, WEIGHT, OUT, NULL = Buffer("x"), Buffer("weight"), Buffer("out"), Scalar("pointer", 0)
 #: Bytes of PackedHeader in geometry.cuh: as much as an allocation is aligned to, so that the weights are too.
 _HEADER = 256
 #: Threads per block of the kernels whose threads go over many elements each, and the most blocks: more than are
 #: resident on any device.
-_THREADS, _MOST_BLOCKS = 256, 1 << 16
+THREADS, _MOST_BLOCKS = 256, 1 << 16
 
 
-def _launch_plan(plan: Plan, packed: PackedProduct | None, launch: tuple[KernelLaunch, ...]) -> LaunchPlan:
+def plan_launches(
+    plan: Plan, packed: PackedProduct | None, launch: tuple[KernelLaunch, ...], pack: str = "pack_weight"
+) -> LaunchPlan:
+    """Put the launches of a call, none for an empty batch, together with the one that packs weights for them."""
     if plan.batch == 0:
         launch = ()
     if packed is None:
         return LaunchPlan((), (), launch)
     frame, axes = packed.product.frame, packed.product.axes
-    units = frame and tuple((axis.units, axis.taps) for axis in frame)
-    layout = (plan.precision, packed.pixels_first, units, tuple(axis.stride for axis in axes) if frame else None)
-    return LaunchPlan(layout, (_pack_weight(packed),), launch)
+    units = frame and tuple((axis.units, axis.taps, axis.phases) for axis in frame)
+    strides = tuple(axis.stride for axis in axes) if frame else None
+    layout = (packed.product.is_swapped, plan.precision, packed.pixels_first, units, strides)
+    return LaunchPlan(layout, (_pack(pack, packed),), launch)
 
 
-def _pack_weight(packed: PackedProduct) -> KernelLaunch:
+def _pack(kernel: str, packed: PackedProduct) -> KernelLaunch:
     plan = packed.plan
-    kernel = _typed("pack_weight", plan, C_TYPES[plan.dtype], str(plan.precision == "tf32").lower())
-    arguments = (Bytes(geometry_bytes(packed)), _WEIGHT, _packed_weight(packed))
-    return KernelLaunch(kernel, "pack.cuh", _grid(packed.elements), (_THREADS, 1, 1), 0, arguments)
+    kernel = typed(kernel, plan, C_TYPES[plan.dtype], str(plan.precision == "tf32").lower())
+    arguments = (Bytes(geometry_bytes(packed)), WEIGHT, packed_weight(packed))
+    return KernelLaunch(kernel, "pack.cuh", grid_over(packed.elements), (THREADS, 1, 1), 0, arguments)
 
 
-def _packed_weight(packed: PackedProduct) -> Buffer:
+def packed_weight(packed: PackedProduct) -> Buffer:
     """The packed weights: a header, which must be zero before, then the elements."""
     return Buffer("packed", _HEADER + packed.elements * DTYPES[packed.plan.dtype].size, zeroed=True)
 
 
-def _bias(plan: Plan) -> Argument:
-    return Buffer("bias") if plan.has_bias else _NULL
+def bias_of(plan: Plan) -> Argument:
+    """The bias, or a null pointer."""
+    return Buffer("bias") if plan.has_bias else NULL
 
 
-def _index(plan: Plan, value: int) -> Scalar:
+def index_scalar(plan: Plan, value: int) -> Scalar:
+    """A number of the kernels' type of indices."""
     return Scalar("int32" if index_type(plan) == "int" else "int64", value)
 
 
-def _grid(elements: int) -> tuple[int, int, int]:
-    return max(1, min(_MOST_BLOCKS, -(-elements // _THREADS))), 1, 1
+def grid_over(elements: int) -> tuple[int, int, int]:
+    """Grid of a kernel whose threads go over so many elements."""
+    return max(1, min(_MOST_BLOCKS, -(-elements // THREADS))), 1, 1
 
 
-def _typed(kernel: str, plan: Plan, *types: object) -> str:
+def typed(kernel: str, plan: Plan, *types: object) -> str:
+    """Name expression of a kernel: its template's arguments, the last of them the type of indices."""
     return f"gtc::{kernel}<{','.join(map(str, types))},{index_type(plan)}>"
 
 
@@ -140,34 +147,35 @@ def gather_launches(
     """Launch gather; the best kernel for the device, or, for tests, tiles of one shape over one product."""
     chosen = fit_tiles(packed, shape, device) if packed and shape else choose_gather(plan, device)
     if isinstance(chosen, DirectGather):
-        return _launch_plan(plan, None, (_gather_direct(plan, chosen),))
-    return _launch_plan(plan, chosen.packed, _gather_tiles(plan, chosen))
+        return plan_launches(plan, None, (_gather_direct(chosen),))
+    return plan_launches(plan, chosen.packed, _gather_tiles(chosen))
 
 
-def _gather_direct(plan: Plan, chosen: DirectGather) -> KernelLaunch:
-    kernel = _typed("gather_direct", plan, C_TYPES[plan.dtype], chosen.channels, chosen.pixels)
-    arguments = (Bytes(geometry_bytes(chosen.packed)), _X, _WEIGHT, _bias(plan), _OUT, Scalar("int64", chosen.shares))
+def _gather_direct(chosen: DirectGather) -> KernelLaunch:
+    plan = chosen.packed.plan
+    kernel = typed("gather_direct", plan, C_TYPES[plan.dtype], chosen.channels, chosen.pixels)
+    arguments = (Bytes(geometry_bytes(chosen.packed)), X, WEIGHT, bias_of(plan), OUT, Scalar("int64", chosen.shares))
     grid = (-(-chosen.shares // DIRECT_THREADS), 1, 1)
     return KernelLaunch(kernel, "gather_direct.cuh", grid, (DIRECT_THREADS, 1, 1), 0, arguments)
 
 
-def _gather_tiles(plan: Plan, chosen: TiledProduct) -> tuple[KernelLaunch, ...]:
+def _gather_tiles(chosen: TiledProduct) -> tuple[KernelLaunch, ...]:
     """Sum the tiles; where the reduction is split, into scratch memory, and add the parts."""
-    tile, shape = chosen.tile, chosen.tile.shape
+    plan, tile, shape = chosen.packed.plan, chosen.tile, chosen.tile.shape
     geometry, block = Bytes(geometry_bytes(chosen.packed)), (shape.threads, 1, 1)
-    rows, shared = _index(plan, chosen.row_tiles), tile.shared(index_bytes(plan))
-    parts: Argument = _NULL
+    rows, shared = index_scalar(plan, chosen.row_tiles), tile.shared(index_bytes(plan))
+    parts: Argument = NULL
     if chosen.parts > 1:
         parts = Buffer("parts", chosen.parts * chosen.tiles * shape.rows * shape.pixels * tile.sum_bytes)
     first = KernelLaunch(
-        _typed("gather_tile", plan, tile.name), "gather.cuh", (chosen.tiles, chosen.parts, 1), block, shared,
-        (geometry, _X, _packed_weight(chosen.packed), _bias(plan), _OUT, parts, rows),
+        typed("gather_tile", plan, tile.name), "gather.cuh", (chosen.tiles, chosen.parts, 1), block, shared,
+        (geometry, X, packed_weight(chosen.packed), bias_of(plan), OUT, parts, rows),
     )  # fmt: skip
     if chosen.parts == 1:
         return (first,)
     add = KernelLaunch(
-        _typed("gather_add_parts", plan, tile.name), "gather.cuh", (chosen.tiles, 1, 1), block, shared,
-        (geometry, parts, _bias(plan), _OUT, rows, Scalar("int32", chosen.parts)),
+        typed("gather_add_parts", plan, tile.name), "gather.cuh", (chosen.tiles, 1, 1), block, shared,
+        (geometry, parts, bias_of(plan), OUT, rows, Scalar("int32", chosen.parts)),
     )  # fmt: skip
     return first, add
 
@@ -181,21 +189,21 @@ def scatter_atomic_launches(plan: Plan, device: DeviceProperties, shape: TileSha
     chosen = _fit_stamps(plan, device, shape)
     size = plan.output_bytes // DTYPES[plan.dtype].size
     exclusive = all(axis.has_disjoint_stamps for axis in plan.axes)
-    geometry, bias = Bytes(geometry_bytes(chosen.packed)), _bias(plan)
+    geometry, bias = Bytes(geometry_bytes(chosen.packed)), bias_of(plan)
     if exclusive:
-        stamp = _scatter_atomic(plan, chosen, exclusive, (bias, _OUT, _NULL))
+        stamp = _scatter_atomic(plan, chosen, exclusive, (bias, OUT, NULL))
         if all(is_covered(axis) for axis in plan.axes):
-            return _launch_plan(plan, chosen.packed, (stamp,))
-        begin = _elementwise("scatter_begin", plan, size, geometry, bias, _OUT, Scalar("int32", 1))
-        return _launch_plan(plan, chosen.packed, (begin, stamp))
+            return plan_launches(plan, chosen.packed, (stamp,))
+        begin = elementwise("scatter_begin", plan, size, geometry, bias, OUT, Scalar("int32", 1))
+        return plan_launches(plan, chosen.packed, (begin, stamp))
     widened = plan.accumulate != plan.dtype
-    sums = Buffer("sums", size * chosen.tile.sum_bytes, zeroed=True) if widened else _OUT
-    launch = [_scatter_atomic(plan, chosen, exclusive, (_NULL, _NULL, sums))]
+    sums = Buffer("sums", size * chosen.tile.sum_bytes, zeroed=True) if widened else OUT
+    launch = [_scatter_atomic(plan, chosen, exclusive, (NULL, NULL, sums))]
     if not widened:
-        launch.insert(0, _elementwise("scatter_begin", plan, size, geometry, bias, _OUT, Scalar("int32", 0)))
+        launch.insert(0, elementwise("scatter_begin", plan, size, geometry, bias, OUT, Scalar("int32", 0)))
     if widened or plan.activation:
-        launch.append(_elementwise("scatter_finish", plan, size, geometry, sums, bias if widened else _NULL, _OUT))
-    return _launch_plan(plan, chosen.packed, tuple(launch))
+        launch.append(elementwise("scatter_finish", plan, size, geometry, sums, bias if widened else NULL, OUT))
+    return plan_launches(plan, chosen.packed, tuple(launch))
 
 
 def _fit_stamps(plan: Plan, device: DeviceProperties, shape: TileShape | None = None) -> TiledProduct:
@@ -209,27 +217,26 @@ def _scatter_atomic(
     plan: Plan, chosen: TiledProduct, exclusive: bool, targets: tuple[Argument, Argument, Argument]
 ) -> KernelLaunch:
     """Make the stamps; `targets` are bias, output and sums."""
-    kernel = _typed("scatter_atomic", plan, chosen.tile.name, str(exclusive).lower())
-    packed, geometry = _packed_weight(chosen.packed), Bytes(geometry_bytes(chosen.packed))
-    arguments = (geometry, _X, packed, *targets, _index(plan, chosen.row_tiles))
+    kernel = typed("scatter_atomic", plan, chosen.tile.name, str(exclusive).lower())
+    packed, geometry = packed_weight(chosen.packed), Bytes(geometry_bytes(chosen.packed))
+    arguments = (geometry, X, packed, *targets, index_scalar(plan, chosen.row_tiles))
     block, shared = (chosen.tile.shape.threads, 1, 1), chosen.tile.shared(index_bytes(plan))
     return KernelLaunch(kernel, "scatter.cuh", (chosen.tiles, 1, 1), block, shared, arguments)
 
 
-def _elementwise(kernel: str, plan: Plan, size: int, *arguments: Argument) -> KernelLaunch:
-    name = _typed(kernel, plan, C_TYPES[plan.dtype])
-    return KernelLaunch(name, "scatter.cuh", _grid(size), (_THREADS, 1, 1), 0, arguments)
+def elementwise(kernel: str, plan: Plan, size: int, *arguments: Argument) -> KernelLaunch:
+    """Launch a kernel of scatter.cuh whose threads go over all results."""
+    name = typed(kernel, plan, C_TYPES[plan.dtype])
+    return KernelLaunch(name, "scatter.cuh", grid_over(size), (THREADS, 1, 1), 0, arguments)
 
 
 @lru_cache(maxsize=1024)
 def scatter_owned_launches(plan: Plan, device: DeviceProperties, shape: TileShape | None = None) -> LaunchPlan:
     """Launch scatter into boxes of the output that have one owner each."""
     owned = cut_output(plan, device, shape)
-    numbers = (*owned.outputs, *owned.inputs, *owned.boxes, owned.channels, owned.channel_blocks)
-    boxes = struct.pack(f"=11{index_format(plan)}", *numbers)
     tile, geometry = owned.tile, Bytes(geometry_bytes(owned.packed))
-    arguments = (geometry, Bytes(boxes), _X, _packed_weight(owned.packed), _bias(plan), _OUT)
-    kernel, shared = _typed("scatter_owned", plan, tile.name), tile.shared(index_bytes(plan)) + owned.sum_bytes
+    arguments = (geometry, Bytes(owned.numbers), X, packed_weight(owned.packed), bias_of(plan), OUT)
+    kernel, shared = typed("scatter_owned", plan, tile.name), tile.shared(index_bytes(plan)) + owned.sum_bytes
     block = (tile.shape.threads, 1, 1)
     launch = KernelLaunch(kernel, "scatter_owned.cuh", (owned.blocks, 1, 1), block, shared, arguments)
-    return _launch_plan(plan, owned.packed, (launch,))
+    return plan_launches(plan, owned.packed, (launch,))

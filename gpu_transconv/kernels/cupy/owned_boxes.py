@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from ...problem.axis import Axis
 from ...problem.plan import Plan
-from ...problem.product import stamps
+from ...problem.product import stamps, tap_stamps
 from .choose import busy, choose_gather, input_of, resident_blocks, shapes_for
-from .geometry import PackedProduct, pack_product
+from .geometry import PackedProduct, index_format, pack_product
 from .tile_shapes import DeviceProperties, Tile, TileShape
 
 #: Bytes of shared memory for the sums that a block owns: with the tile's own they are within the 64 KiB of compute
@@ -44,6 +45,12 @@ class OwnedBoxes:
         return plan.batch * plan.groups * self.channel_blocks * math.prod(self.boxes)
 
     @property
+    def numbers(self) -> bytes:
+        """The struct, as a kernel is given it."""
+        values = (*self.outputs, *self.inputs, *self.boxes, self.channels, self.channel_blocks)
+        return struct.pack(f"=11{index_format(self.packed.plan)}", *values)
+
+    @property
     def sum_bytes(self) -> int:
         """Bytes of shared memory for an owner's sums."""
         return self.channels * math.prod(self.outputs) * self.tile.sum_bytes
@@ -63,23 +70,34 @@ def cheaper(plan: Plan, device: DeviceProperties) -> str:
 
 def _cut_for(plan: Plan, device: DeviceProperties, shape: TileShape) -> OwnedBoxes:
     """Cut the output for tiles of one shape, and predict the cost: whole tiles, for every box of inputs."""
-    packed = pack_product(stamps(plan), channel_major=True)
+    axes, phases = plan.axes, 1
+    if plan.operation == "input_grad":
+        packed = pack_product(tap_stamps(plan), channel_major=True)
+        plan, axes, phases = packed.plan, _largest_phase(plan.axes), packed.product.count
+    else:
+        packed = pack_product(stamps(plan), channel_major=True)
     gathered = input_of(packed, shape)
     # A box is no run of memory, so x is read by element or by channel.
     tile = Tile(shape, plan.dtype, "PLANES" if gathered == "PLANES_16" else gathered)
     most = max(1, _OWNED_BYTES // tile.sum_bytes)
-    outputs, inputs = _box(plan.axes, shape.pixels, most)
-    units, of_group = math.prod(plan.kernel), plan.out_channels // plan.groups
+    outputs, inputs = _box(axes, shape.pixels, most)
+    of_group = plan.out_channels // plan.groups
+    units = packed.product.rows // of_group
     channels = max(1, min(of_group, most // math.prod(outputs), -(-shape.rows // units)))
-    boxes = tuple(-(-axis.output_size // size) for axis, size in zip(plan.axes, outputs, strict=True))
+    boxes = tuple(-(-axis.output_size // size) for axis, size in zip(axes, outputs, strict=True))
     channel_blocks = -(-of_group // channels)
-    rounds = math.prod(-(-a.inputs_reaching(o) // i) for a, o, i in zip(plan.axes, outputs, inputs, strict=True))
+    rounds = phases * math.prod(-(-a.inputs_reaching(o) // i) for a, o, i in zip(axes, outputs, inputs, strict=True))
     blocks = plan.groups * plan.batch * channel_blocks * math.prod(boxes)
     depth = -(-(plan.in_channels // plan.groups) // tile.depth) * tile.depth
     work = blocks * rounds * -(-channels * units // shape.rows) * shape.rows * shape.pixels * (depth + 2 * tile.depth)
     effort = _COLLECTING * work / shape.efficiency
     cost = effort / max(busy(blocks, resident_blocks(shape, device)), 1e-9)
     return OwnedBoxes(packed, tile, outputs, inputs, boxes, channels, channel_blocks, work, effort, cost)
+
+
+def _largest_phase(axes: Sequence[Axis]) -> tuple[Axis, ...]:
+    """The axes of one phase of grad_output: a transposed convolution with stride 1, see source_phase.cuh."""
+    return tuple(Axis(a.blocks, a.most_taps, 1, a.shift_step, 0, a.size) for a in axes)
 
 
 def _box(axes: Sequence[Axis], pixels: int, most: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

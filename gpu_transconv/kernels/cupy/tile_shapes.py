@@ -154,9 +154,17 @@ class Tile:
             vector = max(1, 16 // self.sum_bytes)
             stage = self.depth * (s.rows + s.pixels + 2 * vector) * self.sum_bytes
             pitch = s.rows * vector // s.thread_rows + 1
-        # SharedStorage: five numbers per row and pixel, seventeen for the lines of a phase, a flag, and the biases.
-        storage = _up(((s.rows + s.pixels) * 5 + 17) * index_bytes + 4) + _up(s.rows * self.sum_bytes)
-        return storage + _up(max(pitch * (s.pixels + 1) * self.sum_bytes, s.stages * _up(stage)))
+        work = _up(max(pitch * (s.pixels + 1) * self.sum_bytes, s.stages * _up(stage)))
+        return self._storage(index_bytes) + work
+
+    def _storage(self, index_bytes: int) -> int:
+        """Bytes of SharedStorage: five numbers per row and pixel, seventeen for a phase's lines, a flag, the biases."""
+        s = self.shape
+        return _up(((s.rows + s.pixels) * 5 + 17) * index_bytes + 4) + _up(s.rows * self.sum_bytes)
+
+    def panel_shared(self, index_bytes: int) -> int:
+        """Bytes of shared memory where it sums over pixels: `panel_bytes` of weight_grad.cuh."""
+        return self.shared(index_bytes) - self._storage(index_bytes) + _up(4 * self.shape.threads * index_bytes)
 
 
 def _up(size: int) -> int:

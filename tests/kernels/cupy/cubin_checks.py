@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from support.kept import installed, kept
 
 from gpu_transconv.kernels.cupy.compile import program_of
-from gpu_transconv.kernels.cupy.tile_shapes import MMA_SHAPES, SIMT_SHAPES, Tile, TileShape
+from gpu_transconv.kernels.cupy.tile_shapes import C_TYPES, MMA_SHAPES, SIMT_SHAPES, SUM_BYTES, Tile, TileShape
+from gpu_transconv.problem.dtypes import DTYPES
 
 #: What CuPy adds to the options of every module: `_compile_with_cache_cuda` and `_compile_using_nvrtc_no_warning` in
 #: its compiler.py. The last of several -ftz holds, so float32 subnormals are flushed whatever the package asks for.
@@ -42,6 +43,8 @@ _MULTIPROCESSORS = {
     "sm_120": Multiprocessor(1536, 100 << 10, 32),
 }
 _REGISTERS = 64 << 10
+#: Bytes of SourcePhase of source_phase.cuh with 32-bit indices, which test_cubin.py holds against the source.
+SOURCE_PHASE_BYTES = 368
 _RESERVED_SHARED = 1 << 10
 
 
@@ -183,6 +186,28 @@ def every_tile() -> tuple[Tile, ...]:
     )
 
 
+def gradient_tiles(tiles: Iterable[Tile]) -> Iterator[Kernel]:
+    """The kernels of the gradients that are made of tiles."""
+    for tile in tiles:
+        shared = tile.shared(4) + SOURCE_PHASE_BYTES
+        for kernel in ("input_grad_atomic", "input_grad_owned"):
+            yield Kernel("input_grad_scatter.cuh", f"gtc::{kernel}<{tile.name},int>", tile.shape.threads, shared)
+        plain, read = replace(tile, input="PLANES"), f"gtc::{tile.input}"
+        shared = plain.panel_shared(4)
+        for kernel in (f"weight_grad_tile<{plain.name},{read},", f"weight_grad_scatter<{plain.name},{read},true,"):
+            yield Kernel("weight_grad.cuh", f"gtc::{kernel}int>", tile.shape.threads, shared, "_tile" in kernel)
+
+
+def gradient_others(dtypes: Iterable[str] = C_TYPES) -> Iterator[Kernel]:
+    """The kernels of the gradients that are no tiles."""
+    for dtype in dtypes:
+        name, sums = C_TYPES[dtype], SUM_BYTES.get(dtype, DTYPES[dtype].size)
+        yield Kernel("pack.cuh", f"gtc::pack_tap_stamps<{name},false,int>")
+        yield Kernel("weight_grad.cuh", f"gtc::weight_grad_add_parts<{name},int>")
+        shared = 16 * 128 * sums
+        yield Kernel("weight_grad_direct.cuh", f"gtc::weight_grad_direct<{name},4,4,int>", 128, shared, hot=True)
+
+
 def others() -> Iterator[Kernel]:
     """The kernels that are no tiles, for every element type."""
     for dtype in ("gtc::half", "gtc::bfloat16", "float", "double", "gtc::complex<float>", "gtc::complex<double>"):
@@ -203,6 +228,8 @@ def full() -> Iterator[Kernel]:
     for tile in (Tile(MMA_SHAPES[4], "float16", "PIXELS_16"), Tile(SIMT_SHAPES[4][4], "float32", "PLANES")):
         for kernel in ("gather_tile", "gather_add_parts", "scatter_atomic", "scatter_owned"):
             yield tile_kernel(kernel, tile, "long long", hot=False)
+    yield from gradient_tiles(dict.fromkeys(tile for tile in every_tile() if tile.input in ("PLANES", "PIXELS_16")))
+    yield from gradient_others()
 
 
 def representative(tensor: bool, largest: int = 0) -> Iterator[Kernel]:
@@ -222,6 +249,8 @@ def representative(tensor: bool, largest: int = 0) -> Iterator[Kernel]:
     yield Kernel("gather_direct.cuh", "gtc::gather_direct<gtc::bfloat16,1,4,int>", 128, hot=True)
     yield Kernel("pack.cuh", "gtc::pack_weight<float,true,int>")
     yield Kernel("scatter.cuh", "gtc::scatter_finish<gtc::bfloat16,int>")
+    yield from gradient_tiles((simt, tiles[-1]))
+    yield from gradient_others(("bfloat16",))
 
 
 def matrix(architecture: str) -> list[Kernel]:

@@ -8,11 +8,17 @@ import numpy as np
 from checks import Arrays, poisoned
 
 from gpu_transconv.kernels.cupy import launch, memory
+from gpu_transconv.kernels.cupy.input_grad import input_atomic_launches, input_owned_launches
 from gpu_transconv.kernels.cupy.launch_plan import (
     LaunchPlan,
     gather_launches,
     scatter_atomic_launches,
     scatter_owned_launches,
+)
+from gpu_transconv.kernels.cupy.weight_grad import (
+    weight_atomic_launches,
+    weight_gather_launches,
+    weight_parts_launches,
 )
 from gpu_transconv.problem.plan import Plan
 
@@ -21,6 +27,15 @@ VARIANTS = {
     "gather": gather_launches,
     "scatter_atomic": scatter_atomic_launches,
     "scatter_owned": scatter_owned_launches,
+}
+#: Operation, formulation and variant of a gradient -> what works out its launches.
+GRADIENTS = {
+    "input_grad/gather": gather_launches,
+    "input_grad/scatter_atomic": input_atomic_launches,
+    "input_grad/scatter_owned": input_owned_launches,
+    "weight_grad/gather": weight_gather_launches,
+    "weight_grad/scatter_atomic": weight_atomic_launches,
+    "weight_grad/scatter_tiles": weight_parts_launches,
 }
 
 

@@ -61,21 +61,24 @@ struct Direct {
     A sum[PIXELS_][CHANNELS];
 
     // All channels of one tap; `input` is of the tap and the first pixel on the last axis.
-    GTC_DEVICE void add_tap(Index offset, Index input, Index tap, Index volume) {
+    GTC_DEVICE void add_tap(Index offset, Index input, Index tap) {
         const Index channels = g.out_channels - s.channel;
         bool inside[PIXELS_];
         GTC_UNROLL
-        for (int p = 0; p < PIXELS_; ++p) inside[p] = input + p >= 0 && input + p < g.axis[2].size;
+        for (int p = 0; p < PIXELS_; ++p) {
+            const Index i = input + p * g.axis[2].x_step;
+            inside[p] = i >= 0 && i < g.axis[2].size;
+        }
         for (Index c = 0; c < g.in_channels; ++c) {
             A w[CHANNELS];
             GTC_UNROLL
             for (int m = 0; m < CHANNELS; ++m) {
-                w[m] = m < channels ? widen(load_global(weight + (c * g.out_channels + m) * volume + tap)) : zero<A>();
+                w[m] = m < channels ? widen(load_global(weight + (c * g.weight_in + m * g.weight_out + tap))) : zero<A>();
             }
             GTC_UNROLL
             for (int p = 0; p < PIXELS_; ++p) {
                 if (!inside[p]) continue;
-                const Index at = offset + c * g.x_channel + (input + p) * g.axis[2].x_stride;
+                const Index at = offset + c * g.x_channel + (input + p * g.axis[2].x_step) * g.axis[2].x_stride;
                 const A value = widen(load_global(x + at));
                 GTC_UNROLL
                 for (int m = 0; m < CHANNELS; ++m) multiply_add(sum[p][m], w[m], value);
@@ -88,18 +91,18 @@ struct Direct {
         const Axis<Index>&d = g.axis[0], &h = g.axis[1], &w = g.axis[2];
         const PhaseLine<Index> ld = phase_line(d, s.phase[0], false), lh = phase_line(h, s.phase[1], false),
                                lw = phase_line(w, s.phase[2], false);
-        const Index volume = d.kernel * h.kernel * w.kernel;
         for (Index jd = 0; jd < ld.taps; ++jd) {
-            const Index id = s.block[0] + ld.shift - jd * d.shift_step;
+            const Index id = s.block[0] * d.x_step + ld.shift - jd * d.shift_step;
             if (id < 0 || id >= d.size) continue;
             for (Index jh = 0; jh < lh.taps; ++jh) {
-                const Index ih = s.block[1] + lh.shift - jh * h.shift_step;
+                const Index ih = s.block[1] * h.x_step + lh.shift - jh * h.shift_step;
                 if (ih < 0 || ih >= h.size) continue;
                 const Index row =
                     ((ld.first_tap + jd * d.tap_step) * h.kernel + lh.first_tap + jh * h.tap_step) * w.kernel;
                 for (Index jw = 0; jw < lw.taps; ++jw) {
-                    add_tap(id * d.x_stride + ih * h.x_stride, s.block[2] + lw.shift - jw * w.shift_step,
-                            row + lw.first_tap + jw * w.tap_step, volume);
+                    add_tap(id * d.x_stride + ih * h.x_stride,
+                            s.block[2] * w.x_step + lw.shift - jw * w.shift_step,
+                            row + lw.first_tap + jw * w.tap_step);
                 }
             }
         }
@@ -122,7 +125,7 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, DIRECT_BLOCKS<SUM_BYTES<T> * CHANNELS>)
             g,
             s,
             x + s.batch * g.x_batch + s.group * g.in_channels * g.x_channel,
-            weight + (s.group * g.in_channels * g.out_channels + s.channel) * volume,
+            weight + (s.group * g.in_channels * g.out_channels * volume + s.channel * g.weight_out),
             {}};
         direct.add_taps();
         GTC_UNROLL

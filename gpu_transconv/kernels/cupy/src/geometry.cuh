@@ -20,6 +20,7 @@ struct Axis {
     Index phase_count, common, tap_step, shift_step, tap_inverse;
     // Hold where the geometry has a single frame, and then there is one phase.
     Index frame_units, frame_unit_step, frame_count, frame_taps, frame_shift, frame_out;
+    Index x_step;  // how far apart neighbouring pixels read x: 1, but in the gradient by x the stride
     Index x_stride, y_stride;
 };
 
@@ -28,6 +29,7 @@ struct Geometry {
     Axis<Index> axis[3];
     Index batch, groups, in_channels, out_channels;  // channels of one group
     Index x_batch, x_channel, y_batch, y_channel;
+    Index weight_in, weight_out;  // steps of the weights as the caller has them, by input and by output channel
     Index rows, row_pitch;  // output channels times units, and as packed
     Index pixels_first;     // not 0: row = channel*units + unit; else row = unit*out_channels + channel
     Index single_frame;     // not 0: the frame_ members hold, phases are not enumerated
@@ -35,6 +37,11 @@ struct Geometry {
     double slope;
     int activation;
 };
+
+template <class Index>
+GTC_DEVICE Index floor_divide(Index a, Index b) {
+    return a >= 0 ? a / b : -((-a + b - 1) / b);
+}
 
 // One phase on one axis: pixel b < count reads input b + shift - j*shift_step for tap k0 + j*tap_step, j < taps,
 // and lies at output stride*b + out.
@@ -80,7 +87,7 @@ GTC_DEVICE PhaseLines<Index> phase_lines(const Geometry<Index>& g, Index phase) 
     return lines;
 }
 
-// Where a pixel reads and writes; `at` is its block on each axis.
+// Where a pixel reads and writes; `at` is, on each axis, its block times x_step.
 template <class Index>
 struct Pixel {
     Index at[3];
@@ -96,8 +103,8 @@ GTC_DEVICE Pixel<Index> pixel_of(const Geometry<Index>& g, const PhaseLines<Inde
         const Index next = index / lines.axis[a].count;
         const Index b = index - next * lines.axis[a].count;
         index = next;
-        pixel.at[a] = b;
-        pixel.x += b * g.axis[a].x_stride;
+        pixel.at[a] = b * g.axis[a].x_step;
+        pixel.x += pixel.at[a] * g.axis[a].x_stride;
         pixel.y += (b * g.axis[a].stride + lines.axis[a].out) * g.axis[a].y_stride;
     }
     pixel.x += index * g.x_batch;

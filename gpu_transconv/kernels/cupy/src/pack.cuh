@@ -33,13 +33,57 @@ GTC_GLOBAL pack_weight(const GTC_GRID_CONSTANT Geometry<Index> g, const T* weigh
                 tap /= count;
                 volume *= axis.kernel;
             }
-            value = load_global(weight + (channel * g.out_channels + out_channel) * volume + at);
+            const Index group = channel / g.in_channels;
+            const Index channels = group * g.in_channels * g.out_channels * volume +
+                                   (channel - group * g.in_channels) * g.weight_in + out_channel * g.weight_out;
+            value = load_global(weight + channels + at);
         }
         nonfinite = nonfinite || !is_finite(widen(value));
         if constexpr (ROUND_TF32) value = round_to_tf32(value);
         store_global(to + e, value);
     }
     if (nonfinite) atomic_or(&reinterpret_cast<PackedHeader*>(packed)->nonfinite, 1u);
+}
+
+// The same for the stamps of grad_output, [phase][group][output channel][row]; phases and units as in
+// source_phase.cuh.
+template <class T, bool ROUND_TF32, class Index>
+GTC_GLOBAL pack_tap_stamps(const GTC_GRID_CONSTANT Geometry<Index> g, const T* weight, unsigned char* packed) {
+    T* to = reinterpret_cast<T*>(packed + sizeof(PackedHeader));
+    const Index volume = g.axis[0].kernel * g.axis[1].kernel * g.axis[2].kernel;
+    const Index phases = g.axis[0].phase_count * g.axis[1].phase_count * g.axis[2].phase_count;
+    const Index size = phases * g.groups * g.in_channels * g.row_pitch;
+    for (Index e = Index(blockIdx.x) * blockDim.x + threadIdx.x; e < size; e += Index(gridDim.x) * blockDim.x) {
+        Index rest = e / g.row_pitch;
+        const Index row = e - rest * g.row_pitch, channel = rest % g.in_channels;
+        rest /= g.in_channels;
+        const Index group = rest % g.groups;
+        Index phase = rest / g.groups, first[3], taps[3], units = 1;
+        GTC_UNROLL
+        for (int a = 2; a >= 0; --a) {
+            first[a] = phase % g.axis[a].phase_count;
+            phase /= g.axis[a].phase_count;
+            taps[a] = (g.axis[a].kernel - first[a] + g.axis[a].tap_step - 1) / g.axis[a].tap_step;
+            units *= taps[a];
+        }
+        T value{};
+        if (row < g.out_channels * units) {
+            Index unit = g.pixels_first ? row % units : row / g.out_channels;
+            const Index out_channel = g.pixels_first ? row / units : row % g.out_channels;
+            Index at = 0, step = 1;
+            GTC_UNROLL
+            for (int a = 2; a >= 0; --a) {
+                at += (first[a] + (taps[a] - 1 - unit % taps[a]) * g.axis[a].tap_step) * step;
+                unit /= taps[a];
+                step *= g.axis[a].kernel;
+            }
+            const Index channels = group * g.in_channels * g.out_channels * volume + channel * g.weight_in +
+                                   out_channel * g.weight_out;
+            value = load_global(weight + channels + at);
+        }
+        if constexpr (ROUND_TF32) value = round_to_tf32(value);
+        store_global(to + e, value);
+    }
 }
 
 }  // namespace gtc

@@ -16,19 +16,10 @@ GTC_DEVICE void add_four(A* to, A a, A b, A c, A d) {
 }
 GTC_DEVICE void add_four(float* to, float a, float b, float c, float d) { atomic_add_4(to, float4{a, b, c, d}); }
 
-// Adds into `sums`, which begins as zeros or the bias. Where no two stamps overlap (EXCLUSIVE) they are finished
-// instead and stored to `out`, without atomics. blockIdx.x: tile.
-template <class Tile, bool EXCLUSIVE, class Index>
-GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, Tile::BLOCKS)
-    scatter_atomic(const GTC_GRID_CONSTANT Geometry<Index> g, const typename Tile::Element* x,
-                   const unsigned char* packed, const typename Tile::Element* bias, typename Tile::Element* out,
-                   typename Tile::Result* sums, Index row_tiles) {
-    using T = typename Tile::Element;
-    const ScheduledTile<Index> index = ScheduledTile<Index>::of(blockIdx.x, g, row_tiles);
-    Mainloop<Tile, Index> block(g, index.group, index.row_tile * Tile::ROWS, index.pixel_tile * Tile::PIXELS_PER_TILE,
-                                x, reinterpret_cast<const T*>(packed + sizeof(PackedHeader)), 1);
-    block.begin(0, bias);
-    __syncthreads();
+// Makes the stamps of one tile and adds them into `sums`, or, EXCLUSIVE, stores them finished to `out`. `block` has
+// filled its tables, and the threads have passed a barrier.
+template <bool EXCLUSIVE, class Tile, class Index, class T>
+GTC_DEVICE void add_stamps(Mainloop<Tile, Index>& block, T* out, typename Tile::Result* sums) {
     Tile tile;
     tile.clear();
     block.sum_chunks(tile, 0, block.chunks_per_tap());
@@ -56,6 +47,22 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, Tile::BLOCKS)
         }
         __syncthreads();
     }
+}
+
+// Adds into `sums`, which begins as zeros or the bias. Where no two stamps overlap (EXCLUSIVE) they are finished
+// instead and stored to `out`, without atomics. blockIdx.x: tile.
+template <class Tile, bool EXCLUSIVE, class Index>
+GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, Tile::BLOCKS)
+    scatter_atomic(const GTC_GRID_CONSTANT Geometry<Index> g, const typename Tile::Element* x,
+                   const unsigned char* packed, const typename Tile::Element* bias, typename Tile::Element* out,
+                   typename Tile::Result* sums, Index row_tiles) {
+    using T = typename Tile::Element;
+    const ScheduledTile<Index> index = ScheduledTile<Index>::of(blockIdx.x, g, row_tiles);
+    Mainloop<Tile, Index> block(g, index.group, index.row_tile * Tile::ROWS, index.pixel_tile * Tile::PIXELS_PER_TILE,
+                                x, reinterpret_cast<const T*>(packed + sizeof(PackedHeader)), 1);
+    block.begin(0, bias);
+    __syncthreads();
+    add_stamps<EXCLUSIVE>(block, out, sums);
 }
 
 template <class Index>

@@ -16,11 +16,6 @@ struct OwnedBoxes {
     Index outputs[3], inputs[3], boxes[3], channels, channel_blocks;
 };
 
-template <class Index>
-GTC_DEVICE Index floor_divide(Index a, Index b) {
-    return a >= 0 ? a / b : -((-a + b - 1) / b);
-}
-
 // The block that owns a box. Its sums lie in shared memory, one per owned channel and output; a thread adds to every
 // THREADS-th of them, so that only one thread ever writes a sum.
 template <class Tile, class Index>
@@ -101,6 +96,13 @@ struct BoxOwner : Mainloop<Tile, Index> {
         return line;
     }
 
+    // Clears the owned sums; a barrier has to follow.
+    GTC_DEVICE void clear_sums() {
+        for (Index e = threadIdx.x; e < channels * outputs[0] * outputs[1] * outputs[2]; e += Tile::THREADS) {
+            store_shared(sums + e, zero<Result>());
+        }
+    }
+
     // Adds to every owned sum what the stamps of one slab of rows, which lie in shared memory, bring to it: tap by tap,
     // in an order that depends on nothing but the problem.
     GTC_DEVICE void collect(int slab) {
@@ -152,6 +154,26 @@ struct BoxOwner : Mainloop<Tile, Index> {
         }
     }
 
+    // Goes through all boxes of inputs whose stamps reach the owned outputs.
+    GTC_DEVICE void stamp_all() {
+        Index first[3], end[3];
+        GTC_UNROLL
+        for (int a = 0; a < 3; ++a) first[a] = first_input(a), end[a] = end_input(a);
+        for (Index d = first[0]; d < end[0]; d += owned->inputs[0]) {
+            for (Index h = first[1]; h < end[1]; h += owned->inputs[1]) {
+                for (Index w = first[2]; w < end[2]; w += owned->inputs[2]) {
+                    const Index at[3] = {d, h, w};
+                    GTC_UNROLL
+                    for (int a = 0; a < 3; ++a) {
+                        box[a] = at[a];
+                        box_end[a] = at[a] + owned->inputs[a] < end[a] ? at[a] + owned->inputs[a] : end[a];
+                    }
+                    stamp();
+                }
+            }
+        }
+    }
+
     // Reads the owned sums, and writes the owned outputs: bias, activation, one rounding.
     template <class T>
     GTC_DEVICE void write(const T* bias, T* to) const {
@@ -188,26 +210,8 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, 1)
     owner.x = x + owner.group * g.in_channels * g.x_channel;
     owner.weight += owner.group * g.in_channels * g.row_pitch;
     owner.sums = reinterpret_cast<Result*>(owner.work + Sizes<Tile>::WORK);
-    const Index volume = owner.outputs[0] * owner.outputs[1] * owner.outputs[2];
-    for (Index e = threadIdx.x; e < owner.channels * volume; e += Tile::THREADS) {
-        store_shared(owner.sums + e, zero<Result>());
-    }
-    Index first[3], end[3];
-    GTC_UNROLL
-    for (int a = 0; a < 3; ++a) first[a] = owner.first_input(a), end[a] = owner.end_input(a);
-    for (Index d = first[0]; d < end[0]; d += owned.inputs[0]) {
-        for (Index h = first[1]; h < end[1]; h += owned.inputs[1]) {
-            for (Index w = first[2]; w < end[2]; w += owned.inputs[2]) {
-                const Index at[3] = {d, h, w};
-                GTC_UNROLL
-                for (int a = 0; a < 3; ++a) {
-                    owner.box[a] = at[a];
-                    owner.box_end[a] = at[a] + owned.inputs[a] < end[a] ? at[a] + owned.inputs[a] : end[a];
-                }
-                owner.stamp();
-            }
-        }
-    }
+    owner.clear_sums();
+    owner.stamp_all();
     __syncthreads();
     owner.write(bias, out);
 }

@@ -96,6 +96,7 @@ struct MmaTile {
     static constexpr int ROW_FRAGMENTS = WARP_ROWS / 16, PIXEL_FRAGMENTS = WARP_PIXELS / 8;  // of one warp
     static constexpr int SLABS = 1, SLAB_ROWS = ROWS_;
     static constexpr int RESULT_PITCH = SLAB_ROWS + 4;  // of results with the rows together; four are read at once
+    static constexpr bool TF32 = sizeof(T) == sizeof(float);  // what is read as weights has been rounded
     static_assert(WARP_ROWS % 16 == 0 && WARP_PIXELS % 16 == 0, "pixels are read two fragments at a time");
 
     struct alignas(16) Stage {

@@ -22,6 +22,7 @@ struct SimtTile {
     static constexpr int WEIGHT_PITCH = ROWS_ + VECTOR, INPUT_PITCH = PIXELS_ + VECTOR;
     static constexpr int SLABS = ROW_VECTORS, SLAB_ROWS = ROWS_ / SLABS;
     static constexpr int RESULT_PITCH = SLAB_ROWS + 1;  // of results with the rows together
+    static constexpr bool TF32 = false;
 
     struct alignas(16) Stage {
         Shared weight[DEPTH * WEIGHT_PITCH];
