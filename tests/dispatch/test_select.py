@@ -31,10 +31,13 @@ def test_callers_may_ask_for_the_backends_there_are():
     assert tuple(FOLDERS) == BACKENDS
 
 
+FORWARD = [kernel for kernel in kernels() if kernel.operation == "forward"]
+
+
 def test_names_are_unique_and_full():
-    names = [row.name for row in kernels()]
+    names = [kernel.name for kernel in kernels()]
     assert len(set(names)) == len(names)
-    assert names == [
+    assert [kernel.name for kernel in FORWARD] == [
         *("cpu/gather", "cpu/scatter"),
         *("numba-cuda/gather", "numba-cuda/scatter/atomic", "numba-cuda/scatter/tiles"),
         *("cupy/gather", "cupy/scatter/atomic", "cupy/scatter/tiles"),
@@ -42,7 +45,13 @@ def test_names_are_unique_and_full():
     ]
 
 
-@pytest.mark.parametrize("row", kernels(), ids=lambda row: row.name)
+@pytest.mark.parametrize("operation", ["input_grad", "weight_grad"])
+def test_every_backend_has_the_same_kernels_of_every_operation(operation):
+    names = [kernel.name for kernel in kernels() if kernel.operation == operation]
+    assert names == [kernel.name.replace("/", f"/{operation}/", 1) for kernel in FORWARD]
+
+
+@pytest.mark.parametrize("row", FORWARD, ids=lambda row: row.name)
 def test_a_row_is_had_by_its_keywords(row, install):
     install(cupy=FakeBackend(), numba_cuda=FakeBackend())
     assert chosen("cpu", **keywords_of(row)) == row.name
