@@ -11,7 +11,7 @@ import numpy as np
 from .arrays import NUMPY, Array, HostArray, Operands, View, check_device
 from .arrays.memory import Memory, wait_for_stream
 from .arrays.outputs import check_out, empty_output
-from .arrays.views import CudaArray, as_contiguous, is_free, is_free_cuda, raw, start_of
+from .arrays.views import CudaArray, as_contiguous, is_free, is_free_cuda, numpy_dtype, raw, start_of
 from .kernels.kernel import Kernel, Operand
 from .problem.plan import Plan
 
@@ -116,7 +116,7 @@ def _nothing(memory: Memory, plan: Plan, own: Array | None) -> Array:
     """The result for an empty batch: empty as well, or zeros where it is the gradient by the weight."""
     if plan.operation != "weight_grad":
         return memory.empty(plan.result_shape, plan.dtype) if own is None else own
-    zeros = memory.as_device(np.zeros(plan.result_shape, plan.dtype))
+    zeros = memory.as_device(np.zeros(plan.result_shape, numpy_dtype(plan.dtype)))
     if own is None:
         return zeros
     memory.copy_to(zeros, raw(own))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -9,18 +10,21 @@ import numpy as np
 import pytest
 from cases import Case, named
 from checks import as_format, assert_close, expected, implementations, keywords_of, make_arrays, run
+from support.gradients import OPERATIONS, exact_gradient, make_gradient, reduction_of, run_gradient
 
 import gpu_transconv as gtc
 from gpu_transconv.kernels.kernel import Kernel
-from gpu_transconv.kernels.numba_cuda import choose, geometry, launch, memory
+from gpu_transconv.kernels.numba_cuda import choose, enqueue, geometry, launch, memory, weight_cut, weight_launch
 from gpu_transconv.kernels.numba_cuda import cuda as backend
 from gpu_transconv.kernels.numba_cuda.cuda import Device, cuda
 from gpu_transconv.problem.arguments import make_params
+from gpu_transconv.problem.gradients import as_operation
 from gpu_transconv.problem.plan import make_plan
-from gpu_transconv.problem.product import by_phase
+from gpu_transconv.problem.sides import collecting, stamping
 
 ROWS = implementations("numba-cuda")
-REPEATABLE = [row for row in ROWS if row.values[0].deterministic]
+ALL = implementations("numba-cuda", operations=("forward", *OPERATIONS))
+REPEATABLE = [row for row in ALL if row.values[0].deterministic]
 OVERLAP = named("2d-kernel-is-twice-stride")
 
 
@@ -32,7 +36,8 @@ def make(case: Case, dtype: str = "float32", batch: int | None = None):
 @pytest.fixture
 def fresh_launches():
     """Forget prepared launches before and after, since what they depend on is changed."""
-    caches = [launch._gather, launch._atomic, launch._owned, launch._elementwise]
+    caches = [launch._gather, launch._atomic, launch._owned, enqueue.elementwise]
+    caches += [weight_launch._gather, weight_launch._atomic, weight_launch._owned]
     for cache in caches:
         cache.cache_clear()
     yield
@@ -43,17 +48,32 @@ def fresh_launches():
 @pytest.mark.usefixtures("fresh_launches")
 @pytest.mark.parametrize("row", REPEATABLE)
 def test_the_same_bits_for_any_number_of_blocks(row, monkeypatch):
-    arrays = make_arrays(OVERLAP, "float32")
+    monkeypatch.setattr(weight_cut, "LEAST_PIXELS", 5)
+    monkeypatch.setattr(weight_cut, "BLOCK_PIXELS", 7)
+    monkeypatch.setattr(weight_cut, "MOST_COPIES", 3)
     results = []
     for blocks in (1, 2, 7, 1000):
         device = backend.current_device()._replace(blocks=blocks)
-        monkeypatch.setattr(launch, "current_device", lambda device=device: device)
-        results.append(run(row, OVERLAP, arrays, "channels_first", "float32", make(OVERLAP).output_shape).tobytes())
+        for module in (launch, weight_launch):
+            monkeypatch.setattr(module, "current_device", lambda device=device: device)
+        results.append(run_overlap(row)[0].tobytes())
     assert len(set(results)) == 1
 
 
+def run_overlap(row: Kernel) -> tuple[np.ndarray, np.ndarray, int]:
+    """What a kernel makes of a case with overlap, the exact result, and how many products an element sums."""
+    if row.operation == "forward":
+        arrays = make_arrays(OVERLAP, "float32")
+        want = expected(OVERLAP, arrays)
+        return run(row, OVERLAP, arrays, "channels_first", "float32", want.shape), want, OVERLAP.reduction
+    arrays = make_gradient(OVERLAP, "float32", "channels_first")
+    want = exact_gradient(OVERLAP, row.operation, arrays, "channels_first")
+    got = run_gradient(row, OVERLAP, arrays, "channels_first", "float32")
+    return got, want, reduction_of(OVERLAP, row.operation)
+
+
 @pytest.mark.usefixtures("fresh_launches")
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", ALL)
 def test_in_64_bit_indices(row, monkeypatch):
     seen = []
 
@@ -62,12 +82,10 @@ def test_in_64_bit_indices(row, monkeypatch):
         return "int64"
 
     monkeypatch.setattr(geometry, "index_type", wide)
-    monkeypatch.setattr(launch, "index_type", wide)
-    arrays = make_arrays(OVERLAP, "float32")
-    want = expected(OVERLAP, arrays)
-    got = run(row, OVERLAP, arrays, "channels_first", "float32", want.shape)
+    monkeypatch.setattr(enqueue, "index_type", wide)
+    got, want, reduction = run_overlap(row)
     assert seen
-    assert_close(got, want, "float32", OVERLAP.reduction)
+    assert_close(got, want, "float32", reduction)
 
 
 def test_indices_are_64_bits_wide_where_32_do_not_reach():
@@ -164,26 +182,58 @@ def test_shapes_fit_the_device(layer, device, dtype):
     device, plan = DEVICES[device], make(LAYERS[layer], dtype)
     for tile in (*choose.gather_tiles(plan, device), *choose.stamp_tiles(device)):
         assert tile.threads <= device.threads_per_block
-    box = choose.choose_box(plan, device, choose.stamp_tiles(device)[-1])
-    assert math.prod(box) <= choose.owned_elements(choose.item_size(plan), device)
-    assert math.prod(box) * choose.item_size(plan) < device.shared_bytes
-    assert 1 <= box[0] <= plan.out_channels // plan.groups
-    covered = choose.box_count(plan, box) * math.prod(box)
-    assert covered >= math.prod(plan.output_shape)
+    for operation in ("forward", "input_grad"):
+        sides = stamping(as_operation(plan, operation))
+        box = choose.choose_box(sides, device, choose.stamp_tiles(device)[-1])
+        assert math.prod(box) <= choose.owned_elements(choose.item_size(plan), device)
+        assert math.prod(box) * choose.item_size(plan) < device.shared_bytes
+        assert 1 <= box[0] <= sides.result_channels
+        covered = choose.box_count(sides, box) * math.prod(box)
+        assert covered >= math.prod(sides.plan.result_shape)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("layer", [*LAYERS, "large"])
+def test_the_gradient_by_the_weight_is_cut_to_fit(layer, dtype):
+    """Parts, blocks and passes cover everything once, in bounded memory; where pixels are cut the device has no say."""
+    case = LAYERS.get(layer, Case("large", (1, 2048, 4, 4), (2048, 1024, 5, 5)))
+    plan = as_operation(make(case, dtype), "weight_grad")
+    pixels, item, weights = math.prod(case.x) // case.x[1], choose.item_size(plan), math.prod(case.weight)
+    parts, size = weight_cut.parts_of_gather(plan)
+    assert (parts - 1) * size < pixels <= parts * size
+    assert parts == 1 or parts * weights * item <= weight_cut.MOST_WORKSPACE
+    copies = set()
+    for tile in choose._STAMP_TILES:
+        assert weight_cut.gather_cut(plan, tile)[:2] == (parts, size)
+        owned, atomic = weight_cut.owned_cuts(plan, tile), weight_cut.atomic_cuts(plan, tile)
+        for cuts in (owned, atomic):
+            ends = [(cut.start, cut.start + cut.elements) for cut in cuts]
+            assert (ends[0][0], ends[-1][1]) == (0, weights)
+            assert all(end == start for (_, end), (start, _) in itertools.pairwise(ends))
+        assert (len(atomic) > 1) == (layer == "large" and dtype == "float16")  # float32 is summed in place
+        assert max(cut.parts * cut.elements for cut in owned) * item <= weight_cut.MOST_WORKSPACE
+        copies |= {cut.parts for cut in owned}
+    assert len(copies) == 1
+    for row in ALL:
+        if row.values[0].operation == "weight_grad":
+            assert row.values[0].describe(plan).workspace_bytes <= weight_cut.MOST_WORKSPACE
+    assert (parts > 1) == (layer not in ("speech", "large"))
 
 
 def test_which_gather_runs_what():
     device = DEVICES["large"]
-    direct = {name for name, case in LAYERS.items() if choose.is_direct(by_phase(make(case)), device)}
+    direct = {name for name, case in LAYERS.items() if choose.is_direct(collecting(make(case)), device)}
     assert direct == {"rgb", "depthwise", "speech"}
+    gradients = {name: collecting(as_operation(make(case), "input_grad")) for name, case in LAYERS.items()}
+    assert {name for name, sides in gradients.items() if choose.is_direct(sides, device)} == direct
 
 
 def test_small_problems_get_small_tiles():
-    large = by_phase(make(Case("large", (1, 1, 2**20), (1, 512, 1))))
-    empty = by_phase(make(Case("empty", (0, 1, 2**20), (1, 512, 1))))
-    small = by_phase(make(Case("small", (1, 1, 32, 32), (1, 64, 2, 2), keywords={"stride": 2})))
-    sizes = [(product.rows, product.columns, product.count) for product in (large, empty, small)]
-    assert sizes == [(512, 2**20, 1), (512, 0, 1), (64, 1024, 4)]
+    large = collecting(make(Case("large", (1, 1, 2**20), (1, 512, 1))))
+    empty = collecting(make(Case("empty", (0, 1, 2**20), (1, 512, 1))))
+    small = collecting(make(Case("small", (1, 1, 32, 32), (1, 64, 2, 2), keywords={"stride": 2})))
+    large, empty, small = (choose.work_of(sides) for sides in (large, empty, small))
+    assert [large, empty, small] == [(512, 2**20, 1), (512, 0, 1), (64, 1024, 4)]
     tiles = choose._TILES[4]
     assert choose.choose_tile(tiles, DEVICES["large"], large) == tiles[0]
     assert choose.choose_tile(tiles, DEVICES["large"], empty) == tiles[-1]
@@ -221,3 +271,22 @@ def test_explanations_name_the_kernel(row, dtype):
     fused = "" if row.variant == "atomic" else "_relu"  # which applies it in a kernel of its own
     assert found.kernel == f"{row.name}: {kernel}_{dtype}_int32_8x8x8{fused}"
     assert found.workspace_bytes == (4 * 2 * 8 * 12 * 12 if (row.variant, dtype) == ("atomic", "float16") else 0)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("row", [row for row in ALL if row.values[0].operation != "forward"])
+def test_explanations_of_the_gradients(row, dtype):
+    found = gtc.explain(
+        (2, 8, 18, 18), (8, 8, 4, 4), stride=2, padding=1, dtype=dtype, operation=row.operation, **keywords_of(row)
+    )
+    by_weight = {"": "weight_parts", "atomic": "weight_atomic", "tiles": "weight_owned"}
+    by_x = {"": "gather_tiled", "atomic": "scatter_atomic", "tiles": "scatter_owned"}
+    kernel = (by_weight if row.operation == "weight_grad" else by_x)[row.variant]
+    assert found.kernel == f"{row.name}: {kernel}_{dtype}_int32_8x8x8"
+    half, weights = dtype == "float16", 8 * 8 * 16
+    assert found.workspace_bytes == {
+        ("input_grad", "atomic"): 4 * 2 * 8 * 18 * 18 * half,
+        ("weight_grad", ""): 4 * 2 * weights,  # 648 pixels in parts of at least 256
+        ("weight_grad", "atomic"): 4 * weights * half,
+        ("weight_grad", "tiles"): 4 * weights,
+    }.get((row.operation, row.variant), 0)

@@ -5,22 +5,36 @@ from __future__ import annotations
 import inspect
 import math
 import re
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
 import pytest
 from cases import DATA_FORMATS, Case
 from checks import assert_close, expected, make_arrays
-from races import Recorded, recording
+from races import Recorded, Recorder, recording
+from support.gradients import exact_gradient, make_gradient, reduction_of
 
-from gpu_transconv.kernels.numba_cuda import choose, gather, gather_direct, scatter, scatter_owned, stamps
+from gpu_transconv.kernels.numba_cuda import (
+    choose,
+    elementwise,
+    gather,
+    gather_direct,
+    scatter,
+    scatter_owned,
+    stamps,
+    tile,
+    weight_gather,
+    weight_scatter,
+    weight_tile,
+)
 from gpu_transconv.kernels.numba_cuda.cuda import cuda, current_device
 from gpu_transconv.kernels.numba_cuda.geometry import make_geometry
-from gpu_transconv.kernels.numba_cuda.traits import Traits
+from gpu_transconv.kernels.numba_cuda.traits import Cut, Traits
 from gpu_transconv.problem.arguments import make_params
-from gpu_transconv.problem.plan import make_plan
-from gpu_transconv.problem.product import by_phase
-from gpu_transconv.problem.product import stamps as stamps_of
+from gpu_transconv.problem.gradients import as_operation
+from gpu_transconv.problem.plan import Plan, make_plan
+from gpu_transconv.problem.sides import collecting, stamping
 
 
 def _case(name: str, x: tuple[int, ...], weight: tuple[int, ...], **keywords) -> Case:
@@ -37,48 +51,87 @@ CASES = {
         _case("grouped", (2, 4, 5), (4, 3, 4), stride=2, dilation=3, groups=2),
     )
 }
-KERNELS = {
-    "gather": gather.make_gather,
-    "direct": gather_direct.make_gather_direct,
-    "atomic": scatter.make_atomic,
-    "tiles": scatter_owned.make_owned,
+MAKES = {
+    "gather": (gather, "make_gather"),
+    "direct": (gather_direct, "make_gather_direct"),
+    "atomic": (scatter, "make_atomic"),
+    "tiles": (scatter_owned, "make_owned"),
+    "weight gather": (weight_gather, "make_weight_parts"),
+    "weight atomic": (weight_scatter, "make_weight_atomic"),
+    "weight tiles": (weight_scatter, "make_weight_owned"),
 }
+KERNELS = {name: getattr(module, make) for name, (module, make) in MAKES.items()}
+#: What there is to run: a kernel, and the operation that it computes.
+RUNS = [(kernel, "weight_grad" if "weight" in kernel else "forward") for kernel in KERNELS]
+RUNS += [(kernel, "input_grad") for kernel in ("gather", "direct", "atomic", "tiles")]
+_TRAITS = Traits("float32", "float32", "int32", tile=choose._TINY, channels=2, owned=128)
 
 
-def execute(kernel: str, make, case: Case, data_format: str = "channels_first"):
-    """Run a kernel on a case with recorded arrays; the recorder, and the result as an array."""
+def execute(
+    kernel: str, make, case: Case, data_format: str = "channels_first", operation: str = "forward", edge: float = 1.0
+):
+    """Run a kernel on a case with recorded arrays, `edge` the first of x; the recorder, the result, the exact one."""
     arrays = make_arrays(case, "float32", data_format)
     params = make_params(case.ndim, data_format=data_format, **case.keywords)
-    plan = make_plan(params, arrays.x.shape, arrays.weight.shape, "float32", has_bias=True)
-    tile = choose._TINY
-    box = choose.choose_box(plan, current_device(), tile)
-    traits = Traits("float32", "float32", "int32", plan.channels_last, True, None, tile, 2, 128)
-    product = by_phase(plan) if kernel in ("gather", "direct") else stamps_of(plan)
-    geometry = tuple(map(int, make_geometry(product, box)))
-    weight = arrays.weight
-    if kernel in ("gather", "direct"):  # as `elementwise.make_pack` moves it
-        weight = np.moveaxis(weight.reshape(*weight.shape[:2], -1), -1, 0)
+    forward = make_plan(params, arrays.x.shape, arrays.weight.shape, "float32", has_bias=operation == "forward")
+    plan = as_operation(forward, operation)
+    if operation == "forward":
+        run, want = _execute_product, expected(case, arrays, data_format)
+    else:
+        run = _execute_weight_grad if operation == "weight_grad" else _execute_product
+        arrays = make_gradient(case, "float32", data_format)
+        arrays.x.flat[0] = edge
+        want = exact_gradient(case, operation, arrays, data_format)
+    traits = replace(_TRAITS, channels_last=plan.channels_last, has_bias=plan.has_bias)
     with recording() as recorder:
-        x, filters, bias = (
-            Recorded(name, array.ravel(), recorder)
-            for name, array in (("x", arrays.x), ("w", weight), ("b", arrays.bias))
-        )
-        out = Recorded("out", np.full(math.prod(plan.output_shape), np.nan, np.float32), recorder)
-        if kernel == "atomic":
-            full = arrays.bias if plan.channels_last else arrays.bias.reshape(-1, *[1] * case.ndim)
-            out.values[:] = np.broadcast_to(full, plan.output_shape).ravel()
-        arguments = (x, filters, out) if kernel == "atomic" else (x, filters, bias, plan.slope, out)
-        cuda.jit(make(traits))[3, tile.threads](*arguments, geometry)
-    return recorder, out.values.reshape(plan.output_shape), expected(case, arrays, data_format)
+        got = run(kernel, make(traits), plan, arrays, lambda name, array: Recorded(name, array.ravel(), recorder))
+    return recorder, got.reshape(plan.result_shape), want
+
+
+def _execute_product(kernel: str, function, plan: Plan, arrays, recorded) -> np.ndarray:
+    """Run a kernel of the operator or of its gradient by x."""
+    sides = collecting(plan) if kernel in ("gather", "direct") else stamping(plan)
+    geometry = tuple(map(int, make_geometry(sides, choose.choose_box(sides, current_device(), choose._TINY))))
+    weight = arrays.weight.ravel()
+    if kernel in ("gather", "direct") or plan.operation == "input_grad":
+        pack = elementwise.make_pack if kernel in ("gather", "direct") else elementwise.make_pack_stamps
+        packed = Recorded("packed", np.full_like(weight, np.nan), Recorder())
+        cuda.jit(pack(_TRAITS))[2, 3](weight, packed, geometry)
+        weight = packed.values
+    bias = arrays.bias if plan.has_bias else np.zeros(1, np.float32)
+    source = arrays.x if plan.operation == "forward" else arrays.bias  # which has the gradient of the output
+    out = recorded("out", np.full(math.prod(plan.result_shape), np.nan, np.float32))
+    arguments = recorded("x", source), recorded("w", weight), recorded("b", bias), plan.slope, out
+    if kernel == "atomic":
+        full = bias if plan.channels_last or not plan.has_bias else bias.reshape(-1, *[1] * plan.ndim)
+        out.values[:] = np.broadcast_to(full, plan.result_shape).ravel()
+        arguments = (*arguments[:2], out)
+    cuda.jit(function)[3, choose._TINY.threads](*arguments, geometry)
+    return out.values
+
+
+def _execute_weight_grad(kernel: str, function, plan: Plan, arrays, recorded) -> np.ndarray:
+    """Run a kernel of the gradient by the weight, its pixels cut into pieces; two copies where they have owners."""
+    pixels, tile_rows = plan.batch * math.prod(plan.in_spatial), choose._TINY.rows
+    row_tiles = plan.groups * -(-(plan.in_channels // plan.groups) // tile_rows)
+    elements = math.prod(plan.weight_shape)
+    size = {"weight gather": max(9, -(-pixels // 2)), "weight atomic": 7, "weight tiles": 3}[kernel]
+    parts = -(-pixels // size) if kernel != "weight tiles" else min(2, -(-pixels // size))
+    geometry = tuple(map(int, make_geometry(stamping(plan), cut=Cut(parts, size, 0, row_tiles, 0, elements))))
+    copies = 1 if kernel == "weight atomic" else parts
+    out = recorded("out", np.full((copies, elements), 0 if kernel == "weight atomic" else np.nan, np.float32))
+    arguments = recorded("x", arrays.x), recorded("w", arrays.bias), out
+    cuda.jit(function)[3, choose._TINY.threads](*arguments, geometry)
+    return out.values.reshape(copies, elements).sum(0)
 
 
 @pytest.mark.parametrize("data_format", DATA_FORMATS)
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_no_race(kernel, case, data_format):
-    recorder, got, want = execute(kernel, KERNELS[kernel], CASES[case], data_format)
+@pytest.mark.parametrize(("kernel", "operation"), RUNS)
+def test_no_race(kernel, operation, case, data_format):
+    recorder, got, want = execute(kernel, KERNELS[kernel], CASES[case], data_format, operation)
     assert recorder.races == []
-    assert_close(got, want, "float32", CASES[case].reduction)
+    assert_close(got, want, "float32", max(CASES[case].reduction, reduction_of(CASES[case], operation)))
 
 
 # Copies of the kernels' modules, each without one of its barriers, or broken in another way.
@@ -109,28 +162,33 @@ def barriers(module: ModuleType) -> list[tuple[ModuleType, str, str, int]]:
     return plain + votes
 
 
-BROKEN = [("gather", *change) for change in barriers(gather)]
-BROKEN += [("atomic", *change) for change in barriers(scatter)]
-BROKEN += [("tiles", *change) for change in barriers(scatter_owned)]
+BROKEN = [(kernel, *change) for kernel in ("gather", "atomic", "tiles") for change in barriers(MAKES[kernel][0])]
 BROKEN += [(kernel, *change) for change in barriers(stamps) for kernel in ("atomic", "tiles")]
+BROKEN += [(kernel, *change) for change in barriers(weight_tile) for kernel in ("weight gather", "weight tiles")]
+BROKEN += [("weight gather", *change) for change in barriers(weight_gather)]
+BROKEN += [(kernel, *change) for change in barriers(weight_scatter) for kernel in ("weight atomic", "weight tiles")]
 BROKEN += [
-    ("gather", gather, "column_tile * columns", "column_tile * (columns - 1)", 0),
+    ("gather", tile, "column_tile * columns", "column_tile * (columns - 1)", 0),
     ("gather", gather, "find_tile(number_of_tile, ", "find_tile(number_of_tile // 2, ", 0),
-    ("tiles", scatter_owned, "find_box(box, g)", "find_box(box // 2, g)", 0),
+    ("tiles", scatter_owned, "find_box(number_of_box, g)", "find_box(number_of_box // 2, g)", 0),
     ("tiles", scatter_owned, "offsets[at.ROUND, r] == turn and", "turn == 0 and", 0),
     ("direct", gather_direct, "cuda.grid(1)", "cuda.threadIdx.x", 0),
+    ("weight gather", weight_tile, "column_tile * columns", "column_tile * (columns - 1)", 0),
+    ("weight gather", weight_gather, "find_tile(item, g)", "find_tile(item // 2, g)", 0),
+    ("weight tiles", weight_scatter, "number * g[at.RESULT] -", "0 * g[at.RESULT] -", 0),
+    ("weight tiles", weight_scatter, "find_tile(item, g)", "find_tile(item // 2, g)", 0),
 ]
+#: What kernels take from modules that several of them share.
+_SHARED = ("make_find_tile", "make_find_taps", "make_stamps", "make_weight_tile")
 
 
 def is_caught(kernel: str, make, case: str, data_format: str) -> bool:
-    """Whether there is a race; or a thread was ahead, and took what nobody had written yet for an index."""
-    try:
-        return bool(execute(kernel, make, CASES[case], data_format)[0].races)
-    except IndexError:
+    """Whether there is a race; or a thread was ahead, and met what nobody had written yet, or nobody at a barrier."""
+    operation = "weight_grad" if "weight" in kernel else "forward"
+    try:  # with an infinite x, so that the careful multiplication has its turn
+        return bool(execute(kernel, make, CASES[case], data_format, operation, np.inf)[0].races)
+    except (IndexError, RuntimeError):  # in the second case threads wait at different barriers
         return True
-
-
-NAMES = {"gather": "make_gather", "direct": "make_gather_direct", "atomic": "make_atomic", "tiles": "make_owned"}
 
 
 @pytest.mark.parametrize(
@@ -140,14 +198,15 @@ NAMES = {"gather": "make_gather", "direct": "make_gather_direct", "atomic": "mak
 )
 def test_a_broken_kernel_is_caught(change):
     kernel, module, old, new, number = change
-    copy = broken(module, old, new, number)
-    if module is stamps:
-        user = broken({"atomic": scatter, "tiles": scatter_owned}[kernel], "from __future__", "from __future__")
-        user.make_stamps = copy.make_stamps
+    copy, (user, make) = broken(module, old, new, number), MAKES[kernel]
+    if module is not user:
+        user = broken(user, "from __future__", "from __future__")
+        for name in _SHARED:
+            if hasattr(user, name) and hasattr(copy, name):
+                setattr(user, name, getattr(copy, name))
         copy = user
-    make = getattr(copy, NAMES[kernel])
     # With channels last, threads copy what others have prepared; the barriers for that matter only there.
-    assert any(is_caught(kernel, make, name, layout) for layout in DATA_FORMATS for name in CASES)
+    assert any(is_caught(kernel, getattr(copy, make), name, layout) for layout in DATA_FORMATS for name in CASES)
 
 
 def test_plain_additions_instead_of_atomic_ones_are_caught():
@@ -155,16 +214,30 @@ def test_plain_additions_instead_of_atomic_ones_are_caught():
     copy = broken(scatter, old, "out[offset(corners[at.IMAGE, c] * g[at.Y_BATCH] + channel + pixel)] += sums[i, j]")
     recorder, _, _ = execute("atomic", copy.make_atomic, CASES["overlap"])
     assert recorder.races
+    old = "cuda.atomic.add(out, offset(channel + offsets[at.PLACE, c]), sums[i, j])"
+    copy = broken(weight_scatter, old, "out[offset(channel + offsets[at.PLACE, c])] += sums[i, j]")
+    recorder, _, _ = execute("weight atomic", copy.make_weight_atomic, CASES["overlap"], operation="weight_grad")
+    assert recorder.races
 
 
 # Neighbouring threads read neighbouring addresses, as the kernels' docstrings say.
 
 
 @pytest.mark.parametrize("data_format", DATA_FORMATS)
-@pytest.mark.parametrize("kernel", ["gather", "atomic", "tiles"])
-def test_loads_are_coalesced(kernel, data_format):
-    case = _case("aligned", (1, 8, 16), (8, 8, 2), stride=2)
-    recorder, _, _ = execute(kernel, KERNELS[kernel], case, data_format)
+@pytest.mark.parametrize(
+    ("kernel", "operation", "stride"),
+    [
+        ("gather", "forward", 2),
+        ("atomic", "forward", 2),
+        ("tiles", "forward", 2),
+        # These read the gradient of the output at every so-many-th element.
+        ("gather", "input_grad", 1),
+        ("weight gather", "weight_grad", 1),
+    ],
+)
+def test_loads_are_coalesced(kernel, operation, stride, data_format):
+    case = _case("aligned", (1, 8, 32), (8, 8, 2), stride=stride)
+    recorder, _, _ = execute(kernel, KERNELS[kernel], case, data_format, operation)
     for name in ("x", "w"):
         steps = {key[1:3] for key in recorder.reads if key[0] == name}
         assert steps

@@ -30,7 +30,7 @@ _CPU_TESTS = (
 #: Where the tests of each backend's kernels are, the quickest to notice something first.
 TESTS = {
     "cpu": [str(Path("tests", name).with_name(f"test_{Path(name).name}.py")) for name in _CPU_TESTS],
-    "numba_cuda": ["tests/simulator/test_table.py", "tests/simulator/test_launches.py"],
+    "numba_cuda": [f"tests/simulator/test_{name}.py" for name in ("table", "gradient_table", "launches")],
     "cupy": ["tests/host_cuda/test_host_kernels.py"],
 }
 ENVIRONMENT = {"numba_cuda": {"NUMBA_ENABLE_CUDASIM": "1"}}

@@ -85,8 +85,14 @@ _NUMBA_CUDA = (
     Fault("gather: tap of the height not by its step", "numba_cuda/gather.py", "b * g[at.TAP_STEP_H]", "b"),
     Fault("gather: outputs beyond the depth", "numba_cuda/gather.py", "inside = o_d < g[at.OUT_D] and o_h", "inside = o_h"),
     Fault("owned: an input too few reaches a box", "numba_cuda/scatter_owned.py", "high - low + 1))", "high - low))"),
-    Fault("owned: no input before the first", "numba_cuda/scatter_owned.py", "g[at.FIRST_INPUT_D + axis]", "g[at.FIRST_INPUT_D + axis] + g[at.STRIDE_D + axis]"),
-    Fault("owned: reach of the undilated stamp", "numba_cuda/geometry.py", "\"FIRST_INPUT\": first", "\"FIRST_INPUT\": first + axis.stamp_size - axis.kernel"),
+    Fault("owned: no input before the first", "numba_cuda/scatter_owned.py", "g[table + at.FIRST_BLOCK]", "g[table + at.FIRST_BLOCK] + step"),
+    Fault("owned: boxes reached as if one smaller", "numba_cuda/geometry.py", "*side.blocks_of_box(phase, box)", "*side.blocks_of_box(phase, box - 1)"),
+    Fault("stamps: those of a phase start at its neighbour's", "numba_cuda/geometry.py", "before += phase.taps", "before += 1"),
+    Fault("weight: stamps beyond the borders", "numba_cuda/weight_tile.py", "inside = 0 <= o_d < g[at.OUT_D] and 0 <= o_h < g[at.OUT_H] and 0", "inside = 0 <= o_d < g[at.OUT_D] and 0"),
+    Fault("weight: zeros beyond the borders times infinity", "numba_cuda/weight_tile.py", "nonfinite = 1", "nonfinite = 0"),
+    Fault("weight: pixels of the next part too", "numba_cuda/weight_gather.py", "min(first + g[at.PART_PIXELS], pixels)", "min(first + g[at.PART_PIXELS] + 1, pixels)"),
+    Fault("weight: a copy starts at its second block", "numba_cuda/weight_scatter.py", "range(copy * step, pixels", "range((copy + copies) * step, pixels"),
+    Fault("weight: the first part counted twice", "numba_cuda/elementwise.py", "partial[part * g[at.RESULT] + e]", "partial[max(part, 1) % g[at.PARTS] * g[at.RESULT] + e]"),
     Fault("atomic: channels of the first group", "numba_cuda/scatter.py", "channel = (group * g[at.COUT] + offsets[at.CHANNEL, r])", "channel = offsets[at.CHANNEL, r]"),
 )  # fmt: skip
 _CUPY = (

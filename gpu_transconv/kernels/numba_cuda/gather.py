@@ -12,6 +12,9 @@ is added. The *direct* kernel (`gather_direct`), for layers with few channels, h
 shared memory.
 
 No element is written by two threads, so there is nothing to race for, and the result is the same on every run.
+
+The gradient by x is gathered by the same kernels: x stands for the gradient of the output, and the one phase has all
+taps, which it finds stride apart from pixel to pixel. What follows names the operator's case.
 """
 
 from __future__ import annotations

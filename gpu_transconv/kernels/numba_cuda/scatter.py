@@ -19,6 +19,9 @@ are filled with the bias; afterwards comes the activation (`elementwise`).
 inputs whose stamps reach the box. Threads take turns: two taps reach the same output only if they are in the same
 phase, so in one round every phase adds one tap, which cannot collide, and a barrier ends the round. The order is
 fixed, and so is the result.
+
+The gradient by x is scattered by the same kernels: x stands for the gradient of the output, whose elements stamp phase
+by phase, those of a phase with its own taps. The operator's inputs are one phase.
 """
 
 from __future__ import annotations

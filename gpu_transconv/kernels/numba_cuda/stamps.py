@@ -35,6 +35,7 @@ def make_find_taps(traits: Traits) -> DeviceFunction:
 
 
 def _make_describe_rows(traits: Traits, tile: Tile) -> DeviceFunction:
+    """Build ``describe_rows``, which fills the block's table of the rows of a tile: channels, each with its taps."""
     rows, threads = tile.rows, tile.threads
     index, _, split = make_integers(traits.index)
 

@@ -24,6 +24,7 @@ def make_weight_parts(traits: Traits) -> KernelFunction:
 
 
 def _make_gather(traits: Traits, element: Number) -> KernelFunction:
+    """Build the kernel, which writes sums as `element`; a block takes one tile after another."""
     tile, number = make_weight_tile(traits), getattr(types, traits.accumulate)
     columns, depth, row_width, column_width = tile.columns, tile.depth, tile.row_width, tile.column_width
     thread_rows, thread_columns, index = tile.thread_rows, tile.thread_columns, tile.index

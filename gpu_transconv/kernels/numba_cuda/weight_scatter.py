@@ -27,6 +27,7 @@ def make_weight_owned(traits: Traits) -> KernelFunction:
 
 
 def _make_scatter(traits: Traits, add: DeviceFunction) -> KernelFunction:
+    """Build the kernel, in which a thread adds its elements of each block of pixels by `add`."""
     tile, number = make_weight_tile(traits), getattr(types, traits.accumulate)
     columns, depth, row_width, column_width = tile.columns, tile.depth, tile.row_width, tile.column_width
     thread_rows, thread_columns, index = tile.thread_rows, tile.thread_columns, tile.index

@@ -123,7 +123,7 @@ def _make_add_pixels(traits: Traits, tile: Tile) -> DeviceFunction:
 
         Reads x, grad and the `offsets` of the tile's columns, which other threads may just have written. All threads
         of the block fill the rest of what is `shared`. `tile` is group and first row, `thread` the thread's number,
-        first row and first column in the tile. Ends with a barrier, if there are pixels.
+        first row and first column in the tile.
         """
         left, right, offsets, corners, source = shared
         group, row0 = tile
@@ -138,9 +138,9 @@ def _make_add_pixels(traits: Traits, tile: Tile) -> DeviceFunction:
             load_columns(right, grad, corners, offsets, group, t, g)
             if cuda.syncthreads_or(types.int32(nonfinite)):  # a barrier that also takes a vote
                 multiply_present(left, right, sums, corners, offsets, row, column, g)
+                cuda.syncthreads()  # since that reads the corners too, which are the next to be written
             else:
                 multiply(left, right, sums, row, column)
-            cuda.syncthreads()
 
     return add_pixels
 
