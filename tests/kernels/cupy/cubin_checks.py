@@ -44,7 +44,7 @@ _MULTIPROCESSORS = {
 }
 _REGISTERS = 64 << 10
 #: Bytes of SourcePhase of source_phase.cuh with 32-bit indices, which test_cubin.py holds against the source.
-SOURCE_PHASE_BYTES = 368
+SOURCE_PHASE_BYTES = 336
 _RESERVED_SHARED = 1 << 10
 
 
