@@ -9,6 +9,7 @@ from checks import assert_close, expected, implementations, make_arrays, run
 from device_checks import VARIANTS, run_launches
 from host_checks import requires_compiler
 from host_cupy import Array, asarray
+from support.gradients import exact_gradient, make_gradient, reduction_of, run_gradient
 from tile_cases import EDGE_TABLE, EDGES, plan_of, product_of
 
 import gpu_transconv as gtc
@@ -20,7 +21,8 @@ from gpu_transconv.problem.arguments import make_params
 from gpu_transconv.problem.plan import make_plan
 
 pytestmark = requires_compiler
-ROWS = [row for row in kernels() if row.backend == "cupy"]
+ROWS = [row for row in kernels() if row.backend == "cupy" and row.operation == "forward"]
+GRADIENT_ROWS = [row for row in kernels() if row.backend == "cupy" and row.operation != "forward"]
 
 
 @pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
@@ -33,6 +35,20 @@ def test_arrays_of_numpy(row, name, dtype, data_format, cupy):
     want = expected(case, arrays, data_format)
     assert_close(run(row, case, arrays, data_format, dtype, want.shape), want, dtype, case.reduction)
     word = {"atomic": "scatter_atomic<", "tiles": "scatter_owned<", "": "gather_"}[row.variant]
+    assert any(word in kernel for kernel, _ in fake.launched)
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "complex64"])
+@pytest.mark.parametrize("name", ["2d-kernel-is-twice-stride", "2d-depthwise"])
+@pytest.mark.parametrize("row", GRADIENT_ROWS, ids=lambda row: row.name)
+def test_gradients(row, name, dtype, data_format, cupy):
+    fake, case = cupy(), named(name)
+    arrays = make_gradient(case, dtype, data_format)
+    got = run_gradient(row, case, arrays, data_format, dtype)
+    want = exact_gradient(case, row.operation, arrays, data_format)
+    assert_close(got, want, dtype, reduction_of(case, row.operation))
+    word = row.operation if row.variant or row.operation == "weight_grad" else "gather_"
     assert any(word in kernel for kernel, _ in fake.launched)
 
 

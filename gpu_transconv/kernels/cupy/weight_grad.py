@@ -47,6 +47,8 @@ _TILE_CHUNKS = 4
 _READ_WORK, _PLACE_WORK = 6, 40
 #: Threads of a block of the direct kernel, as its launch bounds in weight_grad_direct.cuh have it.
 _DIRECT_THREADS = 128
+#: Sums and fetched elements of a thread for which 255 registers are enough, as the cubins show: 96 are, 112 are not.
+_MOST_HELD = 100
 #: Blocks of the direct kernel that run at once on a multiprocessor, as its launch bounds have it.
 _DIRECT_BLOCKS = 4
 
@@ -100,9 +102,6 @@ def fit_weight_tiles(plan: Plan, shape: TileShape, device: DeviceProperties, tap
     """Lay tiles of one shape over the products; with `taps_inside` a block goes through all taps."""
     rows, columns, count, depth = outer(plan)
     tile = Tile(shape, plan.dtype, "PLANES")
-    width = 16 // DTYPES[plan.dtype].size
-    wide = width > 1 and rows % width == columns % width == 0
-    read = ("PIXELS_16" if wide else "PIXELS") if plan.channels_last else "PLANES"
     tiles = plan.groups * -(-rows // shape.rows) * -(-columns // shape.pixels)
     chunks, resident = -(-depth // tile.depth), resident_blocks(shape, device)
     blocks = tiles if taps_inside else tiles * count
@@ -112,7 +111,7 @@ def fit_weight_tiles(plan: Plan, shape: TileShape, device: DeviceProperties, tap
     cost = effort / max(busy(blocks * parts, resident), 1e-9)
     if tile.panel_shared(index_bytes(plan)) > device.shared_per_block:
         cost = math.inf
-    return WeightTiles(plan, tile, read, tiles, parts, effort, cost)
+    return WeightTiles(plan, tile, _read(plan), tiles, parts, effort, cost)
 
 
 def fit_direct_weights(plan: Plan, device: DeviceProperties) -> DirectWeights:
@@ -129,8 +128,29 @@ def fit_direct_weights(plan: Plan, device: DeviceProperties) -> DirectWeights:
 
 def fit_best_tiles(plan: Plan, device: DeviceProperties, taps_inside: bool = False) -> WeightTiles:
     """Lay the tiles that should cost least."""
-    tiled = (fit_weight_tiles(plan, shape, device, taps_inside) for shape in shapes_for(plan, device))
+    tiled = (fit_weight_tiles(plan, shape, device, taps_inside) for shape in weight_shapes(plan, device))
     return min(tiled, key=lambda fitted: fitted.cost)
+
+
+def weight_shapes(plan: Plan, device: DeviceProperties) -> tuple[TileShape, ...]:
+    """Tiles whose sums leave a thread registers for what it fetches, which is much of half types by element."""
+    shapes = shapes_for(plan, device)
+    if _read(plan) == "PIXELS_16" or plan.dtype not in SUM_BYTES:
+        return shapes
+
+    def held(shape: TileShape) -> int:
+        fetched = (shape.rows + shape.pixels) * Tile(shape, plan.dtype, "PLANES").depth
+        return (shape.rows * shape.pixels + fetched) // shape.threads
+
+    return tuple(shape for shape in shapes if held(shape) <= _MOST_HELD)
+
+
+def _read(plan: Plan) -> str:
+    """How channels are read, an `Input` of loaders.cuh."""
+    rows, columns, *_ = outer(plan)
+    width = 16 // DTYPES[plan.dtype].size
+    wide = width > 1 and rows % width == columns % width == 0
+    return ("PIXELS_16" if wide else "PIXELS") if plan.channels_last else "PLANES"
 
 
 @lru_cache(maxsize=1024)

@@ -44,7 +44,7 @@ _MULTIPROCESSORS = {
 }
 _REGISTERS = 64 << 10
 #: Bytes of SourcePhase of source_phase.cuh with 32-bit indices, which test_cubin.py holds against the source.
-SOURCE_PHASE_BYTES = 368
+SOURCE_PHASE_BYTES = 336
 _RESERVED_SHARED = 1 << 10
 
 
@@ -221,6 +221,7 @@ def others() -> Iterator[Kernel]:
 
 def full() -> Iterator[Kernel]:
     """Every instantiation, for the architecture that is looked at most closely."""
+    reads = ("PLANES", "PIXELS_16")
     for tile in dict.fromkeys(every_tile()):
         yield tile_kernel("gather_tile", tile)
     yield from others()
@@ -228,7 +229,12 @@ def full() -> Iterator[Kernel]:
     for tile in (Tile(MMA_SHAPES[4], "float16", "PIXELS_16"), Tile(SIMT_SHAPES[4][4], "float32", "PLANES")):
         for kernel in ("gather_tile", "gather_add_parts", "scatter_atomic", "scatter_owned"):
             yield tile_kernel(kernel, tile, "long long", hot=False)
-    yield from gradient_tiles(dict.fromkeys(tile for tile in every_tile() if tile.input in ("PLANES", "PIXELS_16")))
+    yield from gradient_tiles(Tile(MMA_SHAPES[0], dtype, read) for dtype in ("float16", "float32") for read in reads)
+    yield from gradient_tiles((Tile(MMA_SHAPES[1], "float32", "PLANES"), Tile(MMA_SHAPES[3], "bfloat16", "PLANES")))
+    yield from gradient_tiles(Tile(SIMT_SHAPES[4][size], "float32", "PLANES") for size in (1, 2, 4))
+    yield from gradient_tiles(Tile(SIMT_SHAPES[4][1], "bfloat16", read) for read in reads)
+    yield from gradient_tiles((Tile(SIMT_SHAPES[8][0], "float64", "PLANES"), Tile(SIMT_SHAPES[8][0], "complex64", "PIXELS_16")))
+    yield from gradient_tiles((Tile(SIMT_SHAPES[16][0], "complex128", "PIXELS"),))
     yield from gradient_others()
 
 
@@ -249,7 +255,7 @@ def representative(tensor: bool, largest: int = 0) -> Iterator[Kernel]:
     yield Kernel("gather_direct.cuh", "gtc::gather_direct<gtc::bfloat16,1,4,int>", 128, hot=True)
     yield Kernel("pack.cuh", "gtc::pack_weight<float,true,int>")
     yield Kernel("scatter.cuh", "gtc::scatter_finish<gtc::bfloat16,int>")
-    yield from gradient_tiles((simt, tiles[-1]))
+    yield from gradient_tiles((tiles[-1],))
     yield from gradient_others(("bfloat16",))
 
 

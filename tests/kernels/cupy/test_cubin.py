@@ -8,11 +8,22 @@ from importlib.util import find_spec
 
 import pytest
 from cases import CASES, CORE, DATA_FORMATS, FLOATS, named
-from cubin_checks import ARCHITECTURES, CUPY_OPTIONS, Kernel, compile_kernel, every_tile, matrix, nvrtc, tile_kernel
+from cubin_checks import (
+    ARCHITECTURES,
+    CUPY_OPTIONS,
+    SOURCE_PHASE_BYTES,
+    Kernel,
+    compile_kernel,
+    every_tile,
+    matrix,
+    nvrtc,
+    tile_kernel,
+)
 
 import gpu_transconv as gtc
 from gpu_transconv.kernels.cupy import choose, geometry, tile_shapes
 from gpu_transconv.kernels.cupy.compile import read_source
+from gpu_transconv.kernels.cupy.input_grad import source_phase_bytes
 from gpu_transconv.kernels.cupy.launch_plan import (
     Bytes,
     gather_launches,
@@ -103,11 +114,17 @@ def test_sizes_agree_with_the_sources():
         f"static_assert(sizeof(gtc::Geometry<int>) == {size}, __FILE__);",
         f"static_assert(sizeof(gtc::OwnedBoxes<int>) == {len(boxes.value)}, __FILE__);",
     ]
+    assert source_phase_bytes(geometry.pack_product(by_phase(plan))) == SOURCE_PHASE_BYTES
+    lines.append(f"static_assert((sizeof(gtc::SourcePhase<int>) + 15) / 16 * 16 == {SOURCE_PHASE_BYTES}, __FILE__);")
     for tile in every_tile():
         for index, item in (("int", 4), ("long long", 8)):
             call = f"gtc::shared_bytes<{tile.name},{index}>()"
             lines.append(f"static_assert({call} == {tile.shared(item)}, __FILE__);")
-    nvrtc(read_source("scatter_owned.cuh") + "\n".join(lines), ("-std=c++17", *CUPY_OPTIONS), "sm_90")
+            call = f"gtc::panel_bytes<{tile.name},{index}>()"
+            lines.append(f"static_assert({call} == {tile.panel_shared(item)}, __FILE__);")
+    panels = [line for line in lines if "panel_bytes" in line]
+    for name, about in (("input_grad_scatter.cuh", [x for x in lines if x not in panels]), ("weight_grad.cuh", panels)):
+        nvrtc(read_source(name) + "\n".join(about), ("-std=c++17", *CUPY_OPTIONS), "sm_90")
 
 
 @pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 6), (9, 0)])

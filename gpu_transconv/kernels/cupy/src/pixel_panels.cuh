@@ -12,7 +12,7 @@ namespace gtc {
 
 // Where a pixel of x and its output for a tap lie; -1 where there is no such pixel or output.
 template <class Index>
-struct Meeting {
+struct alignas(2 * sizeof(Index)) Meeting {
     Index x, y;
 };
 

@@ -13,7 +13,7 @@ namespace gtc {
 // A tile of weights: rows are input channels, columns output channels of a group, at one tap.
 template <class Index>
 struct WeightTile {
-    Index group, row, column, tap[3], tap_index;
+    Index group, row, column, tap_index, tap[3];
 
     GTC_DEVICE void set_tap(const Geometry<Index>& g, Index index) {
         tap_index = index;
