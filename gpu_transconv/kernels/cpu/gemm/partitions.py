@@ -264,7 +264,7 @@ def _has_runs(layout: Layout) -> bool:
     ends = layout.sets[:, [TAP, TAPS]].sum(1)
     rises = np.diff(layout.tap_slots) == 1
     inside = np.ones(rises.size, bool)
-    inside[ends[(0 < ends) & (ends <= rises.size)] - 1] = False
+    inside[ends[(ends > 0) & (ends <= rises.size)] - 1] = False
     return bool(rises[inside].all())
 
 
