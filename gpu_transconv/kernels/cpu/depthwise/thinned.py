@@ -32,7 +32,7 @@ _MULTIPLIER = 4
 
 
 class Thinned(NamedTuple):
-    """What the kernel `depthwise_thinned` unpacks; `low` and `span` of its partition count inputs, not blocks of them."""
+    """What the kernel `depthwise_thinned` unpacks; `low` and `span` of its partition count inputs, not blocks."""
 
     geometry: Geometry
     part: Partition

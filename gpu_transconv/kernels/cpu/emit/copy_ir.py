@@ -12,9 +12,8 @@ from .registers import multiply_add
 from .row_ir import RowFunctions, interleaved, picked
 
 _I64 = ir.IntType(64)
-#: Rows of up to so many vectors are short: then the masks of all rows are found once; and the same where only every so
-#: many-th element is copied. Chosen, not measured.
-_SHORT, _SHORT_THINNED = 1, 4
+#: Rows of up to so many vectors are short: then the masks of all rows are found once.
+_SHORT = 1
 
 
 class CopyFunctions(RowFunctions):
@@ -30,7 +29,6 @@ class CopyFunctions(RowFunctions):
         target, target_step, source, source_step, count, low, high, length, *other = function.args
         ends = [high, *other[1:]]
         parts = self.parts(builder, length)
-        short = _SHORT if reads == 1 or differs or subtracts else _SHORT_THINNED
 
         def starts(first):
             return [builder.add(builder.mul(first, _I64(reads)), _I64(v * self.lanes)) for v in range(reads)]
@@ -67,12 +65,12 @@ class CopyFunctions(RowFunctions):
             return builder.and_(*inside) if subtracts else inside[0]
 
         everything = [[None] * reads for _ in ends]
-        with builder.if_else(builder.icmp_signed("<=", parts, _I64(short))) as (few, many):
-            with few, cgutils.for_range(builder, parts) as outer:
+        with builder.if_else(builder.icmp_signed("<=", parts, _I64(_SHORT))) as (short, long):
+            with short, cgutils.for_range(builder, parts) as outer:
                 found = part(outer.index)
                 with cgutils.for_range(builder, count) as inner:
                     copy(rows(inner.index), found)
-            with many, cgutils.for_range(builder, count) as outer:
+            with long, cgutils.for_range(builder, count) as outer:
                 row = rows(outer.index)
                 with cgutils.for_range(builder, parts) as inner, builder.if_else(whole(inner.index)) as (middle, edge):
                     with middle:
