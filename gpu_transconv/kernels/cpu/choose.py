@@ -19,7 +19,7 @@ from .depthwise.channels_first import depthwise
 from .elementwise import elementwise_gather, elementwise_scatter
 from .elementwise_input_grad import elementwise_input_gather, elementwise_input_scatter
 from .emit.registers import VECTOR_BYTES
-from .gemm import partitions
+from .gemm import partitions, stamp_boxes
 from .gemm.cost import cost_of_boxes, cost_of_runs, cost_of_stamps, paired_axes, useful_products
 from .gemm.gather import gather
 from .gemm.gather_boxes import gather_boxes
@@ -141,7 +141,7 @@ def _cut_panel_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartiti
 
 
 def _cut_stamp_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return partitions.cut_stamp_boxes(plan, *stamps_layout(order), threads)
+    return stamp_boxes.cut_stamp_boxes(plan, *stamps_layout(order), threads)
 
 
 LOOPS = CpuKernel("plain", "loops without tiles", _is_loops, _cost_of_loops)

@@ -8,7 +8,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .registers import broadcast, multiply_add
-from .row_ir import ELEMENTS, STRIDES, RowFunctions, picked
+from .row_ir import ELEMENTS, STRIDES, RowFunctions
+from .shuffles import picked
 
 _I64 = ir.IntType(64)
 #: Vectors of results at once: their sums, and for each a vector of inputs, fit the registers.
