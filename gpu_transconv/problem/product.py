@@ -20,6 +20,9 @@ product        rows                                    columns                  
 shifts, and is one large product instead of stride many small ones. `stamps` scatters: its results, the stamps, still
 have to be added where they meet. Batch and space are flattened into the columns, so that small maps fill vectors too.
 
+The gradient by the input is `by_phase` of another plan (`rewrites.correlation`): input channels are its rows, inputs
+its columns, taps times output channels its depth, and there is one phase.
+
 Where several rows of one channel read the same inputs, they are its *units* (phases in `merged`, taps in `stamps`), and
 an `AxisFrame` says where they lie. On one axis with kernel 4, stride 2 and no padding, 3 inputs and 8 outputs::
 

@@ -4,8 +4,10 @@ Read it in this order:
 
 1. `choose`: the kernels as values, in the order in which they are asked; the first that takes a plan computes it.
 2. `launch`: a plan becomes a job, on as many threads as are worth waking; what is left is done element by element.
+   `input_grad`: the same for the gradient by the input, which is a forward problem with a step in place of the stride.
 3. `geometry` and `partition`: a plan as numbers, and how it is cut; `arguments`: how a kernel gets both.
-4. `elementwise`: both formulations as plain loops, the shortest way to see what every other kernel computes.
+4. `elementwise`, `elementwise_input_grad`: both formulations as plain loops, the shortest way to see what every other
+   kernel computes.
 5. `gemm`: gather and scatter as matrix products; `depthwise`: where channels do not meet, short filters instead.
 6. `emit`: the inner loops of both, and the copies around them, in LLVM's language.
 7. `weight_order` and `pack`: weights prepared once; `complexes`: complex layers as real ones.

@@ -14,19 +14,19 @@ from ...problem.dtypes import DTYPES
 from ...problem.plan import Plan
 from ...problem.rewrites import MOST_PHASES, Problem, kernel_axes, simplify
 from .cpu_kernel import CpuKernel, Tiles
-from .depthwise import channel_boxes, channels_last
+from .depthwise import channel_boxes, channels_last, thinned
 from .depthwise.channels_first import depthwise
 from .elementwise import elementwise_gather, elementwise_scatter
 from .elementwise_input_grad import elementwise_input_gather, elementwise_input_scatter
 from .emit.registers import VECTOR_BYTES
-from .gemm import partitions
+from .gemm import partitions, stamp_boxes
 from .gemm.cost import cost_of_boxes, cost_of_runs, cost_of_stamps, paired_axes, useful_products
 from .gemm.gather import gather
 from .gemm.gather_boxes import gather_boxes
 from .gemm.scatter import scatter
 from .gemm.winograd import saving
 from .geometry import fits_boxes
-from .pack import pack_channels_last, pack_filters, pack_rows, pack_stamps
+from .pack import pack_channels_last, pack_filters, pack_rows, pack_stamps, pack_taps
 from .partition import HasPartition
 from .weight_order import TILED, WeightOrder, make_order, rows_layout, stamps_layout
 
@@ -128,6 +128,10 @@ def _cut_channel_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasParti
     return channel_boxes.cut_channel_boxes(plan, threads)
 
 
+def _cut_thinned(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
+    return thinned.cut_thinned(plan, threads)
+
+
 def _cut_runs(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
     return partitions.cut_runs(plan, rows_layout(order), threads)
 
@@ -137,7 +141,7 @@ def _cut_panel_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartiti
 
 
 def _cut_stamp_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return partitions.cut_stamp_boxes(plan, *stamps_layout(order), threads)
+    return stamp_boxes.cut_stamp_boxes(plan, *stamps_layout(order), threads)
 
 
 LOOPS = CpuKernel("plain", "loops without tiles", _is_loops, _cost_of_loops)
@@ -148,6 +152,10 @@ DEPTHWISE_LAST = CpuKernel(
 DEPTHWISE = CpuKernel(
     "depthwise", "depthwise, boxes of a channel", channel_boxes.takes, useful_products,
     Tiles(depthwise, pack_filters, _cut_channel_boxes),
+)  # fmt: skip
+THINNED = CpuKernel(
+    "depthwise_thinned", "depthwise, with a step", thinned.takes, useful_products,
+    Tiles(thinned.depthwise_thinned, pack_taps, _cut_thinned),
 )  # fmt: skip
 WINOGRAD = CpuKernel(
     "gather", "matrix products in tiles, blocks in pairs", _has_pairs, _cost_of_pairs,
@@ -168,7 +176,7 @@ STAMPS = CpuKernel(
 )  # fmt: skip
 
 #: The kernels of each formulation, in the order in which they are asked.
-GATHER = (LOOPS, DEPTHWISE_LAST, DEPTHWISE, WINOGRAD, BOXES, RUNS)
+GATHER = (LOOPS, DEPTHWISE_LAST, DEPTHWISE, THINNED, WINOGRAD, BOXES, RUNS)
 SCATTER = (SCATTERED_LOOPS, STAMPS)
 #: Those of gather that round as the definition does: what `precision` "fast" adds left out.
 EXACT = tuple(kernel for kernel in GATHER if kernel is not WINOGRAD)

@@ -6,27 +6,16 @@ it; here stands only what differs: whose plan it is, and what is left to do elem
 
 from __future__ import annotations
 
-import numpy as np
-
 from ...arrays.views import Array
 from ...problem.plan import Plan
 from ...problem.rewrites import correlation
 from ..kernel import Description, Kernel
-from .arguments import Table, flatten
 from .choose import choose_input_exact, choose_input_gather, choose_input_scatter
-from .elementwise import Elementwise
 from .elementwise_input_grad import elementwise_input_gather, elementwise_input_scatter
-from .geometry import make_geometry
-from .launch import describe, job_of, run_tiles
+from .launch import LEAST_PIECE, PIECES, describe, job_of, run_elementwise, run_tiles
 from .pack import Packed, pack
-from .runtime.compiled import CompiledKernel
-from .runtime.parallel import run_parts
 from .runtime.threads import thread_count
-from .runtime.workspace import stored
 from .weight_order import WeightOrder
-
-#: Pieces of work per thread, so that a slow piece does not leave the other threads idle. Chosen, not measured.
-_PIECES = 4
 
 
 def _gather_order(plan: Plan) -> WeightOrder:
@@ -57,8 +46,8 @@ def _launch_gather(plan: Plan, grad: Array, weight: Array, bias: None, out: Arra
             assert exact is not None
             run_tiles(problem, job_of(choose_input_exact, problem), exact, grad, out)
     if packed.elementwise.size:
-        pieces = _PIECES * thread_count()
-        _run_elementwise(elementwise_input_gather, pieces, plan, grad, weight, out, packed.elementwise, pieces)
+        pieces = PIECES * thread_count()
+        run_elementwise(elementwise_input_gather, pieces, plan, grad, weight, None, out, packed.elementwise, pieces)
 
 
 def _launch_scatter(plan: Plan, grad: Array, weight: Array, bias: None, out: Array, packed: Packed) -> None:
@@ -70,27 +59,9 @@ def _launch_scatter(plan: Plan, grad: Array, weight: Array, bias: None, out: Arr
         run_tiles(problem, job_of(choose_input_scatter, problem), packed.tiles, grad, out)
     if packed.elementwise.size:
         images = plan.batch * packed.elementwise.size
-        pieces = max(1, min(-(-_PIECES * thread_count() // images), max(plan.in_spatial)))
+        pieces = max(1, min(-(-PIECES * thread_count() // images), max(plan.in_spatial) // LEAST_PIECE))
         parts = images * pieces
-        _run_elementwise(elementwise_input_scatter, parts, plan, grad, weight, out, packed.elementwise, pieces)
-
-
-def _run_elementwise(
-    function: CompiledKernel, parts: int, plan: Plan, grad: Array, weight: Array, out: Array, channels: Table,
-    pieces: int,
-) -> None:  # fmt: skip
-    """Fill some input channels of `out`."""
-    dtype = plan.accumulate
-    sums = out if plan.dtype == dtype else np.empty(out.shape, dtype)
-    grad, weight = (array.astype(dtype, copy=False) for array in (grad, weight))
-    arguments, work = flatten(Elementwise(make_geometry(plan), channels, pieces)), np.empty((1, 1), dtype)
-    nothing = np.zeros(1, dtype)
-    run_parts(function, parts, stored(grad), stored(weight), nothing, sums.reshape(-1), arguments.table, work)
-    if sums is not out:
-        axis = -1 if plan.channels_last else 0 if plan.unbatched else 1
-        some = (slice(None),) * (axis % out.ndim) + (channels,)
-        with np.errstate(over="ignore"):  # a sum beyond the half type's range is infinite, as in the definition
-            out[some] = sums[some]
+        run_elementwise(elementwise_input_scatter, parts, plan, grad, weight, None, out, packed.elementwise, pieces)
 
 
 def _gather_ratio(plan: Plan) -> float:

@@ -31,9 +31,9 @@ from .weight_grad import launch as weight_grad
 from .weight_order import WeightOrder
 
 #: Pieces of work per thread, so that a slow piece does not leave the other threads idle. Chosen, not measured.
-_PIECES = 4
-#: Outputs of a piece of the longest axis at least, where loops without tiles scatter. Chosen, not measured.
-_LEAST_PIECE = 64
+PIECES = 4
+#: Results of a piece of the longest axis at least, where loops without tiles scatter. Chosen, not measured.
+LEAST_PIECE = 64
 # Before anything is compiled: with TBB comes the runtime library that converts half types on CPUs without F16C.
 choose_layer()
 
@@ -75,8 +75,8 @@ def _launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out:
             assert exact is not None
             run_tiles(plan, job_of(choose_exact, plan), exact, x, out)
     if packed.elementwise.size:
-        pieces = _PIECES * thread_count()
-        _run_elementwise(elementwise_gather, pieces, plan, x, weight, bias, out, packed.elementwise, pieces)
+        pieces = PIECES * thread_count()
+        run_elementwise(elementwise_gather, pieces, plan, x, weight, bias, out, packed.elementwise, pieces)
 
 
 def _launch_scatter(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed) -> None:
@@ -87,9 +87,9 @@ def _launch_scatter(plan: Plan, x: Array, weight: Array, bias: Array | None, out
         run_tiles(plan, job_of(choose_scatter, plan), packed.tiles, x, out)
     if packed.elementwise.size:
         images = plan.batch * packed.elementwise.size
-        pieces = max(1, min(-(-_PIECES * thread_count() // images), max(plan.out_spatial) // _LEAST_PIECE))
+        pieces = max(1, min(-(-PIECES * thread_count() // images), max(plan.out_spatial) // LEAST_PIECE))
         parts = images * pieces
-        _run_elementwise(elementwise_scatter, parts, plan, x, weight, bias, out, packed.elementwise, pieces)
+        run_elementwise(elementwise_scatter, parts, plan, x, weight, bias, out, packed.elementwise, pieces)
 
 
 def job_of(choose: Chooser, plan: Plan) -> Job:
@@ -131,11 +131,11 @@ def run_tiles(plan: Plan, job: Job, packed: TileWeights, x: Array, out: Array) -
     return not_finite
 
 
-def _run_elementwise(
+def run_elementwise(
     function: CompiledKernel, parts: int, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array,
     channels: Table, pieces: int,
 ) -> None:  # fmt: skip
-    """Fill some channels of `out`."""
+    """Fill some channels of `out`, the result or a gradient, which has the plan's data format."""
     dtype = plan.accumulate
     sums = out if plan.dtype == dtype else np.empty(out.shape, dtype)
     x, weight = (array.astype(dtype, copy=False) for array in (x, weight))

@@ -111,6 +111,12 @@ def pack_filters(order: WeightOrder, weight: Array, values: Array) -> tuple[Arra
     return (ordered.reshape(-1), values) if np.isfinite(ordered).all() else None
 
 
+def pack_taps(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:
+    """Weights of a depthwise layer as they are, channel by channel."""
+    taps = weight.astype(order.accumulate).reshape(-1)
+    return (taps, values) if np.isfinite(taps).all() else None
+
+
 def pack_rows(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:
     """Weights of the rows of gather, and the bias that each row starts with."""
     layout = rows_layout(order)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from numba import types
 
 from ...problem.dtypes import DTYPES
-from . import launch  # noqa: F401  (whose import brings all kernels into KERNELS)
+from . import input_grad, launch  # noqa: F401  (whose imports bring all kernels into KERNELS)
 from .choose import ELEMENTWISE
 from .emit.fir_tile import filter_table
 from .emit.gemm_tile import tile_table

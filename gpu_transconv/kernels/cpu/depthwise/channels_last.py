@@ -16,7 +16,7 @@ from ..arguments import unpack
 from ..emit.intrinsics import add_products, copy_row, interleave_rows
 from ..emit.numbers import activate
 from ..emit.pointers import address, fence
-from ..geometry import Geometry, input_row, make_geometry
+from ..geometry import Geometry, make_geometry
 from ..partition import Partition, box_count, box_of, make_partition
 from ..runtime.compiled import inner, kernel
 
@@ -29,12 +29,14 @@ class DepthwiseLast(NamedTuple):
 
     geometry: Geometry
     part: Partition
+    step_d: int  # inputs from one block of outputs to the next
+    step_h: int
+    step_w: int
 
 
 def takes(plan: Plan) -> bool:
     """Whether the kernel is for this plan."""
-    alone = plan.in_channels == plan.out_channels == plan.groups > 1
-    return plan.channels_last and alone and all(axis.step == 1 for axis in plan.axes)
+    return plan.channels_last and plan.in_channels == plan.out_channels == plan.groups > 1
 
 
 def cut_rows(plan: Plan, threads: int) -> DepthwiseLast:
@@ -42,7 +44,7 @@ def cut_rows(plan: Plan, threads: int) -> DepthwiseLast:
     outputs = plan.out_spatial
     length = min(outputs[2], max(1, _SUMS // plan.out_channels))
     part = make_partition(outputs, (1, 1, length), [(0, 0)] * 3, threads, length * plan.out_channels + 64)
-    return DepthwiseLast(make_geometry(plan), part)
+    return DepthwiseLast(make_geometry(plan), part, *(axis.step for axis in plan.axes))
 
 
 def pack(plan: Plan, weight: Array) -> Array:
@@ -65,7 +67,7 @@ def depthwise_last(x, weight, bias, out, table, work, thread):
         n, box = task // boxes, box_of(job.part, task % boxes)
         for j in range(box.width):
             copy_row(address(sums, j * g.groups), address(bias, 0), 0, g.groups, g.groups, 0)
-        _add_taps(x, weight, sums, g, n, box)
+        _add_taps(x, weight, sums, job, n, box)
         if g.activation:
             for i in range(box.width * g.groups):
                 sums[i] = activate(sums[i], g.activation, g.slope)
@@ -78,23 +80,26 @@ def depthwise_last(x, weight, bias, out, table, work, thread):
 
 
 @inner
-def _add_taps(x, weight, sums, g, n, box):
+def _add_taps(x, weight, sums, job, n, box):
     """Add every tap that reaches them to the sums of a box, which is a part of one row of outputs."""
+    g, step = job.geometry, job.step_w
     for k_d in range(g.kernel_d):
         for k_h in range(g.kernel_h):
-            row = input_row(g, k_d, k_h, box.d, box.h)
-            if row < 0:
+            i_d = box.d // g.stride_d * job.step_d + g.shift_d[k_d]
+            i_h = box.h // g.stride_h * job.step_h + g.shift_h[k_h]
+            same_phase = g.phase_d[k_d] == box.d % g.stride_d and g.phase_h[k_h] == box.h % g.stride_h
+            if not (same_phase and 0 <= i_d < g.in_d and 0 <= i_h < g.in_h):
                 continue
-            source = (n * g.in_d * g.in_h + row) * g.in_w
+            source = ((n * g.in_d + i_d) * g.in_h + i_h) * g.in_w
             for k_w in range(g.kernel_w):
                 # Blocks whose output of this phase is asked for and whose input exists.
                 phase, shift = g.phase_w[k_w], g.shift_w[k_w]
-                low = max(-((phase - box.w) // g.stride_w), -shift)
-                high = min((box.w + box.width - 1 - phase) // g.stride_w + 1, g.in_w - shift)
+                low = max(-((phase - box.w) // g.stride_w), -(shift // step))
+                high = min((box.w + box.width - 1 - phase) // g.stride_w + 1, (g.in_w - 1 - shift) // step + 1)
                 tap = (k_d * g.kernel_h + k_h) * g.kernel_w + k_w
                 if low < high:
                     add_products(
                         address(sums, (low * g.stride_w + phase - box.w) * g.groups), g.stride_w * g.groups,
-                        address(x, (source + low + shift) * g.groups), g.groups,
+                        address(x, (source + low * step + shift) * g.groups), step * g.groups,
                         address(weight, tap * g.groups), g.groups, high - low, g.half,
                     )  # fmt: skip

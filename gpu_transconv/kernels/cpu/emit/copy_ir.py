@@ -9,7 +9,8 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from .registers import multiply_add
-from .row_ir import RowFunctions, interleaved, picked
+from .row_ir import RowFunctions
+from .shuffles import interleaved, picked
 
 _I64 = ir.IntType(64)
 #: Rows of up to so many vectors are short: then the masks of all rows are found once.

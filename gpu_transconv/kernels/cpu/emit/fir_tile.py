@@ -16,7 +16,8 @@ from numba.extending import intrinsic
 
 from ..runtime.compiled import entry
 from .registers import ELEMENT, broadcast, call_entry, emit_table, keep, kind_of, multiply_add, registers
-from .row_ir import STRIDES, RowFunctions, interleaved
+from .row_ir import STRIDES, RowFunctions
+from .shuffles import interleaved
 
 _I64 = ir.IntType(64)
 #: Arguments of the compiled functions, named in `filter_rows`: addresses of Elements and Tables, and Numbers.

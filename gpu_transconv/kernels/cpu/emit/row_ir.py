@@ -13,6 +13,7 @@ from numba.core import cgutils
 
 from .numbers import BFLOAT16, FLOAT16
 from .registers import registers
+from .shuffles import interleaved, splat
 
 _I1, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
 _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
@@ -129,7 +130,7 @@ class RowFunctions:
         """Mask of the lanes whose position, counted from `first`, is below `limit`."""
         many = ir.VectorType(_I32, self.lanes)
         room = builder.trunc(builder.sub(limit, first), _I32)
-        return builder.icmp_signed("<", ir.Constant(many, list(range(self.lanes))), _splat(builder, room, self.lanes))
+        return builder.icmp_signed("<", ir.Constant(many, list(range(self.lanes))), splat(builder, room, self.lanes))
 
     def load(self, builder, kind, pointer, index, mask=None):
         """A vector from an address that need not be aligned; zero where `mask` is not set."""
@@ -145,11 +146,11 @@ class RowFunctions:
         """A vector of elements ``step * (first + lane)``, zero where that is not between the ends."""
         first, step = places
         many, lanes = ir.VectorType(_I64, self.lanes), range(self.lanes)
-        at = builder.add(_splat(builder, first, self.lanes), ir.Constant(many, list(lanes)))
-        at = builder.mul(at, _splat(builder, step, self.lanes))
-        low, high = (_splat(builder, end, self.lanes) for end in ends)
+        at = builder.add(splat(builder, first, self.lanes), ir.Constant(many, list(lanes)))
+        at = builder.mul(at, splat(builder, step, self.lanes))
+        low, high = (splat(builder, end, self.lanes) for end in ends)
         mask = builder.and_(builder.icmp_signed("<=", low, at), builder.icmp_signed("<", at, high))
-        start = _splat(builder, builder.ptrtoint(pointer, _I64), self.lanes)
+        start = splat(builder, builder.ptrtoint(pointer, _I64), self.lanes)
         address = builder.add(start, builder.mul(at, ir.Constant(many, [bytes_of(kind)] * self.lanes)))
         vector, pointers = ir.VectorType(kind, self.lanes), ir.VectorType(kind.as_pointer(), self.lanes)
         name = f"llvm.masked.gather.{_suffix(kind, self.lanes)}.v{self.lanes}p0"
@@ -200,55 +201,6 @@ class RowFunctions:
 
     def _constant(self, value):
         return ir.Constant(ir.VectorType(_I32, self.lanes), [value] * self.lanes)
-
-
-def interleaved(builder, phases, lanes):
-    """Vectors of the sequence phase 0 lane 0, phase 1 lane 0, ..., phase 0 lane 1, ..."""
-    stride = len(phases)
-    if stride == 1:
-        return phases
-    if stride % 2 == 0:  # the even and the odd phases alternate
-        pairs = zip(interleaved(builder, phases[::2], lanes), interleaved(builder, phases[1::2], lanes), strict=True)
-        order = [lane // 2 + lane % 2 * lanes for lane in range(2 * lanes)]
-        halves = order[:lanes], order[lanes:]
-        return [builder.shuffle_vector(even, odd, lane_numbers(half)) for even, odd in pairs for half in halves]
-    mixed = []
-    for v in range(stride):
-        lane_and_phase = [divmod(v * lanes + i, stride) for i in range(lanes)]
-        value = phases[0]
-        indices = [lane if phase == 0 else 0 for lane, phase in lane_and_phase]
-        value = builder.shuffle_vector(value, value, lane_numbers(indices))
-        for r in range(1, stride):
-            indices = [lanes + lane if phase == r else i for i, (lane, phase) in enumerate(lane_and_phase)]
-            value = builder.shuffle_vector(value, phases[r], lane_numbers(indices))
-        mixed.append(value)
-    return mixed
-
-
-def picked(builder, vectors, lanes, first):
-    """Vector of every n-th element, from `first` on, of n vectors that follow each other."""
-    count = len(vectors)
-    if count > 1 and count % 2 == 0:  # every second element of pairs, and so on
-        chosen = lane_numbers([2 * lane + first % 2 for lane in range(lanes)])
-        pairs = zip(vectors[::2], vectors[1::2], strict=True)
-        return picked(builder, [builder.shuffle_vector(*pair, chosen) for pair in pairs], lanes, first // 2)
-    value = vectors[0]
-    for v, part in enumerate(vectors if count > 1 else ()):
-        places = [lane * count + first - v * lanes for lane in range(lanes)]
-        taken = [lanes + at if 0 <= at < lanes else lane for lane, at in enumerate(places)]
-        value = builder.shuffle_vector(value, part, lane_numbers(taken))
-    return value
-
-
-def lane_numbers(values):
-    return ir.Constant(ir.VectorType(_I32, len(values)), values)
-
-
-def _splat(builder, value, lanes):
-    undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
-    return builder.shuffle_vector(
-        builder.insert_element(undefined, value, _I32(0)), undefined, lane_numbers([0] * lanes)
-    )
 
 
 def bytes_of(kind):

@@ -5,6 +5,9 @@ For one run of blocks, the input at every slot is copied into a panel once; then
 product of packed weights with that panel, started with the bias, and every finished chunk of rows is
 interleaved into the output. Channels first, the tile's rows are weights and its columns blocks; channels
 last the other way round, so that both read and write memory in order.
+
+The gradient by the input runs here too: its blocks are single results, and from one to the next its input, grad_output,
+is read a step further on (`pack_input`).
 """
 
 from __future__ import annotations

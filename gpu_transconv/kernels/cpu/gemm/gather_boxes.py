@@ -1,7 +1,8 @@
 """Gather for few output channels: the panel is a box of the input with its margin.
 
 Where a channel meets few others, copying the input once per slot would cost more than the products. So a box is
-copied once, and the shifts are distances in it; that the tiles then read across cache lines costs less.
+copied once, and the shifts are distances in it; that the tiles then read across cache lines costs less. Where the input
+has a step, as in the gradient by the input, every place of its source blocks has a panel of its own.
 """
 
 from __future__ import annotations

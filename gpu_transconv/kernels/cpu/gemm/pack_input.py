@@ -16,6 +16,10 @@ from ..partition import block_of
 from ..runtime.compiled import inner
 from . import layout as at
 
+#: Elements of the input that come to a core at a time where a row is read once for each of several taps, which thin it
+#: out: 64 KiB of floats, so that all but the first find it in the second-level cache. Chosen, not measured.
+_NEAR = 16384
+
 
 @inner
 def pack_input(x, panel, job, slab):
@@ -24,7 +28,7 @@ def pack_input(x, panel, job, slab):
     The panel is ordered slot, channel, block; with channels last slot, block, channel. On an axis with pairs of blocks
     this is the input transform of `winograd`: of two neighbouring inputs one, or their difference.
     """
-    g, lay, part, cut = job.geometry, job.layout, job.part, job.runs
+    g, part, cut = job.geometry, job.part, job.runs
     if cut.flat:
         _copy_pixels(x, panel, job, slab)
         return
@@ -32,34 +36,44 @@ def pack_input(x, panel, job, slab):
     while q < slab.blocks:
         block = block_of(part, slab.first + q)
         length = min(part.blocks_w - block.w, slab.blocks - q)
-        for slot in range(lay.slots.shape[0]):
-            less_h, less_w = lay.slots[slot, at.LESS_H], lay.slots[slot, at.LESS_W]
-            i_d = block.d * cut.step_d + lay.slots[slot, at.SHIFT_D]
-            i_h = block.h * cut.step_h + lay.slots[slot, at.SHIFT_H]
-            i_w = block.w * cut.step_w + lay.slots[slot, at.SHIFT_W]
-            inside = 0 <= i_d < g.in_d and 0 <= i_h < g.in_h
-            below = less_h and 0 <= i_d < g.in_d and 0 <= i_h + 1 < g.in_h
-            wide = length * cut.step_w
-            low = min(max(0, -i_w), wide)
-            end = max(low, min(wide, g.in_w - i_w))
-            high = end if inside else low
-            pixel = (i_d * g.in_h + i_h) * g.in_w + i_w
-            source = block.n * g.x_batch + (slab.group * g.cin + slab.k0) * g.x_channel + pixel * g.x_pixel
-            if g.last:
-                for j in range(length):
-                    target = address(panel, ((slot * cut.pixels) + q + j) * cut.depth)
-                    present = slab.depth if low <= j * cut.step_w < high else 0
-                    row = address(x, source + j * cut.step_w * g.x_pixel)
-                    copy_row(target, row, 0, present, slab.depth, g.half)
-            else:
-                target = address(panel, slot * cut.depth * cut.pixels + q)
-                row = address(x, source)
-                if less_h:
-                    end = end if below else low
-                    _transform_rows_less(target, row, job, slab.depth, low, high, length, end, less_w)
-                else:
-                    _transform_rows(target, row, job, slab.depth, low, high, length, less_w)
+        few = slab.depth if g.last or cut.step_w == 1 else max(1, _NEAR // (length * cut.step_w))
+        for first in range(0, slab.depth, few):
+            _pack_row(x, panel, job, slab, block, q, length, (first, min(few, slab.depth - first)))
         q += length
+
+
+@inner
+def _pack_row(x, panel, job, slab, block, q, length, channels):
+    """Copy what some channels, (first, count) in the slab, bring to `length` blocks of a row, at `q` in the slab."""
+    g, lay, cut, depth = job.geometry, job.layout, job.runs, channels[1]
+    for slot in range(lay.slots.shape[0]):
+        less_h, less_w = lay.slots[slot, at.LESS_H], lay.slots[slot, at.LESS_W]
+        i_d = block.d * cut.step_d + lay.slots[slot, at.SHIFT_D]
+        i_h = block.h * cut.step_h + lay.slots[slot, at.SHIFT_H]
+        i_w = block.w * cut.step_w + lay.slots[slot, at.SHIFT_W]
+        inside = 0 <= i_d < g.in_d and 0 <= i_h < g.in_h
+        below = less_h and 0 <= i_d < g.in_d and 0 <= i_h + 1 < g.in_h
+        wide = length * cut.step_w
+        low = min(max(0, -i_w), wide)
+        end = max(low, min(wide, g.in_w - i_w))
+        high = end if inside else low
+        pixel = (i_d * g.in_h + i_h) * g.in_w + i_w
+        channel = slab.group * g.cin + slab.k0 + channels[0]
+        source = block.n * g.x_batch + channel * g.x_channel + pixel * g.x_pixel
+        if g.last:
+            for j in range(length):
+                target = address(panel, ((slot * cut.pixels) + q + j) * cut.depth)
+                present = depth if low <= j * cut.step_w < high else 0
+                row = address(x, source + j * cut.step_w * g.x_pixel)
+                copy_row(target, row, 0, present, depth, g.half)
+        else:
+            target = address(panel, (slot * cut.depth + channels[0]) * cut.pixels + q)
+            row = address(x, source)
+            if less_h:
+                end = end if below else low
+                _transform_rows_less(target, row, job, depth, low, high, length, end, less_w)
+            else:
+                _transform_rows(target, row, job, depth, low, high, length, less_w)
 
 
 @inner

@@ -1,4 +1,4 @@
-"""How the matrix products cut a problem: from plan, layout and machine, with no measuring and no search.
+"""How the matrix products of gather cut a problem: from plan, layout and machine, with no measuring and no search.
 
 Each kernel has a class of what it needs besides the `Partition`, and one of all that it unpacks.
 """
@@ -13,17 +13,17 @@ import numpy as np
 
 from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
-from ....problem.product import Product, by_phase
+from ....problem.product import by_phase
 from ..arguments import Table
 from ..emit.gemm_tile import tile_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
-from ..partition import Partition, count_boxes, even, make_partition, reach_of
-from .layout import CHANNELS, FIRST_ROW, SHIFT_W, TAP, TAPS, Layout, Stamps
+from ..partition import Partition, even, make_partition, reach_of
+from .layout import FIRST_ROW, SHIFT_W, TAP, TAPS, Layout
 from .store import LINE
 
 #: Bytes of a panel of input, which stays in the second-level cache next to sums and weights: half of Zen 4's 1 MiB.
-_PANEL_BYTES = 512 * 1024
+PANEL_BYTES = 512 * 1024
 #: Products added before a partial sum is put down, which bounds the panel and the error of a long float32 sum (chosen,
 #: not measured); and the same where blocks are computed in pairs (measured, see the log in docs/performance.md).
 _DEPTH, _PAIRED_DEPTH = 2048, 8 * 2048
@@ -31,8 +31,6 @@ _DEPTH, _PAIRED_DEPTH = 2048, 8 * 2048
 _FEW = 128
 #: Tasks per thread from which their number need not be a multiple of the threads. Chosen, not measured.
 _TASKS = 6
-#: Multiplications and bytes worth a task of scatter, and the logarithm of how many tasks do. Chosen, not measured.
-_WORTH, _LOG_TASKS = 1 << 18, 5
 #: Blocks of a run at most. Chosen, not measured.
 _PIXELS = 256
 #: Bytes of the scratch memory of one thread, at most. Chosen, not measured.
@@ -40,7 +38,7 @@ _WORK_BYTES = 4 * 1024 * 1024
 #: Elements of one channel of a box that gather copies: 8 KiB of floats. Chosen, not measured.
 _BOX = 2048
 #: Elements for a row that is put together before it is stored, with room for its misalignment.
-_LINE = LINE + 64
+LINE_ROOM = LINE + 64
 
 
 class Runs(NamedTuple):
@@ -80,7 +78,7 @@ def cut_runs(plan: Plan, layout: Layout, threads: int) -> Gather:
     total = max(plan.batch, 1) * math.prod(blocks)  # weights may be packed for an empty batch
     # A pair's differences have slots of their own, each for one tap, and there are fewer blocks to fill the vectors.
     paired = layout.paired_h * layout.paired_w > 1
-    deep, room = (_PAIRED_DEPTH, 2 * _PANEL_BYTES) if paired else (_DEPTH, _PANEL_BYTES)
+    deep, room = (_PAIRED_DEPTH, 2 * PANEL_BYTES) if paired else (_DEPTH, PANEL_BYTES)
     # With few blocks, a shallower panel of all of them, so that the weights are read once.
     limit = deep if total > _FEW else min(deep, room // (itemsize * total))
     depth = even(cin, max(1, limit // slots))
@@ -99,10 +97,10 @@ def cut_runs(plan: Plan, layout: Layout, threads: int) -> Gather:
     splits = 1 if tasks > _TASKS * threads else min(len(layout.chunks), threads // math.gcd(threads, tasks))
     panel = slots * depth * pixels
     # A tile may read and write whole vectors past the last block.
-    part = make_partition(blocks, blocks, reach_of(product.axes), threads, _LINE + panel + rows * pixels + 256)
+    part = make_partition(blocks, blocks, reach_of(product.axes), threads, LINE_ROOM + panel + rows * pixels + 256)
     steps = [axis.step * pair for axis, pair in zip(product.axes, (1, layout.paired_h, layout.paired_w), strict=True)]
     cut = Runs(
-        pixels, runs, depth, splits, _LINE, panel, int(flat), int(depth == cin and _has_runs(layout)), *steps,
+        pixels, runs, depth, splits, LINE_ROOM, panel, int(flat), int(depth == cin and _has_runs(layout)), *steps,
         _iota(layout), tile_table(plan.accumulate),
     )  # fmt: skip
     return Gather(make_geometry(plan), layout, part, cut)
@@ -147,7 +145,7 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int) -> GatherBoxes:
     depth = min(cin, 64)
     sums = _rows_of_sums(layout, depth < cin)
     channels = depth * math.prod(steps)
-    room = min(_BOX, _PANEL_BYTES // (item * channels), max(lane, _WORK_BYTES // (item * sums)))
+    room = min(_BOX, PANEL_BYTES // (item * channels), max(lane, _WORK_BYTES // (item * sums)))
     box_w = even(blocks[2], min(room, 256) if blocks[0] * blocks[1] > 1 else room)
     pitch = box_w + span[2]
     rows = max(1, room // pitch)
@@ -163,100 +161,12 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int) -> GatherBoxes:
     plane_d = -(-box_h * pitch // lane) * lane
     plane = box_d * plane_d
     panel = depth * channel + pitch + lane  # whole vectors are read past the last row
-    part = make_partition(blocks, (box_d, box_h, box_w), reach, threads, _LINE + panel + sums * plane)
+    part = make_partition(blocks, (box_d, box_h, box_w), reach, threads, LINE_ROOM + panel + sums * plane)
     offsets, tile = where[layout.tap_slots], tile_table(plan.accumulate)
     cut = PanelBoxes(
-        pitch, plane_d, plane, channel, place, *steps, depth, _LINE, panel, offsets, _iota(layout), tile
+        pitch, plane_d, plane, channel, place, *steps, depth, LINE_ROOM, panel, offsets, _iota(layout), tile
     )  # fmt: skip
     return GatherBoxes(make_geometry(plan), layout, part, cut)
-
-
-class StampBoxes(NamedTuple):
-    """Scatter in boxes: one plane of sums per phase and channel; distances count elements."""
-
-    pitch: int  # of a row, in panel and planes
-    margin: int  # before the first row of a plane
-    slack: int  # after the last row
-    plane_d: int  # distance of two depths in a plane
-    plane: int  # distance of two planes
-    panel_plane: int  # distance of two depths in the panel
-    place: int  # distance of two places of a source block
-    step_d: int  # places of a source block on each axis
-    step_h: int
-    step_w: int
-    panel_step: int  # distance of two channels
-    depth: int  # input channels of one panel
-    channels: int  # of a full chunk
-    line: int  # elements for a row that is put together
-    panel: int  # elements of the input
-    rows: Table  # by row of a set: its distance from the first plane of the set
-    last_rows: Table  # the same for chunks with one channel less
-    iota: Table
-    tile: int  # address of the compiled tiles
-
-
-class Scatter(NamedTuple):
-    """What the kernel `scatter` unpacks."""
-
-    geometry: Geometry
-    layout: Layout
-    part: Partition
-    cut: StampBoxes
-    stamps: Stamps
-
-
-def cut_stamp_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) -> Scatter:
-    """Cut the output into boxes whose sums and panel fit the second-level cache.
-
-    Where stamps overlap, the order in which they are added depends on the box, so the threads have no say in it.
-    """
-    cin, item = plan.in_channels // plan.groups, DTYPES[plan.accumulate].size
-    product, channels = by_phase(plan), int(layout.chunks[:, CHANNELS].max())
-    planes, reach = channels * math.prod(axis.stride for axis in product.axes), reach_of(product.axes)
-    low, span = zip(*reach, strict=True)
-    box = _stamp_box(plan, product, len(layout.chunks), planes)
-    pitch, slack, margin = box[2] + span[2], 64 + span[2], span[2]
-    plane_d = box[1] * pitch + slack
-    plane = margin + box[0] * plane_d
-    panel_plane = (box[1] + span[1]) * pitch + slack
-    place, steps = (box[0] + span[0]) * panel_plane, [axis.step for axis in product.axes]
-    panel_step = math.prod(steps) * place
-    depth = max(1, min(cin, _PANEL_BYTES // item // panel_step))
-    rows, last_rows = (
-        (stamps.phases[:, None] * count + np.arange(count)) * plane - (stamps.shifts[:, None] - low[2])
-        for count in (channels, max(1, channels - 1))
-    )
-    panel = depth * panel_step + slack
-    part = make_partition(
-        [axis.blocks for axis in product.axes], box, reach, threads, _LINE + panel + planes * plane + slack
-    )
-    cut = StampBoxes(
-        pitch, margin, slack, plane_d, plane, panel_plane, place, *steps, panel_step, depth, channels, _LINE, panel,
-        rows.reshape(-1), last_rows.reshape(-1), np.zeros(16, np.int64), tile_table(plan.accumulate),
-    )  # fmt: skip
-    return Scatter(make_geometry(plan), layout, part, cut, stamps)
-
-
-def _stamp_box(plan: Plan, product: Product, chunks: int, planes: int) -> tuple[int, int, int]:
-    """Blocks of a box on each axis, so that the sums of all its planes and a deep enough panel fit together."""
-    cin, item = plan.in_channels // plan.groups, DTYPES[plan.accumulate].size
-    blocks, span = [axis.blocks for axis in product.axes], [axis.reach().span for axis in product.axes]
-    deep = min(cin, 64) * math.prod(axis.step for axis in product.axes)
-    room = max(64, min(_PANEL_BYTES // item // 2 // planes, _PANEL_BYTES // item // deep))
-    box_w = even(blocks[2], max(64, room // min(8, blocks[1] * blocks[0]) - span[2]))
-    pitch = box_w + span[2]
-    box_h = even(blocks[1], max(1, room // pitch - span[1]))
-    box_d = even(blocks[0], max(1, room // (pitch * (box_h + span[1])) - span[0]))
-    least = _least_tasks(plan)
-    while box_h > 1 and plan.batch * plan.groups * chunks * count_boxes(blocks, (box_d, box_h, box_w)) < least:
-        box_h = even(blocks[1], box_h - 1)
-    return box_d, box_h, box_w
-
-
-def _least_tasks(plan: Plan) -> int:
-    """A power of two: tasks enough for many threads, none too small to be worth one."""
-    worth = (plan.flops // 2 + plan.bytes) // _WORTH
-    return 1 << min(worth.bit_length() - 1, _LOG_TASKS) if worth else 1
 
 
 def _has_runs(layout: Layout) -> bool:
@@ -264,7 +174,7 @@ def _has_runs(layout: Layout) -> bool:
     ends = layout.sets[:, [TAP, TAPS]].sum(1)
     rises = np.diff(layout.tap_slots) == 1
     inside = np.ones(rises.size, bool)
-    inside[ends[(0 < ends) & (ends <= rises.size)] - 1] = False
+    inside[ends[(ends > 0) & (ends <= rises.size)] - 1] = False
     return bool(rises[inside].all())
 
 

@@ -6,6 +6,9 @@ copied into a panel of the same row length; then a tap is a fixed distance betwe
 tile adds straight into the planes. What a stamp leaves beyond the box lands in the margin and is dropped:
 the neighbour computes it for itself. So there are no atomics, no column buffer in memory, and the order of
 every sum is fixed.
+
+Where the input has a step, as in the gradient by the input, every place of its source blocks has a panel of its own,
+and the taps that read it are a set of rows.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from ..emit.registers import VECTOR_BYTES
 from ..partition import Slab, box_count, box_of
 from ..runtime.compiled import inner, kernel
 from . import layout as at
-from .partitions import Scatter
+from .stamp_boxes import Scatter
 from .store import interleave
 
 

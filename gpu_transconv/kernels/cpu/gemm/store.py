@@ -31,6 +31,9 @@ def store_chunk(out, sums, line, job, slab, chunk, width):
             for j in range(width if g.last else slab.blocks):
                 sums[row + j] = activate(sums[row + j], g.activation, g.slope)
     channel, channels = slab.group * g.cout + chunk[at.CHANNEL], chunk[at.CHANNELS]
+    if g.stride_d * g.stride_h * g.stride_w * lay.paired_h * lay.paired_w == 1:
+        _store_pixels(out, sums, line, job, slab, channel, chunk, width)
+        return
     if not g.last and g.stream and not g.half and g.out_w % (VECTOR_BYTES // sums.itemsize) and g.out_w < _LONG:
         for k in range(channels):
             _stream_channel(out, line, sums, k, job, channel + k, chunk, slab)
@@ -58,6 +61,25 @@ def store_chunk(out, sums, line, job, slab, chunk, width):
                 interleave(
                     out, target, g.y_channel, sums, source, pixels, channels, stride_w, outputs, g.half, g.stream, line
                 )  # fmt: skip
+        q += length
+
+
+@inner
+def _store_pixels(out, sums, line, job, slab, channel, chunk, width):
+    """The same where block and output pixel are the same number: whole runs at once, whatever the rows."""
+    g, pixels = job.geometry, job.runs.pixels
+    image = g.out_d * g.out_h * g.out_w
+    q = 0
+    while q < slab.blocks:
+        p, n = (slab.first + q) % image, (slab.first + q) // image
+        length = min(image - p, slab.blocks - q)
+        target = n * g.y_batch + channel * g.y_channel + p * g.y_pixel
+        if g.last:
+            _copy_blocks(
+                out, target, sums, q * width, job.layout.sets, chunk, width, 1, g.y_pixel, length, g.half, g.stream
+            )  # fmt: skip
+        else:
+            interleave(out, target, g.y_channel, sums, q, pixels, chunk[at.CHANNELS], 1, length, g.half, g.stream, line)
         q += length
 
 
