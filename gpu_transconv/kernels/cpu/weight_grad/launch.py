@@ -23,8 +23,10 @@ from ..runtime.parallel import run_parts
 from ..runtime.threads import thread_count
 from ..runtime.workspace import SMALL, stored, workspace
 from .elementwise import Filters, elementwise_filters, elementwise_stamps
-from .partition import Blocks, WeightGrad, cut_blocks
+from .partition import WeightGrad, cost_of_blocks, cut_blocks
 from .products import weight_products
+from .row_partition import WeightRows, cost_of_rows, cut_rows
+from .rows import weight_row_pieces, weight_rows
 from .store import weight_pieces
 
 #: Pieces of work per thread, so that a slow piece does not leave the other threads idle. Chosen, not measured.
@@ -34,10 +36,10 @@ COMPLEX = tuple(_REAL)
 
 
 class Job(NamedTuple):
-    """A problem as matrix products: the same numbers in another shape, its cut, and its scratch memory."""
+    """The kernel for a problem, and that which adds the sums of its pieces, with all that they need."""
 
-    plan: Plan
-    cut: Blocks
+    function: CompiledKernel
+    adding: CompiledKernel | None
     arguments: Arguments
     work: tuple[int, int]
     threads: int
@@ -58,15 +60,18 @@ def _run_products(plan: Plan, x: Array, grad_output: Array, out: Array, by_pixel
         out[...] = 0
         return
     job = make_job(plan, by_pixels, threads_for(plan))
-    target = out
+    target, given = out, (x, grad_output)
     if plan.dtype in COMPLEX:
         x, grad_output = apart(x, plan), outputs_apart(grad_output, plan)
         target = np.empty(4 * out.size, x.dtype)
     work = workspace(job.work, np.dtype(plan.accumulate).type(0).real.dtype)
     arrays = stored(x), stored(grad_output), work_zeros(work.dtype), stored(target)
-    run_parts(weight_products, job.threads, *arrays, job.arguments.table, work)
-    if job.cut.pieces > 1:
-        run_parts(weight_pieces, job.threads, *arrays, job.arguments.table, work)
+    not_finite = run_parts(job.function, job.threads, *arrays, job.arguments.table, work)
+    if job.adding is not None:
+        not_finite = run_parts(job.adding, job.threads, *arrays, job.arguments.table, work)
+    if not_finite:  # zeros around grad_output may have made NaN of an infinity
+        run_elementwise(elementwise_filters, plan, *given, out)
+        return
     if target is not out:
         parts = target.reshape(plan.in_channels, 2, plan.out_channels // plan.groups, 2, -1)
         together = out.reshape(plan.in_channels, plan.out_channels // plan.groups, -1)
@@ -94,14 +99,19 @@ def threads_for(plan: Plan) -> int:
 def make_job(plan: Plan, by_pixels: bool, threads: int) -> Job:
     """The job of a plan."""
     problem = simplify_filters(plan)
-    cut = cut_blocks(problem, by_pixels)
-    tasks = problem.groups * cut.channel_blocks * cut.filter_blocks * cut.plane_blocks * cut.tap_blocks
-    scratch = cut.panel + TILE_ROWS * cut.strip
-    if cut.pieces > 1:
-        work = threads + cut.pieces * tasks, max(scratch, cut.sums)
+    rows = cut_rows(problem, by_pixels)
+    if rows is not None and cost_of_rows(problem) < cost_of_blocks(problem):
+        tasks, scratch = problem.groups * rows.channel_blocks, rows.strip + rows.panel + rows.height * rows.inputs
+        function, adding, values = weight_rows, weight_row_pieces, WeightRows(make_geometry(problem), rows, threads)
+        pieces, sums = rows.pieces, rows.sums + 64
     else:
-        work = threads, scratch + cut.sums
-    return Job(problem, cut, flatten(WeightGrad(make_geometry(problem), cut, threads)), work, threads)
+        cut = cut_blocks(problem, by_pixels)
+        tasks = problem.groups * cut.channel_blocks * cut.filter_blocks * cut.plane_blocks * cut.tap_blocks
+        scratch = cut.panel + TILE_ROWS * cut.strip
+        function, adding, values = weight_products, weight_pieces, WeightGrad(make_geometry(problem), cut, threads)
+        pieces, sums = cut.pieces, cut.sums
+    work = (threads, scratch + sums) if pieces == 1 else (threads + pieces * tasks, max(scratch, sums))
+    return Job(function, adding if pieces > 1 else None, flatten(values), work, threads)
 
 
 def simplify_filters(plan: Plan) -> Plan:

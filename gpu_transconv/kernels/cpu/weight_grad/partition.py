@@ -132,3 +132,14 @@ def _tile_of(plan: Plan, lane: int) -> tuple[bool, int, int]:
     height = min(TILE_ROWS, axis.kernel if by_tap else cout)
     wide = height <= tile_shapes().get(4, 0) and cin > 2 * lane
     return by_tap, 4 if wide else 2, height
+
+
+def cost_of_blocks(plan: Plan) -> float:
+    """Vector operations for each input of a group."""
+    lane = VECTOR_BYTES // DTYPES[plan.accumulate].size
+    cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
+    _, vectors, height = _tile_of(plan, lane)
+    filters, columns = cout * math.prod(plan.kernel), -(-cin // lane)
+    height = height / -(-height // TILE_ROWS)
+    wide = min(vectors, columns)
+    return filters * columns * max(1.0, (0.6 * height + wide) / (height * wide), 4 / (height * wide)) + 8.0 * columns
