@@ -97,7 +97,11 @@ class Product:
     @property
     def count(self) -> int:
         """Number of products of a group."""
-        return math.prod(axis.phases for axis in self.frame) if self.frame else math.prod(axis.phase_count for axis in self.axes)
+        return (
+            math.prod(axis.phases for axis in self.frame)
+            if self.frame
+            else math.prod(axis.phase_count for axis in self.axes)
+        )
 
     @property
     def taps(self) -> int:
@@ -184,9 +188,7 @@ def tap_stamps(plan: Plan) -> Product:
 
 def _from_output(plan: Plan, axes: tuple[Axis, Axis, Axis]) -> Plan:
     """The forward problem with grad_output as its input, on axes that are read from the other end."""
-    return replace(
-        plan, in_channels=plan.out_channels, out_channels=plan.in_channels, axes=axes, operation="forward"
-    )
+    return replace(plan, in_channels=plan.out_channels, out_channels=plan.in_channels, axes=axes, operation="forward")
 
 
 class PixelProduct(NamedTuple):
