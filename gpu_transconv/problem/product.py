@@ -16,8 +16,9 @@ product        rows                                    columns                  
 `outer`        input channels; one product per tap     output channels             inputs
 =============  ======================================  ==========================  =====================================
 
-`correlation` and `tap_stamps` are of the gradient by x, gathered and scattered; `outer` is of that by the weight. Of the forward operation, the first two gather: a result is complete when its product is. `merged` fits where every phase has its taps at the same
-shifts, and is one large product instead of stride many small ones. `stamps` scatters: its results, the stamps, still
+`correlation` and `tap_stamps` are of the gradient by x, gathered and scattered; `outer` is of that by the weight. Of the
+forward operation, the first two gather: a result is complete when its product is. `merged` fits where every phase has
+its taps at the same shifts, and is one large product instead of stride many small ones. `stamps` scatters: its results, the stamps, still
 have to be added where they meet. Batch and space are flattened into the columns, so that small maps fill vectors too.
 
 Where several rows of one channel read the same inputs, they are its *units* (phases in `merged`, taps in `stamps`), and
