@@ -232,9 +232,7 @@ class CorrelationAxis(Axis):
 
 def correlation_axis(axis: Axis) -> CorrelationAxis:
     """Exchange the ends of an axis: its outputs are read, its inputs are the results."""
-    return CorrelationAxis(
-        axis.output_size, axis.kernel, 1, -axis.dilation, -axis.pad_low, axis.size, step=axis.stride
-    )
+    return CorrelationAxis(axis.output_size, axis.kernel, 1, -axis.dilation, -axis.pad_low, axis.size, step=axis.stride)
 
 
 @lru_cache(maxsize=64)

@@ -16,8 +16,9 @@ product        rows                                    columns                  
 `outer`        input channels; one product per tap     output channels             inputs
 =============  ======================================  ==========================  =====================================
 
-`correlation` and `tap_stamps` are of the gradient by x, gathered and scattered; `outer` is of that by the weight. Of the forward operation, the first two gather: a result is complete when its product is. `merged` fits where every phase has its taps at the same
-shifts, and is one large product instead of stride many small ones. `stamps` scatters: its results, the stamps, still
+`correlation` and `tap_stamps` are of the gradient by x, gathered and scattered; `outer` is of that by the weight. Of the
+forward operation, the first two gather: a result is complete when its product is. `merged` fits where every phase has
+its taps at the same shifts, and is one large product instead of stride many small ones. `stamps` scatters: its results, the stamps, still
 have to be added where they meet. Batch and space are flattened into the columns, so that small maps fill vectors too.
 
 The gradient by the input is `by_phase` of another plan (`rewrites.correlation`): input channels are its rows, inputs
@@ -100,7 +101,11 @@ class Product:
     @property
     def count(self) -> int:
         """Number of products of a group."""
-        return math.prod(axis.phases for axis in self.frame) if self.frame else math.prod(axis.phase_count for axis in self.axes)
+        return (
+            math.prod(axis.phases for axis in self.frame)
+            if self.frame
+            else math.prod(axis.phase_count for axis in self.axes)
+        )
 
     @property
     def taps(self) -> int:
@@ -187,9 +192,7 @@ def tap_stamps(plan: Plan) -> Product:
 
 def _from_output(plan: Plan, axes: tuple[Axis, Axis, Axis]) -> Plan:
     """The forward problem with grad_output as its input, on axes that are read from the other end."""
-    return replace(
-        plan, in_channels=plan.out_channels, out_channels=plan.in_channels, axes=axes, operation="forward"
-    )
+    return replace(plan, in_channels=plan.out_channels, out_channels=plan.in_channels, axes=axes, operation="forward")
 
 
 class PixelProduct(NamedTuple):

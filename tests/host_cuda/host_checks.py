@@ -38,7 +38,9 @@ def run_plan(
     return out
 
 
-def run_gradient_plan(plan: Plan, arrays: Arrays, variant: str, device: DeviceProperties = DEVICE, shape: Any = None) -> np.ndarray:
+def run_gradient_plan(
+    plan: Plan, arrays: Arrays, variant: str, device: DeviceProperties = DEVICE, shape: Any = None
+) -> np.ndarray:
     """Pack and launch a gradient; `arrays` are x, weight and grad_output, `shape` is a tile instead of the best."""
     planned = GRADIENTS[variant](plan, device, shape)
     x, weight, grad_output = arrays

@@ -10,9 +10,9 @@ from cases import CASES, COMPLEX, CORE, DATA_FORMATS, FLOATS, Case, named
 from checks import Arrays, as_format, assert_close, assert_same_specials, make_arrays
 from device_checks import GRADIENTS
 from host_checks import requires_compiler, run_gradient_plan
+from host_compiler import KERNELS
 from support.gradients import exact_gradient, make_gradient, reduction_of
 from test_random_geometries import make_problem
-from host_compiler import KERNELS
 from tile_cases import EDGE_TABLE, plan_of
 
 from gpu_transconv import reference

@@ -122,6 +122,12 @@ def _weight_steps(product: Product) -> tuple[int, int]:
 
 def _axis_numbers(axis: Axis, frame: AxisFrame | None) -> list[int]:
     numbers = [axis.size, axis.output_size, axis.kernel, axis.stride, axis.dilation, axis.pad_low]
-    numbers += [frame.phases if frame else axis.phase_count, axis.common, axis.tap_step, axis.shift_step, axis.tap_inverse]
+    numbers += [
+        frame.phases if frame else axis.phase_count,
+        axis.common,
+        axis.tap_step,
+        axis.shift_step,
+        axis.tap_inverse,
+    ]
     frame = frame or AxisFrame()
     return [*numbers, frame.units, frame.unit_step, frame.count, frame.taps, frame.shift, frame.out]

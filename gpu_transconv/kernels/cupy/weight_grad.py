@@ -123,7 +123,9 @@ def fit_direct_weights(plan: Plan, device: DeviceProperties) -> DirectWeights:
     parts = _parts(plan, blocks, resident, depth, _LEAST_PIXELS, _MOST_PIXELS * _DIRECT_THREADS)
     each = channels * taps
     effort = float(blocks) * depth * (each + _READ_WORK * (1 + each) + _PLACE_WORK)
-    return DirectWeights(plan, channels, taps, blocks, parts, effort, effort / max(busy(blocks * parts, resident), 1e-9))
+    return DirectWeights(
+        plan, channels, taps, blocks, parts, effort, effort / max(busy(blocks * parts, resident), 1e-9)
+    )
 
 
 def fit_best_tiles(plan: Plan, device: DeviceProperties, taps_inside: bool = False) -> WeightTiles:

@@ -233,7 +233,9 @@ def full() -> Iterator[Kernel]:
     yield from gradient_tiles((Tile(MMA_SHAPES[1], "float32", "PLANES"), Tile(MMA_SHAPES[3], "bfloat16", "PLANES")))
     yield from gradient_tiles(Tile(SIMT_SHAPES[4][size], "float32", "PLANES") for size in (1, 2, 4))
     yield from gradient_tiles(Tile(SIMT_SHAPES[4][1], "bfloat16", read) for read in reads)
-    yield from gradient_tiles((Tile(SIMT_SHAPES[8][0], "float64", "PLANES"), Tile(SIMT_SHAPES[8][0], "complex64", "PIXELS_16")))
+    yield from gradient_tiles(
+        (Tile(SIMT_SHAPES[8][0], "float64", "PLANES"), Tile(SIMT_SHAPES[8][0], "complex64", "PIXELS_16"))
+    )
     yield from gradient_tiles((Tile(SIMT_SHAPES[16][0], "complex128", "PIXELS"),))
     yield from gradient_others()
 

@@ -10,7 +10,7 @@
 
 namespace gtc {
 
-// Where a pixel of x and its output for a tap lie; -1 where there is no such pixel or output.
+// Where a pixel of x and its output for a tap lie; -1 where either does not exist.
 template <class Index>
 struct alignas(2 * sizeof(Index)) Meeting {
     Index x, y;
@@ -46,7 +46,7 @@ struct PanelLoader {
 
     const T* from;  // of the tile's first channel
     Index channel_stride, channels;
-    Vector<T, WIDTH> held[ITEMS];
+    alignas(16) Vector<T, WIDTH> held[ITEMS];
 
     GTC_DEVICE static int element(int i) { return threadIdx.x + i * THREADS; }
     GTC_DEVICE static int pixel(int i) { return INPUT == PLANES ? element(i) % DEPTH : element(i) / PER_PIXEL; }
