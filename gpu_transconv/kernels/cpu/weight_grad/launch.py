@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ....arrays.views import Array
-from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.rewrites import simplify
 from ...kernel import Kernel
@@ -22,7 +21,7 @@ from ..runtime.compiled import CompiledKernel
 from ..runtime.parallel import run_parts
 from ..runtime.threads import thread_count
 from ..runtime.workspace import SMALL, stored, workspace
-from .elementwise import Filters, elementwise_filters, elementwise_stamps
+from .elementwise import Filters, elementwise_filters
 from .partition import WeightGrad, cost_of_blocks, cut_blocks
 from .products import weight_products
 from .row_partition import WeightRows, cost_of_rows, cut_rows
@@ -127,8 +126,12 @@ def simplify_filters(plan: Plan) -> Plan:
     simple = problem.plan
     if math.prod(simple.in_spatial) * math.prod(simple.out_spatial) == 1:
         unit = simple.axes[0]
-        simple = replace(simple, batch=1, axes=(unit, unit, replace(unit, size=plan.batch, output_size=plan.batch)),
-                         channels_last=True)
+        simple = replace(
+            simple,
+            batch=1,
+            axes=(unit, unit, replace(unit, size=plan.batch, output_size=plan.batch)),
+            channels_last=True,
+        )
     return simple
 
 

@@ -73,7 +73,8 @@ struct Direct {
             A w[CHANNELS];
             GTC_UNROLL
             for (int m = 0; m < CHANNELS; ++m) {
-                w[m] = m < channels ? widen(load_global(weight + (c * g.weight_in + m * g.weight_out + tap))) : zero<A>();
+                w[m] =
+                    m < channels ? widen(load_global(weight + (c * g.weight_in + m * g.weight_out + tap))) : zero<A>();
             }
             GTC_UNROLL
             for (int p = 0; p < PIXELS_; ++p) {
@@ -100,8 +101,7 @@ struct Direct {
                 const Index row =
                     ((ld.first_tap + jd * d.tap_step) * h.kernel + lh.first_tap + jh * h.tap_step) * w.kernel;
                 for (Index jw = 0; jw < lw.taps; ++jw) {
-                    add_tap(id * d.x_stride + ih * h.x_stride,
-                            s.block[2] * w.x_step + lw.shift - jw * w.shift_step,
+                    add_tap(id * d.x_stride + ih * h.x_stride, s.block[2] * w.x_step + lw.shift - jw * w.shift_step,
                             row + lw.first_tap + jw * w.tap_step);
                 }
             }

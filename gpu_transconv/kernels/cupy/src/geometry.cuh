@@ -30,10 +30,10 @@ struct Geometry {
     Index batch, groups, in_channels, out_channels;  // channels of one group
     Index x_batch, x_channel, y_batch, y_channel;
     Index weight_in, weight_out;  // steps of the weights as the caller has them, by input and by output channel
-    Index rows, row_pitch;  // output channels times units, and as packed
-    Index pixels_first;     // not 0: row = channel*units + unit; else row = unit*out_channels + channel
-    Index single_frame;     // not 0: the frame_ members hold, phases are not enumerated
-    Index is_cut_off;       // not 0: some pixel's unit lies outside the output
+    Index rows, row_pitch;        // output channels times units, and as packed
+    Index pixels_first;           // not 0: row = channel*units + unit; else row = unit*out_channels + channel
+    Index single_frame;           // not 0: the frame_ members hold, phases are not enumerated
+    Index is_cut_off;             // not 0: some pixel's unit lies outside the output
     double slope;
     int activation;
 };

@@ -77,8 +77,8 @@ GTC_GLOBAL pack_tap_stamps(const GTC_GRID_CONSTANT Geometry<Index> g, const T* w
                 unit /= taps[a];
                 step *= g.axis[a].kernel;
             }
-            const Index channels = group * g.in_channels * g.out_channels * volume + channel * g.weight_in +
-                                   out_channel * g.weight_out;
+            const Index channels =
+                group * g.in_channels * g.out_channels * volume + channel * g.weight_in + out_channel * g.weight_out;
             value = load_global(weight + channels + at);
         }
         if constexpr (ROUND_TF32) value = round_to_tf32(value);

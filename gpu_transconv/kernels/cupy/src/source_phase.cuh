@@ -2,8 +2,8 @@
 //
 // Outputs o = stride*b + phase meet the same taps, and each leads to an input at a fixed distance from b. So the stamps
 // of one phase are those of a transposed convolution with stride 1: column b, units the taps of the phase. This file
-// makes that smaller problem, in shared memory, for the kernels that scatter. Phases are numbered by their first tap, of
-// which each axis has phase_count, so that none is without taps.
+// makes that smaller problem, in shared memory, for the kernels that scatter. Phases are numbered by their first tap,
+// of which each axis has phase_count, so that none is without taps.
 #pragma once
 
 #include "mainloop.cuh"
@@ -57,8 +57,7 @@ GTC_DEVICE void make_source_phase(const Geometry<Index>& g, Index phase, SourceP
 // The phase's packed weights, [phase][group][output channel][row] after the header.
 template <class T, class Index>
 GTC_DEVICE const T* phase_weights(const Geometry<Index>& g, const unsigned char* packed, Index phase) {
-    return reinterpret_cast<const T*>(packed + sizeof(PackedHeader)) +
-           phase * g.groups * g.in_channels * g.row_pitch;
+    return reinterpret_cast<const T*>(packed + sizeof(PackedHeader)) + phase * g.groups * g.in_channels * g.row_pitch;
 }
 
 // Behind the work of a tile in dynamic shared memory.

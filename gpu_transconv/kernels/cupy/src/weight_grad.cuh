@@ -1,8 +1,8 @@
 // The gradient by the weight: for every tap the product of x [input channel, pixel] and of what grad_output has there,
 // [pixel, output channel], summed over the pixels of all images.
 //
-// Gather: a block owns a tile of weights of one tap, and all pixels or one of a fixed number of parts of them. Scatter: a
-// block owns a part of the pixels, and brings what they add to every tap. The tiles are those of the forward kernels.
+// Gather: a block owns a tile of weights of one tap, and all pixels or one of a fixed number of parts of them. Scatter:
+// a block owns a part of the pixels, and brings what they add to every tap. The tiles are those of the forward kernels.
 #pragma once
 
 #include "mainloop.cuh"
@@ -86,7 +86,9 @@ GTC_DEVICE void sum_pixels(Tile& tile, const Geometry<Index>& g, const WeightTil
     PanelLoader<T, S, Tile::ROWS, DEPTH, Tile::WEIGHT_PITCH, THREADS, INPUT, Tile::TF32, Index> rows{
         x + (at.group * g.in_channels + at.row) * g.x_channel, g.x_channel, g.in_channels - at.row, {}};
     PanelLoader<T, S, Tile::PIXELS_PER_TILE, DEPTH, Tile::INPUT_PITCH, THREADS, INPUT, false, Index> columns{
-        grad_output + (at.group * g.out_channels + at.column) * g.y_channel, g.y_channel, g.out_channels - at.column,
+        grad_output + (at.group * g.out_channels + at.column) * g.y_channel,
+        g.y_channel,
+        g.out_channels - at.column,
         {}};
 
     const auto meet = [&](Index panel) {
@@ -170,8 +172,8 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, 1)
 }
 
 // Scatter: owns a part of the pixels (blockIdx.y) for the channels of one tile (blockIdx.x), and goes through all taps.
-// What they bring is added to `sums` by atomics (ATOMIC), or stored in the part's own copy of the gradient there. Without
-// `sums` there is one part, and the gradient is finished.
+// What they bring is added to `sums` by atomics (ATOMIC), or stored in the part's own copy of the gradient there.
+// Without `sums` there is one part, and the gradient is finished.
 template <class Tile, Input INPUT, bool ATOMIC, class Index>
 GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, 1)
     weight_grad_scatter(const GTC_GRID_CONSTANT Geometry<Index> g, const typename Tile::Element* x,

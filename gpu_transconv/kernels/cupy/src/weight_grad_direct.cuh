@@ -71,9 +71,8 @@ GTC_DEVICE void add_pixel(const Geometry<Index>& g, const WeightShare<Index>& sh
 // Owns the weights of one share (blockIdx.x), or what one of gridDim.y parts of the pixels brings to them (blockIdx.y),
 // which goes to `parts`, [part][weight], where there are several. Its sums lie in dynamic shared memory.
 template <class T, int CHANNELS, int TAPS, class Index>
-GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, 4)
-    weight_grad_direct(const GTC_GRID_CONSTANT Geometry<Index> g, const T* x, const T* grad_output, T* out,
-                       Sum<T>* parts, Index weights) {
+GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, 4) weight_grad_direct(const GTC_GRID_CONSTANT Geometry<Index> g, const T* x,
+                                                        const T* grad_output, T* out, Sum<T>* parts, Index weights) {
     using A = Sum<T>;
     constexpr int THREADS = 128, SUMS = CHANNELS * TAPS;
     const auto share = WeightShare<Index>::template of<CHANNELS, TAPS>(g, blockIdx.x);
