@@ -16,7 +16,8 @@ from numba.extending import intrinsic
 
 from ..runtime.compiled import entry
 from .registers import ELEMENT, call_entry, emit_table, keep, kind_of, multiply_add, registers
-from .row_ir import RowFunctions, lane_numbers
+from .row_ir import RowFunctions
+from .shuffles import lane_numbers
 
 _I64 = ir.IntType(64)
 #: Arguments of the compiled tiles, named in `dot_tile`: addresses of Elements and Tables, and Numbers.
