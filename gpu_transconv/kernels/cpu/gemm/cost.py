@@ -28,8 +28,8 @@ _THINNED, _GATHERED = 1.5, 8.0
 #: What a tile takes for each tap besides its products, over those of one channel, where a panel is thinned out: matrix
 #: products of espcn_equiv_x3 take 18.3 ms in runs, which sum taps and channels as one, and 22 ms in boxes.
 _TAP = 0.2
-#: Places of a source block up to which boxes have a panel for each: with 1,024, fcn32s_up32 took 120 ms in boxes and 63 in
-#: runs.
+#: Places of a source block up to which boxes have a panel for each: with 1,024, fcn32s_up32 took 120 ms in boxes, and
+#: 63 in runs.
 _PLACES = 64
 #: Rows up to which gather in boxes interleaves results into pixels of channels. Chosen, not measured.
 _LAST = 128
