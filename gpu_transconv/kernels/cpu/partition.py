@@ -40,6 +40,14 @@ class Partition(NamedTuple):
     work: int  # elements of scratch memory for each thread
 
 
+class PerAxis(NamedTuple):
+    """A number for each axis."""
+
+    d: int
+    h: int
+    w: int
+
+
 class HasPartition(Protocol):
     """What a kernel unpacks, as far as the launcher looks at it."""
 

@@ -17,7 +17,7 @@ from ..emit.intrinsics import add_products, copy_row, interleave_rows
 from ..emit.numbers import activate
 from ..emit.pointers import address, fence
 from ..geometry import Geometry, make_geometry
-from ..partition import Partition, box_count, box_of, make_partition
+from ..partition import Partition, PerAxis, box_count, box_of, make_partition
 from ..runtime.compiled import inner, kernel
 
 #: Sums of a task: 16 KiB of floats, so that they stay in the first-level cache. Chosen, not measured.
@@ -29,9 +29,7 @@ class DepthwiseLast(NamedTuple):
 
     geometry: Geometry
     part: Partition
-    step_d: int  # inputs from one block of outputs to the next
-    step_h: int
-    step_w: int
+    step: PerAxis  # inputs from one block of outputs to the next
 
 
 def takes(plan: Plan) -> bool:
@@ -44,7 +42,7 @@ def cut_rows(plan: Plan, threads: int) -> DepthwiseLast:
     outputs = plan.out_spatial
     length = min(outputs[2], max(1, _SUMS // plan.out_channels))
     part = make_partition(outputs, (1, 1, length), [(0, 0)] * 3, threads, length * plan.out_channels + 64)
-    return DepthwiseLast(make_geometry(plan), part, *(axis.step for axis in plan.axes))
+    return DepthwiseLast(make_geometry(plan), part, PerAxis(*(axis.step for axis in plan.axes)))
 
 
 def pack(plan: Plan, weight: Array) -> Array:
@@ -82,11 +80,11 @@ def depthwise_last(x, weight, bias, out, table, work, thread):
 @inner
 def _add_taps(x, weight, sums, job, n, box):
     """Add every tap that reaches them to the sums of a box, which is a part of one row of outputs."""
-    g, step = job.geometry, job.step_w
+    g, step = job.geometry, job.step.w
     for k_d in range(g.kernel_d):
         for k_h in range(g.kernel_h):
-            i_d = box.d // g.stride_d * job.step_d + g.shift_d[k_d]
-            i_h = box.h // g.stride_h * job.step_h + g.shift_h[k_h]
+            i_d = box.d // g.stride_d * job.step.d + g.shift_d[k_d]
+            i_h = box.h // g.stride_h * job.step.h + g.shift_h[k_h]
             same_phase = g.phase_d[k_d] == box.d % g.stride_d and g.phase_h[k_h] == box.h % g.stride_h
             if not (same_phase and 0 <= i_d < g.in_d and 0 <= i_h < g.in_h):
                 continue

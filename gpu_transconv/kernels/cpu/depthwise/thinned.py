@@ -22,7 +22,7 @@ from ..emit.registers import VECTOR_BYTES
 from ..emit.row_ir import STRIDES
 from ..emit.thinned_ir import filter_thinned
 from ..geometry import Geometry, fits_boxes, make_geometry
-from ..partition import Partition, box_count, box_of, even, make_partition
+from ..partition import Partition, PerAxis, box_count, box_of, even, make_partition
 from ..runtime.compiled import inner, kernel
 
 #: Floats of a panel, which stays in the first-level cache of most CPUs: 24 KiB. Chosen, not measured.
@@ -36,9 +36,7 @@ class Thinned(NamedTuple):
 
     geometry: Geometry
     part: Partition
-    step_d: int  # inputs from one output to the next
-    step_h: int
-    step_w: int
+    step: PerAxis  # inputs from one output to the next
     pitch: int  # of a row of the panel
     panel: int  # elements of the input
     offsets: Table  # by tap: distance in the panel
@@ -74,7 +72,7 @@ def cut_thinned(plan: Plan, threads: int) -> Thinned:
     offsets = np.array([(d * height + h) * pitch + w for d, h, w in taps], np.int64)
     reach = list(zip(low, span, strict=True))
     part = make_partition(blocks, (box_d, box_h, box_w), reach, threads, panel + -(-box_w // lanes) * lanes)
-    return Thinned(make_geometry(plan), part, *steps, pitch, panel, offsets)
+    return Thinned(make_geometry(plan), part, PerAxis(*steps), pitch, panel, offsets)
 
 
 def _reads(axis: Axis, outputs: int, span: int) -> int:
@@ -104,14 +102,14 @@ def depthwise_thinned(x, weight, _bias, out, table, work, thread):
 def _copy_box(x, panel, job, box, image):
     """Copy the rows of input that a box reads, zero outside the input; `image` counts images and channels."""
     g, part = job.geometry, job.part
-    start = box.w * job.step_w + part.low_w
+    start = box.w * job.step.w + part.low_w
     low = max(0, -start)
     high = max(low, min(job.pitch, g.in_w - start))
-    height = (part.box_h - 1) * job.step_h + 1 + part.span_h
-    for d in range((box.depth - 1) * job.step_d + 1 + part.span_d):
-        i_d = box.d * job.step_d + part.low_d + d
-        for h in range((box.height - 1) * job.step_h + 1 + part.span_h):
-            i_h = box.h * job.step_h + part.low_h + h
+    height = (part.box_h - 1) * job.step.h + 1 + part.span_h
+    for d in range((box.depth - 1) * job.step.d + 1 + part.span_d):
+        i_d = box.d * job.step.d + part.low_d + d
+        for h in range((box.height - 1) * job.step.h + 1 + part.span_h):
+            i_h = box.h * job.step.h + part.low_h + h
             present = high if 0 <= i_d < g.in_d and 0 <= i_h < g.in_h else low
             source = address(x, image * g.x_channel + (i_d * g.in_h + i_h) * g.in_w + start)
             copy_row(address(panel, (d * height + h) * job.pitch), source, low, present, job.pitch, g.half)
@@ -126,11 +124,11 @@ def _filter_box(weight, out, work, job, box, image):
     g, part = job.geometry, job.part
     lanes = VECTOR_BYTES // work.itemsize
     vectors = (box.width + lanes - 1) // lanes
-    height = (part.box_h - 1) * job.step_h + 1 + part.span_h
+    height = (part.box_h - 1) * job.step.h + 1 + part.span_h
     sums, weights = address(work, job.panel), address(weight, image % (g.groups * g.cout) * g.volume)
     for d in range(box.depth):
         for h in range(box.height):
-            row = address(work, (d * job.step_d * height + h * job.step_h) * job.pitch)
-            filter_thinned(sums, row, address(job.offsets, 0), weights, g.volume, vectors, job.step_w)
+            row = address(work, (d * job.step.d * height + h * job.step.h) * job.pitch)
+            filter_thinned(sums, row, address(job.offsets, 0), weights, g.volume, vectors, job.step.w)
             pixel = ((box.d + d) * g.out_h + box.h + h) * g.out_w + box.w
             interleave_rows(address(out, image * g.y_channel + pixel), sums, 0, 1, box.width, g.half, 0)

@@ -14,6 +14,7 @@ from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.product import by_phase
 from ..emit.registers import VECTOR_BYTES
+from ..emit.row_ir import STRIDES
 from ..geometry import fits_boxes
 from .winograd import saving
 
@@ -21,12 +22,14 @@ from .winograd import saving
 _COPY = 3.0
 #: The same for a vector copied from channels last to first.
 _TURN = 6.0
-#: How much longer it takes to copy every so many-th element than as many neighbours. Chosen, not measured.
-_THINNED = 1.5
+#: How much longer it takes to copy every so many-th element than as many neighbours, by shuffles; and by gathering,
+#: which is for the steps without shuffles of their own. Chosen, not measured.
+_THINNED, _GATHERED = 1.5, 8.0
 #: What a tile takes for each tap besides its products, over those of one channel, where a panel is thinned out: matrix
 #: products of espcn_equiv_x3 take 18.3 ms in runs, which sum taps and channels as one, and 22 ms in boxes.
 _TAP = 0.2
-#: Places of a source block up to which boxes have a panel for each.
+#: Places of a source block up to which boxes have a panel for each: with 1,024, fcn32s_up32 took 120 ms in boxes, and
+#: 63 in runs.
 _PLACES = 64
 #: Rows up to which gather in boxes interleaves results into pixels of channels. Chosen, not measured.
 _LAST = 128
@@ -122,7 +125,8 @@ def _sources(axis: Axis) -> int:
 
 
 def _thinned(axes: tuple[Axis, Axis, Axis]) -> float:
-    return 1.0 if axes[2].step == 1 else _THINNED
+    step = axes[2].step
+    return 1.0 if step == 1 else _THINNED if step in STRIDES else _GATHERED
 
 
 @lru_cache(maxsize=512)

@@ -63,8 +63,8 @@ def _gather_box(x, weight, bias, out, job, work, number, group, n):
         else:
             ahead = _next_box(x, job, number, group, n)
         height = part.box_h + part.span_h
-        rows = part.box_d * cut.step_d * g.in_h if part.boxes_h == 1 else 0
-        rows = 0 if g.last else height * cut.step_h if part.box_d == 1 else rows
+        rows = part.box_d * cut.step.d * g.in_h if part.boxes_h == 1 else 0
+        rows = 0 if g.last else height * cut.step.h if part.box_d == 1 else rows
         step, end = x.itemsize * g.x_channel, ahead + g.far * x.itemsize * rows * g.in_w
         for c in range(lay.chunks.shape[0]):
             chunk = lay.chunks[c]
@@ -83,18 +83,18 @@ def _copy_box(x, panel, job, box, channel, depth):
     The panel is ordered channel, place in a source block, d, h, w.
     """
     g, part, cut = job.geometry, job.part, job.cut
-    places = cut.step_d * cut.step_h * cut.step_w
+    places = cut.step.d * cut.step.h * cut.step.w
     # Channels first, one channel after the other, as they lie in memory.
     for i in range(places * (1 if g.last else depth)):
-        k, place_h, place_w = i // places, i // cut.step_w % cut.step_h, i % cut.step_w
-        place_d = i % places // (cut.step_h * cut.step_w)
-        start = (box.w + part.low_w) * cut.step_w + place_w
+        k, place_h, place_w = i // places, i // cut.step.w % cut.step.h, i % cut.step.w
+        place_d = i % places // (cut.step.h * cut.step.w)
+        start = (box.w + part.low_w) * cut.step.w + place_w
         low = max(0, -start)
-        high = max(low, min((box.width + part.span_w) * cut.step_w, g.in_w - start))
+        high = max(low, min((box.width + part.span_w) * cut.step.w, g.in_w - start))
         for d in range(box.depth + part.span_d):
-            i_d = (box.d + part.low_d + d) * cut.step_d + place_d
+            i_d = (box.d + part.low_d + d) * cut.step.d + place_d
             for h in range(box.height + part.span_h):
-                i_h = (box.h + part.low_h + h) * cut.step_h + place_h
+                i_h = (box.h + part.low_h + h) * cut.step.h + place_h
                 present = high if 0 <= i_d < g.in_d and 0 <= i_h < g.in_h else low
                 pixel = (i_d * g.in_h + i_h) * g.in_w + start
                 source = address(x, channel + k * g.x_channel + pixel * g.x_pixel)
@@ -105,7 +105,7 @@ def _copy_box(x, panel, job, box, channel, depth):
 @inner
 def _copy_line(target, source, depth, low, high, g, cut):
     """Copy a row of the panel from the inputs between `low` and `high`; channels last, of `depth` channels."""
-    step = cut.step_w
+    step = cut.step.w
     if g.last:
         first, end = (low + step - 1) // step, (high + step - 1) // step
         turn_rows(target, cut.channel, source, g.x_pixel * step, depth, first, end, cut.pitch, g.half)
@@ -130,7 +130,7 @@ def _next_box(x, job, number, group, n):
 @inner
 def _first_input(g, cut, box):
     """Number, within a channel, of the first input of a box, its margin left out."""
-    return (box.d * cut.step_d * g.in_h + box.h * cut.step_h) * g.in_w + box.w * cut.step_w
+    return (box.d * cut.step.d * g.in_h + box.h * cut.step.h) * g.in_w + box.w * cut.step.w
 
 
 @inner

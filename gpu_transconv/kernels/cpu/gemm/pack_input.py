@@ -36,7 +36,7 @@ def pack_input(x, panel, job, slab):
     while q < slab.blocks:
         block = block_of(part, slab.first + q)
         length = min(part.blocks_w - block.w, slab.blocks - q)
-        few = slab.depth if g.last or cut.step_w == 1 else max(1, _NEAR // (length * cut.step_w))
+        few = slab.depth if g.last or cut.step.w == 1 else max(1, _NEAR // (length * cut.step.w))
         for first in range(0, slab.depth, few):
             _pack_row(x, panel, job, slab, block, q, length, (first, min(few, slab.depth - first)))
         q += length
@@ -48,12 +48,12 @@ def _pack_row(x, panel, job, slab, block, q, length, channels):
     g, lay, cut, depth = job.geometry, job.layout, job.runs, channels[1]
     for slot in range(lay.slots.shape[0]):
         less_h, less_w = lay.slots[slot, at.LESS_H], lay.slots[slot, at.LESS_W]
-        i_d = block.d * cut.step_d + lay.slots[slot, at.SHIFT_D]
-        i_h = block.h * cut.step_h + lay.slots[slot, at.SHIFT_H]
-        i_w = block.w * cut.step_w + lay.slots[slot, at.SHIFT_W]
+        i_d = block.d * cut.step.d + lay.slots[slot, at.SHIFT_D]
+        i_h = block.h * cut.step.h + lay.slots[slot, at.SHIFT_H]
+        i_w = block.w * cut.step.w + lay.slots[slot, at.SHIFT_W]
         inside = 0 <= i_d < g.in_d and 0 <= i_h < g.in_h
         below = less_h and 0 <= i_d < g.in_d and 0 <= i_h + 1 < g.in_h
-        wide = length * cut.step_w
+        wide = length * cut.step.w
         low = min(max(0, -i_w), wide)
         end = max(low, min(wide, g.in_w - i_w))
         high = end if inside else low
@@ -63,8 +63,8 @@ def _pack_row(x, panel, job, slab, block, q, length, channels):
         if g.last:
             for j in range(length):
                 target = address(panel, ((slot * cut.pixels) + q + j) * cut.depth)
-                present = depth if low <= j * cut.step_w < high else 0
-                row = address(x, source + j * cut.step_w * g.x_pixel)
+                present = depth if low <= j * cut.step.w < high else 0
+                row = address(x, source + j * cut.step.w * g.x_pixel)
                 copy_row(target, row, 0, present, depth, g.half)
         else:
             target = address(panel, (slot * cut.depth + channels[0]) * cut.pixels + q)
@@ -79,7 +79,7 @@ def _pack_row(x, panel, job, slab, block, q, length, channels):
 @inner
 def _transform_rows(target, row, job, depth, low, high, length, less):
     """Copy a row of `depth` channels, or with a step on w every so many-th element, or with pairs its differences."""
-    g, pixels, step = job.geometry, job.runs.pixels, job.runs.step_w
+    g, pixels, step = job.geometry, job.runs.pixels, job.runs.step.w
     if step == 1:
         copy_rows(target, pixels, row, g.x_channel, depth, low, high, length, g.half)
     elif less:

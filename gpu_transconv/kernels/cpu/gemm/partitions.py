@@ -18,7 +18,7 @@ from ..arguments import Table
 from ..emit.gemm_tile import tile_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
-from ..partition import Partition, even, make_partition, reach_of
+from ..partition import Partition, PerAxis, even, make_partition, reach_of
 from .layout import FIRST_ROW, SHIFT_W, TAP, TAPS, Layout
 from .store import LINE
 
@@ -52,9 +52,7 @@ class Runs(NamedTuple):
     panel: int  # elements of the input
     flat: int  # whether block and input pixel are the same number
     joined: int  # whether taps and channels of a set follow each other in the panel, as one sum
-    step_d: int  # inputs from one block to the next: 2 with pairs, the axis' step in the gradient by the input
-    step_h: int
-    step_w: int
+    step: PerAxis  # inputs from one block to the next: 2 with pairs, the axis' step in the gradient by the input
     iota: Table
     tile: int  # address of the compiled tiles
 
@@ -99,9 +97,10 @@ def cut_runs(plan: Plan, layout: Layout, threads: int) -> Gather:
     # A tile may read and write whole vectors past the last block.
     part = make_partition(blocks, blocks, reach_of(product.axes), threads, LINE_ROOM + panel + rows * pixels + 256)
     steps = [axis.step * pair for axis, pair in zip(product.axes, (1, layout.paired_h, layout.paired_w), strict=True)]
+    joined = int(depth == cin and _has_runs(layout))
     cut = Runs(
-        pixels, runs, depth, splits, LINE_ROOM, panel, int(flat), int(depth == cin and _has_runs(layout)), *steps,
-        _iota(layout), tile_table(plan.accumulate),
+        pixels, runs, depth, splits, LINE_ROOM, panel, int(flat), joined, PerAxis(*steps), _iota(layout),
+        tile_table(plan.accumulate),
     )  # fmt: skip
     return Gather(make_geometry(plan), layout, part, cut)
 
@@ -114,9 +113,7 @@ class PanelBoxes(NamedTuple):
     plane: int  # of the sums of one row of the layout
     channel: int  # distance of two channels in the panel
     place: int  # distance of two places of a source block in the panel
-    step_d: int  # places of a source block on each axis
-    step_h: int
-    step_w: int
+    step: PerAxis  # places of a source block on each axis
     depth: int  # input channels of one panel
     line: int  # elements for a row that is put together
     panel: int  # elements of the input
@@ -164,7 +161,7 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int) -> GatherBoxes:
     part = make_partition(blocks, (box_d, box_h, box_w), reach, threads, LINE_ROOM + panel + sums * plane)
     offsets, tile = where[layout.tap_slots], tile_table(plan.accumulate)
     cut = PanelBoxes(
-        pitch, plane_d, plane, channel, place, *steps, depth, LINE_ROOM, panel, offsets, _iota(layout), tile
+        pitch, plane_d, plane, channel, place, PerAxis(*steps), depth, LINE_ROOM, panel, offsets, _iota(layout), tile
     )  # fmt: skip
     return GatherBoxes(make_geometry(plan), layout, part, cut)
 

@@ -66,8 +66,8 @@ def _own_box(x, weight, bias, out, job, work, number, chunk, n):
             # The rows of the box whose input, through this tap of the outer axes, exists.
             stamp = job.stamps.sets[s]
             shift_d, shift_h = stamp[at.STAMP_D], stamp[at.STAMP_H]
-            past_d = (g.in_d - 1 - stamp[at.PLACE_D]) // cut.step_d + 1
-            past_h = (g.in_h - 1 - stamp[at.PLACE_H]) // cut.step_h + 1
+            past_d = (g.in_d - 1 - stamp[at.PLACE_D]) // cut.step.d + 1
+            past_h = (g.in_h - 1 - stamp[at.PLACE_H]) // cut.step.h + 1
             low_d, high_d = max(box.d, -shift_d), min(box.d + box.depth, past_d - shift_d)
             low_h, high_h = max(box.h, -shift_h), min(box.h + box.height, past_h - shift_h)
             if low_h >= high_h:
@@ -120,19 +120,19 @@ def _pack_box(x, panel, job, n, slab, box):
     The panel is ordered channel, place in a source block, d, h, w.
     """
     g, part, cut = job.geometry, job.part, job.cut
-    places = cut.step_d * cut.step_h * cut.step_w
+    places = cut.step.d * cut.step.h * cut.step.w
     for i in range(slab.depth * places):
-        place_d = i % places // (cut.step_h * cut.step_w)
-        place_h, place_w = i // cut.step_w % cut.step_h, i % cut.step_w
-        start = (box.w + part.low_w) * cut.step_w + place_w
+        place_d = i % places // (cut.step.h * cut.step.w)
+        place_h, place_w = i // cut.step.w % cut.step.h, i % cut.step.w
+        start = (box.w + part.low_w) * cut.step.w + place_w
         low = max(0, -start)
-        high = max(low, min((box.width + part.span_w) * cut.step_w, g.in_w - start))
+        high = max(low, min((box.width + part.span_w) * cut.step.w, g.in_w - start))
         channel = n * g.x_batch + (slab.group * g.cin + slab.k0 + i // places) * g.x_channel
         for d in range(box.depth + part.span_d):
-            i_d = (box.d + part.low_d + d) * cut.step_d + place_d
+            i_d = (box.d + part.low_d + d) * cut.step.d + place_d
             first = i * cut.place + d * cut.panel_plane
             for h in range(box.height + part.span_h):
-                i_h = (box.h + part.low_h + h) * cut.step_h + place_h
+                i_h = (box.h + part.low_h + h) * cut.step.h + place_h
                 inside = 0 <= i_d < g.in_d and 0 <= i_h < g.in_h
                 source = channel + ((i_d * g.in_h + i_h) * g.in_w + start) * g.x_pixel
                 _copy_line(x, panel, first + h * cut.pitch, source, low, high if inside else low, g, cut)
@@ -145,7 +145,7 @@ def _pack_box(x, panel, job, n, slab, box):
 @inner
 def _copy_line(x, panel, target, source, low, high, g, cut):
     """Copy a row of the panel from the inputs between `low` and `high`."""
-    step = cut.step_w
+    step = cut.step.w
     end = low if g.last else high
     copy_every(address(panel, target), 0, address(x, source), 0, 1, low, end, cut.pitch, step, g.half)
     if g.last:

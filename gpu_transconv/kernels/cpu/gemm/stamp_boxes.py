@@ -13,7 +13,7 @@ from ....problem.product import Product, by_phase
 from ..arguments import Table
 from ..emit.gemm_tile import tile_table
 from ..geometry import Geometry, make_geometry
-from ..partition import Partition, count_boxes, even, make_partition, reach_of
+from ..partition import Partition, PerAxis, count_boxes, even, make_partition, reach_of
 from .layout import CHANNELS, Layout, Stamps
 from .partitions import LINE_ROOM, PANEL_BYTES
 
@@ -31,9 +31,7 @@ class StampBoxes(NamedTuple):
     plane: int  # distance of two planes
     panel_plane: int  # distance of two depths in the panel
     place: int  # distance of two places of a source block
-    step_d: int  # places of a source block on each axis
-    step_h: int
-    step_w: int
+    step: PerAxis  # places of a source block on each axis
     panel_step: int  # distance of two channels
     depth: int  # input channels of one panel
     channels: int  # of a full chunk
@@ -81,8 +79,8 @@ def cut_stamp_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) ->
         [axis.blocks for axis in product.axes], box, reach, threads, LINE_ROOM + panel + planes * plane + slack
     )
     cut = StampBoxes(
-        pitch, margin, slack, plane_d, plane, panel_plane, place, *steps, panel_step, depth, channels, LINE_ROOM, panel,
-        rows.reshape(-1), last_rows.reshape(-1), np.zeros(16, np.int64), tile_table(plan.accumulate),
+        pitch, margin, slack, plane_d, plane, panel_plane, place, PerAxis(*steps), panel_step, depth, channels,
+        LINE_ROOM, panel, rows.reshape(-1), last_rows.reshape(-1), np.zeros(16, np.int64), tile_table(plan.accumulate),
     )  # fmt: skip
     return Scatter(make_geometry(plan), layout, part, cut, stamps)
 
