@@ -138,6 +138,8 @@ def _sum(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     count = value.type.count
     while count > 1:
         count //= 2
-        halves = [builder.shuffle_vector(value, value, lane_numbers([*range(first, first + count)])) for first in (0, count)]
+        halves = [
+            builder.shuffle_vector(value, value, lane_numbers([*range(first, first + count)])) for first in (0, count)
+        ]
         value = builder.fadd(*halves)
     return builder.extract_element(value, ir.IntType(32)(0))

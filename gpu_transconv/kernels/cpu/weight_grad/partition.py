@@ -18,7 +18,7 @@ from ....problem.plan import Plan
 from ..arguments import Table
 from ..emit.gemm_tile import TILE_ROWS, tile_shapes, tile_table
 from ..emit.registers import VECTOR_BYTES
-from ..geometry import Geometry, make_geometry
+from ..geometry import Geometry
 from ..partition import even
 
 #: Outputs of a chunk in one line, for all rows of a tile: as floats 28 KiB, which leaves the first-level cache room.

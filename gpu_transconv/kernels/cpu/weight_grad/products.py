@@ -128,7 +128,26 @@ def _multiply_channels(
     row = (c0 * task.planes + plane - task.plane0) * task.taps + k_w - task.tap0
     step = task.planes * task.taps
     across = 1 if g.last else cut.strip
-    _multiply(panel, strips, sums, zeros, starts, job, task, row, step, channels, 0, across, k_w, count, w0, low, high, is_first)
+    _multiply(
+        panel,
+        strips,
+        sums,
+        zeros,
+        starts,
+        job,
+        task,
+        row,
+        step,
+        channels,
+        0,
+        across,
+        k_w,
+        count,
+        w0,
+        low,
+        high,
+        is_first,
+    )
 
 
 @inner
@@ -149,8 +168,24 @@ def _multiply_taps(panel, strips, sums, zeros, starts, job, task, plane, c0, c, 
             low, high = max(low, first), min(high, last)
         high = max(low, high)
         _multiply(
-            panel, strips, sums, zeros, starts, job, task, row0 + k0, 1, k1 - k0, at, dilation * along,
-            task.tap0 + k0, count, w0, low, high, is_first,
+            panel,
+            strips,
+            sums,
+            zeros,
+            starts,
+            job,
+            task,
+            row0 + k0,
+            1,
+            k1 - k0,
+            at,
+            dilation * along,
+            task.tap0 + k0,
+            count,
+            w0,
+            low,
+            high,
+            is_first,
         )
         for k in range(task.tap0 + k0, task.tap0 + k1):
             first, last = inputs_of(g.in_w, g.out_w, g.stride_w, g.phase_w[k], g.shift_w[k])
@@ -158,11 +193,45 @@ def _multiply_taps(panel, strips, sums, zeros, starts, job, task, plane, c0, c, 
             row = row0 + k - task.tap0
             if first < min(low, last):
                 _multiply(
-                    panel, strips, sums, zeros, starts, job, task, row, 1, 1, at, 0, k, count, w0, first, min(low, last), False
+                    panel,
+                    strips,
+                    sums,
+                    zeros,
+                    starts,
+                    job,
+                    task,
+                    row,
+                    1,
+                    1,
+                    at,
+                    0,
+                    k,
+                    count,
+                    w0,
+                    first,
+                    min(low, last),
+                    False,
                 )
             if max(high, first) < last:
                 _multiply(
-                    panel, strips, sums, zeros, starts, job, task, row, 1, 1, at, 0, k, count, w0, max(high, first), last, False
+                    panel,
+                    strips,
+                    sums,
+                    zeros,
+                    starts,
+                    job,
+                    task,
+                    row,
+                    1,
+                    1,
+                    at,
+                    0,
+                    k,
+                    count,
+                    w0,
+                    max(high, first),
+                    last,
+                    False,
                 )
 
 
