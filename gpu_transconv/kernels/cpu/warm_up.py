@@ -52,6 +52,8 @@ def signature_of(kernel: CompiledKernel, dtype: str) -> Signature:
     sums = getattr(types, DTYPES[dtype].accumulate)
     stored = types.uint16 if DTYPES[dtype].size == 2 else sums
     arrays = [types.Array(kind, 1, "C") for kind in (stored, sums, sums, stored)]
+    if kernel.__name__.startswith("weight_"):  # of the weight gradient, whose second array is stored too
+        arrays[1] = arrays[0]
     part = (*arrays, types.Array(types.int64, 1, "C"), types.Array(sums, 2, "C"), types.int64)
     return (types.int64, *part) if kernel is on_threads else part
 

@@ -91,11 +91,11 @@ def cut_rows(plan: Plan, by_pixels: bool) -> RowBlocks | None:
     tasks = plan.groups * -(-cin // channels)
     pieces = able if by_pixels or tasks < _TASKS else 1
     taps = width.tap_tables()
-    starts = taps.phase * blocks + low + span - taps.shift
+    starts = taps.phase * (lines * blocks) + low + span - taps.shift
     return RowBlocks(
         segment, segments, rows, row_groups, pieces, channels, -(-cin // channels), blocks, lines, low + span,
         tile_rows, parts,
-        blocks * width.stride + (width.stride + 1) * lane, panel + lane, rows * segment, channels * cout * volume,
+        (lines * blocks + lane) * width.stride + lane, panel + lane, rows * segment, channels * cout * volume,
         dot_table(plan.accumulate),
         (np.arange(cout)[:, None] * (lines * width.stride * blocks) + starts).reshape(-1),
         (np.arange(cout)[:, None] * volume + np.arange(width.kernel)).reshape(-1),
@@ -107,7 +107,7 @@ def _shape(cin: int, columns: int) -> tuple[int, int]:
 
     def time(rows: int) -> float:
         parts = -(-columns // dot_shapes()[rows])
-        return -(-cin // rows) * parts * max(rows * columns / parts, rows + columns / parts, 4)
+        return -(-cin // rows) * parts * max(rows * columns / parts, 2 * (rows + columns / parts), 4)
 
     rows = min((rows for rows in dot_shapes() if rows <= cin), key=time)
     return rows, -(-columns // dot_shapes()[rows])
@@ -121,7 +121,7 @@ def cost_of_rows(plan: Plan) -> float:
     lane = VECTOR_BYTES // DTYPES[plan.accumulate].size
     cin, cout, width = plan.in_channels // plan.groups, plan.out_channels // plan.groups, plan.axes[2]
     part = cout * width.kernel / cut.parts
-    tiles = -(-cin // cut.height) * cut.parts * max(cut.height * part, cut.height + part, 4)
-    filled = width.size / (-(-width.size // lane) * lane)
-    copies = 4.0 * cout * cut.lines / cut.rows * width.stride * plan.axes[0].kernel
+    tiles = -(-cin // cut.height) * cut.parts * max(cut.height * part, 2 * (cut.height + part), 4)
+    filled = width.size / (cut.segments * (-(-cut.segment // lane) + 0.25) * lane)
+    copies = 2.0 * cout * cut.lines / cut.rows * width.stride * plan.axes[0].kernel
     return (tiles * plan.kernel[0] * plan.kernel[1] / filled + copies) / lane

@@ -11,8 +11,8 @@ import numpy as np
 
 from ..arguments import unpack
 from ..emit.dot_tile import dot_tile
-from ..emit.intrinsics import copy_row, copy_rows, interleave_rows, transpose
-from ..emit.pointers import address, address_as
+from ..emit.intrinsics import copy_rows, interleave_rows, transpose
+from ..emit.pointers import address, address_as, offset
 from ..runtime.compiled import inner, kernel
 from .elementwise import inputs_of
 from .row_partition import WeightRows
@@ -127,18 +127,17 @@ def _pack_lines(grad_output, strip, panel, job, group, n, o_d, line0, w0):
     total = cut.blocks * g.stride_w
     low = min(max(0, -first), total)
     high = max(low, min(total, g.out_w - first))
+    line1, line2 = max(0, -line0), min(cut.lines, g.out_h - line0)
+    if line1 >= line2:
+        return
+    size = cut.lines * total
     for co in range(g.cout):
-        for line in range(cut.lines):
-            o_h = line0 + line
-            if not 0 <= o_h < g.out_h:
-                continue
-            source = n * g.y_batch + (group * g.cout + co) * g.y_channel + (o_d * g.out_h + o_h) * g.out_w + first
-            target = (co * cut.lines + line) * total
-            if g.stride_w == 1:
-                copy_row(address(panel, target), address(grad_output, source), low, high, total, g.half)
-            else:
-                copy_row(address(strip, 0), address(grad_output, source), low, high, total, g.half)
-                transpose(address(panel, target), address(strip, 0), cut.blocks, g.stride_w)
+        source = n * g.y_batch + (group * g.cout + co) * g.y_channel + (o_d * g.out_h + line0 + line1) * g.out_w + first
+        of, plane = address(grad_output, source), address(panel, co * size)
+        to = plane if g.stride_w == 1 else address(strip, 0)
+        copy_rows(offset(to, line1 * total), total, of, g.out_w, line2 - line1, low, high, total, g.half)
+        if g.stride_w > 1:
+            transpose(plane, to, cut.lines * cut.blocks, g.stride_w)
 
 
 @inner
@@ -154,7 +153,7 @@ def _multiply(at, step, pitch, panel, sums, lines, job, c, height, k_d, h0, rows
         skip = (g.phase_h[k_h] - g.shift_h[k_h] * g.stride_h) - (g.phase_h[0] - g.shift_h[0] * g.stride_h)
         for row in range(low, high):
             lines[row - low] = row * pitch
-            lines[cut.rows + row - low] = (row * g.stride_h + skip) * cut.blocks * g.stride_w
+            lines[cut.rows + row - low] = (row * g.stride_h + skip) * cut.blocks
         start = c * g.cout * g.volume + (k_d * g.kernel_h + k_h) * g.kernel_w
         for part in range(cut.parts):
             first, last = part * columns // cut.parts, (part + 1) * columns // cut.parts
