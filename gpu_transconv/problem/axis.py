@@ -96,7 +96,8 @@ class Axis:
     @property
     def extent(self) -> int:
         """No position on the axis, cut off or not, is as far from 0."""
-        return self.size * self.stride + self.kernel * self.dilation + self.pad_low
+        far = self.size * self.stride + abs(self.kernel * self.dilation) + abs(self.pad_low)
+        return far if self.dilation >= 0 else far + self.output_size * self.step
 
     def output_of(self, i: Positions, tap: Positions) -> Positions:
         """Output at which input `i` and `tap` meet, cut off or not: the relation itself, of ints or of arrays."""
@@ -148,11 +149,6 @@ class Axis:
         The first tap of a phase is, modulo `tap_step`, so many times ``(phase + pad_low) / common``, if that is whole.
         """
         return pow(self.shift_step, -1, self.tap_step) if self.tap_step > 1 else 0
-
-    @property
-    def source_step(self) -> int:
-        """How far apart neighbouring results of a phase read their source."""
-        return 1
 
     @property
     def first_taps(self) -> int:
@@ -209,30 +205,13 @@ class Axis:
         return _tap_tables(self.kernel, self.stride, self.dilation, self.pad_low)
 
 
-@dataclass(frozen=True)
-class CorrelationAxis(Axis):
-    """The relation read from its other end: `size` counts outputs, which result i reads, one of `output_size` inputs.
+def correlation_axis(axis: Axis) -> Axis:
+    """Exchange the ends of an axis: its outputs are read, its inputs are the results, and taps keep their order.
 
-    Tap k of result i reads ``i*source_step - low + k*d``. As an axis it has stride 1, so one phase, in which the shift
-    rises by `d` from tap to tap where that of an `Axis` falls: `dilation` and `pad_low` are ``-d`` and ``-low``.
+    Tap k of result i reads ``i*step - low + k*d``. As an axis that has stride 1, so one phase, in which the shift rises by
+    `d` from tap to tap where it falls in the forward direction: `dilation` and `pad_low` are ``-d`` and ``-low``.
     """
-
-    step: int = 1
-
-    @property
-    def source_step(self) -> int:
-        """How far apart neighbouring results read their source: the stride."""
-        return self.step
-
-    @property
-    def extent(self) -> int:
-        """No position on the axis, cut off or not, is as far from 0."""
-        return self.size + self.output_size * self.step - self.kernel * self.dilation - self.pad_low
-
-
-def correlation_axis(axis: Axis) -> CorrelationAxis:
-    """Exchange the ends of an axis: its outputs are read, its inputs are the results."""
-    return CorrelationAxis(axis.output_size, axis.kernel, 1, -axis.dilation, -axis.pad_low, axis.size, step=axis.stride)
+    return Axis(axis.output_size, axis.kernel, 1, -axis.dilation, -axis.pad_low, axis.size, axis.stride)
 
 
 @lru_cache(maxsize=64)

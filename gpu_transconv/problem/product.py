@@ -16,13 +16,12 @@ product        rows                                    columns                  
 `outer`        input channels; one product per tap     output channels             inputs
 =============  ======================================  ==========================  =====================================
 
-`correlation` and `tap_stamps` are of the gradient by x, gathered and scattered; `outer` is of that by the weight. Of the
-forward operation, the first two gather: a result is complete when its product is. `merged` fits where every phase has
-its taps at the same shifts, and is one large product instead of stride many small ones. `stamps` scatters: its results, the stamps, still
+The first two gather: a result is complete when its product is. `merged` fits where every phase has its taps at the same
+shifts, and is one large product instead of stride many small ones. `stamps` scatters: its results, the stamps, still
 have to be added where they meet. Batch and space are flattened into the columns, so that small maps fill vectors too.
 
-The gradient by the input is `by_phase` of another plan (`rewrites.correlation`): input channels are its rows, inputs
-its columns, taps times output channels its depth, and there is one phase.
+`correlation` and `tap_stamps` are of the gradient by x, gathered and scattered; `outer` is of that by the weight. The CPU
+has the gradient by x as `by_phase` of another plan (`rewrites.correlation`), which has one phase.
 
 Where several rows of one channel read the same inputs, they are its *units* (phases in `merged`, taps in `stamps`), and
 an `AxisFrame` says where they lie. On one axis with kernel 4, stride 2 and no padding, 3 inputs and 8 outputs::
@@ -196,11 +195,11 @@ def _from_output(plan: Plan, axes: tuple[Axis, Axis, Axis]) -> Plan:
 
 
 class PixelProduct(NamedTuple):
-    """Products summed over pixels: `count` of them in every group, all of the same size."""
+    """Products summed over pixels: `number` of them in every group, all of the same size."""
 
     rows: int
     columns: int
-    count: int
+    number: int
     depth: int
 
 

@@ -90,7 +90,7 @@ def input_of(packed: PackedProduct, shape: TileShape) -> str:
     if plan.channels_last:
         return "PIXELS_16" if width > 1 and plan.in_channels // plan.groups % width == 0 else "PIXELS"
     in_place = frame is not None and all(
-        part.taps == axis.source_step == 1 and part.shift == 0 and part.count == axis.size
+        part.taps == axis.step == 1 and part.shift == 0 and part.count == axis.size
         for part, axis in zip(frame, packed.product.axes, strict=True)
     )
     aligned = math.prod(plan.in_spatial) % width == 0 and width > 1

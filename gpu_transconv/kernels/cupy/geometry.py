@@ -102,7 +102,7 @@ def geometry_bytes(packed: PackedProduct) -> bytes:
         x_stride = math.prod(plan.in_spatial[a + 1 :]) * x_step
         y_stride = math.prod(plan.out_spatial[a + 1 :]) * y_step
         numbers += _axis_numbers(axis, product.frame[a] if product.frame else None)
-        numbers += [axis.source_step, x_stride, y_stride]
+        numbers += [axis.step, x_stride, y_stride]
     numbers += [plan.batch, plan.groups, plan.in_channels // plan.groups, plan.out_channels // plan.groups]
     numbers += [plan.in_channels * inputs, 1 if last else inputs, plan.out_channels * outputs, 1 if last else outputs]
     numbers += _weight_steps(product)

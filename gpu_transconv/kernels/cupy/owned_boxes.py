@@ -70,7 +70,8 @@ def cheaper(plan: Plan, device: DeviceProperties) -> str:
 
 def _cut_for(plan: Plan, device: DeviceProperties, shape: TileShape) -> OwnedBoxes:
     """Cut the output for tiles of one shape, and predict the cost: whole tiles, for every box of inputs."""
-    axes, phases = plan.axes, 1
+    axes: tuple[Axis, ...] = plan.axes
+    phases = 1
     if plan.operation == "input_grad":
         packed = pack_product(tap_stamps(plan), channel_major=True)
         plan, axes, phases = packed.plan, _largest_phase(plan.axes), packed.product.count

@@ -179,7 +179,7 @@ def weight_gather_launches(plan: Plan, device: DeviceProperties, shape: TileShap
         )  # fmt: skip
     else:
         kernel = typed("weight_grad_tile", plan, chosen.tile.name, f"gtc::{chosen.read}")
-        launch = _tiles(chosen, kernel, outer(plan).count * chosen.tiles, arguments)
+        launch = _tiles(chosen, kernel, outer(plan).number * chosen.tiles, arguments)
     if chosen.parts == 1:
         return LaunchPlan((), (), (launch,))
     return LaunchPlan((), (), (launch, _add_parts(plan, parts, chosen.parts)))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ....arrays.views import Array
+from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.rewrites import simplify
 from ...kernel import Description, Kernel
