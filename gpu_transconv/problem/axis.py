@@ -208,8 +208,8 @@ class Axis:
 def correlation_axis(axis: Axis) -> Axis:
     """Exchange the ends of an axis: its outputs are read, its inputs are the results, and taps keep their order.
 
-    Tap k of result i reads ``i*step - low + k*d``. As an axis that has stride 1, so one phase, in which the shift rises by
-    `d` from tap to tap where it falls in the forward direction: `dilation` and `pad_low` are ``-d`` and ``-low``.
+    Tap k of result i reads ``i*step - low + k*d``. As an axis that has stride 1, so one phase, in which the shift rises
+    by `d` from tap to tap where it falls in the forward direction: `dilation` and `pad_low` are ``-d`` and ``-low``.
     """
     return Axis(axis.output_size, axis.kernel, 1, -axis.dilation, -axis.pad_low, axis.size, axis.stride)
 

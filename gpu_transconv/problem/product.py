@@ -20,8 +20,8 @@ The first two gather: a result is complete when its product is. `merged` fits wh
 shifts, and is one large product instead of stride many small ones. `stamps` scatters: its results, the stamps, still
 have to be added where they meet. Batch and space are flattened into the columns, so that small maps fill vectors too.
 
-`correlation` and `tap_stamps` are of the gradient by x, gathered and scattered; `outer` is of that by the weight. The CPU
-has the gradient by x as `by_phase` of another plan (`rewrites.correlation`), which has one phase.
+`correlation` and `tap_stamps` are of the gradient by x, gathered and scattered; `outer` is of that by the weight. The
+CPU has the gradient by x as `by_phase` of another plan (`rewrites.correlation`), which has one phase.
 
 Where several rows of one channel read the same inputs, they are its *units* (phases in `merged`, taps in `stamps`), and
 an `AxisFrame` says where they lie. On one axis with kernel 4, stride 2 and no padding, 3 inputs and 8 outputs::

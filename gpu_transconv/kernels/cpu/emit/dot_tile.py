@@ -1,8 +1,8 @@
 """The inner tile of sums along rows of memory: every row of one operand times every row of another, as LLVM IR.
 
 ``S[r, c] += sum over lines t and elements j of X[t, r, j] * Y[t, c, j]`` for a few r and c. Lanes lie along j, so that
-neither operand is turned; what is left of a line is masked in both, so that nothing is multiplied that is not there. One
-LLVM function exists per shape.
+neither operand is turned; what is left of a line is masked in both, so that nothing is multiplied that is not there.
+One LLVM function exists per shape.
 """
 
 from __future__ import annotations

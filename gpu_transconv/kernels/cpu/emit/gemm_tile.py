@@ -36,7 +36,7 @@ def tile_shapes() -> dict[int, int]:
 
 #: Most rows of a tile that is two vectors wide, the common shape, and of the wider ones; 0 where there are none.
 TILE_ROWS = tile_shapes()[2]
-_ROWS_OF_4, _ROWS_OF_8 = tile_shapes().get(4, 0), tile_shapes().get(8, 0)
+ROWS_OF_4, _ROWS_OF_8 = tile_shapes().get(4, 0), tile_shapes().get(8, 0)
 
 
 @inner
@@ -62,7 +62,7 @@ def tile_vectors(rows, left):
     """Vectors of columns of the next tile, of `left` still to do: as many as the registers take."""
     if rows <= _ROWS_OF_8 and left >= 8:
         return 8
-    if rows <= _ROWS_OF_4 and left >= 4:
+    if rows <= ROWS_OF_4 and left >= 4:
         return 4
     return min(2, left)
 

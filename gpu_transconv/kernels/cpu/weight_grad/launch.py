@@ -105,16 +105,18 @@ def make_job(plan: Plan, by_pixels: bool, threads: int) -> Job:
     rows = cut_rows(problem, by_pixels)
     if rows is not None and cost_of_rows(problem) < cost_of_blocks(problem):
         tasks, scratch = problem.groups * rows.channel_blocks, rows.strip + rows.panel + rows.height * rows.inputs
-        function, adding, values = weight_rows, weight_row_pieces, WeightRows(make_geometry(problem), rows, threads)
+        function, adding = weight_rows, weight_row_pieces
+        values = flatten(WeightRows(make_geometry(problem), rows, threads))
         pieces, sums = rows.pieces, rows.sums + 64
     else:
         cut = cut_blocks(problem, by_pixels)
         tasks = problem.groups * cut.channel_blocks * cut.filter_blocks * cut.plane_blocks * cut.tap_blocks
         scratch = cut.panel + TILE_ROWS * cut.strip
-        function, adding, values = weight_products, weight_pieces, WeightGrad(make_geometry(problem), cut, threads)
+        function, adding = weight_products, weight_pieces
+        values = flatten(WeightGrad(make_geometry(problem), cut, threads))
         pieces, sums = cut.pieces, cut.sums
     work = (threads, scratch + sums) if pieces == 1 else (threads + pieces * tasks, max(scratch, sums))
-    return Job(function, adding if pieces > 1 else None, flatten(values), work, threads)
+    return Job(function, adding if pieces > 1 else None, values, work, threads)
 
 
 def simplify_filters(plan: Plan) -> Plan:

@@ -109,7 +109,8 @@ def cut_blocks(plan: Plan, by_pixels: bool) -> Blocks:
     while not by_pixels and tasks() * pieces < _TASKS and filters > 2 * TILE_ROWS:
         filters = even(cout, -(-filters // 2))
     while not by_pixels and tasks() * pieces < _TASKS and channels > 4 * lane:
-        channels = even(cin, -(-(-(-channels // 2)) // (2 * lane)) * 2 * lane)
+        half = -(-channels // 2)
+        channels = even(cin, -(-half // (2 * lane)) * 2 * lane)
     if tasks() * pieces < _TASKS:
         pieces = max(pieces, min(able, -(-_TASKS // tasks())))
     pitch = -(-channels // lane) * lane
@@ -140,6 +141,6 @@ def cost_of_blocks(plan: Plan) -> float:
     cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
     _, vectors, height = _tile_of(plan, lane)
     filters, columns = cout * math.prod(plan.kernel), -(-cin // lane)
-    height = height / -(-height // TILE_ROWS)
+    high = height / -(-height // TILE_ROWS)
     wide = min(vectors, columns)
-    return filters * columns * max(1.0, (0.6 * height + wide) / (height * wide), 4 / (height * wide)) + 8.0 * columns
+    return filters * columns * max(1.0, (0.6 * high + wide) / (high * wide), 4 / (high * wide)) + 8.0 * columns

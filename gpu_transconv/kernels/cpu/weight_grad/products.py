@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..arguments import unpack
-from ..emit.gemm_tile import _ROWS_OF_4, ADD, PER_ROW, TILE_ROWS, tile
+from ..emit.gemm_tile import ADD, PER_ROW, ROWS_OF_4, TILE_ROWS, tile
 from ..emit.intrinsics import copy_rows, turn_rows
 from ..emit.pointers import address, place
 from ..emit.registers import VECTOR_BYTES
@@ -154,7 +154,7 @@ def _multiply_channels(
 def _multiply_taps(panel, strips, sums, zeros, starts, job, task, plane, c0, c, count, w0, w1, is_first):
     """Products of one output channel with taps as rows: where all of a tile's meet inputs together, then the rest."""
     g, cut = job.geometry, job.cut
-    most = TILE_ROWS if cut.vectors == 2 else _ROWS_OF_4
+    most = TILE_ROWS if cut.vectors == 2 else ROWS_OF_4
     parts = (task.taps + most - 1) // most
     along = TILE_ROWS if g.last else 1
     dilation = (g.phase_w[1] - g.phase_w[0] - (g.shift_w[1] - g.shift_w[0]) * g.stride_w) if g.kernel_w > 1 else 1

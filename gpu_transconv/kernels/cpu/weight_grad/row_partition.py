@@ -87,7 +87,8 @@ def cut_rows(plan: Plan, by_pixels: bool) -> RowBlocks | None:
     able = max(1, min(_TASKS, chunks, inputs // _PIECE, _PIECES_BYTES // (plan.in_channels * cout * volume * item)))
     channels = cin
     if not by_pixels and plan.groups < _TASKS:
-        channels = even(cin, max(4 * tile_rows, -(-(-(-cin * plan.groups // _TASKS)) // tile_rows) * tile_rows))
+        share = -(-cin * plan.groups // _TASKS)
+        channels = even(cin, max(4 * tile_rows, -(-share // tile_rows) * tile_rows))
     tasks = plan.groups * -(-cin // channels)
     pieces = able if by_pixels or tasks < _TASKS else 1
     taps = width.tap_tables()
