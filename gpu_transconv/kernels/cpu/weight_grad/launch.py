@@ -59,6 +59,7 @@ def _launch_scatter(plan: Plan, x: Array, grad_output: Array, _bias: None, out: 
 
 
 def _run_products(plan: Plan, x: Array, grad_output: Array, out: Array, by_pixels: bool) -> None:
+    """Fill `out` by tiles; where a sum is not finite, which zeros beside the borders may have caused, by loops."""
     if not plan.batch:
         out[...] = 0
         return
