@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,11 @@ QUICK = re.compile(
     r"|channels_last|random_geometries|numba_cuda)\.py::(?!test_in_the_simulator|test_gpu_tests)"
     r"|test_host_kernels\.py::test_(definition|split_reduction)\b.*-float(16|32))"
 )
+
+
+def one_of(number: int, items: Iterable[Any]) -> list[Any]:
+    """Every so-many-th of the problems of a long table; all of them where GPU_TRANSCONV_TEST_ALL is set."""
+    return list(items)[:: 1 if os.environ.get("GPU_TRANSCONV_TEST_ALL") else number]
 
 
 def wants_devices(config: pytest.Config) -> bool:

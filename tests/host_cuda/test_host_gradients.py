@@ -11,6 +11,7 @@ from checks import Arrays, as_format, assert_close, assert_same_specials, make_a
 from device_checks import GRADIENTS
 from host_checks import requires_compiler, run_gradient_plan
 from host_compiler import KERNELS
+from selection import one_of
 from support.gradients import exact_gradient, make_gradient, reduction_of
 from test_random_geometries import make_problem
 from tile_cases import EDGE_TABLE, plan_of
@@ -30,7 +31,7 @@ KINDS += [(dtype, "highest") for dtype in FLOATS + COMPLEX if dtype != "float32"
 TABLE = [
     pytest.param(case, dtype, precision, id=f"{case.name}-{dtype if precision == 'highest' else precision}")
     for dtype, precision in KINDS
-    for case in (CASES if (dtype, precision) == KINDS[0] else CORE)
+    for case in one_of(7, CASES if (dtype, precision) == KINDS[0] else CORE)
 ]
 
 
@@ -73,7 +74,7 @@ EDGES = (
 TILED = [
     pytest.param(variant, EDGES[(number + turn) % 2], DATA_FORMATS[(number // 2 + turn) % 2], *edge.values,
                  id=f"{variant}-{edge.id}")
-    for number, edge in enumerate(EDGE_TABLE)
+    for number, edge in one_of(4, enumerate(EDGE_TABLE))
     for turn, variant in enumerate(name for name in GRADIENTS if name != "input_grad/gather")
 ]  # fmt: skip
 
@@ -146,7 +147,7 @@ def test_indices_of_64_bits(variant, dtype):
 DEVICES = (DeviceProperties(), DeviceProperties((7, 5), 20, 64 << 10), DeviceProperties((8, 9), 2))
 
 
-@pytest.mark.parametrize("number", range(60))
+@pytest.mark.parametrize("number", one_of(6, range(60)))
 def test_random_geometries(number):
     problem = make_problem(4, number)
     dtype = problem.dtype if problem.dtype in FLOATS + COMPLEX else "float16"  # no kernels for integers
