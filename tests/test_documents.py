@@ -173,7 +173,7 @@ def test_what_is_to_be_installed_can_be():
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_variables_are_read_somewhere(path):
-    code = "".join(source.read_text(encoding="utf-8") for source in SOURCES)
+    code = "".join(source.read_text(encoding="utf-8") for source in (*SOURCES, ROOT / "tests" / "selection.py"))
     names = set(re.findall(r"\bGPU_TRANSCONV_[A-Z_]+\b", path.read_text(encoding="utf-8")))
     read = set(re.findall(r"\bGPU_TRANSCONV_[A-Z_]+\b", code))
     prefixed = {f"GPU_TRANSCONV_{word.upper()}" for word in ("backend", "formulation", "deterministic")}

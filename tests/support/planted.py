@@ -64,7 +64,7 @@ _TABLES = (
 _COMPILED = (
     Fault("plain: a row shorter than the stride without bias", "cpu/elementwise.py", " or g.out_w < g.stride_w:", ":"),
     Fault("plain: last input of a stamp missed", "cpu/elementwise.py", "// stride + shift + 1,", "// stride + shift,"),
-    Fault("depthwise, channels last: one input too many", "cpu/depthwise/channels_last.py", "// g.stride_w + 1, g.in_w - shift)", "// g.stride_w + 1, g.in_w - shift + 1)"),
+    Fault("depthwise, channels last: one input too many", "cpu/depthwise/channels_last.py", "(g.in_w - 1 - shift) // step + 1)", "(g.in_w - 1 - shift) // step + 2)"),
     Fault("depthwise: rows beyond the depth", "cpu/depthwise/channels_first.py", "high if 0 <= i_d < g.in_d and", "high if"),
     Fault("scatter: last sum of a row not activated", "cpu/gemm/scatter.py", "source + i * cut.plane + box.width)", "source + i * cut.plane + box.width - 1)"),
     Fault("scatter: bias of the first channels", "cpu/gemm/scatter.py", "bias[channel + i % count]", "bias[channel - lay.chunks[c, at.CHANNEL] + i % count]"),
@@ -75,7 +75,7 @@ _COMPILED = (
     Fault("gather: rows of odd tiles too few", "cpu/emit/gemm_tile.py", "min(t + 1, more)", "min(t, more)"),
     Fault("store: phases of some channels as if of all", "cpu/gemm/store.py", "if count == pixel:", "if count <= pixel:"),
     Fault("tile of 4 vectors multiplies the third twice", "cpu/emit/gemm_tile.py", "columns = [load(b_row, v) for v", "columns = [load(b_row, v if v != 3 or vectors != 4 else 2) for v"),
-    Fault("odd strides interleaved with the wrong phase", "cpu/emit/row_ir.py", "indices = [lanes + lane if phase == r else i for", "indices = [lanes + lane if phase == r + (stride > 5) else i for"),
+    Fault("odd strides interleaved with the wrong phase", "cpu/emit/shuffles.py", "indices = [lanes + lane if phase == r else i for", "indices = [lanes + lane if phase == r + (stride > 5) else i for"),
     Fault("transposition of wide strides ends early", "cpu/emit/row_ir.py", "blocks = builder.sdiv(builder.add(outputs, builder.sub(stride, _I64(1))), stride)", "blocks = builder.sdiv(outputs, stride)"),
 )  # fmt: skip
 _NUMBA_CUDA = (
@@ -98,7 +98,7 @@ _NUMBA_CUDA = (
 _CUPY = (
     Fault("line without its phase's remainder", "cupy/src/geometry.cuh", "if (reach % axis.common) return line;", ""),
     Fault("inverse of the tap's step left out", "cupy/src/geometry.cuh", "% axis.tap_step * axis.tap_inverse % axis.tap_step", "% axis.tap_step"),
-    Fault("direct: group's weights of the first", "cupy/src/gather_direct.cuh", "weight + (s.group * g.in_channels * g.out_channels + s.channel)", "weight + (s.channel)"),
+    Fault("direct: group's weights of the first", "cupy/src/gather_direct.cuh", "weight + (s.group * g.in_channels * g.out_channels * volume + s.channel * g.weight_out)", "weight + (s.channel * g.weight_out)"),
     Fault("direct: width shifted the other way", "cupy/src/gather_direct.cuh", "lw.shift - jw * w.shift_step,", "lw.shift + jw * w.shift_step,"),
     Fault("part of the depth's taps not packed", "cupy/src/geometry.cuh", "tap.packed * axis.kernel + line.first_tap", "tap.packed * axis.kernel + (a ? line.first_tap : 0)"),
     Fault("infinite weights multiplied with the padding", "cupy/src/gather.cuh", "if (load_shared(&block.storage->nonfinite)) redo_slab", "if (false) redo_slab"),

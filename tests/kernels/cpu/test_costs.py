@@ -47,13 +47,13 @@ def test_a_weight_that_is_not_finite_costs_its_own_channel(monkeypatch, formulat
     weight[3, 1, 0, 2], weight[6, 2, 1, 1] = np.nan, -np.inf
     keywords = {"stride": 2, "padding": 1, "groups": groups, "data_format": data_format}
     computed = []
-    original = launch._run_elementwise
+    original = launch.run_elementwise
 
     def counted(*arguments):
         computed.append(list(arguments[-2]))
         original(*arguments)
 
-    monkeypatch.setattr(launch, "_run_elementwise", counted)
+    monkeypatch.setattr(launch, "run_elementwise", counted)
     with np.errstate(all="ignore"):
         got = gtc.conv_transpose(x, weight, **keywords, formulation=formulation)
         want = gtc.conv_transpose(x, weight, **keywords, backend="reference")

@@ -42,8 +42,12 @@ def test_steps_of_several_dtypes_share_what_is_the_same():
     tiled = {"gather", "gather_boxes", "scatter", "depthwise", "depthwise_last", "pack_weight"}
     assert {(name, dtype) for name in tiled for dtype in ("float32", "bfloat16")} < set(names)
     assert {name for name, dtype in names if dtype == "complex64"} == {
+        "elementwise_filters",
         "elementwise_gather",
+        "elementwise_input_gather",
+        "elementwise_input_scatter",
         "elementwise_scatter",
+        "elementwise_stamps",
         "on_threads",
     }
     assert len(set(names)) == len(names)

@@ -64,7 +64,7 @@ def test_a_full_device_is_a_memory_error_for_results_of_numba(monkeypatch):
     from gpu_transconv.arrays import cuda as arrays
 
     monkeypatch.setattr(numba.cuda, "device_array", full(2))
-    plan = SimpleNamespace(output_shape=(10, 10), dtype="float64")
+    plan = SimpleNamespace(result_shape=(10, 10), dtype="float64")
     with pytest.raises(MemoryError, match="needs 800 bytes"):
         arrays.NUMBA.empty(plan, None)
 
