@@ -31,7 +31,7 @@ KINDS += [(dtype, "highest") for dtype in FLOATS + COMPLEX if dtype != "float32"
 TABLE = [
     pytest.param(case, dtype, precision, id=f"{case.name}-{dtype if precision == 'highest' else precision}")
     for dtype, precision in KINDS
-    for case in one_of(7, CASES if (dtype, precision) == KINDS[0] else CORE)
+    for case in one_of(11, CASES if (dtype, precision) == KINDS[0] else CORE)
 ]
 
 

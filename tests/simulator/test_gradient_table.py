@@ -65,7 +65,7 @@ def small_pieces(monkeypatch):
     forget()
 
 
-@pytest.mark.parametrize("problem", one_of(3, TABLE), ids=name)
+@pytest.mark.parametrize("problem", one_of(5, TABLE), ids=name)
 @pytest.mark.parametrize("kernel", ROWS)
 def test_definition(kernel, problem, launched):
     check(kernel, *problem, launched)

@@ -9,8 +9,8 @@ Read it in this order:
 4. ``src/mainloop.cuh``, ``src/epilogue.cuh``: from global memory to the sums of a tile, and from there to the output.
 5. ``src/gather.cuh``, ``src/scatter.cuh``, ``src/scatter_owned.cuh``: the kernels; ``src/gather_direct.cuh`` needs no
    tile.
-6. The gradient by x: the same tiles on ``correlation(plan)``; ``src/input_grad_scatter.cuh`` makes a problem of stride 1
-   for each phase of grad_output, ``src/source_phase.cuh``. The gradient by the weight: ``src/weight_grad.cuh`` with
+6. The gradient by x: the same tiles on ``correlation(plan)``; ``src/input_grad_scatter.cuh`` makes a problem of stride
+   1 for each phase of grad_output, ``src/source_phase.cuh``. The gradient by the weight: ``src/weight_grad.cuh`` with
    ``src/pixel_panels.cuh``, ``src/weight_grad_direct.cuh`` without tiles, and `weight_grad`, which cuts the pixels.
 7. `choose`, `owned_boxes`: which of them a layer gets; `launch_plan`: what is launched, as data; `launch`: by CuPy.
 
