@@ -99,7 +99,11 @@ def _copy_box(x, panel, job, box, channel, depth):
                 pixel = (i_d * g.in_h + i_h) * g.in_w + start
                 source = address(x, channel + k * g.x_channel + pixel * g.x_pixel)
                 row = (i * (part.box_d + part.span_d) + d) * (part.box_h + part.span_h) + h
-                _copy_line(address(panel, row * cut.pitch), source, depth, low, present, g, cut)
+                target = address(panel, row * cut.pitch)
+                if g.last or cut.step.w > 1:
+                    _copy_line(target, source, depth, low, present, g, cut)
+                else:  # here, since a call with the geometry takes as long as a short row
+                    copy_row(target, source, low, present, cut.pitch, g.half)
 
 
 @inner
@@ -109,8 +113,6 @@ def _copy_line(target, source, depth, low, high, g, cut):
     if g.last:
         first, end = (low + step - 1) // step, (high + step - 1) // step
         turn_rows(target, cut.channel, source, g.x_pixel * step, depth, first, end, cut.pitch, g.half)
-    elif step == 1:
-        copy_row(target, source, low, high, cut.pitch, g.half)
     else:
         copy_every(target, 0, source, 0, 1, low, high, cut.pitch, step, g.half)
 
