@@ -11,7 +11,8 @@ The functions take and return arrays of the caller's own kind:
 
 `conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d` and `conv_transpose` are the operator, `ConvTranspose` is one
 with fixed weights. `use` sets defaults, `backends` tells what can run here, `explain` what would run and why, and
-`last_choice` what did. `operators`, imported when first used, has the operator as a matrix.
+`last_choice` what did. `StreamingConvTranspose` takes its input in chunks. Imported when first used: `operators`, the
+operator as a matrix; `signal`, SciPy's `upfirdn`; `onnx`, an operator for ONNX's reference evaluator.
 """
 
 from importlib import import_module as _import_module
@@ -30,7 +31,7 @@ from .streaming import StreamingConvTranspose
 from .words import did_you_mean as _did_you_mean
 
 if _TYPE_CHECKING:
-    from . import operators
+    from . import onnx, operators, signal
     from .dispatch.explain import Explanation, explain
 
 dynamo.stay_out((api, "_run"), (ConvTranspose, "__call__"), (ConvTranspose, "tune"))
@@ -51,12 +52,20 @@ __all__ = [
     "conv_transpose_weight_grad",
     "explain",
     "last_choice",
+    "onnx",
     "operators",
+    "signal",
     "use",
 ]
 
 #: What is imported when first used: names, and the module that has each, or is it.
-_LAZY = {"operators": ".operators", "Explanation": ".dispatch.explain", "explain": ".dispatch.explain"}
+_LAZY = {
+    "Explanation": ".dispatch.explain",
+    "explain": ".dispatch.explain",
+    "onnx": ".onnx",
+    "operators": ".operators",
+    "signal": ".signal",
+}
 
 
 def __getattr__(name: str) -> object:
