@@ -131,9 +131,10 @@ def _filter_kept(xp: Any, h: Array, rows: Array, rates: tuple[int, int], before:
     low = -first - before
     used = min(rows.shape[1], (turns - 1) * step + last - first + 1 - low)
     high = max(0, (turns - 1) * step + last - first + 1 - low - used)
+    alone = each == 1
     kept = conv_transpose_input_grad(
-        rows[:, :used, None], weight[:, None], input_size=turns, stride=step, padding=[(low, high)],
-        data_format="channels_last",
+        rows[:, None, :used] if alone else rows[:, :used, None], weight[:, None], input_size=turns, stride=step,
+        padding=[(low, high)], data_format="channels_first" if alone else "channels_last",
     )  # fmt: skip
     return xp.ascontiguousarray(kept.reshape(rows.shape[0], -1)[:, :length])
 
