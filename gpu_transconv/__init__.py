@@ -52,7 +52,6 @@ __all__ = [
     "conv_transpose_weight_grad",
     "explain",
     "last_choice",
-    "onnx",
     "operators",
     "signal",
     "use",
@@ -60,17 +59,14 @@ __all__ = [
 
 #: What is imported when first used: names, and the module that has each, or is it.
 _LAZY = {
-    "Explanation": ".dispatch.explain",
-    "explain": ".dispatch.explain",
-    "onnx": ".onnx",
-    "operators": ".operators",
-    "signal": ".signal",
+    **{name: f".{name}" for name in ("onnx", "operators", "signal")},
+    **{name: ".dispatch.explain" for name in ("Explanation", "explain")},
 }
 
 
 def __getattr__(name: str) -> object:
     if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_did_you_mean(name, __all__)}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_did_you_mean(name, (*__all__, *_LAZY))}")
     module = _import_module(_LAZY[name], __name__)
     globals()[name] = found = getattr(module, name, module)
     return found
