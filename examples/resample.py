@@ -1,6 +1,6 @@
 """Resample sound from 44.1 to 48 kHz with `upfirdn`: 160 samples for every 147, through a filter that lets 20 kHz pass.
 
-    python examples/resample.py [--quick]
+python examples/resample.py [--quick]
 """
 
 import math
@@ -31,5 +31,7 @@ took = time.perf_counter() - start
 moments = (np.arange(new.shape[1]) * down - reach) / (OLD * up)
 inside = (moments > 0.01) & (moments < seconds - 0.01)
 error = np.abs(new - np.sin(2 * np.pi * tones * moments))[:, inside].max()
-print(f"{seconds} s of stereo in {took * 1e3:.0f} ms, {seconds / took:.0f} times as fast as it plays; error {error:.1g}")
+print(
+    f"{seconds} s of stereo in {took * 1e3:.0f} ms, {seconds / took:.0f} times as fast as it plays; error {error:.1g}"
+)
 assert error < 1e-3

@@ -28,7 +28,9 @@ def imported(source: str) -> set[str]:
 @pytest.mark.long
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs(path, tmp_path):
-    missing = [name for name in sorted(imported(path.read_text(encoding="utf-8"))) if not importlib.util.find_spec(name)]
+    missing = [
+        name for name in sorted(imported(path.read_text(encoding="utf-8"))) if not importlib.util.find_spec(name)
+    ]
     if missing:
         pytest.skip(f"{', '.join(missing)} is not installed")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}

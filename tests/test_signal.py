@@ -51,7 +51,10 @@ def test_random_problems(number):
 @pytest.mark.parametrize(("up", "down"), [(160, 147), (147, 160), (1, 44), (3, 1), (6, 4)])
 def test_long_signals(up, down):
     theirs = pytest.importorskip("scipy.signal").upfirdn
-    h, x = np.random.default_rng(0).standard_normal(20 * max(up, down) + 1), np.random.default_rng(1).standard_normal(5000)
+    h, x = (
+        np.random.default_rng(0).standard_normal(20 * max(up, down) + 1),
+        np.random.default_rng(1).standard_normal(5000),
+    )
     np.testing.assert_allclose(upfirdn(h, x, up, down), theirs(h, x, up, down), atol=1e-11)
 
 

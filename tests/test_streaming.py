@@ -86,9 +86,7 @@ def test_sums_in_several_parts_are_parted_alike(cout, formulation, data_format):
     x = np.ascontiguousarray(x.swapaxes(1, 2)) if data_format == "channels_last" else x
     at = 1 if data_format == "channels_last" else 2
     arrays = Arrays(x.astype(np.float32), weight.astype(np.float32), None)
-    stream = gtc.StreamingConvTranspose(
-        arrays.weight, stride=2, data_format=data_format, formulation=formulation
-    )
+    stream = gtc.StreamingConvTranspose(arrays.weight, stride=2, data_format=data_format, formulation=formulation)
     whole, *others = (streamed(stream, arrays.x, at, sizes) for sizes in ([], [1, 1, 1, 30], [140], [64, 1, 64]))
     case = Case("deep", (1, 1300, 150), weight.shape, keywords={"stride": 2})
     assert_close(whole, expected(case, arrays, data_format), "float32", case.reduction)
@@ -132,7 +130,9 @@ def test_weights_are_packed_once(monkeypatch):
     assert [kernel.name for kernel, _ in packed] == ["cpu/scatter"]
 
 
-@pytest.mark.parametrize(("kernel", "padding", "delay"), [(8, 0, 4), (8, [(0, 4)], 0), (8, 2, 2), (4, 0, 0), (8, "same", 2)])
+@pytest.mark.parametrize(
+    ("kernel", "padding", "delay"), [(8, 0, 4), (8, [(0, 4)], 0), (8, 2, 2), (4, 0, 0), (8, "same", 2)]
+)
 def test_delay_is_what_finish_gives(kernel, padding, delay):
     stream = gtc.StreamingConvTranspose(WEIGHT[:, :, :kernel], stride=4, padding=padding)
     assert stream.delay == delay
