@@ -31,7 +31,8 @@ from .streaming import StreamingConvTranspose
 from .words import did_you_mean as _did_you_mean
 
 if _TYPE_CHECKING:
-    from . import onnx, operators, signal
+    from . import onnx as onnx
+    from . import operators, signal
     from .dispatch.explain import Explanation, explain
 
 dynamo.stay_out((api, "_run"), (ConvTranspose, "__call__"), (ConvTranspose, "tune"))
@@ -60,7 +61,7 @@ __all__ = [
 #: What is imported when first used: names, and the module that has each, or is it.
 _LAZY = {
     **{name: f".{name}" for name in ("onnx", "operators", "signal")},
-    **{name: ".dispatch.explain" for name in ("Explanation", "explain")},
+    **dict.fromkeys(("Explanation", "explain"), ".dispatch.explain"),
 }
 
 
