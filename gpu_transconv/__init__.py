@@ -60,8 +60,11 @@ __all__ = [
 
 #: What is imported when first used: names, and the module that has each, or is it.
 _LAZY = {
-    **{name: f".{name}" for name in ("onnx", "operators", "signal")},
-    **dict.fromkeys(("Explanation", "explain"), ".dispatch.explain"),
+    "Explanation": ".dispatch.explain",
+    "explain": ".dispatch.explain",
+    "onnx": ".onnx",
+    "operators": ".operators",
+    "signal": ".signal",
 }
 
 
