@@ -47,7 +47,6 @@ def test_steps_of_several_dtypes_share_what_is_the_same():
         "elementwise_input_gather",
         "elementwise_input_scatter",
         "elementwise_scatter",
-        "elementwise_stamps",
         "on_threads",
     }
     assert len(set(names)) == len(names)
