@@ -81,7 +81,7 @@ def cut_columns(plan: Plan) -> ColumnBlocks | None:
     wide = 2 * (VECTOR_BYTES // item)
     cin, cout, volume = plan.in_channels // plan.groups, plan.out_channels // plan.groups, math.prod(plan.kernel)
     all_pixels = plan.batch * math.prod(plan.in_spatial)
-    pixels = even(all_pixels, _CHUNK)
+    pixels = even(max(1, all_pixels), _CHUNK)
     if cin < _LEAST_CHANNELS or all_pixels > _PIXELS or volume * pixels > _PANEL:
         return None
     filters = even(cout, max(1, _PANEL // (volume * pixels)))

@@ -26,8 +26,7 @@ def weight_depthwise(x, grad_output, _zeros, out, table, work, thread):
     job = unpack(WeightRows, table)
     g, cut = job.geometry, job.cut
     scratch = scratch_of(work, job, thread)
-    strip, panel = scratch[: cut.strip], scratch[cut.strip : cut.strip + cut.panel]
-    inputs, sums = scratch[cut.strip + cut.panel :], scratch[cut.strip + cut.panel + cut.inputs :]
+    sums = scratch[cut.strip + cut.panel + cut.inputs :]
     lines = np.empty(2 * cut.rows, np.int64)
     chunks = g.batch * g.in_d * cut.row_groups * cut.segments
     wrong = 0
@@ -37,7 +36,7 @@ def weight_depthwise(x, grad_output, _zeros, out, table, work, thread):
         count = channels * g.volume
         sums[:count] = 0
         for chunk in range(chunks):
-            _add_chunk(x, grad_output, strip, panel, inputs, sums, lines, job, first, channels, chunk)
+            _add_chunk(x, grad_output, scratch, sums, lines, job, first, channels, chunk)
         interleave_rows(address(out, first * g.volume), address(sums, 0), 0, 1, count, g.half, 0)
         for i in range(count):
             wrong += 0 if sums[i] - sums[i] == 0 else 1
@@ -45,9 +44,10 @@ def weight_depthwise(x, grad_output, _zeros, out, table, work, thread):
 
 
 @inner
-def _add_chunk(x, grad_output, strip, panel, inputs, sums, lines, job, first, channels, chunk):
+def _add_chunk(x, grad_output, scratch, sums, lines, job, first, channels, chunk):
     """Add the products of one chunk to the sums of some channels from `first` on."""
     g, cut = job.geometry, job.cut
+    strip, panel = scratch[: cut.strip], scratch[cut.strip : cut.strip + cut.panel]
     w0, rest = chunk % cut.segments * cut.segment, chunk // cut.segments
     h0, rest = rest % cut.row_groups * cut.rows, rest // cut.row_groups
     i_d, n = rest % g.in_d, rest // g.in_d
@@ -55,6 +55,7 @@ def _add_chunk(x, grad_output, strip, panel, inputs, sums, lines, job, first, ch
     start = n * g.x_batch + first * g.x_channel + (i_d * g.in_h + h0) * g.in_w + w0
     at, step, pitch = address_as(sums, x, start), g.x_channel, g.in_w
     if g.half:
+        inputs = scratch[cut.strip + cut.panel :]
         at, step, pitch = address(inputs, 0), cut.rows * cut.segment, cut.segment
         for row in range(rows):
             target, source = address(inputs, row * pitch), address(x, start + row * g.in_w)
