@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cases import CASES, Case
 from checks import Arrays, assert_close, poisoned
+from selection import one_of
 from support.gradients import call_gradient, defined_gradient, make_gradient, reduction_of
 
 import gpu_transconv as gtc
@@ -56,7 +57,7 @@ def ran(monkeypatch):
     return names
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", *one_of(9, ["float64"])])
+@pytest.mark.parametrize("dtype", ["float16", *one_of(2, ["float32", "float64"])])
 @pytest.mark.parametrize("name", SPECIAL)
 def test_the_kernel_that_runs_is_right(name, dtype, ran):
     kernel, problem, data_format = SPECIAL[name]
