@@ -28,7 +28,7 @@ class Lines(NamedTuple):
     plane: int  # tap of the outer axes
     filter0: int  # within the block
     filters: int
-    count: int  # lines
+    present: int  # lines
     w0: int  # inputs of a line
     w1: int
     starts: bool  # whether the sums begin here
@@ -39,7 +39,7 @@ class Rows(NamedTuple):
 
     first: int
     step: int
-    count: int
+    height: int
     at: int
     across: int
     tap: int
@@ -143,7 +143,7 @@ def _pack_strips(grad_output, strips, starts, job, task, lines):
     first = lines.w0 * g.stride_w + _first_output(g, task.tap0)
     low = min(max(0, -first), cut.reach)
     high = max(low, min(cut.reach, g.out_w - first))
-    for t in range(lines.count):
+    for t in range(lines.present):
         source = starts[t] + channel * g.y_channel + first * g.y_pixel
         if g.last:
             target = address(strips, (t * cut.reach + low) * TILE_ROWS)
@@ -172,7 +172,7 @@ def _multiply_taps(panel, strips, sums, zeros, starts, ranges, job, task, lines)
     parts = (task.taps - 1) // (TILE_ROWS if cut.vectors == 2 else ROWS_OF_4) + 1
     along, across = TILE_ROWS if g.last else 1, 1 if g.last else cut.strip
     dilation = (_first_output(g, 1) - _first_output(g, 0)) if g.kernel_w > 1 else 1
-    after = Lines(lines.plane, lines.filter0, lines.filters, lines.count, lines.w0, lines.w1, False)
+    after = Lines(lines.plane, lines.filter0, lines.filters, lines.present, lines.w0, lines.w1, False)
     for number in range(lines.filters * parts):
         f, part = number // parts, number % parts
         k0, k1 = part * task.taps // parts, (part + 1) * task.taps // parts
@@ -197,7 +197,7 @@ def _multiply(panel, strips, sums, zeros, starts, job, task, lines, rows):
     """Run the tiles of some rows of sums for their inputs of each line, or begin the sums."""
     g, cut = job.geometry, job.cut
     depth = max(0, rows.high - rows.low)
-    if not lines.starts and (lines.count == 0 or depth == 0):
+    if not lines.starts and (lines.present == 0 or depth == 0):
         return
     lanes = VECTOR_BYTES // panel.itemsize
     wide, along = cut.vectors * lanes, TILE_ROWS if g.last else 1
@@ -216,7 +216,7 @@ def _multiply(panel, strips, sums, zeros, starts, job, task, lines, rows):
                 address(starts, 2 * cut.rows), cut.reach * along,
                 address(panel, c * cut.segment * cut.rows + (rows.low - lines.w0) * width + done * lanes), width,
                 address(starts, cut.rows), width * cut.segment,
-                address(zeros, 0), PER_ROW if lines.starts else ADD, lines.count, depth,
-                place(panel, 0), 0, rows.count, some,
+                address(zeros, 0), PER_ROW if lines.starts else ADD, lines.present, depth,
+                place(panel, 0), 0, rows.height, some,
             )  # fmt: skip
             done += some
