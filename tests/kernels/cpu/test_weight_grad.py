@@ -10,7 +10,7 @@ import pytest
 from cases import CASES, Case
 from checks import Arrays, assert_close, poisoned
 from selection import one_of
-from support.gradients import call_gradient, defined_gradient, make_gradient, reduction_of
+from support.gradients import call_gradient, defined_gradient, exact_gradient, make_gradient, reduction_of
 
 import gpu_transconv as gtc
 from gpu_transconv.kernels.cpu.weight_grad import launch
@@ -95,6 +95,18 @@ def test_nothing_is_looked_for_where_no_zero_is(ran):
     assert ran == ["weight_columns"]
 
 
+@pytest.mark.parametrize("data_format", [FIRST, LAST])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_large_complex_filters_are_computed_in_parts(groups, data_format, ran, monkeypatch):
+    problem = case((2, 9, 5, 4), (9, 4, 3, 3), stride=2, padding=1, groups=groups)
+    arrays = make_gradient(problem, "complex64", data_format)
+    want = exact_gradient(problem, "weight_grad", arrays, data_format)
+    monkeypatch.setattr(launch, "_REAL_FILTERS", 2000)
+    got = call_gradient(problem, "weight_grad", arrays, data_format, backend="cpu", formulation="gather")
+    assert_close(got, want, "complex64", reduction_of(problem, "weight_grad"))
+    assert len(ran) >= 4
+
+
 # --- memory ----------------------------------------------------------------------------------------------
 
 #: x, weight and geometry of problems that are long in one way each.
@@ -123,7 +135,7 @@ def assert_bounded(x, weight, **keywords):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 96])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "complex128"])
 @pytest.mark.parametrize("data_format", [FIRST, LAST])
 @pytest.mark.parametrize("name", EXTREME)
 def test_memory_is_bounded_at_any_size(monkeypatch, name, data_format, dtype, threads):

@@ -26,9 +26,9 @@ from .rows import weight_row_pieces, weight_rows
 from .store import weight_pieces
 from .tasks import ROOM
 
-#: Bytes of all scratch memory, of which the sums of several pieces take at most 20 MiB and a thread at most 12: where
-#: the rest is not enough for all threads, fewer run.
-_MOST_BYTES = 32 << 20
+#: Bytes of all scratch memory, of which the sums of several pieces take at most 18 MiB and a thread at most 10: where
+#: the rest is not enough for all threads, fewer run. The launcher takes 4 MiB more for complex filters.
+_MOST_BYTES = 28 << 20
 #: How much longer the formulation takes that fits a plan less well: 1.04 to 1.4 times in layers of 10^4 pixels.
 _OTHER = 1.1
 _REAL = {"complex64": "float32", "complex128": "float64"}

@@ -25,6 +25,8 @@ from .jobs import make_job, work_ratio
 #: Pieces of work per thread, so that a slow piece does not leave the other threads idle. Chosen, not measured.
 _PIECES = 4
 COMPLEX = ("complex64", "complex128")
+#: Bytes of the real filters that complex ones are made of, at most: what has more is computed channels by channels.
+_REAL_FILTERS = 4 << 20
 
 
 def _launch_gather(plan: Plan, x: Array, grad_output: Array, _bias: None, out: Array, _packed: None) -> None:
@@ -41,6 +43,11 @@ def _run_products(plan: Plan, x: Array, grad_output: Array, out: Array, by_pixel
     """Fill `out` by tiles; where a sum is not finite, which zeros beside the borders may have caused, by loops."""
     if not plan.batch:
         out[...] = 0
+        return
+    if plan.in_channels > 1 and _real_filters(plan) > _REAL_FILTERS:
+        for part, inputs, outputs in _halves(plan):
+            arrays = _channels(x, plan, inputs), _channels(grad_output, plan, outputs)
+            _run_products(part, *arrays, out[inputs], by_pixels)
         return
     job = make_job(plan, by_pixels, threads_for(plan))
     target, given = out, (x, grad_output)
@@ -60,6 +67,32 @@ def _run_products(plan: Plan, x: Array, grad_output: Array, out: Array, by_pixel
         together = out.reshape(plan.in_channels, plan.out_channels // plan.groups, -1)
         together.real = parts[:, 0, :, 0] - parts[:, 1, :, 1]
         together.imag = parts[:, 0, :, 1] + parts[:, 1, :, 0]
+
+
+def _real_filters(plan: Plan) -> int:
+    """Bytes of the real filters of a complex problem, 0 of a real one."""
+    filters = plan.in_channels * (plan.out_channels // plan.groups) * math.prod(plan.kernel)
+    return 2 * filters * DTYPES[plan.dtype].size if plan.dtype in COMPLEX else 0
+
+
+def _halves(plan: Plan) -> list[tuple[Plan, slice, slice]]:
+    """Two problems with some of the groups or input channels each; their input and output channels."""
+    parts = plan.groups if plan.groups > 1 else plan.in_channels
+    cin, cout = plan.in_channels // parts, plan.out_channels // plan.groups
+    found = []
+    for first, last in ((0, parts // 2), (parts // 2, parts)):
+        inputs, outputs, groups = slice(first * cin, last * cin), slice(0, cout), 1
+        if plan.groups > 1:
+            outputs, groups = slice(first * cout, last * cout), last - first
+        channels = inputs.stop - inputs.start, outputs.stop - outputs.start
+        found.append((replace(plan, in_channels=channels[0], out_channels=channels[1], groups=groups), inputs, outputs))
+    return found
+
+
+def _channels(array: Array, plan: Plan, some: slice) -> Array:
+    """Some of the channels of an array."""
+    rest = () if plan.channels_last else (slice(None),) * plan.ndim
+    return np.ascontiguousarray(array[(..., some, *rest)])
 
 
 def outputs_apart(grad_output: Array, plan: Plan) -> Array:
@@ -109,7 +142,8 @@ def _scatter_ratio(plan: Plan) -> float:
 
 def _describe(plan: Plan, by_pixels: bool) -> Description:
     job = make_job(plan, by_pixels, threads_for(plan))
-    return Description(job.words, math.prod(job.work) * DTYPES[plan.accumulate].size)
+    words, real = math.prod(job.work), np.dtype(plan.accumulate).type(0).real.itemsize
+    return Description(job.words, words * real + min(_real_filters(plan), _REAL_FILTERS))
 
 
 def _describe_gather(plan: Plan) -> Description:
