@@ -88,6 +88,19 @@ def copy_differences_less(
 
 
 @intrinsic
+def pick_places(typingctx, target, target_step, source, starts, places, count, length, half):
+    """Copy ``target[k*target_step + j] = source[starts[k] + places[j]]`` for `count` rows k, in whole vectors."""
+
+    def codegen(context, builder, _signature, args):
+        functions = CopyFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
+        _call_for_halves(builder, functions, functions.place_picker, args[:-1], args[-1])
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    return types.void(target, i64, source, starts, places, i64, i64, i64), codegen
+
+
+@intrinsic
 def turn_rows(typingctx, target, target_step, source, source_step, count, low, high, length, half):
     """Copy ``target[k*target_step + j] = source[j*source_step + k]`` for `count` rows k; see `copy_row`."""
 
