@@ -1,0 +1,156 @@
+"""How the gradient by the input is cut into sums along lines of memory: see `gather_lines`."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ....problem.axis import Axis
+from ....problem.dtypes import DTYPES
+from ....problem.plan import Plan
+from ....problem.rewrites import kernel_axes
+from ..arguments import Rows, Table
+from ..emit.dot_tile import dot_shapes, dot_table
+from ..geometry import Geometry, make_geometry
+from ..partition import Partition, PerAxis, even, make_partition, reach_of
+
+#: Products that are added between two visits to the sums: lines of four rows of weights of so many floats fill a
+#: first-level cache of 32 KiB, and the sums of the lanes, some 8 operations for each of 24 sums, are 6 % of the products.
+_DEPTH = 2048
+#: Bytes of the panel of grad_output that is multiplied at a time, half of Zen 4's second-level cache.
+_PANEL_BYTES = 512 * 1024
+#: Results of a row up to which they are one block where grad_output is read as it lies, so that weights are read once.
+_COLUMNS = 128
+#: Elements of a line from which it is read as it lies: below four vectors its ends cost more than copying it.
+_LINE = 64
+#: Results of a row up to which weights are not worth packing: packing takes as long as some 100 products with them.
+_FEW = 256
+#: Products of a result from which sums of lanes are few.
+_DEEP = 1024
+#: Weights of a pair of channels up to which there is room for lines of them.
+_VOLUME = 1 << 16
+
+# Columns of `Lines.chunks`: where in a line, first line, lines, elements of each, first channel, channels.
+START, LINE, LINES, LENGTH, CHANNEL, CHANNELS = range(6)
+
+
+class Lines(NamedTuple):
+    """Which lines are summed over at a time, by whom, and where they lie."""
+
+    rows: int  # of a tile
+    most: int  # columns of a tile
+    columns: int  # results of a block
+    blocks: int
+    splits: int  # parts of the rows that run as tasks of their own
+    depth: int  # weights of a row
+    direct: int  # whether grad_output is read as it lies, and not from a panel
+    pitch: int  # of a column of the panel
+    first: PerAxis  # what the first tap of result 0 reads
+    step: PerAxis  # from one result to the next
+    spread: PerAxis  # from one tap to the next
+    chunks: Rows  # columns START ... CHANNELS
+    weight_lines: Table  # by line: place in a row of weights
+    grad_lines: Table  # by line: place in grad_output or in a column of the panel
+    tile: int  # address of the compiled tiles
+
+
+class GatherLines(NamedTuple):
+    """What the kernel `gather_lines` unpacks; a block of its partition is one result."""
+
+    geometry: Geometry
+    part: Partition
+    lines: Lines
+
+
+def takes(plan: Plan) -> bool:
+    """Whether few results meet many weights in this correlation: then weights are not worth packing."""
+    axes = kernel_axes(plan)
+    volume = math.prod(plan.kernel)
+    few = plan.batch * math.prod(axis.output_size for axis in axes) <= _FEW
+    deep = plan.in_channels // plan.groups * volume >= _DEEP and volume <= _VOLUME
+    plain = plan.dtype in ("float32", "float64") and not plan.channels_last
+    return few and deep and plain and all(axis.stride == 1 for axis in axes)
+
+
+def cut_lines(plan: Plan, threads: int) -> GatherLines:
+    """Cut the problem for `threads` threads; the order of every sum does not depend on their number."""
+    axes, item = kernel_axes(plan), DTYPES[plan.accumulate].size
+    cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
+    volume = math.prod(plan.kernel)
+    length = _line_length(axes, cin)
+    direct = length >= _LINE and all(_is_inside(axis) for axis in axes)
+    chunks = _chunks(length, cin * volume // length) if direct else _panel_chunks(volume, cin)
+    pitch = 0 if direct else max(chunk[LENGTH] for chunk in chunks)
+    total = max(plan.batch, 1) * math.prod(axis.output_size for axis in axes)
+    columns = even(total, _COLUMNS if direct else max(6, _PANEL_BYTES // (item * pitch)))
+    blocks = -(-total // columns)
+    rows = min(dot_shapes(), key=lambda rows: _cost(rows, cout, columns))
+    splits = min(threads // math.gcd(threads, blocks * plan.groups), -(-cout // rows))
+    places = _places(axes, cin)[:: length if direct else 1]
+    outputs = [axis.output_size for axis in axes]
+    part = make_partition(outputs, outputs, reach_of(axes), threads, columns * pitch + 64)
+    lines = Lines(
+        rows, dot_shapes()[rows], columns, blocks, splits, cin * volume, int(direct), pitch,
+        PerAxis(*(axis.shift_of(axis.kernel - 1) for axis in axes)), PerAxis(*(axis.step for axis in axes)),
+        PerAxis(*(axis.dilation for axis in axes)), np.array(chunks, np.int64),
+        np.arange(len(places)) * length if direct else np.zeros(1, np.int64),
+        places if direct else np.zeros(1, np.int64), dot_table(plan.accumulate),
+    )  # fmt: skip
+    return GatherLines(make_geometry(plan), part, lines)
+
+
+def _line_length(axes: tuple[Axis, Axis, Axis], channels: int) -> int:
+    """Weights of a row that follow each other as the elements of grad_output do that they meet."""
+    length = 1
+    for axis in reversed(axes):
+        if axis.dilation > 1 and axis.kernel > 1:
+            return length
+        length *= axis.kernel
+        if axis.kernel < axis.size:
+            return length
+    return length * channels
+
+
+def _is_inside(axis: Axis) -> bool:
+    """Whether every tap of every result reads what is there."""
+    last = axis.shift_of(0) + (axis.output_size - 1) * axis.step
+    return axis.shift_of(axis.kernel - 1) >= 0 and last < axis.size
+
+
+def _chunks(length: int, lines: int) -> list[tuple[int, ...]]:
+    """Parts of a line each, or some lines."""
+    part = even(length, _DEPTH)
+    if part < length:
+        starts = range(0, length, part)
+        return [(start, line, 1, min(part, length - start), 0, 0) for line in range(lines) for start in starts]
+    some = even(lines, max(1, _DEPTH // length))
+    return [(0, line, min(some, lines - line), length, 0, 0) for line in range(0, lines, some)]
+
+
+def _panel_chunks(volume: int, channels: int) -> list[tuple[int, ...]]:
+    """Some channels each, whose taps make one line."""
+    some = even(channels, max(1, _DEPTH // volume))
+    counts = [(first, min(some, channels - first)) for first in range(0, channels, some)]
+    return [(first * volume, 0, 1, count * volume, first, count) for first, count in counts]
+
+
+def _places(axes: tuple[Axis, Axis, Axis], channels: int) -> Table:
+    """Of every weight of a row, in its order, the place of what it meets, from that of the first one on."""
+    sizes = [axis.size for axis in axes]
+    places = np.arange(channels, dtype=np.int64)[:, None] * math.prod(sizes)
+    for i, axis in enumerate(axes):
+        taps = np.arange(axis.kernel, dtype=np.int64) * axis.dilation * math.prod(sizes[i + 1 :])
+        places = (places[:, :, None] + taps).reshape(channels, -1)
+    return places.reshape(-1)
+
+
+def _cost(height: int, rows: int, columns: int) -> int:
+    """Operations of all tiles of so many rows for a vector of each line: products, or where those are less, reads."""
+    most = dot_shapes()[height]
+    parts = -(-columns // most)
+    widths = [(part + 1) * columns // parts - part * columns // parts for part in range(parts)]
+    whole, rest = divmod(rows, height)
+    heights = [(height, whole), (rest, 1 if rest else 0)]
+    return sum(count * max(high * wide, high + wide) for high, count in heights for wide in widths)
