@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..arguments import unpack
-from ..emit.gemm_tile import ADD, CACHE_LINE, PER_ROW, tile, tile_count, tile_range, tile_vectors
+from ..emit.gemm_tile import ADD, PER_ROW, tile, tile_count, tile_range, tile_vectors
 from ..emit.intrinsics import copy_every, copy_row, interleave_rows, turn_rows
 from ..emit.numbers import activate
 from ..emit.pointers import address, fence, place
-from ..emit.registers import VECTOR_BYTES
+from ..emit.registers import CACHE_LINE, VECTOR_BYTES
 from ..partition import Slab, box_count, box_of
 from ..runtime.compiled import inner, kernel
 from . import layout as at

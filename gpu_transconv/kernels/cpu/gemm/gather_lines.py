@@ -3,8 +3,8 @@
 A row of the product, one input channel, has its weights behind each other: output channels, and taps of each. So lanes
 lie along the sum, and a row of weights is multiplied with what a result reads of grad_output in the same order: read
 where it lies if long lines of it follow each other, as they do where kernels are long, or else from a panel. Nothing is
-packed, which for a few hundred results or less took longer than the products. Outside of grad_output a panel holds zeros;
-where weights are infinite these make NaN, which is looked for.
+packed, which for a few hundred results or less took longer than the products. Outside of grad_output a panel holds
+zeros; where weights are infinite these make NaN, which is looked for.
 """
 
 from __future__ import annotations
@@ -13,11 +13,16 @@ import numpy as np
 
 from ..arguments import unpack
 from ..emit.dot_tile import dot_tile
-from ..emit.pointers import address, address_as
+from ..emit.intrinsics import copy_block, fetch
+from ..emit.pointers import address, address_as, place
+from ..emit.registers import CACHE_LINE
 from ..partition import block_of
 from ..runtime.compiled import inner, kernel
 from . import line_partition as at
 from .line_partition import GatherLines
+
+#: Taps of a row up to which they are copied one by one: a vector for them would mostly cross a cache line.
+_SHORT = 4
 
 
 @kernel
@@ -75,18 +80,26 @@ def _sum_block(x, weight, out, job, panel, places, split, block, group):
 
 @inner
 def _multiply(weight, out, source, job, places, chunk, group, low, high, count):
-    """Add the products of a chunk of the rows from `low` to `high` to the results of `count` columns, in `out`."""
+    """Add the products of a chunk of the rows from `low` to `high` to the results of `count` columns, in `out`.
+
+    While the rows of a tile are multiplied, the weights of the next rows come to the caches.
+    """
     g, cut = job.geometry, job.lines
     parts = (count + cut.most - 1) // cut.most
+    size = chunk[at.LINES] * chunk[at.LENGTH]
+    share = size // parts  # elements of the next rows to ask for at a time
     for row in range(low, high, cut.rows):
         rows = min(cut.rows, high - row)
-        weights = address(weight, (group * g.cout + row) * cut.depth + chunk[at.START])
+        first = (group * g.cout + row) * cut.depth + chunk[at.FROM]
         for part in range(parts):
             p, q = part * count // parts, (part + 1) * count // parts
+            for soon in range(rows, 2 * rows):
+                start = place(weight, first + soon * cut.depth + part * share)
+                fetch(start, share * weight.itemsize // CACHE_LINE + 1)
             dot_tile(
                 cut.tile,
                 address_as(weight, out, row * g.y_channel), g.y_channel, address(places[0], p),
-                weights, cut.depth, address(cut.weight_lines, chunk[at.LINE]),
+                address(weight, first), cut.depth, address(cut.weight_lines, 0),
                 source, address(places[1], p), address(cut.grad_lines, chunk[at.LINE]),
                 chunk[at.LINES], chunk[at.LENGTH], rows, q - p,
             )  # fmt: skip
@@ -98,25 +111,24 @@ def _copy_column(x, column, job, block, group, chunk):
     g, cut = job.geometry, job.lines
     d0, h0 = block.d * cut.step.d + cut.first.d, block.h * cut.step.h + cut.first.h
     w0 = block.w * cut.step.w + cut.first.w
+    d1, h1 = d0 + (g.kernel_d - 1) * cut.spread.d, h0 + (g.kernel_h - 1) * cut.spread.h
     low = min(g.kernel_w, max(0, (cut.spread.w - 1 - w0) // cut.spread.w))
     high = max(low, min(g.kernel_w, (g.in_w - 1 - w0) // cut.spread.w + 1))
+    if min(d0, h0) < 0 or low > 0 or d1 >= g.in_d or h1 >= g.in_h or high < g.kernel_w:
+        for j in range(chunk[at.CHANNELS] * g.volume):
+            column[j] = 0
     channel = block.n * g.x_batch + (group * g.cin + chunk[at.CHANNEL]) * g.x_channel
-    to = 0
-    for _ in range(chunk[at.CHANNELS]):
-        for k_d in range(g.kernel_d):
-            i_d = d0 + k_d * cut.spread.d
-            for k_h in range(g.kernel_h):
-                i_h = h0 + k_h * cut.spread.h
-                if 0 <= i_d < g.in_d and 0 <= i_h < g.in_h:
-                    start = channel + (i_d * g.in_h + i_h) * g.in_w + w0
-                    for k in range(low):
-                        column[to + k] = 0
-                    for k in range(low, high):
-                        column[to + k] = x[start + k * cut.spread.w]
-                    for k in range(high, g.kernel_w):
-                        column[to + k] = 0
-                else:
-                    for k in range(g.kernel_w):
-                        column[to + k] = 0
-                to += g.kernel_w
-        channel += g.x_channel
+    for k_d in range(g.kernel_d):
+        i_d = d0 + k_d * cut.spread.d
+        for k_h in range(g.kernel_h if 0 <= i_d < g.in_d else 0):
+            i_h = h0 + k_h * cut.spread.h
+            if not 0 <= i_h < g.in_h:
+                continue
+            start, tap = channel + (i_d * g.in_h + i_h) * g.in_w + w0, (k_d * g.kernel_h + k_h) * g.kernel_w
+            if cut.spread.w == 1 and high - low > _SHORT:
+                source = address_as(column, x, start + low)
+                copy_block(address(column, tap + low), g.volume, source, g.x_channel, high - low, chunk[at.CHANNELS])
+                continue
+            for k in range(low, high):
+                for c in range(chunk[at.CHANNELS]):
+                    column[c * g.volume + tap + k] = x[start + c * g.x_channel + k * cut.spread.w]

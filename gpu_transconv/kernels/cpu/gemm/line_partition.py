@@ -13,16 +13,21 @@ from ....problem.plan import Plan
 from ....problem.rewrites import kernel_axes
 from ..arguments import Rows, Table
 from ..emit.dot_tile import dot_shapes, dot_table
+from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
 
-#: Products that are added between two visits to the sums: lines of four rows of weights of so many floats fill a
-#: first-level cache of 32 KiB, and the sums of the lanes, some 8 operations for each of 24 sums, are 6 % of the products.
-_DEPTH = 2048
+#: Products that are added between two visits to the sums. Measured: splice_k10000 takes 26.8 ms with 2,048, 24.9 with
+#: 4,096 and 25.6 with 8,192; the others of its kind do not care.
+_DEPTH = 4096
 #: Bytes of the panel of grad_output that is multiplied at a time, half of Zen 4's second-level cache.
 _PANEL_BYTES = 512 * 1024
 #: Results of a row up to which they are one block where grad_output is read as it lies, so that weights are read once.
 _COLUMNS = 128
+#: Bytes of a page: results of which each reads a multiple of it further on share their places in the caches.
+_PAGE = 4096
+#: Images up to which that does no harm: the ways of a first-level cache.
+_IMAGES = 8
 #: Elements of a line from which it is read as it lies: below four vectors its ends cost more than copying it.
 _LINE = 64
 #: Results of a row up to which weights are not worth packing: packing takes as long as some 100 products with them.
@@ -32,8 +37,9 @@ _DEEP = 1024
 #: Weights of a pair of channels up to which there is room for lines of them.
 _VOLUME = 1 << 16
 
-# Columns of `Lines.chunks`: where in a line, first line, lines, elements of each, first channel, channels.
-START, LINE, LINES, LENGTH, CHANNEL, CHANNELS = range(6)
+# Columns of `Lines.chunks`: first weight in a row, where in a line, first line, lines, elements of each, first channel,
+# channels.
+FROM, START, LINE, LINES, LENGTH, CHANNEL, CHANNELS = range(7)
 
 
 class Lines(NamedTuple):
@@ -50,8 +56,8 @@ class Lines(NamedTuple):
     first: PerAxis  # what the first tap of result 0 reads
     step: PerAxis  # from one result to the next
     spread: PerAxis  # from one tap to the next
-    chunks: Rows  # columns START ... CHANNELS
-    weight_lines: Table  # by line: place in a row of weights
+    chunks: Rows  # columns FROM ... CHANNELS
+    weight_lines: Table  # by line of a chunk: place after its first weight
     grad_lines: Table  # by line: place in grad_output or in a column of the panel
     tile: int  # address of the compiled tiles
 
@@ -80,12 +86,17 @@ def cut_lines(plan: Plan, threads: int) -> GatherLines:
     cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
     volume = math.prod(plan.kernel)
     length = _line_length(axes, cin)
-    direct = length >= _LINE and all(_is_inside(axis) for axis in axes)
+    crowded = plan.batch > _IMAGES and item * cin * math.prod(plan.in_spatial) % _PAGE == 0
+    direct = length >= _LINE and all(_is_inside(axis) for axis in axes) and not crowded
     chunks = _chunks(length, cin * volume // length) if direct else _panel_chunks(volume, cin)
-    pitch = 0 if direct else max(chunk[LENGTH] for chunk in chunks)
+    # Columns a vector more apart, lest those of long chunks share the places of a cache.
+    pitch = 0 if direct else max(chunk[LENGTH] for chunk in chunks) + VECTOR_BYTES // item
     total = max(plan.batch, 1) * math.prod(axis.output_size for axis in axes)
     columns = even(total, _COLUMNS if direct else max(6, _PANEL_BYTES // (item * pitch)))
     blocks = -(-total // columns)
+    if 1 < blocks < total:  # as many for every thread
+        columns = even(total, -(-total // (-(-blocks // threads) * threads)))
+        blocks = -(-total // columns)
     rows = min(dot_shapes(), key=lambda rows: _cost(rows, cout, columns))
     splits = min(threads // math.gcd(threads, blocks * plan.groups), -(-cout // rows))
     places = _places(axes, cin)[:: length if direct else 1]
@@ -95,7 +106,7 @@ def cut_lines(plan: Plan, threads: int) -> GatherLines:
         rows, dot_shapes()[rows], columns, blocks, splits, cin * volume, int(direct), pitch,
         PerAxis(*(axis.shift_of(axis.kernel - 1) for axis in axes)), PerAxis(*(axis.step for axis in axes)),
         PerAxis(*(axis.dilation for axis in axes)), np.array(chunks, np.int64),
-        np.arange(len(places)) * length if direct else np.zeros(1, np.int64),
+        np.arange(max(chunk[LINES] for chunk in chunks)) * length,
         places if direct else np.zeros(1, np.int64), dot_table(plan.accumulate),
     )  # fmt: skip
     return GatherLines(make_geometry(plan), part, lines)
@@ -123,17 +134,17 @@ def _chunks(length: int, lines: int) -> list[tuple[int, ...]]:
     """Parts of a line each, or some lines."""
     part = even(length, _DEPTH)
     if part < length:
-        starts = range(0, length, part)
-        return [(start, line, 1, min(part, length - start), 0, 0) for line in range(lines) for start in starts]
+        parts = [(start, min(part, length - start)) for start in range(0, length, part)]
+        return [(line * length + start, start, line, 1, size, 0, 0) for line in range(lines) for start, size in parts]
     some = even(lines, max(1, _DEPTH // length))
-    return [(0, line, min(some, lines - line), length, 0, 0) for line in range(0, lines, some)]
+    return [(line * length, 0, line, min(some, lines - line), length, 0, 0) for line in range(0, lines, some)]
 
 
 def _panel_chunks(volume: int, channels: int) -> list[tuple[int, ...]]:
     """Some channels each, whose taps make one line."""
     some = even(channels, max(1, _DEPTH // volume))
     counts = [(first, min(some, channels - first)) for first in range(0, channels, some)]
-    return [(first * volume, 0, 1, count * volume, first, count) for first, count in counts]
+    return [(first * volume, 0, 0, 1, count * volume, first, count) for first, count in counts]
 
 
 def _places(axes: tuple[Axis, Axis, Axis], channels: int) -> Table:
