@@ -2,7 +2,8 @@
 
 Where a channel meets few others, copying the input once per slot would cost more than the products. So a box is
 copied once, and the shifts are distances in it; that the tiles then read across cache lines costs less. Where the input
-has a step, as in the gradient by the input, every place of its source blocks has a panel of its own.
+has a step, as in the gradient by the input, every place of its source blocks has a panel of its own; there the few
+channels are those of the input, grad_output, and sums run over channels and taps in one loop.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..arguments import unpack
+from ..emit.flat_tile import flat_tile
 from ..emit.gemm_tile import ADD, PER_ROW, tile, tile_count, tile_range, tile_vectors
 from ..emit.intrinsics import copy_every, copy_row, interleave_rows, turn_rows
 from ..emit.numbers import activate
@@ -159,6 +161,14 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, first_row, ahead):
             v = 0
             while v < vectors:
                 step = tile_vectors(m, vectors - v)
+                if cut.flat:
+                    flat_tile(
+                        cut.flat, address(sums, target + v * lane), cut.plane, a,
+                        address(panel, source + v * lane), address(cut.places, tap0 * g.cin), start,
+                        taps * g.cin, m, step,
+                    )  # fmt: skip
+                    v += step
+                    continue
                 tile(
                     cut.tile,
                     address(sums, target + v * lane), address(cut.iota, 0), cut.plane,
