@@ -7,7 +7,8 @@
     python -m benchmarks.gradients --formulations gather scatter --json out.json
     python -m benchmarks.gradients --operation input_grad --formulations auto prepared
 
-"prepared" is `ConvTranspose.input_grad`, which has packed its weights before; the gradient by the weight has none. PyTorch computes one gradient by `torch.ops.aten.convolution_backward` with the others masked out. Contenders take
+"prepared" is `ConvTranspose.input_grad`, which has packed its weights before; the gradient by the weight has none.
+PyTorch computes one gradient by `torch.ops.aten.convolution_backward` with the others masked out. Contenders take
 turns; results are checked against PyTorch in float64 first, and a wrong one gets no time. Ratios are PyTorch's time
 over ours.
 """

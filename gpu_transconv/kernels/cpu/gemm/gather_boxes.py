@@ -58,7 +58,10 @@ def _gather_box(x, weight, bias, out, job, work, number, group, n):
     for k0 in range(0, g.cin, cut.depth):
         slab = Slab(group, k0, min(cut.depth, g.cin - k0))
         channel = n * g.x_batch + (group * g.cin + k0) * g.x_channel
-        _copy_box(x, panel, job, box, channel, slab.depth)
+        if cut.step.w > 1 and not g.last:
+            _copy_thinned(x, panel, job, box, channel, slab.depth)
+        else:
+            _copy_box(x, panel, job, box, channel, slab.depth)
         # While this panel is multiplied, the rows of the next one, where they follow each other, come to the caches.
         if k0 + slab.depth < g.cin:
             ahead = place(x, channel + slab.depth * g.x_channel + _first_input(g, cut, box))
@@ -102,21 +105,48 @@ def _copy_box(x, panel, job, box, channel, depth):
                 source = address(x, channel + k * g.x_channel + pixel * g.x_pixel)
                 row = (i * (part.box_d + part.span_d) + d) * (part.box_h + part.span_h) + h
                 target = address(panel, row * cut.pitch)
-                if g.last or cut.step.w > 1:
-                    _copy_line(target, source, depth, low, present, g, cut)
+                if g.last:
+                    _turn_line(target, source, depth, low, present, g, cut)
                 else:  # here, since a call with the geometry takes as long as a short row
                     copy_row(target, source, low, present, cut.pitch, g.half)
 
 
 @inner
-def _copy_line(target, source, depth, low, high, g, cut):
-    """Copy a row of the panel from the inputs between `low` and `high`; channels last, of `depth` channels."""
+def _turn_line(target, source, depth, low, high, g, cut):
+    """Channels last: copy a row of `depth` channels of the panel from the inputs between `low` and `high`."""
     step = cut.step.w
-    if g.last:
-        first, end = (low + step - 1) // step, (high + step - 1) // step
-        turn_rows(target, cut.channel, source, g.x_pixel * step, depth, first, end, cut.pitch, g.half)
-    else:
-        copy_every(target, 0, source, 0, 1, low, high, cut.pitch, step, g.half)
+    first, end = (low + step - 1) // step, (high + step - 1) // step
+    turn_rows(target, cut.channel, source, g.x_pixel * step, depth, first, end, cut.pitch, g.half)
+
+
+@inner
+def _copy_thinned(x, panel, job, box, channel, depth):
+    """The same as `_copy_box`, channels first, where the input has a step on w: the rows of a plane in one call."""
+    g, part, cut = job.geometry, job.part, job.cut
+    places, step = cut.step.d * cut.step.h * cut.step.w, cut.step.h
+    rows, tall = box.height + part.span_h, part.box_h + part.span_h
+    for i in range(places * depth):
+        k, place_h, place_w = i // places, i // cut.step.w % step, i % cut.step.w
+        place_d = i % places // (step * cut.step.w)
+        start = (box.w + part.low_w) * cut.step.w + place_w
+        low = max(0, -start)
+        high = max(low, min((box.width + part.span_w) * cut.step.w, g.in_w - start))
+        first = (box.h + part.low_h) * step + place_h
+        above = min(rows, max(0, (step - 1 - first) // step))
+        below = max(above, min(rows, (g.in_h - 1 - first) // step + 1))
+        for d in range(box.depth + part.span_d):
+            i_d = (box.d + part.low_d + d) * cut.step.d + place_d
+            begin, end = (above, below) if 0 <= i_d < g.in_d else (rows, rows)
+            pixel = (i_d * g.in_h + first + begin * step) * g.in_w + start
+            source = address(x, channel + k * g.x_channel + pixel)
+            row = (i * (part.box_d + part.span_d) + d) * tall
+            target = address(panel, row * cut.pitch)
+            copy_every(target, cut.pitch, source, 0, begin, low, low, cut.pitch, cut.step.w, g.half)
+            target = address(panel, (row + begin) * cut.pitch)
+            next_row = step * g.in_w
+            copy_every(target, cut.pitch, source, next_row, end - begin, low, high, cut.pitch, cut.step.w, g.half)
+            target = address(panel, (row + end) * cut.pitch)
+            copy_every(target, cut.pitch, source, 0, rows - end, low, low, cut.pitch, cut.step.w, g.half)
 
 
 @inner
