@@ -77,7 +77,9 @@ def takes(plan: Plan) -> bool:
     few = plan.batch * math.prod(axis.output_size for axis in axes) <= _FEW
     deep = plan.in_channels // plan.groups * volume >= _DEEP and volume <= _VOLUME
     plain = plan.dtype in ("float32", "float64") and not plan.channels_last
-    return few and deep and plain and all(axis.stride == 1 for axis in axes)
+    return (
+        few and deep and plain and all(axis.stride == 1 and (axis.dilation == 1 or axis.kernel == 1) for axis in axes)
+    )
 
 
 def cut_lines(plan: Plan, threads: int) -> GatherLines:
@@ -99,7 +101,7 @@ def cut_lines(plan: Plan, threads: int) -> GatherLines:
         blocks = -(-total // columns)
     rows = min(dot_shapes(), key=lambda rows: _cost(rows, cout, columns))
     splits = min(threads // math.gcd(threads, blocks * plan.groups), -(-cout // rows))
-    places = _places(axes, cin)[:: length if direct else 1]
+    places = _places(axes, cin)[::length] if direct else np.zeros(1, np.int64)
     outputs = [axis.output_size for axis in axes]
     part = make_partition(outputs, outputs, reach_of(axes), threads, columns * pitch + 64)
     lines = Lines(
@@ -107,7 +109,7 @@ def cut_lines(plan: Plan, threads: int) -> GatherLines:
         PerAxis(*(axis.shift_of(axis.kernel - 1) for axis in axes)), PerAxis(*(axis.step for axis in axes)),
         PerAxis(*(axis.dilation for axis in axes)), np.array(chunks, np.int64),
         np.arange(max(chunk[LINES] for chunk in chunks)) * length,
-        places if direct else np.zeros(1, np.int64), dot_table(plan.accumulate),
+        places, dot_table(plan.accumulate),
     )  # fmt: skip
     return GatherLines(make_geometry(plan), part, lines)
 
