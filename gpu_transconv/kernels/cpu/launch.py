@@ -35,7 +35,8 @@ PIECES = 4
 #: Results of a piece of the longest axis at least, where loops without tiles scatter. Chosen, not measured.
 LEAST_PIECE = 64
 #: Bytes of a gradient by the input above which it is written past the caches. Measured: monai_unet_t, 14 MB, takes
-#: 6.0 ms so and 8.0 else, dcgan_l4_rgb, 17 MB, 5.7 and 6.6, pix2pix_rgb, 8 MB, 2.4 and 2.9; hifigan_v1_up1, 2 MB, no less.
+#: 6.0 ms so and 8.0 else, dcgan_l4_rgb, 17 MB, 5.7 and 6.6, pix2pix_rgb, 8 MB, 2.4 and 2.9; below it makes no
+#: difference to hifigan_v1_up1, 2 MB.
 _STREAMED_GRAD = 4 << 20
 # Before anything is compiled: with TBB comes the runtime library that converts half types on CPUs without F16C.
 choose_layer()
