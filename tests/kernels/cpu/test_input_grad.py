@@ -26,11 +26,11 @@ LINES = {
     "grouped": ((2, 10, 5), (10, 300, 6), {"stride": 2, "padding": 2, "groups": 2}, False),
     "crowded": ((12, 5, 1, 1), (5, 256, 4, 4), {}, False),
 }
-#: x, weight, keywords: one channel of grad_output to a group and a stride, in boxes of several sizes.
+#: x, weight, keywords: few channels of grad_output to a group and a stride, in boxes of several sizes.
 BOXES = {
     "one-channel": ((1, 33, 20, 90), (33, 1, 9, 9), {"stride": 3, "padding": 3}),
     "several-images": ((3, 40, 12, 33), (40, 1, 4, 4), {"stride": 2, "padding": 1}),
-    "three-axes": ((1, 32, 9, 10, 11), (32, 1, 3, 3, 3), {"stride": 2, "padding": 1, "output_padding": 1}),
+    "three-axes": ((1, 32, 5, 9, 48), (32, 2, 3, 3, 3), {"stride": 2, "padding": 1, "output_padding": 1}),
     "cropped-rows": ((1, 24, 40, 50), (24, 1, 7, 5), {"stride": (3, 2), "padding": (5, 4)}),
     "dilated-groups": ((2, 48, 30, 41), (48, 1, 3, 3), {"stride": 2, "dilation": (3, 1), "groups": 2}),
 }
@@ -98,7 +98,7 @@ def test_a_layer_keeps_a_copy_of_weights_as_they_are():
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("name", BOXES)
-def test_one_channel_is_summed_over_its_taps_in_boxes(name, dtype):
+def test_few_channels_are_summed_with_their_taps(name, dtype):
     arguments = problem(name, dtype)
     choice = choose.choose_input_gather(correlation_of(*arguments))
     assert choice.kernel is choose.BOXES

@@ -31,8 +31,8 @@ _IMAGES = 8
 #: Elements of a line from which it is read as it lies: below four vectors its ends cost more than copying it.
 _LINE = 64
 #: Results of a row up to which weights are not worth packing where grad_output is read in long lines; and where it is
-#: copied. Measured: with 128 results nnunet3d_b takes 2.9 ms so and 2.7 with weights packed, swinunetr_b with 27 1.7 and
-#: 4.6.
+#: copied. Measured: with 128 results nnunet3d_b takes 2.9 ms so and 2.7 with weights packed; with 27 swinunetr_b takes
+#: 1.7 and 4.6.
 _FEW, _FEW_COPIED = 256, 112
 #: Products of a result from which sums of lanes are few.
 _DEEP = 1024
