@@ -13,6 +13,7 @@ from . import input_grad, launch  # noqa: F401  (whose imports bring all kernels
 from .choose import ELEMENTWISE
 from .emit.dot_tile import dot_table
 from .emit.fir_tile import filter_table
+from .emit.flat_tile import flat_table
 from .emit.gemm_tile import tile_table
 from .runtime import machine_code, notice
 from .runtime.compiled import KERNELS, CompiledKernel, Signature
@@ -36,7 +37,7 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
     for dtype in dtypes:
         tiles = {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
         if tiles in TILED:
-            for table in (tile_table, filter_table, dot_table):
+            for table in (tile_table, filter_table, flat_table, dot_table):
                 sums = DTYPES[tiles].accumulate
                 found.setdefault((table, sums), Step(table.__name__, dtype, partial(table, sums)))
         for name, kernel in KERNELS.items():

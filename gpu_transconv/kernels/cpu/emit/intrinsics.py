@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .copy_ir import CopyFunctions
 from .numbers import BFLOAT16, FLOAT16
+from .registers import CACHE_LINE, prefetch
 from .row_ir import ELEMENTS, STRIDES, RowFunctions
 
 # LLVM's integers, by their bits.
@@ -159,6 +161,18 @@ def add_products(typingctx, sums, sums_step, source, source_step, factors, lengt
 
     i64 = types.int64
     return types.void(sums, i64, source, i64, sums, i64, i64, i64), codegen
+
+
+@intrinsic
+def fetch(typingctx, start, count):
+    """Ask for `count` cache lines from a `place` on, perhaps outside of any array, into the second-level cache."""
+
+    def codegen(context, builder, _signature, args):
+        with cgutils.for_range(builder, args[1]) as loop:
+            prefetch(builder, builder.add(args[0], builder.mul(loop.index, _I64(CACHE_LINE))))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
 
 
 @intrinsic

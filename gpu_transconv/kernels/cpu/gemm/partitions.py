@@ -15,10 +15,12 @@ from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.product import by_phase
 from ..arguments import Table
+from ..emit.flat_tile import flat_table
 from ..emit.gemm_tile import tile_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
+from .cost import flat_channels
 from .layout import FIRST_ROW, SHIFT_W, TAP, TAPS, Layout
 from .store import LINE
 
@@ -122,6 +124,8 @@ class PanelBoxes(NamedTuple):
     line: int  # elements for a row that is put together
     panel: int  # elements of the input
     offsets: Table  # by tap of a set: where in the panel it reads
+    places: Table  # the same by tap and channel, where those are summed in one loop
+    flat: int  # address of the compiled tiles that do so, or 0
     iota: Table
     tile: int  # address of the compiled tiles
 
@@ -146,7 +150,10 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int) -> GatherBoxes:
     depth = fixed_depth(plan) if plan.fixed_order else min(cin, 64)
     sums = _rows_of_sums(layout, depth < cin)
     channels = depth * math.prod(steps)
+    flat = flat_channels(product.axes, cin)
     room = min(_BOX, PANEL_BYTES // (item * channels), max(lane, _WORK_BYTES // (item * sums)))
+    if flat:  # sums of many channels and a panel of few, which stay close together
+        room = max(lane, min(room, PANEL_BYTES // (item * (channels + sums))))
     box_w = even(blocks[2], min(room, 256) if blocks[0] * blocks[1] > 1 else room)
     pitch = box_w + span[2]
     rows = max(1, room // pitch)
@@ -164,8 +171,10 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int) -> GatherBoxes:
     panel = depth * channel + pitch + lane  # whole vectors are read past the last row
     part = make_partition(blocks, (box_d, box_h, box_w), reach, threads, LINE_ROOM + panel + sums * plane)
     offsets, tile = where[layout.tap_slots], tile_table(plan.accumulate)
+    each = (offsets[:, None] + np.arange(cin) * channel).reshape(-1) if flat else offsets[:1]
     cut = PanelBoxes(
-        pitch, plane_d, plane, channel, place, PerAxis(*steps), depth, LINE_ROOM, panel, offsets, _iota(layout), tile
+        pitch, plane_d, plane, channel, place, PerAxis(*steps), depth, LINE_ROOM, panel, offsets, each,
+        flat_table(plan.accumulate) if flat else 0, _iota(layout), tile,
     )  # fmt: skip
     return GatherBoxes(make_geometry(plan), layout, part, cut)
 
