@@ -27,6 +27,7 @@ from .gradients import conv_transpose_input_grad, conv_transpose_weight_grad
 from .kernels.registry import backends
 from .prepared import ConvTranspose
 from .settings import use
+from .streaming import StreamingConvTranspose
 from .words import did_you_mean as _did_you_mean
 
 if _TYPE_CHECKING:
@@ -40,6 +41,7 @@ __all__ = [
     "CacheWarning",
     "ConvTranspose",
     "Explanation",
+    "StreamingConvTranspose",
     "__version__",
     "backends",
     "conv_transpose",

@@ -49,11 +49,11 @@ class Job(NamedTuple):
 
 
 def _gather_order(plan: Plan) -> WeightOrder:
-    return choose_gather(plan).order
+    return choose_gather(plan).order.key
 
 
 def _scatter_order(plan: Plan) -> WeightOrder:
-    return choose_scatter(plan).order
+    return choose_scatter(plan).order.key
 
 
 def _pack_gather(plan: Plan, weight: Array, bias: Array | None) -> Packed:
@@ -179,11 +179,11 @@ def describe(choose: Chooser, plan: Plan) -> Description:
 KERNELS = (
     Kernel(
         "cpu", "gather", _launch_gather, pack=_pack_gather, weight_key=_gather_order, work_ratio=_gather_ratio,
-        describe=_describe_gather,
+        describe=_describe_gather, fixed_order=True,
     ),
     Kernel(
         "cpu", "scatter", _launch_scatter, pack=_pack_scatter, weight_key=_scatter_order, work_ratio=_scatter_ratio,
-        describe=_describe_scatter,
+        describe=_describe_scatter, fixed_order=True,
     ),
     *weight_grad.KERNELS,
 )  # fmt: skip
