@@ -11,8 +11,9 @@ The functions take and return arrays of the caller's own kind:
 
 `conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d` and `conv_transpose` are the operator, `ConvTranspose` is one
 with fixed weights. `use` sets defaults, `backends` tells what can run here, `explain` what would run and why, and
-`last_choice` what did. `operators`, imported when first used, has the operator as a matrix; `jax`, `openvino` and `dask`,
-likewise, are the operator in those libraries.
+`last_choice` what did. `StreamingConvTranspose` takes its input in chunks. Imported when first used: `operators`, the
+operator as a matrix; `signal`, SciPy's `upfirdn`; `onnx`, an operator for ONNX's reference evaluator; `jax`, `openvino`
+and `dask`, the operator in those libraries.
 """
 
 from importlib import import_module as _import_module
@@ -31,7 +32,7 @@ from .streaming import StreamingConvTranspose
 from .words import did_you_mean as _did_you_mean
 
 if _TYPE_CHECKING:
-    from . import dask, jax, openvino, operators
+    from . import dask, jax, onnx, openvino, operators, signal
     from .dispatch.explain import Explanation, explain
 
 dynamo.stay_out((api, "_run"), (ConvTranspose, "__call__"), (ConvTranspose, "tune"))
@@ -54,14 +55,16 @@ __all__ = [
     "explain",
     "jax",
     "last_choice",
+    "onnx",
     "openvino",
     "operators",
+    "signal",
     "use",
 ]
 
 #: What is imported when first used: names, and the module that has each, or is it.
 _LAZY = {
-    **{name: f".{name}" for name in ("dask", "jax", "openvino", "operators")},
+    **{name: f".{name}" for name in ("dask", "jax", "onnx", "openvino", "operators", "signal")},
     **{name: ".dispatch.explain" for name in ("Explanation", "explain")},
 }
 

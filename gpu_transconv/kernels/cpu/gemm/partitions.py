@@ -27,10 +27,10 @@ PANEL_BYTES = 512 * 1024
 #: Products added before a partial sum is put down, which bounds the panel and the error of a long float32 sum (chosen,
 #: not measured); and the same where blocks are computed in pairs (measured, see the log in docs/performance.md).
 _DEPTH, _PAIRED_DEPTH = 2048, 8 * 2048
-#: Input channels whose sum is put down at a time where every sum has one order (`Plan.fixed_order`): the same in all
-#: kernels of a formulation, few enough for a panel of 32 blocks of a 3 x 3 x 3 kernel, many enough that putting down a
-#: sum is a hundredth of the work. Chosen, not measured.
-FIXED_DEPTH = 128
+#: The same where every sum has one order (`Plan.fixed_order`), in all kernels of gather: so many that a sum over 512
+#: channels and two taps is put down once. With 256, a layer of an audio decoder (512 to 256 channels, kernel 16, stride
+#: 8) took 1.09 times as long (Zen 4).
+_FIXED_PRODUCTS = 1024
 #: Blocks up to which one run takes all of them, with a panel that is less deep. Chosen, not measured.
 _FEW = 128
 #: Tasks per thread from which their number need not be a multiple of the threads. Chosen, not measured.
@@ -83,7 +83,7 @@ def cut_runs(plan: Plan, layout: Layout, threads: int) -> Gather:
     deep, room = (_PAIRED_DEPTH, 2 * PANEL_BYTES) if paired else (_DEPTH, PANEL_BYTES)
     # With few blocks, a shallower panel of all of them, so that the weights are read once.
     limit = deep if total > _FEW else min(deep, room // (itemsize * total))
-    depth = even(cin, FIXED_DEPTH if plan.fixed_order else max(1, limit // slots))
+    depth = fixed_depth(plan) if plan.fixed_order else even(cin, max(1, limit // slots))
     rows = _rows_of_sums(layout, depth < cin)
     lane = VECTOR_BYTES // itemsize
     most = min(room // (slots * depth), _WORK_BYTES // (rows + slots * depth)) // itemsize
@@ -143,7 +143,7 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int) -> GatherBoxes:
     blocks, reach = [axis.blocks for axis in product.axes], reach_of(product.axes)
     low, span = zip(*reach, strict=True)
     steps = [axis.step for axis in product.axes]
-    depth = even(cin, FIXED_DEPTH) if plan.fixed_order else min(cin, 64)
+    depth = fixed_depth(plan) if plan.fixed_order else min(cin, 64)
     sums = _rows_of_sums(layout, depth < cin)
     channels = depth * math.prod(steps)
     room = min(_BOX, PANEL_BYTES // (item * channels), max(lane, _WORK_BYTES // (item * sums)))
@@ -168,6 +168,12 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int) -> GatherBoxes:
         pitch, plane_d, plane, channel, place, PerAxis(*steps), depth, LINE_ROOM, panel, offsets, _iota(layout), tile
     )  # fmt: skip
     return GatherBoxes(make_geometry(plan), layout, part, cut)
+
+
+def fixed_depth(plan: Plan) -> int:
+    """Input channels of a panel that do not depend on the sizes of the plan, nor on whole strides that are cut off."""
+    taps = math.prod(axis.most_taps for axis in by_phase(plan).axes)
+    return even(plan.in_channels // plan.groups, max(1, _FIXED_PRODUCTS // taps))
 
 
 def _has_runs(layout: Layout) -> bool:

@@ -15,10 +15,12 @@ from ..emit.gemm_tile import tile_table
 from ..geometry import Geometry, make_geometry
 from ..partition import Partition, PerAxis, count_boxes, even, make_partition, reach_of
 from .layout import CHANNELS, Layout, Stamps
-from .partitions import FIXED_DEPTH, LINE_ROOM, PANEL_BYTES
+from .partitions import LINE_ROOM, PANEL_BYTES
 
 #: Multiplications and bytes worth a task of scatter, and the logarithm of how many tasks do. Chosen, not measured.
 _WORTH, _LOG_TASKS = 1 << 18, 5
+#: Input channels of a panel where every sum has one order (`Plan.fixed_order`). Chosen, not measured.
+_FIXED_DEPTH = 128
 
 
 class StampBoxes(NamedTuple):
@@ -71,7 +73,7 @@ def cut_stamp_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) ->
     place, steps = (box[0] + span[0]) * panel_plane, [axis.step for axis in product.axes]
     panel_step = math.prod(steps) * place
     room = max(1, min(cin, PANEL_BYTES // item // panel_step))
-    depth = even(cin, FIXED_DEPTH) if plan.fixed_order else room
+    depth = even(cin, _FIXED_DEPTH) if plan.fixed_order else room
     rows, last_rows = (
         (stamps.phases[:, None] * count + np.arange(count)) * plane - (stamps.shifts[:, None] - low[2])
         for count in (channels, max(1, channels - 1))
