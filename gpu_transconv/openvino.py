@@ -12,7 +12,7 @@ from .arrays import HostArray
 from .errors import missing_library
 from .prepared import ConvTranspose
 from .problem.arguments import Params, make_params
-from .problem.plan import ArraySpec, plan_call
+from .problem.plan import make_plan
 from .problem.shapes import Shape
 from .settings import most_threads, use
 
@@ -29,8 +29,8 @@ Model: TypeAlias = Any
 Node: TypeAlias = Any
 
 _TYPES = ("ConvolutionBackpropData", "GroupConvolutionBackpropData")
-#: Length that stands for one without a bound, where only the other axes' outputs are asked for; long enough that
-#: no padding of a layer leaves nothing of it. Chosen, not measured.
+#: Elements of an axis without a bound, where only the outputs of the other axes are asked for: more than any padding
+#: cuts off. Chosen, not measured.
 _LONG = 1 << 20
 
 
@@ -73,8 +73,7 @@ class _Layer:
 
     def shape_of_result(self, x: Shape) -> Shape:
         """Shape of the result for an x of that shape."""
-        plan = plan_call(self.params, ArraySpec(tuple(x), "float32"), ArraySpec(self.weight, "float32"))
-        return plan.output_shape
+        return make_plan(self.params, tuple(x), self.weight, "float32", has_bias=False).output_shape
 
     def partial_shape(self, x: Any) -> Any:
         """What is known of the result's shape from what is known of that of x."""
@@ -285,11 +284,13 @@ def _constant(output: Any) -> HostArray | None:
     if node.get_type_name() == "Constant":
         return np.array(node.data)
     inputs = [_constant(value) for value in node.input_values()]
-    if not inputs or any(value is None for value in inputs) or output.get_partial_shape().is_dynamic:
+    if not inputs or any(value is None for value in inputs):
         return None
-    result = openvino.Tensor(output.get_element_type(), output.get_shape())
+    if any(made.get_partial_shape().is_dynamic for made in node.outputs()):
+        return None
     tensors = [openvino.Tensor(np.ascontiguousarray(value)) for value in inputs]
-    return np.array(result.data) if node.evaluate([result], tensors) else None
+    results = [openvino.Tensor(made.get_element_type(), made.get_shape()) for made in node.outputs()]
+    return np.array(results[output.get_index()].data) if node.evaluate(results, tensors) else None
 
 
 def _bias_after(node: Node, channels: int) -> tuple[HostArray | None, Node]:

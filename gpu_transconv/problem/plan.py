@@ -130,6 +130,10 @@ class Plan:
     def __hash__(self) -> int:  # a plan is the key of every cache of the kernels
         return self._hash
 
+    def __getstate__(self) -> dict[str, object]:
+        """Return the fields alone: a hash of strings is another one in another process."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     @property
     def phase_count(self) -> int:
         """Number of interleaved correlations, those without taps included."""
