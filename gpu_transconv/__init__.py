@@ -51,12 +51,8 @@ __all__ = [
     "conv_transpose3d",
     "conv_transpose_input_grad",
     "conv_transpose_weight_grad",
-    "dask",
     "explain",
-    "jax",
     "last_choice",
-    "onnx",
-    "openvino",
     "operators",
     "signal",
     "use",
@@ -71,7 +67,7 @@ _LAZY = {
 
 def __getattr__(name: str) -> object:
     if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_did_you_mean(name, __all__)}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_did_you_mean(name, (*__all__, *_LAZY))}")
     module = _import_module(_LAZY[name], __name__)
     globals()[name] = found = getattr(module, name, module)
     return found

@@ -25,7 +25,7 @@ from .settings import AUTO, HIGHEST, Settings, most_threads, resolve, use
 try:
     import jax
 except ImportError as error:
-    raise missing_library("jax", "JAX", "jax") from error
+    raise missing_library("JAX", "jax") from error
 
 __all__ = ["conv_transpose"]
 

@@ -21,7 +21,8 @@ try:
     from onnx.reference.op_run import OpRun
 except ImportError as error:
     raise ImportError(
-        f"gpu_transconv.onnx needs the package onnx ({error}); install it with: pip install 'gpu_transconv[onnx]'"
+        f"gpu_transconv.onnx needs the package onnx, the extra onnx ({error}); pip install onnx (or, in a checkout, "
+        'pip install ".[onnx]")'
     ) from error
 
 __all__ = ["ConvTranspose"]
@@ -33,8 +34,9 @@ class ConvTranspose(OpRun):  # type: ignore[misc] # a class of a library without
     """Operator ConvTranspose of the ONNX domain, of opsets 1, 11 and 22, with one to three spatial axes.
 
     To be given to `onnx.reference.ReferenceEvaluator` in `new_ops`. All attributes are taken: auto_pad, dilations,
-    group, kernel_shape, output_padding, output_shape, pads, strides. Where the specification leaves it open, results
-    are onnxruntime's: an `output_shape` beyond all stamps is filled up with the bias, at the end.
+    group, kernel_shape, output_padding, output_shape, pads, strides. An output that is longer than all stamps reach, by
+    `output_shape` or because auto_pad asks for ``in*stride`` and the kernel is shorter than the stride, holds the bias
+    at its end. (onnxruntime 1.32 leaves that end out where auto_pad asks for it, against the specification.)
 
     Raises
     ------
@@ -79,12 +81,8 @@ def _conv_transpose(x: HostArray, weight: HostArray, bias: HostArray | None, giv
         raise ValueError(f"X must have as many axes as W, with a batch, got shapes {x.shape} and {weight.shape}")
     if given.kernel_shape is not None and tuple(given.kernel_shape) != kernel:
         raise ValueError(f"kernel_shape must be that of W, {kernel}, got {tuple(given.kernel_shape)}")
-    strides, dilations, extra = (
-        _per_axis(name, value, ndim, default)
-        for name, value, default in (
-            ("strides", given.strides, 1), ("dilations", given.dilations, 1), ("output_padding", given.output_padding, 0)
-        )
-    )  # fmt: skip
+    strides, dilations = _per_axis("strides", given.strides, ndim, 1), _per_axis("dilations", given.dilations, ndim, 1)
+    extra = _per_axis("output_padding", given.output_padding, ndim, 0)
     whole = [
         output_range(n, k, s, 0, d)[0] + more
         for n, k, s, d, more in zip(x.shape[2:], kernel, strides, dilations, extra, strict=True)

@@ -20,7 +20,7 @@ try:
     import openvino
     from openvino.utils import replace_node
 except ImportError as error:
-    raise missing_library("openvino", "OpenVINO", "openvino") from error
+    raise missing_library("OpenVINO", "openvino") from error
 
 __all__ = ["Explanation", "Row", "accelerate", "explain"]
 

@@ -18,6 +18,7 @@ from .problem.axis import Axis
 from .problem.dtypes import dtype_name
 from .problem.flow import Flow
 from .problem.plan import ArraySpec, Plan, plan_call
+from .problem.shapes import check_shapes
 from .run import Weights, launch, prepare
 from .settings import AUTO, resolve
 
@@ -185,9 +186,11 @@ class StreamingConvTranspose:
 
     def _begin_with(self, view: View) -> _Shape:
         """Check the first chunk, or a later one that is not like it."""
-        ndim, last = self._layer._params.ndim, self._layer._params.data_format == "channels_last"
-        at = len(view.shape) - ndim + self._axis - last
-        sizes = tuple(self._flow.axis.size if i == at else size for i, size in enumerate(view.shape))
+        layer, params = self._layer, self._layer._params
+        at = len(view.shape) - params.ndim + self._axis - (params.data_format == "channels_last")
+        some = tuple(max(size, i == at) for i, size in enumerate(view.shape))
+        check_shapes(params, some, layer._weight.shape, None)
+        sizes = (*some[:at], self._flow.axis.size, *some[at + 1 :])
         if self._shape is None:
             return self._begin(sizes, dtype_name(view.dtype), "cpu" if isinstance(view, np.ndarray) else "cuda")
         expected = ["any" if i == self._shape.axis else str(size) for i, size in enumerate(self._shape.sizes)]

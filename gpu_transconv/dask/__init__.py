@@ -18,7 +18,7 @@ try:
     import dask.array
     from dask.array import overlap
 except ImportError as error:
-    raise missing_library("dask", "Dask", "dask") from error
+    raise missing_library("Dask", "dask") from error
 
 from .chunks import Sizes, cut_axis, cut_channels
 from .worker import ChunkOperator, Cuts

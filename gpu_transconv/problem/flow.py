@@ -1,9 +1,10 @@
 """An axis whose input comes in pieces: which outputs are final, and which inputs they and later ones still need.
 
-Input `i` reaches no output before its first tap, ``i*stride - pad_low``; so after `given` inputs the outputs before that
-of the next input are final, unless a cut at the high end would take them off if nothing more came. The output *block*
-``b`` (`axis`) needs inputs from ``b - floor(dilation*(kernel - 1) / stride)`` on. Pieces are computed from the start of
-a block, so that a phase has the same taps in each of them; the outputs before, which are there already, are left out.
+Input `i` reaches no output before ``i*stride - pad_low``, where its first tap is; so after `given` inputs the outputs
+before that place of the next one are final, unless a cut at the high end would take them off if nothing more came. The
+output *block* ``b`` (`axis`) needs inputs from ``b - floor(dilation*(kernel - 1) / stride)`` on. Pieces are computed
+from the start of a block, so that a phase has the same taps in each of them; the outputs before, which are there
+already, are left out.
 """
 
 from __future__ import annotations
