@@ -184,7 +184,11 @@ def test_threads_of_a_task(monkeypatch):
         (np.ones((1, 2, 4), np.float32), TypeError, ["x must be a Dask array", "ndarray", "from_array"]),
         (da.ones((1, 3, 4), dtype=np.float32), ValueError, ["x must have as many channels", "3 channels"]),
         (da.ones((1, 2, 4), dtype=np.float64), TypeError, ["weight", "float64", "float32"]),
-        (da.ones((2, 4), dtype=np.float32)[da.ones(2) > 0], ValueError, ["x must have chunks of known sizes", "nan", "compute_"]),
+        (
+            da.ones((2, 4), dtype=np.float32)[da.ones(2) > 0],
+            ValueError,
+            ["x must have chunks of known sizes", "nan", "compute_"],
+        ),
     ],
     ids=["no Dask array", "channels", "dtype", "unknown chunks"],
 )

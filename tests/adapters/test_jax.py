@@ -125,7 +125,10 @@ def test_values_and_gradients_are_xlas(number):
 
 
 def test_nested_maps_fold_into_one_call(launched):
-    x, weight = np.random.default_rng(0).standard_normal((3, 4, 2, 5)).astype(np.float32), np.ones((2, 3, 4), np.float32)
+    x, weight = (
+        np.random.default_rng(0).standard_normal((3, 4, 2, 5)).astype(np.float32),
+        np.ones((2, 3, 4), np.float32),
+    )
     layer = lambda one: conv_transpose(one, weight, stride=2)  # noqa: E731
     found = jax.vmap(jax.vmap(layer))(x)
     assert launched == ["cpu/gather"] or launched == ["cpu/scatter"]
