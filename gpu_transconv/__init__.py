@@ -32,7 +32,11 @@ from .streaming import StreamingConvTranspose
 from .words import did_you_mean as _did_you_mean
 
 if _TYPE_CHECKING:
-    from . import dask, jax, onnx, openvino, operators, signal
+    from . import dask as dask
+    from . import jax as jax
+    from . import onnx as onnx
+    from . import openvino as openvino
+    from . import operators, signal
     from .dispatch.explain import Explanation, explain
 
 dynamo.stay_out((api, "_run"), (ConvTranspose, "__call__"), (ConvTranspose, "tune"))
@@ -61,7 +65,7 @@ __all__ = [
 #: What is imported when first used: names, and the module that has each, or is it.
 _LAZY = {
     **{name: f".{name}" for name in ("dask", "jax", "onnx", "openvino", "operators", "signal")},
-    **{name: ".dispatch.explain" for name in ("Explanation", "explain")},
+    **dict.fromkeys(("Explanation", "explain"), ".dispatch.explain"),
 }
 
 

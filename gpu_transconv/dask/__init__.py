@@ -9,7 +9,7 @@ import numpy as np
 from ..arrays import Array, check_device, view_of
 from ..errors import missing_library
 from ..problem.arguments import Activation, IntOrInts, Padding, make_params
-from ..problem.plan import ArraySpec, Plan, plan_call
+from ..problem.plan import ArraySpec, plan_call
 from ..problem.shapes import spatial_axes
 from ..settings import AUTO, HIGHEST, most_threads, resolve
 
@@ -49,7 +49,7 @@ def conv_transpose(
 ) -> DaskArray:
     """Transposed convolution of a chunked array, computed chunk by chunk when Dask asks for it.
 
-    Each chunk of x makes the outputs from its own first input on, so that nothing is computed twice and nothing cropped.
+    Each chunk of x makes the outputs from its own first input on, so that nothing is computed twice, nothing cropped.
     It needs ``floor((kernel - 1)*dilation / stride)`` inputs of the chunk before, on the low side alone: none where the
     kernel is no longer than the stride, and then there is one task for each chunk. Chunks that are shorter than that,
     and those of the channels of one group, are brought together first.
@@ -123,7 +123,7 @@ def _check_chunked(x: DaskArray) -> None:
 
 def _map(x: DaskArray, operator: ChunkOperator, channel: int, first: int) -> DaskArray:
     """Bring chunks together, add the halos, and apply the operator to every chunk."""
-    cuts, plan = operator.cuts, operator.plan
+    cuts = operator.cuts
     inputs: dict[int, Sizes] = {channel: cuts.channels.inputs}
     outputs: dict[int, Sizes] = {channel: cuts.channels.outputs}
     for number, cut in enumerate(cuts.spatial, first):

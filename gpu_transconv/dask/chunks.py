@@ -1,14 +1,15 @@
 """How an array is cut: which outputs each chunk of the input makes, and what it needs of the chunk before.
 
-Input chunk ``[start, stop)`` of a spatial axis makes the outputs from that of its own first input, at tap 0, to that of
-the next chunk's. They need inputs before `start`, as many as an output reaches back, and none after: a halo on the low
-side alone. Where an output needs nothing of the chunk before, as with a kernel no longer than the stride, there is none.
+Input chunk ``[start, stop)`` of a spatial axis makes the outputs from that of its own first input, at tap 0, to that
+of the next chunk's. They need inputs before `start`, as many as an output reaches back, and none after: a halo on the
+low side alone. Where an output needs nothing of the chunk before, as with a kernel no longer than the stride, there is
+none.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import NamedTuple, TypeAlias
 
 from ..problem.axis import Axis
@@ -69,4 +70,4 @@ def cut_channels(plan: Plan, chunks: Sizes) -> ChannelCut:
 
 
 def _steps(ends: list[int]) -> Sizes:
-    return tuple(high - low for low, high in zip(ends, ends[1:]))  # noqa: B905
+    return tuple(high - low for low, high in pairwise(ends))

@@ -84,7 +84,7 @@ def by_xla(keywords: dict[str, object]) -> Callable[..., object]:
 
 
 def everything(function: Callable[..., object]) -> Callable[..., object]:
-    """Value, gradients, gradients of gradients, and both mapped over x, over the weight and over all, in one program."""
+    """Value, gradients, gradients of gradients, and all mapped over x, the weight or all, in one program."""
 
     def loss(*arrays):
         return 0.5 * (function(*arrays) ** 2).mean()

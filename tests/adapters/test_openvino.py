@@ -39,7 +39,7 @@ class Graph:
         return f"v{self.count}"
 
     def conv(self, x: str, cin: int, cout: int, ndim: int, stride: int = 1) -> str:
-        size = dict(kernel_shape=[3] * ndim, pads=[1] * 2 * ndim, strides=[stride] * ndim)
+        size = {"kernel_shape": [3] * ndim, "pads": [1] * 2 * ndim, "strides": [stride] * ndim}
         return self.add("Relu", self.add("Conv", x, self.weight(cout, cin, *[3] * ndim), self.weight(cout), **size))
 
     def up(self, x: str, cin: int, cout: int, kernel: list[int], **attributes: object) -> str:
@@ -77,7 +77,7 @@ def u_net(ndim: int) -> object:
     stride = [2] * ndim
     up = g.up(third, 32, 16, [2] * ndim, strides=stride)
     up = g.conv(g.add("Concat", up, second, axis=1), 32, 16, ndim)
-    odd = dict(pads=[1] * 2 * ndim, output_padding=[1] * ndim)
+    odd = {"pads": [1] * 2 * ndim, "output_padding": [1] * ndim}
     up = g.up(up, 16, 8, [3] * ndim, strides=stride, group=2, **odd)
     return g.model(g.conv(g.add("Concat", up, first, axis=1), 16, 3, ndim), "n", 2, *SIZES[ndim])
 
@@ -87,7 +87,9 @@ SIZES = {2: ("height", "width"), 3: ("depth", "height", "width")}
 MODELS: dict[str, tuple[Callable[[], object], list[tuple[int, ...]]]] = {
     "decoder": (decoder, [(1, 32, n) for n in (75, 8, 1, 150)] + [(2, 32, 33)]),
     "2-D U-Net": (lambda: u_net(2), [(1, 2, 16, 16), (1, 2, 32, 8), (2, 2, 8, 8), (1, 2, 4, 20), (3, 2, 12, 24)]),
-    "3-D U-Net": (lambda: u_net(3), [(1, 2, 8, 8, 8), (1, 2, 4, 8, 12), (2, 2, 4, 4, 4), (1, 2, 16, 4, 4), (1, 2, 8, 16, 8)]),
+    "3-D U-Net": (
+        lambda: u_net(3), [(1, 2, 8, 8, 8), (1, 2, 4, 8, 12), (1, 2, 16, 4, 4), (1, 2, 8, 16, 8), (2, 2, 4, 4, 4)]
+    ),
 }  # fmt: skip
 
 

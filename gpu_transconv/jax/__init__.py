@@ -1,26 +1,23 @@
 """The operator on JAX's arrays and tracers, on the CPU: under jit, grad, grad of grad and vmap.
 
-XLA calls back into Python, which calls the package on NumPy arrays; nothing of JAX is used inside the callback, where it
-could wait for itself. Every derivative of the three operations is one of them again, so reverse mode covers all orders.
+XLA calls back into Python, which calls the package on NumPy arrays (`host`). Every derivative of the three operations
+is one of them again, so reverse mode covers all orders.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 
-from . import api, gradients
-from .arrays import HostArray
-from .errors import missing_library
-from .problem.arguments import Activation, IntOrInts, Ints, Padding, Params, make_params
-from .problem.plan import ArraySpec, Operation, plan_call
-from .problem.shapes import Shape, spatial_axes
-from .settings import AUTO, HIGHEST, Settings, most_threads, resolve, use
+from ..errors import missing_library
+from ..problem.arguments import Activation, IntOrInts, Padding, Params, make_params
+from ..problem.plan import ArraySpec, Operation, plan_call
+from ..problem.shapes import Shape, spatial_axes
+from ..settings import AUTO, HIGHEST, Settings, most_threads, resolve
+from .host import Call, Host
 
 try:
     import jax
@@ -70,8 +67,8 @@ def conv_transpose(
     stride, padding, output_padding, groups, dilation, output_size, data_format, activation
         As in `gpu_transconv.conv_transpose`.
     precision, deterministic, formulation, backend
-        As there. They, and what `gpu_transconv.use` says, hold as they are when JAX traces the call: a compiled function
-        keeps them.
+        As there. They, and what `gpu_transconv.use` says, hold as they are when JAX traces the call: a compiled
+        function keeps them.
 
     Returns
     -------
@@ -109,86 +106,44 @@ def _as_jax(name: str, array: object) -> Traced:
     return jax.numpy.asarray(array)
 
 
-@dataclass(frozen=True)
-class _Call:
-    """All of a call but its arrays, with all sizes written out; JAX compares it to know what it has traced."""
-
-    params: Params
-    inputs: Ints
-    kernel: Ints
-    outputs: Ints
-    settings: Settings
-    threads: int | None
-
-    def function(self, operation: Operation) -> Callable[..., HostArray]:
-        """The function of an operation on NumPy arrays."""
-        geometry, settings = self.params, self.settings
-        functions: dict[Operation, Callable[..., HostArray]] = {
-            "forward": partial(api.conv_transpose, output_size=self.outputs, activation=self.activation),
-            "input_grad": partial(gradients.conv_transpose_input_grad, input_size=self.inputs),
-            "weight_grad": partial(gradients.conv_transpose_weight_grad, kernel_size=self.kernel),
-        }
-        return partial(
-            functions[operation], stride=geometry.stride, padding=geometry.padding or "same",
-            dilation=geometry.dilation, groups=geometry.groups, data_format=geometry.data_format,
-            backend=settings.backend, formulation=settings.formulation, deterministic=settings.deterministic,
-            precision=settings.precision,
-        )  # fmt: skip
-
-    @property
-    def activation(self) -> Activation:
-        """The activation as callers write it."""
-        name = self.params.activation
-        return (name, self.params.slope) if name == "leaky_relu" else name
-
-    def linear(self) -> _Call:
-        """The same without its activation."""
-        return replace(self, params=replace(self.params, activation=None, slope=0.0))
-
-    def shape_like(self, shape: Shape, channels: int, spatial: Ints) -> Shape:
-        """Shape of what has the batch of `shape`, other channels and other spatial sizes."""
-        last = self.params.data_format == "channels_last"
-        return (*shape[: -1 - len(spatial)], *((*spatial, channels) if last else (channels, *spatial)))
-
-
-def _make_call(params: Params, settings: Settings, x: Traced, weight: Traced, bias: Traced | None) -> _Call:
+def _make_call(params: Params, settings: Settings, x: Traced, weight: Traced, bias: Traced | None) -> Call:
     """Check shapes and dtypes, which raises where they are wrong, and write out the output's sizes."""
     biases = None if bias is None else ArraySpec(bias.shape, bias.dtype)
     plan = plan_call(
         params, ArraySpec(x.shape, x.dtype), ArraySpec(weight.shape, weight.dtype), biases, settings.precision
     )
     sizes = [tuple(axis[3 - params.ndim :]) for axis in (plan.in_spatial, plan.kernel, plan.out_spatial)]
-    return _Call(params, *sizes, settings, most_threads())
+    return Call(params, *sizes, settings, most_threads())
 
 
-# --- the three operations, each with the two others for derivatives ----------------------------------------------------
+# --- the three operations, each with the two others for derivatives --------------------------------------------
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _forward(call: _Call, x: Traced, weight: Traced, bias: Traced | None) -> Traced:
+def _forward(call: Call, x: Traced, weight: Traced, bias: Traced | None) -> Traced:
     shape = call.shape_like(x.shape, weight.shape[1] * call.params.groups, call.outputs)
     return _call_back("forward", call, shape, x, weight, *(() if bias is None else (bias,)))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _input_grad(call: _Call, grad: Traced, weight: Traced) -> Traced:
+def _input_grad(call: Call, grad: Traced, weight: Traced) -> Traced:
     shape = call.shape_like(grad.shape, weight.shape[0], call.inputs)
     return _call_back("input_grad", call, shape, grad, weight)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _weight_grad(call: _Call, x: Traced, grad: Traced) -> Traced:
+def _weight_grad(call: Call, x: Traced, grad: Traced) -> Traced:
     channel = -1 if call.params.data_format == "channels_last" else -1 - call.params.ndim
     shape = (x.shape[channel], grad.shape[channel] // call.params.groups, *call.kernel)
     return _call_back("weight_grad", call, shape, x, grad)
 
 
-def _forward_saving(call: _Call, x: Traced, weight: Traced, bias: Traced | None) -> tuple[Traced, tuple[object, ...]]:
+def _forward_saving(call: Call, x: Traced, weight: Traced, bias: Traced | None) -> tuple[Traced, tuple[object, ...]]:
     before = _forward(call.linear(), x, weight, bias)
     return _activate(call, before), (x, weight, bias, before if call.activation else None)
 
 
-def _forward_pull(call: _Call, saved: tuple[Traced, ...], grad: Traced) -> Gradients:
+def _forward_pull(call: Call, saved: tuple[Traced, ...], grad: Traced) -> Gradients:
     x, weight, bias, before = saved
     if before is not None:
         grad = jax.vjp(partial(_activate, call), before)[1](grad)[0]
@@ -199,7 +154,7 @@ def _forward_pull(call: _Call, saved: tuple[Traced, ...], grad: Traced) -> Gradi
     return _input_grad(call, grad, weight), _weight_grad(call, x, grad), None if bias is None else grad.sum(others)
 
 
-def _activate(call: _Call, values: Traced) -> Traced:
+def _activate(call: Call, values: Traced) -> Traced:
     """The activation in JAX, which differentiates it."""
     functions: dict[str, Callable[[Traced], Traced]] = {
         "relu": jax.nn.relu,
@@ -229,46 +184,9 @@ _weight_grad.defvjp(
 )
 
 
-# --- the callback: NumPy only ----------------------------------------------------------------------------------------
-
-
-def _call_back(operation: Operation, call: _Call, shape: Shape, *arrays: Traced) -> Traced:
-    """Have XLA call Python; a mapped axis comes as one more axis in front, of size 1 where an array is not mapped."""
+def _call_back(operation: Operation, call: Call, shape: Shape, *arrays: Traced) -> Traced:
+    """Have XLA call Python; a mapped axis comes as one more in front, of size 1 where an array is not mapped."""
     result = jax.ShapeDtypeStruct(shape, arrays[0].dtype)
-    host = _Host(operation, call, tuple(array.ndim for array in arrays))
+    host = Host(operation, call, tuple(array.ndim for array in arrays))
     found: Traced = jax.pure_callback(host, result, *arrays, vmap_method="expand_dims")
     return found
-
-
-@dataclass(frozen=True)
-class _Host:
-    """What XLA calls. JAX compiles once for those that are equal; `axes` counts each array's axes that are not mapped."""
-
-    operation: Operation
-    call: _Call
-    axes: Ints
-
-    def __call__(self, *arrays: Traced) -> HostArray:
-        """Compute on NumPy arrays with any number of mapped axes in front."""
-        values = [np.asarray(array) for array in arrays]
-        run, leads = self.call.function(self.operation), [v.shape[: v.ndim - n] for v, n in zip(values, self.axes)]
-        with use(threads=self.call.threads):
-            if not any(leads):
-                return run(*values)
-            mapped = np.broadcast_shapes(*leads)
-            if self.operation != "weight_grad" and all(set(lead) <= {1} for lead in leads[1:]):
-                return self._folded(run, mapped, values)
-            return self._one_by_one(run, mapped, values)
-
-    def _folded(self, run: Callable[..., HostArray], mapped: Shape, values: list[HostArray]) -> HostArray:
-        """Only the first array is mapped: its mapped axes and its batch are one batch."""
-        first, batch = values[0], values[0].shape[: -1 - self.call.params.ndim]
-        others = [value.reshape(value.shape[value.ndim - n :]) for value, n in zip(values[1:], self.axes[1:])]
-        result = run(first.reshape(math.prod(batch), *first.shape[len(batch) :]), *others)
-        return result.reshape(*batch, *result.shape[1:])
-
-    def _one_by_one(self, run: Callable[..., HostArray], mapped: Shape, values: list[HostArray]) -> HostArray:
-        """One call for each place on the mapped axes."""
-        wide = [np.broadcast_to(v, (*mapped, *v.shape[v.ndim - n :])) for v, n in zip(values, self.axes)]
-        results = [run(*(value[place] for value in wide)) for place in np.ndindex(*mapped)]
-        return np.stack(results).reshape(*mapped, *results[0].shape)
