@@ -67,8 +67,9 @@ def conv_transpose(
         As in `gpu_transconv.conv_transpose`.
     precision, deterministic, formulation, backend
         As there. They, and what `gpu_transconv.use` says, hold as they are now, on all workers. With a formulation
-        named, on the CPU, every chunk runs the kernel chosen for the whole array, and the result has the same bits
-        however x is cut. Threads: those of ``use(threads=...)``, else the cores of a machine shared by its tasks.
+        named, on the CPU and unless the precision is "fast", every chunk runs the kernel chosen for the whole array,
+        and the result has the same bits however x is cut. Threads: those of ``use(threads=...)``, else the cores of a
+        machine shared by its tasks.
 
     Returns
     -------
