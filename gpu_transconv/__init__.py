@@ -64,8 +64,14 @@ __all__ = [
 
 #: What is imported when first used: names, and the module that has each, or is it.
 _LAZY = {
-    **{name: f".{name}" for name in ("dask", "jax", "onnx", "openvino", "operators", "signal")},
-    **dict.fromkeys(("Explanation", "explain"), ".dispatch.explain"),
+    "Explanation": ".dispatch.explain",
+    "dask": ".dask",
+    "explain": ".dispatch.explain",
+    "jax": ".jax",
+    "onnx": ".onnx",
+    "openvino": ".openvino",
+    "operators": ".operators",
+    "signal": ".signal",
 }
 
 

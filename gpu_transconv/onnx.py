@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,7 +30,7 @@ __all__ = ["ConvTranspose"]
 _AUTO_PAD = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 
-class ConvTranspose(OpRun):  # type: ignore[misc] # a class of a library without types
+class ConvTranspose(OpRun):
     """Operator ConvTranspose of the ONNX domain, of opsets 1, 11 and 22, with one to three spatial axes.
 
     To be given to `onnx.reference.ReferenceEvaluator` in `new_ops`. All attributes are taken: auto_pad, dilations,
@@ -55,11 +55,11 @@ class ConvTranspose(OpRun):  # type: ignore[misc] # a class of a library without
 
     op_domain = ""
 
-    def _run(self, *inputs: HostArray, **attributes: object) -> tuple[HostArray]:
-        """Run the node: x, weight and perhaps a bias."""
-        x, weight, bias = (*inputs, None, None)[:3]
-        given = _Attributes(**attributes)  # type: ignore[arg-type]
-        return (_conv_transpose(x, weight, bias, given),)
+    def _run(
+        self, x: HostArray, weight: HostArray, bias: HostArray | None = None, **attributes: Any
+    ) -> tuple[HostArray]:
+        """Run the node."""
+        return (_conv_transpose(x, weight, bias, _Attributes(**attributes)),)
 
 
 class _Attributes(NamedTuple):

@@ -165,7 +165,7 @@ def _check(h: Array, x: Array, axis: int, mode: object) -> int:
         raise ValueError(f"axis must be one of x's {x.ndim}, from {-x.ndim} to {x.ndim - 1}, got {axis}")
     if not x.shape[axis]:
         raise ValueError(f"x must have samples along axis {axis}, got shape {x.shape}")
-    return axis % x.ndim
+    return axis % int(x.ndim)
 
 
 def _constant(mode: str, cval: float) -> dict[str, float]:

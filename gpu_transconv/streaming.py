@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -132,12 +132,13 @@ class StreamingConvTranspose:
     def __getstate__(self) -> dict[str, object]:
         """Return weights, arguments and state: what was chosen and packed fits this machine and this process."""
         begun = self._shape and (self._shape.sizes, self._shape.plan.dtype)
-        return {**self.__dict__, "_shapes": {}, "_shape": begun}
+        return {**self.__dict__, "_shapes": {}, "_shape": None, "begun": begun}
 
-    def __setstate__(self, state: dict[str, object]) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        begun = state.pop("begun")
         self.__dict__.update(state)
-        if self._shape is not None:
-            self._shape = self._begin(*self._shape, "cpu")
+        if begun:
+            self._shape = self._begin(*begun, "cpu")
 
     def __call__(self, x: Array) -> Array:
         """Take the next chunk of the input, and return the outputs that no later one can change.

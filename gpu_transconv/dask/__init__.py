@@ -9,7 +9,7 @@ import numpy as np
 from ..arrays import Array, check_device, view_of
 from ..errors import missing_library
 from ..problem.arguments import Activation, IntOrInts, Padding, make_params
-from ..problem.plan import ArraySpec, plan_call
+from ..problem.plan import ArraySpec, Plan, plan_call
 from ..problem.shapes import spatial_axes
 from ..settings import AUTO, HIGHEST, most_threads, resolve
 
@@ -103,14 +103,21 @@ def conv_transpose(
     settings = resolve(backend, formulation, deterministic, precision)
     specs = [None if a is None else ArraySpec(tuple(a.shape), a.dtype) for a in (x, weights, biases)]
     plan = plan_call(params, specs[0], specs[1], specs[2], settings.precision)  # type: ignore[arg-type]
-    channel = len(x.shape) - 1 if plan.channels_last else len(x.shape) - 1 - plan.ndim
-    first = channel - plan.ndim if plan.channels_last else channel + 1
-    cuts = Cuts(
-        cut_channels(plan, x.chunks[channel]),
-        tuple(cut_axis(plan.axes[3 - plan.ndim + i], x.chunks[first + i]) for i in range(plan.ndim)),
-    )
-    operator = ChunkOperator(plan, cuts, settings, most_threads(), weight, bias)
-    return _map(x, operator, channel, first)
+    channel, first = _places(plan)
+    cuts = _cut(plan, x.chunks[channel], x.chunks[first : first + plan.ndim])
+    return _map(x, ChunkOperator(plan, cuts, settings, most_threads(), weight, bias))
+
+
+def _places(plan: Plan) -> tuple[int, int]:
+    """Which axis of x has the channels, and which is the first spatial one."""
+    batch = 0 if plan.unbatched else 1
+    return (batch + plan.ndim, batch) if plan.channels_last else (batch, batch + 1)
+
+
+def _cut(plan: Plan, channels: Sizes, spatial: tuple[Sizes, ...]) -> Cuts:
+    axes = plan.axes[3 - plan.ndim :]
+    pieces = tuple(cut_axis(axis, sizes) for axis, sizes in zip(axes, spatial, strict=True))
+    return Cuts(cut_channels(plan, channels), pieces)
 
 
 def _check_chunked(x: DaskArray) -> None:
@@ -122,9 +129,9 @@ def _check_chunked(x: DaskArray) -> None:
         )
 
 
-def _map(x: DaskArray, operator: ChunkOperator, channel: int, first: int) -> DaskArray:
+def _map(x: DaskArray, operator: ChunkOperator) -> DaskArray:
     """Bring chunks together, add the halos, and apply the operator to every chunk."""
-    cuts = operator.cuts
+    cuts, (channel, first) = operator.cuts, _places(operator.plan)
     inputs: dict[int, Sizes] = {channel: cuts.channels.inputs}
     outputs: dict[int, Sizes] = {channel: cuts.channels.outputs}
     for number, cut in enumerate(cuts.spatial, first):
