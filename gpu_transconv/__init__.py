@@ -12,7 +12,8 @@ The functions take and return arrays of the caller's own kind:
 `conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d` and `conv_transpose` are the operator, `ConvTranspose` is one
 with fixed weights. `use` sets defaults, `backends` tells what can run here, `explain` what would run and why, and
 `last_choice` what did. `StreamingConvTranspose` takes its input in chunks. Imported when first used: `operators`, the
-operator as a matrix; `signal`, SciPy's `upfirdn`; `onnx`, an operator for ONNX's reference evaluator.
+operator as a matrix; `signal`, SciPy's `upfirdn`; `onnx`, an operator for ONNX's reference evaluator; `jax`, `openvino`
+and `dask`, the operator in those libraries.
 """
 
 from importlib import import_module as _import_module
@@ -31,7 +32,10 @@ from .streaming import StreamingConvTranspose
 from .words import did_you_mean as _did_you_mean
 
 if _TYPE_CHECKING:
+    from . import dask as dask
+    from . import jax as jax
     from . import onnx as onnx
+    from . import openvino as openvino
     from . import operators, signal
     from .dispatch.explain import Explanation, explain
 
@@ -61,8 +65,11 @@ __all__ = [
 #: What is imported when first used: names, and the module that has each, or is it.
 _LAZY = {
     "Explanation": ".dispatch.explain",
+    "dask": ".dask",
     "explain": ".dispatch.explain",
+    "jax": ".jax",
     "onnx": ".onnx",
+    "openvino": ".openvino",
     "operators": ".operators",
     "signal": ".signal",
 }
