@@ -138,7 +138,8 @@ class StreamingConvTranspose:
         begun = state.pop("begun")
         self.__dict__.update(state)
         if begun:
-            self._shape = self._begin(*begun, "cpu")
+            sizes, dtype = begun
+            self._shape = self._begin(sizes, dtype, "cpu")
 
     def __call__(self, x: Array) -> Array:
         """Take the next chunk of the input, and return the outputs that no later one can change.

@@ -17,6 +17,7 @@ try:
     import dask
     import dask.array
     from dask.array import overlap
+    from dask.delayed import delayed
 except ImportError as error:
     raise missing_library("Dask", "dask") from error
 
@@ -138,11 +139,11 @@ def _map(x: DaskArray, operator: ChunkOperator) -> DaskArray:
         inputs[number], outputs[number] = cut.inputs, cut.outputs
     x = x.rechunk({axis: sizes for axis, sizes in inputs.items() if sizes != x.chunks[axis]})
     depth = {axis: (cut.halo, 0) for axis, cut in enumerate(cuts.spatial, first) if cut.halo}
-    source = overlap.overlap(x, depth=depth, boundary="none", allow_rechunk=False) if depth else x
+    source = overlap.overlap(x, depth=depth, boundary="none", allow_rechunk=False) if depth else x  # type: ignore[no-untyped-call]
     chunks = tuple(outputs.get(axis, sizes) for axis, sizes in enumerate(x.chunks))
     token = dask.base.tokenize(x, operator)
-    kept = dask.delayed(operator, name=f"conv-transpose-weights-{token}", traverse=False)
-    return dask.array.map_blocks(
+    kept = delayed(operator, name=f"conv-transpose-weights-{token}", traverse=False)
+    return dask.array.map_blocks(  # type: ignore[no-untyped-call]
         _apply, source, kept, chunks=chunks, dtype=x.dtype, meta=x._meta, name=f"conv-transpose-{token}"
     )
 

@@ -112,8 +112,8 @@ def _make_call(params: Params, settings: Settings, x: Traced, weight: Traced, bi
     plan = plan_call(
         params, ArraySpec(x.shape, x.dtype), ArraySpec(weight.shape, weight.dtype), biases, settings.precision
     )
-    sizes = [tuple(axis[3 - params.ndim :]) for axis in (plan.in_spatial, plan.kernel, plan.out_spatial)]
-    return Call(params, *sizes, settings, most_threads())
+    inputs, kernel, outputs = (axis[3 - params.ndim :] for axis in (plan.in_spatial, plan.kernel, plan.out_spatial))
+    return Call(params, inputs, kernel, outputs, settings, most_threads())
 
 
 # --- the three operations, each with the two others for derivatives --------------------------------------------
@@ -186,7 +186,7 @@ _weight_grad.defvjp(
 
 def _call_back(operation: Operation, call: Call, shape: Shape, *arrays: Traced) -> Traced:
     """Have XLA call Python; a mapped axis comes as one more in front, of size 1 where an array is not mapped."""
-    result = jax.ShapeDtypeStruct(shape, arrays[0].dtype)
+    result = jax.ShapeDtypeStruct(shape, arrays[0].dtype)  # type: ignore[no-untyped-call]
     host = Host(operation, call, tuple(array.ndim for array in arrays))
     found: Traced = jax.pure_callback(host, result, *arrays, vmap_method="expand_dims")
     return found

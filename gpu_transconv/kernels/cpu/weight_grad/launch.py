@@ -46,8 +46,8 @@ def _run_products(plan: Plan, x: Array, grad_output: Array, out: Array, by_pixel
         return
     if plan.in_channels > 1 and _real_filters(plan) > _REAL_FILTERS:
         for part, inputs, outputs in _halves(plan):
-            arrays = _channels(x, plan, inputs), _channels(grad_output, plan, outputs)
-            _run_products(part, *arrays, out[inputs], by_pixels)
+            near, far = _channels(x, plan, inputs), _channels(grad_output, plan, outputs)
+            _run_products(part, near, far, out[inputs], by_pixels)
         return
     job = make_job(plan, by_pixels, threads_for(plan))
     target, given = out, (x, grad_output)
