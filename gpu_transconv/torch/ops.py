@@ -12,12 +12,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..problem.arguments import Ints
 from ..problem.gradients import reachable
 from ..settings import Settings
 from . import kernels
 from .casting import to_autocast_dtype
-from .geometry import Flat, Spec, dtype_of, flat_of, intern, params_of, runs_last, settings_of
+from .decisions import dtype_of, runs_last
+from .geometry import Spec, flat_of, intern, params_of, settings_of
 
 #: What every operator takes besides tensors and sizes (`geometry.Flat`).
 _ARGUMENTS = (
@@ -27,7 +27,7 @@ _ARGUMENTS = (
 _SCHEMES = {
     "conv_transpose": "Tensor input, Tensor weight, Tensor? bias, SymInt[]? output_size",
     "conv_transpose_input_grad": "Tensor grad_output, Tensor weight, SymInt[] input_size",
-    "conv_transpose_weight_grad": "Tensor grad_output, Tensor input, SymInt[] kernel_size",
+    "conv_transpose_weight_grad": "Tensor input, Tensor grad_output, SymInt[] kernel_size",
 }
 #: Kernels are given tensors with the strides that were traced; the operators work in any graph.
 _TAGS = (torch.Tag.needs_exact_strides, torch.Tag.pt2_compliant_tag)
@@ -44,9 +44,9 @@ def input_grad(grad: Tensor, weight: Tensor, _: None, spec: Spec, sizes: Sequenc
     return cast(Tensor, torch.ops.gpu_transconv.conv_transpose_input_grad(grad, weight, sizes, *flat_of(spec)))
 
 
-def weight_grad(grad: Tensor, x: Tensor, _: None, spec: Spec, sizes: Sequence[int]) -> Tensor:
+def weight_grad(x: Tensor, grad: Tensor, _: None, spec: Spec, sizes: Sequence[int]) -> Tensor:
     """Call its gradient by the weight."""
-    return cast(Tensor, torch.ops.gpu_transconv.conv_transpose_weight_grad(grad, x, sizes, *flat_of(spec)))
+    return cast(Tensor, torch.ops.gpu_transconv.conv_transpose_weight_grad(x, grad, sizes, *flat_of(spec)))
 
 
 def spec_from(tensor: Tensor, *flat: Any) -> Spec:
@@ -57,17 +57,19 @@ def spec_from(tensor: Tensor, *flat: Any) -> Spec:
 
 
 def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, sizes: Sequence[int] | None, *flat: Any) -> Tensor:
-    return kernels.forward(
-        x, weight, bias, spec_from(x, *flat), None if sizes is None else tuple(sizes), weight.requires_grad
-    )
+    output_size = None if sizes is None else tuple(sizes)
+    decision = kernels.decision_for("forward", x, weight, bias, spec_from(x, *flat), output_size)
+    return kernels.run(decision, x, weight, bias, weight.requires_grad)
 
 
 def _input_grad(grad: Tensor, weight: Tensor, sizes: Sequence[int], *flat: Any) -> Tensor:
-    return kernels.input_grad(grad, weight, None, spec_from(grad, *flat), tuple(sizes), weight.requires_grad)
+    decision = kernels.decision_for("input_grad", grad, weight, None, spec_from(grad, *flat), tuple(sizes))
+    return kernels.run(decision, grad, weight, None, weight.requires_grad)
 
 
-def _weight_grad(grad: Tensor, x: Tensor, sizes: Sequence[int], *flat: Any) -> Tensor:
-    return kernels.weight_grad(grad, x, None, spec_from(grad, *flat), tuple(sizes), True)
+def _weight_grad(x: Tensor, grad: Tensor, sizes: Sequence[int], *flat: Any) -> Tensor:
+    decision = kernels.decision_for("weight_grad", x, grad, None, spec_from(x, *flat), tuple(sizes))
+    return kernels.run(decision, x, grad, None, True)
 
 
 # --- what tensors without values give ---------------------------------------------------------------------
@@ -113,17 +115,18 @@ def _fake_input_grad(grad: Tensor, weight: Tensor, sizes: Sequence[int], *flat: 
     return _empty(spec, (grad.shape[0], weight.shape[0], *sizes), grad, weight)
 
 
-def _fake_weight_grad(grad: Tensor, x: Tensor, sizes: Sequence[int], *flat: Any) -> Tensor:
+def _fake_weight_grad(x: Tensor, grad: Tensor, sizes: Sequence[int], *flat: Any) -> Tensor:
     spec = _plain_spec(*flat)
-    _check_axes(spec, grad_output=grad, input=x)
-    _check_same("grad_output", grad, input=x)
-    return grad.new_empty((x.shape[1], grad.shape[1] // spec.params.groups, *sizes))
+    _check_axes(spec, input=x, grad_output=grad)
+    _check_same("input", x, grad_output=grad)
+    return x.new_empty((x.shape[1], grad.shape[1] // spec.params.groups, *sizes))
 
 
 def _check_axes(spec: Spec, **tensors: Tensor) -> None:
     for name, tensor in tensors.items():
         count = spec.params.ndim + 2
-        torch._check(tensor.dim() == count, lambda: f"{name} must have {count} axes, got shape {tuple(tensor.shape)}")
+        if tensor.dim() != count:
+            raise RuntimeError(f"{name} must have {count} axes, got shape {tuple(tensor.shape)}")
 
 
 def _check_same(first: str, expected: Tensor, **tensors: Tensor | None) -> None:

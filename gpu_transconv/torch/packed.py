@@ -19,11 +19,11 @@ from ..arrays import NUMPY, Operands
 from ..arrays.locks import ProcessLock
 from ..arrays.views import HostArray
 from ..run import Weights, prepare
-from .geometry import Decision
+from .decisions import Decision
 from .views import array_of
 
 #: Bytes of weights that are held in the kernels' order at most, by their own size: 1 GiB, as of results
-#: (`gpu_transconv.settings.pool_bytes`); the transposed convolutions of the largest audio decoders have a quarter of that.
+#: (`gpu_transconv.settings.pool_bytes`). Chosen: a large audio decoder (2048 channels, kernel 16) has a quarter of it.
 MOST_BYTES = 1 << 30
 #: Weights of a tensor at most: a decoder's layer has one or two shapes of input; the rest is for views of one filter.
 _MOST_OF_ONE = 16
@@ -36,24 +36,30 @@ _WHOLE = 1 << 14
 _SAMPLES = 64
 
 
-class _Contents:
-    """Whether a tensor holds what it did: its version, and a sample of its values."""
+class _Contents(NamedTuple):
+    """What a tensor held: its address, its version, and a sample of its values."""
 
-    __slots__ = ("sample", "values", "version")
-
-    def __init__(self, version: int, sample: HostArray) -> None:
-        self.version, self.sample, self.values = version, sample, sample.tobytes()
+    address: int
+    version: int
+    sample: HostArray
+    values: bytes
 
     def same(self, tensor: Tensor) -> bool:
-        return tensor._version == self.version and self.sample.tobytes() == self.values
+        """Whether a tensor holds the same."""
+        return (
+            tensor._version == self.version
+            and self.sample.tobytes() == self.values
+            and tensor.data_ptr() == self.address
+            and not tensor.is_neg()
+        )
 
 
 class _Entry(NamedTuple):
-    """Packed weights, with what they were made from, and their memory."""
+    """Packed weights, what they were made from, the memory that this is in, and the weight's bytes."""
 
     weights: Weights
-    contents: _Contents
-    bias: tuple[int, _Contents] | None
+    weight: _Contents
+    bias: _Contents | None
     memory: int
     nbytes: int
 
@@ -81,17 +87,15 @@ def packed(packs: object, decision: Decision, weight: Tensor, bias: Tensor | Non
     owner = _owners.get(id(weight if base is None else base))
     if owner is not None:
         entry = owner.entries.get((packs, weight.data_ptr()))
-        if entry is not None and entry.contents.same(weight) and _same_bias(entry.bias, bias) and not weight.is_neg():
+        if entry is not None and entry.weight.same(weight) and (bias is None or _same_bias(entry.bias, bias)):
             return entry.weights
     if not _worth_keeping(decision, weight, recording) or not (bias is None or _is_plain(bias)):
         return None
     return _make(packs, decision, weight, bias)
 
 
-def _same_bias(known: tuple[int, _Contents] | None, bias: Tensor | None) -> bool:
-    if known is None or bias is None:
-        return known is None and bias is None
-    return known[0] == bias.data_ptr() and known[1].same(bias)
+def _same_bias(known: _Contents | None, bias: Tensor) -> bool:
+    return known is not None and known.same(bias)
 
 
 def _worth_keeping(decision: Decision, weight: Tensor, recording: bool) -> bool:
@@ -109,17 +113,21 @@ def _make(packs: object, decision: Decision, weight: Tensor, bias: Tensor | None
     """Pack weights, and keep them if their values can be sampled."""
     # Of tensors that know nothing of the given ones, so that these are not kept alive.
     array, biases = array_of(weight.data), None if bias is None else array_of(bias.data)
-    sample, of_bias = _sample(array), None if biases is None else _sample(biases)
-    if sample is None or (biases is not None and of_bias is None):
+    known, known_bias = _contents(weight, array), None if bias is None else _contents(bias, biases)
+    if known is None or (bias is not None and known_bias is None):
         return None
-    contents = _Contents(weight._version, sample)
-    known = None if bias is None or of_bias is None else (bias.data_ptr(), _Contents(bias._version, of_bias))
     kernel, plan = decision.choice.implementation, decision.plan
     weights = prepare(kernel, plan, Operands(NUMPY, array, array, array, biases))
-    entry = _Entry(weights, contents, known, weight.untyped_storage().data_ptr(), plan.weight_bytes)
+    entry = _Entry(weights, known, known_bias, weight.untyped_storage().data_ptr(), plan.weight_bytes)
     base = weight._base
     _keep(weight if base is None else base, (packs, weight.data_ptr()), entry)
     return weights
+
+
+def _contents(tensor: Tensor, array: HostArray) -> _Contents | None:
+    """Remember what a tensor holds; None where it cannot be sampled."""
+    sample = _sample(array)
+    return None if sample is None else _Contents(tensor.data_ptr(), tensor._version, sample, sample.tobytes())
 
 
 def _sample(array: HostArray) -> HostArray | None:

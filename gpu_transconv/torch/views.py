@@ -14,8 +14,11 @@ _DIRECT = frozenset((torch.float32, torch.float64, torch.float16, torch.int64))
 
 def array_of(tensor: Tensor) -> HostArray:
     """View a tensor on the CPU as an array."""
-    if tensor.dtype in _DIRECT and not tensor.is_neg():
-        array: HostArray = tensor.detach().numpy()
+    if tensor.dtype in _DIRECT:
+        try:
+            array: HostArray = (tensor.detach() if tensor.requires_grad else tensor).numpy()
+        except RuntimeError:  # a view that stands for the negative of its memory
+            return TORCH.view("input", tensor.detach())  # type: ignore[return-value]
         return array
     return TORCH.view("input", tensor.detach())  # type: ignore[return-value] # not of a CUDA tensor
 
