@@ -70,15 +70,16 @@ class Map:
     ) -> None:  # fmt: skip
         self.operation, self.operator = operation, operator
         self.axes, self.by_first, self.by_second = axes, by_first, by_second
-        functions = {"forward": self._forward, "backward": staticmethod(self._backward)}
-        recorded = type(name, (torch.autograd.Function,), functions)
+        functions = {"forward": staticmethod(self._forward), "backward": staticmethod(self._backward)}
+        recorded: Any = type(name, (torch.autograd.Function,), functions)
         #: Without what `torch.autograd.Function.apply` does in Python for transforms, which takes twenty microseconds.
-        self.record = super(torch.autograd.Function, recorded).apply
+        self.record: Callable[..., Any] = super(torch.autograd.Function, recorded).apply
         functions = {
             "forward": staticmethod(self.calculate), "setup_context": staticmethod(self._setup_context),
             "backward": staticmethod(self._backward), "jvp": staticmethod(self._jvp), "vmap": staticmethod(self._vmap),
         }  # fmt: skip
-        self.transform = type(name, (torch.autograd.Function,), functions).apply
+        transformable: Any = type(name, (torch.autograd.Function,), functions)
+        self.transform: Callable[..., Any] = transformable.apply
 
     def __call__(
         self, first: Tensor, second: Tensor, bias: Tensor | None, spec: Spec, sizes: Ints | None = None
@@ -167,19 +168,19 @@ class Map:
 
 
 #: The operator: of x, weight and bias.
-FORWARD = Map(
+FORWARD: Map = Map(
     "ConvTranspose", "forward", ops.forward, (1, 0, 1),
     lambda grad, x, weight, spec: INPUT_GRAD(grad, weight, None, spec, x.shape[2:]),
     lambda grad, x, weight, spec: WEIGHT_GRAD(x, grad, None, spec, weight.shape[2:]),
 )  # fmt: skip
 #: Its gradient by x: of the gradient by its result, and weight.
-INPUT_GRAD = Map(
+INPUT_GRAD: Map = Map(
     "ConvTransposeInputGrad", "input_grad", ops.input_grad, (1, 0, 1),
     lambda grad, output_grad, weight, spec: FORWARD(grad, weight, None, spec, output_grad.shape[2:]),
     lambda grad, output_grad, weight, spec: WEIGHT_GRAD(grad, output_grad, None, spec, weight.shape[2:]),
 )  # fmt: skip
 #: Its gradient by the weight: of x, and the gradient by its result.
-WEIGHT_GRAD = Map(
+WEIGHT_GRAD: Map = Map(
     "ConvTransposeWeightGrad", "weight_grad", ops.weight_grad, (1, 1, 0),
     lambda grad, x, output_grad, spec: INPUT_GRAD(output_grad, grad, None, spec, x.shape[2:]),
     lambda grad, x, output_grad, spec: FORWARD(x, grad, None, spec, output_grad.shape[2:]),

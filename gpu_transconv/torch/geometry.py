@@ -58,8 +58,8 @@ def spec_of(
     for name, value in named.items():
         _check_ints(name, value)
     if not isinstance(padding, str):
-        for value in padding if isinstance(padding, Sequence) else (padding,):
-            _check_ints("padding", value)
+        for entry in padding if isinstance(padding, Sequence) else (padding,):
+            _check_ints("padding", entry)
     make_params(ndim, data_format=data_format, activation=activation)  # errors about these stay what they are
     with torch_errors():
         params = make_params(ndim, padding=padding, data_format=data_format, activation=activation, **named)

@@ -31,7 +31,7 @@ _SCHEMES = {
 }
 #: Kernels are given tensors with the strides that were traced; the operators work in any graph.
 _TAGS = (torch.Tag.needs_exact_strides, torch.Tag.pt2_compliant_tag)
-LIBRARY = torch.library.Library("gpu_transconv", "DEF")
+LIBRARY: Any = torch.library.Library("gpu_transconv", "DEF")  # type: ignore[no-untyped-call]
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, spec: Spec, sizes: Sequence[int] | None = None) -> Tensor:
@@ -88,13 +88,13 @@ def _fake_forward(x: Tensor, weight: Tensor, bias: Tensor | None, sizes: Sequenc
     params = spec.params
     _check_axes(spec, input=x, weight=weight)
     _check_same("input", x, weight=weight, bias=bias)
-    torch._check(
+    _require(
         x.shape[1] == weight.shape[0],
         lambda: f"input must have as many channels as weight has rows, {weight.shape[0]}, got shape {tuple(x.shape)}",
     )
     channels = weight.shape[1] * params.groups
     if bias is not None:
-        torch._check(
+        _require(
             bias.dim() == 1 and bias.shape[0] == channels,
             lambda: f"bias must have shape ({channels},), one value per output channel, got {tuple(bias.shape)}",
         )
@@ -104,7 +104,7 @@ def _fake_forward(x: Tensor, weight: Tensor, bias: Tensor | None, sizes: Sequenc
             for axis in range(params.ndim)
         ]
     for axis, size in enumerate(sizes):
-        torch._check(size >= 1, lambda axis=axis: f"padding leaves no output on spatial axis {axis}")
+        _require(size >= 1, lambda axis=axis: f"padding leaves no output on spatial axis {axis}")
     return _empty(spec, (x.shape[0], channels, *sizes), x, weight)
 
 
@@ -120,6 +120,11 @@ def _fake_weight_grad(x: Tensor, grad: Tensor, sizes: Sequence[int], *flat: Any)
     _check_axes(spec, input=x, grad_output=grad)
     _check_same("input", x, grad_output=grad)
     return x.new_empty((x.shape[1], grad.shape[1] // spec.params.groups, *sizes))
+
+
+def _require(condition: bool, message: Callable[[], str]) -> None:
+    """Raise `RuntimeError` unless something holds, of symbolic sizes too."""
+    torch._check(condition, message)  # type: ignore[no-untyped-call]
 
 
 def _check_axes(spec: Spec, **tensors: Tensor) -> None:
@@ -164,7 +169,7 @@ def _autocast(device: str) -> Callable[..., Tensor]:
 
 
 def _define() -> None:
-    implementations = {
+    implementations: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
         "conv_transpose": (_forward, _fake_forward),
         "conv_transpose_input_grad": (_input_grad, _fake_input_grad),
         "conv_transpose_weight_grad": (_weight_grad, _fake_weight_grad),

@@ -113,7 +113,9 @@ def _make(packs: object, decision: Decision, weight: Tensor, bias: Tensor | None
     """Pack weights, and keep them if their values can be sampled."""
     # Of tensors that know nothing of the given ones, so that these are not kept alive.
     array, biases = array_of(weight.data), None if bias is None else array_of(bias.data)
-    known, known_bias = _contents(weight, array), None if bias is None else _contents(bias, biases)
+    known, known_bias = _contents(weight, array), None
+    if bias is not None and biases is not None:
+        known_bias = _contents(bias, biases)
     if known is None or (bias is not None and known_bias is None):
         return None
     kernel, plan = decision.choice.implementation, decision.plan

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, is_grad_enabled
@@ -95,7 +95,8 @@ def _unusual(ndim: int, x: Tensor, weight: Tensor, bias: Tensor | None, geometry
     """Any other call: tensors of a kind of their own, without a batch, with channels last, under autocast."""
     given = (x, weight) if bias is None else (x, weight, bias)
     if has_torch_function(given):
-        return cast(Tensor, handle_torch_function(PUBLIC[ndim], given, *given, **_keywords(geometry, words)))
+        found: Tensor = handle_torch_function(PUBLIC[ndim], given, *given, **_keywords(geometry, words))
+        return found
     _check(input=x, weight=weight, bias=bias)
     x, weight, bias = autocast(x, weight, bias)
     spec = _spec_of(ndim, x.is_cuda, geometry, words)
@@ -122,7 +123,7 @@ def _activated(y: Tensor, name: str, slope: float) -> Tensor:
         return functional.leaky_relu(y, slope)
     if name == "gelu":
         return functional.gelu(y, approximate="tanh")
-    return cast(Tensor, _ACTIVATIONS[name](y))
+    return _ACTIVATIONS[name](y)
 
 
 _ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "silu": functional.silu}
@@ -164,14 +165,14 @@ def _traced(ndim: int, x: Tensor, weight: Tensor, bias: Tensor | None, geometry:
     last, batched = flat[5], x.dim() != ndim + 1
     x = x if batched else x.unsqueeze(0)
     x = x.movedim(-1, 1) if last else x
-    y = torch.ops.gpu_transconv.conv_transpose(x, weight, bias, None, *flat)
+    y: Tensor = torch.ops.gpu_transconv.conv_transpose(x, weight, bias, None, *flat)
     if params[0] is not None:
         y = _activated(y, *params)
     y = y.movedim(1, -1) if last else y
     return y if batched else y.squeeze(0)
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _constants(ndim: int, geometry: Geometry, words: Words) -> tuple[Flat, tuple[str | None, float]]:
     """Check and flatten a call's arguments; they are numbers and words, so the graph has them as constants.
 
