@@ -36,7 +36,7 @@ _WHOLE = 1 << 14
 _SAMPLES = 64
 
 
-class _Contents(NamedTuple):
+class Contents(NamedTuple):
     """What a tensor held: its address, its version, and a sample of its values."""
 
     address: int
@@ -58,8 +58,8 @@ class _Entry(NamedTuple):
     """Packed weights, what they were made from, the memory that this is in, and the weight's bytes."""
 
     weights: Weights
-    weight: _Contents
-    bias: _Contents | None
+    weight: Contents
+    bias: Contents | None
     memory: int
     nbytes: int
 
@@ -87,15 +87,11 @@ def packed(packs: object, decision: Decision, weight: Tensor, bias: Tensor | Non
     owner = _owners.get(id(weight if base is None else base))
     if owner is not None:
         entry = owner.entries.get((packs, weight.data_ptr()))
-        if entry is not None and entry.weight.same(weight) and (bias is None or _same_bias(entry.bias, bias)):
+        if entry is not None and entry.weight.same(weight) and (bias is None or same_contents(entry.bias, bias)):
             return entry.weights
     if not _worth_keeping(decision, weight, recording) or not (bias is None or _is_plain(bias)):
         return None
     return _make(packs, decision, weight, bias)
-
-
-def _same_bias(known: _Contents | None, bias: Tensor) -> bool:
-    return known is not None and known.same(bias)
 
 
 def _worth_keeping(decision: Decision, weight: Tensor, recording: bool) -> bool:
@@ -126,10 +122,20 @@ def _make(packs: object, decision: Decision, weight: Tensor, bias: Tensor | None
     return weights
 
 
-def _contents(tensor: Tensor, array: HostArray) -> _Contents | None:
-    """Remember what a tensor holds; None where it cannot be sampled."""
+def contents_of(tensor: Tensor) -> Contents | None:
+    """Return what a tensor on the CPU holds, for `same_contents` to compare; None where that cannot be told."""
+    # Of a tensor that knows nothing of the given one, so that this is not kept alive.
+    return _contents(tensor, array_of(tensor.data)) if _is_plain(tensor) else None
+
+
+def same_contents(known: Contents | None, tensor: Tensor) -> bool:
+    """Whether a tensor holds what it did."""
+    return known is not None and known.same(tensor)
+
+
+def _contents(tensor: Tensor, array: HostArray) -> Contents | None:
     sample = _sample(array)
-    return None if sample is None else _Contents(tensor.data_ptr(), tensor._version, sample, sample.tobytes())
+    return None if sample is None else Contents(tensor.data_ptr(), tensor._version, sample, sample.tobytes())
 
 
 def _sample(array: HostArray) -> HostArray | None:
