@@ -70,7 +70,7 @@ def decide(
         If shapes or dtypes do not fit; torch raises the same.
     """
     _check_dtype(first[2])
-    last = runs_last(spec, device, first, second)
+    last = runs_last(spec, operation, device, first, second)
     params = replace(spec.params, data_format="channels_last" if last else "channels_first")
     order = (0, *range(2, params.ndim + 2), 1) if last else None
     specs = [_array(first, order), _array(second, order if operation == "weight_grad" else None)]
@@ -132,7 +132,7 @@ def _check_dtype(dtype: torch.dtype) -> None:
         )
 
 
-def runs_last(spec: Spec, device: str, first: Layout, second: Layout) -> bool:
+def runs_last(spec: Spec, operation: Operation, device: str, first: Layout, second: Layout) -> bool:
     """Whether an operation is computed with channels last: as torch, where one of its tensors is so."""
     ndim, dtype = spec.params.ndim, first[2]
     if spec.params.data_format == "channels_last":
@@ -142,9 +142,20 @@ def runs_last(spec: Spec, device: str, first: Layout, second: Layout) -> bool:
     if device == "cuda":
         if dtype is torch.float64:
             return False
-    elif ndim == 3 and dtype not in _LAST_IN_3D:
+    elif ndim == 3 and (dtype not in _LAST_IN_3D or (operation == "forward" and _is_small(spec, first, second))):
         return False
     return has_channels_last(first) or has_channels_last(second)
+
+
+def _is_small(spec: Spec, x: Layout, weight: Layout) -> bool:
+    """Whether torch computes a float32 layer over three axes by its plain loops, whose results are contiguous.
+
+    The rule and its number are those of ``use_mkldnn`` in torch's ``Convolution.cpp``, as of version 2.13.
+    """
+    (batch, channels, depth, height, _), kernel = x[0], weight[0]
+    if x[2] is not torch.float32 or spec.params.groups > 1 or (kernel[-1] > 3 and kernel[-2] > 3):
+        return False
+    return batch <= 1 and batch * channels * depth * height <= 20480
 
 
 def has_channels_last(layout: Layout) -> bool:

@@ -96,7 +96,7 @@ class Map:
             first.requires_grad or second.requires_grad or (bias is not None and bias.requires_grad)
         ):
             return self.record(first, second, bias, spec, decision)  # type: ignore[no-any-return]
-        return run(decision, first, second, bias, False)
+        return run(decision, first, second, bias, self.operation == "input_grad" and second.requires_grad)
 
     def calculate(self, first: Tensor, second: Tensor, bias: Tensor | None, spec: Spec, sizes: Ints | None) -> Tensor:
         """Compute the map where all that differentiates it is done."""

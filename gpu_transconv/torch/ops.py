@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..problem.gradients import reachable
+from ..problem.plan import Operation
 from ..settings import Settings
 from . import kernels
 from .casting import to_autocast_dtype
@@ -105,14 +106,14 @@ def _fake_forward(x: Tensor, weight: Tensor, bias: Tensor | None, sizes: Sequenc
         ]
     for axis, size in enumerate(sizes):
         _require(size >= 1, lambda axis=axis: f"padding leaves no output on spatial axis {axis}")
-    return _empty(spec, (x.shape[0], channels, *sizes), x, weight)
+    return _empty(spec, "forward", (x.shape[0], channels, *sizes), x, weight)
 
 
 def _fake_input_grad(grad: Tensor, weight: Tensor, sizes: Sequence[int], *flat: Any) -> Tensor:
     spec = _plain_spec(*flat)
     _check_axes(spec, grad_output=grad, weight=weight)
     _check_same("grad_output", grad, weight=weight)
-    return _empty(spec, (grad.shape[0], weight.shape[0], *sizes), grad, weight)
+    return _empty(spec, "input_grad", (grad.shape[0], weight.shape[0], *sizes), grad, weight)
 
 
 def _fake_weight_grad(x: Tensor, grad: Tensor, sizes: Sequence[int], *flat: Any) -> Tensor:
@@ -142,10 +143,10 @@ def _check_same(first: str, expected: Tensor, **tensors: Tensor | None) -> None:
             )
 
 
-def _empty(spec: Spec, shape: tuple[int, ...], first: Tensor, second: Tensor) -> Tensor:
+def _empty(spec: Spec, operation: Operation, shape: tuple[int, ...], first: Tensor, second: Tensor) -> Tensor:
     """Return a tensor without values, with the strides that the kernels' results have."""
     layouts = [(tensor.shape, tensor.stride(), tensor.dtype) for tensor in (first, second)]
-    if not runs_last(spec, "cuda" if first.is_cuda else "cpu", *layouts):
+    if not runs_last(spec, operation, "cuda" if first.is_cuda else "cpu", *layouts):
         return first.new_empty(shape)
     moved = (shape[0], *shape[2:], shape[1])
     strides = [1] * len(shape)

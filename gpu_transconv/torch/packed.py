@@ -108,7 +108,7 @@ def _is_plain(tensor: Tensor) -> bool:
 def _make(packs: object, decision: Decision, weight: Tensor, bias: Tensor | None) -> Weights | None:
     """Pack weights, and keep them if their values can be sampled."""
     # Of tensors that know nothing of the given ones, so that these are not kept alive.
-    array, biases = array_of(weight.data), None if bias is None else array_of(bias.data)
+    array, biases = array_of(weight.data, "weight"), None if bias is None else array_of(bias.data, "bias")
     known, known_bias = _contents(weight, array), None
     if bias is not None and biases is not None:
         known_bias = _contents(bias, biases)

@@ -94,6 +94,9 @@ def _spec_of(ndim: int, cuda: bool, geometry: Geometry, words: Words) -> Spec:
 def _unusual(ndim: int, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, words: Words) -> Tensor:
     """Any other call: tensors of a kind of their own, without a batch, with channels last, under autocast."""
     given = (x, weight) if bias is None else (x, weight, bias)
+    for name, tensor in zip(("input", "weight", "bias"), given, strict=False):
+        if torch.nn.parameter.is_lazy(tensor):
+            raise RuntimeError(f"{name} must have values, got {type(tensor).__name__}; call its layer once")
     if has_torch_function(given):
         found: Tensor = handle_torch_function(PUBLIC[ndim], given, *given, **_keywords(geometry, words))
         return found
@@ -144,8 +147,6 @@ def _check(**tensors: Tensor | None) -> None:
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
         assert isinstance(first, Tensor)
-        if torch.nn.parameter.is_lazy(tensor):
-            raise RuntimeError(f"{name} must have values, got {type(tensor).__name__}; call its layer once")
         if tensor.is_quantized:
             raise NotImplementedError(f"{name} must be a plain tensor, got one of {tensor.dtype}; use dequantize()")
         if tensor.is_nested:

@@ -211,7 +211,7 @@ def test_torch_raises_the_same(call, error, words):  # noqa: ARG001
 @pytest.mark.filterwarnings("ignore:.*quantized:UserWarning", "ignore:.*nested tensors:UserWarning")
 def test_tensors_of_other_kinds():
     quantized = torch.quantize_per_tensor(T, 0.1, 0, torch.quint8)
-    with pytest.raises(NotImplementedError, match=r"got one of torch\.quint8"):
+    with pytest.raises(NotImplementedError, match="got quint8"):
         OURS[1](quantized, W)
     with pytest.raises(NotImplementedError, match="got a nested one"):
         OURS[1](torch.nested.nested_tensor([T]), W)
@@ -293,7 +293,7 @@ class Upsampled(torch.utils.data.Dataset):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:.*worker processes:UserWarning")
 def test_forked_workers():
     data = Upsampled()
     want = torch.stack([data[number] for number in range(len(data))])

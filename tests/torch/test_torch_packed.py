@@ -132,9 +132,9 @@ def test_views_at_one_address_are_told_apart(packs):
         call(x, base)
         call(x, base.transpose(0, 1))
         call(x[:, :3], base[:3])
-        call(x, base[:, :2])
+        call(x, base[:, :2])  # with gaps, so not kept
         call(x, base.flip(2))  # a tensor of its own
-    assert len(packs) == 4 + 2
+    assert len(packs) == 3 + 2
     complex_base = torch.randn(6, 6, 3, dtype=torch.complex64)
     for weight in (complex_base.imag, complex_base.conj().imag):
         call(x, weight)
