@@ -152,9 +152,10 @@ def _is_small(spec: Spec, x: Layout, weight: Layout) -> bool:
 
     The rule and its number are those of ``use_mkldnn`` in torch's ``Convolution.cpp``, as of version 2.13.
     """
-    (batch, channels, depth, height, _), kernel = x[0], weight[0]
-    if x[2] is not torch.float32 or spec.params.groups > 1 or (kernel[-1] > 3 and kernel[-2] > 3):
+    kernel = weight[0]
+    if x[2] is not torch.float32 or spec.params.groups > 1 or (kernel[-1] > 3 and kernel[-2] > 3) or len(x[0]) != 5:
         return False
+    batch, channels, depth, height, _ = x[0]
     return batch <= 1 and batch * channels * depth * height <= 20480
 
 
