@@ -12,8 +12,8 @@ The functions take and return arrays of the caller's own kind:
 `conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d` and `conv_transpose` are the operator, `ConvTranspose` is one
 with fixed weights. `use` sets defaults, `backends` tells what can run here, `explain` what would run and why, and
 `last_choice` what did. `StreamingConvTranspose` takes its input in chunks. Imported when first used: `operators`, the
-operator as a matrix; `signal`, SciPy's `upfirdn`; `onnx`, an operator for ONNX's reference evaluator; `jax`, `openvino`
-and `dask`, the operator in those libraries.
+operator as a matrix; `signal`, SciPy's `upfirdn`; `onnx`, an operator for ONNX's reference evaluator; `torch`, the
+operator on PyTorch's tensors, with gradients; `jax`, `openvino` and `dask`, the operator in those libraries.
 """
 
 from importlib import import_module as _import_module
@@ -37,6 +37,7 @@ if _TYPE_CHECKING:
     from . import onnx as onnx
     from . import openvino as openvino
     from . import operators, signal
+    from . import torch as torch
     from .dispatch.explain import Explanation, explain
 
 dynamo.stay_out((api, "_run"), (ConvTranspose, "__call__"), (ConvTranspose, "tune"))
@@ -59,6 +60,7 @@ __all__ = [
     "last_choice",
     "operators",
     "signal",
+    "torch",
     "use",
 ]
 
@@ -72,6 +74,7 @@ _LAZY = {
     "openvino": ".openvino",
     "operators": ".operators",
     "signal": ".signal",
+    "torch": ".torch",
 }
 
 
