@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import weakref
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from torch import Tensor
@@ -48,12 +48,16 @@ class _Contents:
         return tensor._version == self.version and self.sample.tobytes() == self.values
 
 
+#: A tensor's address, and what was there.
+Contents: TypeAlias = tuple[int, _Contents]
+
+
 class _Entry(NamedTuple):
     """Packed weights, with what they were made from, and their memory."""
 
     weights: Weights
     contents: _Contents
-    bias: tuple[int, _Contents] | None
+    bias: Contents | None
     memory: int
     nbytes: int
 
@@ -88,10 +92,8 @@ def packed(packs: object, decision: Decision, weight: Tensor, bias: Tensor | Non
     return _make(packs, decision, weight, bias)
 
 
-def _same_bias(known: tuple[int, _Contents] | None, bias: Tensor | None) -> bool:
-    if known is None or bias is None:
-        return known is None and bias is None
-    return known[0] == bias.data_ptr() and known[1].same(bias)
+def _same_bias(known: Contents | None, bias: Tensor | None) -> bool:
+    return known is None if bias is None else same_contents(known, bias)
 
 
 def _worth_keeping(decision: Decision, weight: Tensor, recording: bool) -> bool:
@@ -120,6 +122,17 @@ def _make(packs: object, decision: Decision, weight: Tensor, bias: Tensor | None
     base = weight._base
     _keep(weight if base is None else base, (packs, weight.data_ptr()), entry)
     return weights
+
+
+def contents_of(tensor: Tensor) -> Contents | None:
+    """Return what a tensor on the CPU holds, for `same_contents` to compare; None where that cannot be told."""
+    sample = _sample(array_of(tensor.data)) if _is_plain(tensor) else None
+    return None if sample is None else (tensor.data_ptr(), _Contents(tensor._version, sample))
+
+
+def same_contents(known: Contents | None, tensor: Tensor) -> bool:
+    """Whether a tensor holds what it did."""
+    return known is not None and known[0] == tensor.data_ptr() and known[1].same(tensor)
 
 
 def _sample(array: HostArray) -> HostArray | None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
 from threading import Lock
 from types import TracebackType
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
 from . import functional
 
@@ -84,42 +80,11 @@ def _settle() -> None:
     if _active and not _originals:
         _originals.update({name: getattr(torch.nn.functional, name) for name in _NAMES})
         for name in _NAMES:
-            setattr(torch.nn.functional, name, _PATCHED[name])
+            setattr(torch.nn.functional, name, _OURS[name])
     elif _originals and not _active:
         for name in _NAMES:
             setattr(torch.nn.functional, name, _originals[name])
         _originals.clear()
 
 
-def _patched(ours: Callable[..., Tensor], torchs: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    @wraps(torchs)
-    def conv_transpose(input: Tensor, weight: Tensor, *arguments: Any, **keywords: Any) -> Tensor:  # noqa: A002
-        return ours(input, persistent(weight), *arguments, **keywords)
-
-    return conv_transpose
-
-
-#: Views of a tensor in place of those that a model makes anew at every call, by the tensor: what was asked of it, and the
-#: view.
-_VIEWS = WeakIdKeyDictionary()
-
-
-def persistent(weight: Tensor) -> Tensor:
-    """Return the same object for the same view of a tensor, so that what was packed for it is found again.
-
-    A filter that is expanded over the channels at every call, as in anti-aliased activations, is a new tensor each time;
-    the tensor whose view it is stays.
-    """
-    if torch.compiler.is_compiling() or not weight._is_view() or torch.is_grad_enabled() and weight.requires_grad:
-        return weight
-    base = weight._base
-    key = weight.shape, weight.stride(), weight.storage_offset(), weight.data_ptr(), weight._version
-    found = _VIEWS.get(base)
-    if found is None or found[0] != key:
-        # Not a view for autograd, which would hold the tensor itself for ever; a change of that is in the key.
-        found = _VIEWS[base] = key, weight.data
-    kept: Tensor = found[1]
-    return kept
-
-
-_PATCHED = {name: _patched(getattr(functional, name), getattr(torch.nn.functional, name)) for name in _NAMES}
+_OURS = {name: getattr(functional, name) for name in _NAMES}

@@ -7,7 +7,7 @@ dictionary is weak.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,11 +16,12 @@ from torch import Tensor
 from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from .packed import state_of
+from .functions import is_plain
+from .packed import Contents, contents_of, same_contents
 
-#: The weight last worked out for a module, and the state of the tensors that it came from; None where only its contents
-#: can tell whether it is still the right one.
-_KEPT: WeakKeyDictionary[torch.nn.Module, tuple[Hashable, Tensor]] = WeakKeyDictionary()
+#: The weight last worked out for a module, with the contents of itself and the tensors that it came from, and the axis of
+#: its norm; no contents where its values alone can tell whether it is still the right one.
+_KEPT: WeakKeyDictionary[torch.nn.Module, tuple[Tensor, tuple[Contents | None, ...], int | None]] = WeakKeyDictionary()
 
 
 def weight_of(module: torch.nn.Module) -> Tensor:
@@ -28,15 +29,14 @@ def weight_of(module: torch.nn.Module) -> Tensor:
     weight = module._parameters.get("weight")
     if weight is not None:
         return weight
-    if torch.compiler.is_compiling() or torch.is_grad_enabled():
-        found: Tensor = module.weight  # type: ignore[assignment]
-        return found
+    if _is_recorded():
+        return module.weight  # type: ignore[return-value]
     parametrizations: Any = module._modules.get("parametrizations")
     made_by = parametrizations["weight"] if parametrizations is not None and "weight" in parametrizations else ()
     if len(made_by) == 1 and type(made_by[0]) is _WeightNorm:
         originals = made_by.original0, made_by.original1
         return _kept(module, originals, made_by[0].dim, lambda: module.weight)  # type: ignore[arg-type, return-value]
-    return _same_contents(module, module.weight)  # type: ignore[arg-type]
+    return _same_values(module, module.weight)  # type: ignore[arg-type]
 
 
 class KeptWeightNorm(WeightNorm):
@@ -44,7 +44,7 @@ class KeptWeightNorm(WeightNorm):
 
     def __call__(self, module: torch.nn.Module, inputs: Any) -> None:
         """Set the module's weight before its `forward`."""
-        if torch.compiler.is_compiling() or torch.is_grad_enabled() or self.name != "weight":
+        if _is_recorded() or self.name != "weight":
             super().__call__(module, inputs)
             return
         originals = getattr(module, f"{self.name}_g"), getattr(module, f"{self.name}_v")
@@ -53,30 +53,40 @@ class KeptWeightNorm(WeightNorm):
             setattr(module, self.name, weight)
 
 
+def _is_recorded() -> bool:
+    """Whether somebody wants to see how the weight comes about: autograd, a compiler, a tracer, a mode."""
+    return bool(
+        torch.compiler.is_compiling() or torch.is_grad_enabled() or torch._C._is_tracing()
+        or torch._C._len_torch_dispatch_stack()
+    )  # fmt: skip
+
+
 def _kept(
     module: torch.nn.Module, originals: tuple[Tensor, Tensor], dim: int | None, make: Callable[[], Tensor]
 ) -> Tensor:
     """Return the weight kept for a module if its originals, and it itself, are what they were; else make it."""
-    made_from = dim, state_of(originals[0]), state_of(originals[1])
     found = _KEPT.get(module)
-    if found is not None and found[0] == (made_from, state_of(found[1])):
-        return found[1]
-    # A tensor made in inference mode has no version by which a later change of it would be seen.
-    with torch.inference_mode(originals[0].is_inference() or originals[1].is_inference()), torch.no_grad():
+    if found is not None and found[2] == dim and found[1] and all(map(same_contents, found[1], (found[0], *originals))):
+        return found[0]
+    if not _can_be_seen(*originals):
+        return make()
+    with torch.inference_mode(False), torch.no_grad():  # a tensor made in inference mode has no version
         weight = make()
-    _KEPT[module] = (made_from, state_of(weight)), weight
+    _KEPT[module] = weight, (contents_of(weight), *map(contents_of, originals)), dim
     return weight
 
 
-def _same_contents(module: torch.nn.Module, weight: Tensor) -> Tensor:
-    """Return the tensor kept for a module if it equals `weight`, which is kept from now on otherwise.
-
-    On the CPU alone: on another device the comparison would wait for that.
-    """
-    if type(weight) is not Tensor or weight.device.type != "cpu" or weight.is_inference():
+def _same_values(module: torch.nn.Module, weight: Tensor) -> Tensor:
+    """Return the tensor kept for a module if it equals `weight`, which is kept from now on otherwise."""
+    if not _can_be_seen(weight):
         return weight
     found = _KEPT.get(module)
-    if found is not None and found[1].dtype is weight.dtype and torch.equal(found[1], weight):
-        return found[1]
-    _KEPT[module] = None, weight
+    if found is not None and found[0].dtype is weight.dtype and torch.equal(found[0], weight):
+        return found[0]
+    _KEPT[module] = weight, (), None
     return weight
+
+
+def _can_be_seen(*tensors: Tensor) -> bool:
+    """Whether a change of tensors shows: they are plain, with values, and on the CPU (another device would be waited for)."""
+    return is_plain(*tensors) and all(tensor.is_cpu and not tensor.is_inference() for tensor in tensors)
