@@ -159,11 +159,11 @@ def _restore(module: Module) -> None:
 def _change_hooks(module: Module, old: type[WeightNorm], new: type[WeightNorm]) -> None:
     for hook in module._forward_pre_hooks.values():
         if type(hook) is old:
-            hook.__class__ = new  # type: ignore[assignment]
+            hook.__class__ = new
 
 
 def _row(name: str, module: Module) -> Row:
-    lazy = torch.nn.parameter.is_lazy(next(module.parameters(), None))  # type: ignore[no-untyped-call]
+    lazy = any(map(torch.nn.parameter.is_lazy, module.parameters()))
     accelerated = is_ours(module)
     why = "its parameters have no values yet; ours from the first call on" if accelerated and lazy else ""
     if not accelerated:

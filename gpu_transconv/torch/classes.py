@@ -1,4 +1,4 @@
-"""The classes that modules change to: one of ours for each class with ``torch.nn``'s own `forward`, and the way back."""
+"""The classes that modules change to: one of ours per class with ``torch.nn``'s own `forward`, and the way back."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def refusal(module: Module) -> str:
 
 def ours_for(module: Module, backend: str) -> Class:
     """Return the class of ours for a module of torch's."""
-    kind = type(module)
+    kind: Any = type(module)  # mypy does not take a class of modules for the key of a cache
     if is_parametrized(module):  # a class that torch made for this very module
         return _copied(kind, _ours(kind.__bases__[0], backend))
     return _ours(kind, backend)
@@ -79,7 +79,7 @@ def _original(kind: Class) -> Class:
 
 
 @cache
-def _ours(kind: Class, backend: str) -> Class:
+def _ours(kind: Any, backend: str) -> Class:
     """Return a class of ours that is also a `kind`, by the same name."""
     torchs = _torchs(kind)
     assert torchs is not None
@@ -95,7 +95,10 @@ def _ours(kind: Class, backend: str) -> Class:
 
 
 def _copied(kind: Class, base: Class) -> Class:
-    """Return a parametrized class on another base. It inherits nothing from `kind`: torch deletes from it, and goes to its base."""
+    """Return a parametrized class on another base.
+
+    It inherits nothing from `kind`: to end a parametrization, torch deletes from the class and goes to its base.
+    """
     names = {name: value for name, value in vars(kind).items() if name not in (*_OWN, _ORIGINAL)}
     if issubclass(base, ConvTransposeNd):
         names[_ORIGINAL] = kind
@@ -110,10 +113,10 @@ def _reduce(self: Module, protocol: Any) -> Any:
     """Pickle and copy by the class that the module had: the one that it has now was made here."""
     kind = type(self)
     backend = backend_of(self)
-    _, _, *state = super(kind, self).__reduce_ex__(protocol)
-    return _rebuilt, (_original(kind), backend), *state
+    state: Any = super(kind, self).__reduce_ex__(protocol)
+    return _rebuilt, (_original(kind), backend), *state[2:]
 
 
-def _rebuilt(kind: Class, backend: str) -> Module:
+def _rebuilt(kind: Any, backend: str) -> Module:
     ours = _ours(kind, backend)
     return ours.__new__(ours)

@@ -37,7 +37,7 @@ class ConvTransposeNd(torch.nn.modules.conv._ConvTransposeNd):
         Tensor
             The result, in the memory format that torch's would have.
         """
-        output_padding: Sequence[int] = self.output_padding  # type: ignore[assignment]
+        output_padding: Sequence[int] = self.output_padding
         if output_size is not None:
             output_padding = self._output_padding(
                 input, list(output_size), self.stride, self.padding, self.kernel_size,  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
 """The weight of a module, and not a new one at every call where it is worked out from other tensors.
 
-Under weight_norm, a parametrization or pruning the weight is a fresh tensor in every call, so that packing it would never
-pay. While gradients are off it is kept, beside the state of what it was made from. Nothing of this is in the module: the
-dictionary is weak.
+Under weight_norm, a parametrization or pruning the weight is a fresh tensor in every call, so that packing it would
+never pay. While gradients are off it is kept, beside the contents of what it was made from. Nothing of this is in the
+module: the dictionary is weak.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch.nn.utils.weight_norm import WeightNorm
 from .functions import is_plain
 from .packed import Contents, contents_of, same_contents
 
-#: The weight last worked out for a module, with the contents of itself and the tensors that it came from, and the axis of
-#: its norm; no contents where its values alone can tell whether it is still the right one.
+#: The weight last worked out for a module, with the contents of itself and the tensors that it came from, and the axis
+#: of its norm; no contents where its values alone can tell whether it is still the right one.
 _KEPT: WeakKeyDictionary[torch.nn.Module, tuple[Tensor, tuple[Contents | None, ...], int | None]] = WeakKeyDictionary()
 
 
@@ -32,7 +32,7 @@ def weight_of(module: torch.nn.Module) -> Tensor:
     if _is_recorded():
         return module.weight  # type: ignore[return-value]
     parametrizations: Any = module._modules.get("parametrizations")
-    made_by = parametrizations["weight"] if parametrizations is not None and "weight" in parametrizations else ()
+    made_by: Any = parametrizations["weight"] if parametrizations is not None and "weight" in parametrizations else ()
     if len(made_by) == 1 and type(made_by[0]) is _WeightNorm:
         originals = made_by.original0, made_by.original1
         return _kept(module, originals, made_by[0].dim, lambda: module.weight)  # type: ignore[arg-type, return-value]
@@ -88,5 +88,5 @@ def _same_values(module: torch.nn.Module, weight: Tensor) -> Tensor:
 
 
 def _can_be_seen(*tensors: Tensor) -> bool:
-    """Whether a change of tensors shows: they are plain, with values, and on the CPU (another device would be waited for)."""
+    """Whether changes of tensors show: they are plain, and on the CPU (another device would have to be waited for)."""
     return is_plain(*tensors) and all(tensor.is_cpu and not tensor.is_inference() for tensor in tensors)
