@@ -158,7 +158,8 @@ def _yolo() -> Built:
     from ultralytics.nn.tasks import SegmentationModel
 
     model = SegmentationModel("yolo11n-seg.yaml", verbose=False).eval()
-    return model, partial(model, _torch().rand(1, 3, 640, 640))
+    image = _torch().rand(1, 3, 640, 640)
+    return model, lambda: model(image)[0]
 
 
 def _nnunet() -> Built:
