@@ -106,11 +106,16 @@ def resolve(
     ValueError
         If a name is not one of the valid ones; the message lists them.
     """
-    arguments = _active.get(), tuple(map(_STORE.get, _KEYS)), backend, formulation, deterministic, precision
+    arguments = *in_force(), backend, formulation, deterministic, precision
     try:
         return _merge(*arguments)
     except TypeError:  # an argument that cannot be a key; the check names it
         return _merge.__wrapped__(*arguments)
+
+
+def in_force() -> tuple[Settings | None, tuple[str | bytes | None, ...]]:
+    """What `resolve` adds to a call's arguments, as the key of a cache: the innermost `use` block, the environment."""
+    return _active.get(), tuple(map(_STORE.get, _KEYS))
 
 
 @lru_cache(maxsize=256, typed=True)  # typed: a caller's "auto" is not the default "auto"

@@ -5,13 +5,17 @@
 ``modules``     `ConvTranspose1d`, `ConvTranspose2d`, `ConvTranspose3d`: torch's own with another `forward`
 ``classes``     which class a module changes to, and the way back
 ``weights``     the weight of a module, where it is worked out from other tensors
-``functional``  `conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d`: which way a call goes
+``functional``  `conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d`
+``routes``      which way a call goes
 ``functions``   gradients, forward and reverse, of any order, and batches of calls: three maps, each by the other two
 ``batches``     what a batch of calls is as one call
 ``ops``         the operators of ``torch.ops.gpu_transconv``: for compilers, exporters, tensors without values
 ``kernels``     tensors to the package's launcher, without a copy
 ``packed``      weights in the kernels' order, kept as long as their tensor lives and holds the same values
-``geometry``    torch's arguments and tensors' strides as plans of the package
+``views``       tensors on the CPU as NumPy's arrays
+``decisions``   tensors' shapes and strides as plans of the package, with a kernel for each
+``geometry``    torch's arguments, checked
+``casting``     autocast
 """
 
 from __future__ import annotations

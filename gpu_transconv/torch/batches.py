@@ -38,11 +38,13 @@ def call_batch(
     )
     if in_dims[1] is None and axes[1] == 0:  # a weight that all share
         result = call(first.flatten(0, 1), second, spec, sizes)
-        return result.unflatten(0, first.shape[:2])
+        return result.reshape(*first.shape[:2], *result.shape[1:])
     merged = [
         (tensor.expand(batch, *tensor.shape) if dim is None else tensor).movedim(0, axis).flatten(axis, axis + 1)
         for tensor, dim, axis in zip((first, second), in_dims, axes, strict=False)
     ]
     result = call(merged[0], merged[1], spec.with_groups(batch * spec.params.groups), sizes)
     place = axes[2]
-    return result.unflatten(place, (batch, result.shape[place] // batch)).movedim(place, 0)
+    shape = result.shape
+    parted = result.reshape(*shape[:place], batch, shape[place] // batch, *shape[place + 1 :])
+    return parted.movedim(place, 0)

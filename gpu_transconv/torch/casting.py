@@ -9,7 +9,7 @@ from torch import Tensor
 def autocast(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the tensors of a call in the dtype that autocast computes in, where it is on for their device."""
     device = x.device.type
-    if not torch.is_autocast_enabled(device):
+    if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
         return x, weight, bias
     return to_autocast_dtype(device, x, weight, bias)
 

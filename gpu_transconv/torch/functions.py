@@ -14,9 +14,12 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ..problem.arguments import Ints
-from . import kernels, ops
+from ..problem.plan import Operation
+from . import ops
 from .batches import call_batch
+from .decisions import Decision
 from .geometry import Spec
+from .kernels import decision_for, run, run_on_cpu
 
 _C = torch._C
 #: Types of tensors whose memory holds their values, with nothing else that wants to know what is done with them.
@@ -51,8 +54,10 @@ class Map:
     ----------
     name : str
         What torch calls its step in a graph.
-    compute, operator : callable
-        The kernels' function and the operator's, ``(first, second, bias, spec, sizes, recording)``.
+    operation : str
+        What the package calls it.
+    operator : callable
+        The operator of ``torch.ops`` with the same arguments.
     axes : tuple of int
         Where groups of channels are (`batches.call_batch`).
     by_first, by_second : callable
@@ -60,20 +65,21 @@ class Map:
     """
 
     def __init__(
-        self, name: str, compute: Callable[..., Tensor], operator: Callable[..., Tensor], axes: tuple[int, int, int],
+        self, name: str, operation: Operation, operator: Callable[..., Tensor], axes: tuple[int, int, int],
         by_first: _By, by_second: _By,
     ) -> None:  # fmt: skip
-        self.compute, self.operator = compute, operator
+        self.operation, self.operator = operation, operator
         self.axes, self.by_first, self.by_second = axes, by_first, by_second
         functions = {"forward": staticmethod(self._forward), "backward": staticmethod(self._backward)}
-        recorded = type(name, (torch.autograd.Function,), functions)
+        recorded: Any = type(name, (torch.autograd.Function,), functions)
         #: Without what `torch.autograd.Function.apply` does in Python for transforms, which takes twenty microseconds.
-        self.record = super(torch.autograd.Function, recorded).apply
+        self.record: Callable[..., Any] = super(torch.autograd.Function, recorded).apply
         functions = {
             "forward": staticmethod(self.calculate), "setup_context": staticmethod(self._setup_context),
             "backward": staticmethod(self._backward), "jvp": staticmethod(self._jvp), "vmap": staticmethod(self._vmap),
         }  # fmt: skip
-        self.transform = type(name, (torch.autograd.Function,), functions).apply
+        transformable: Any = type(name, (torch.autograd.Function,), functions)
+        self.transform: Callable[..., Any] = transformable.apply
 
     def __call__(
         self, first: Tensor, second: Tensor, bias: Tensor | None, spec: Spec, sizes: Ints | None = None
@@ -85,24 +91,28 @@ class Map:
             return self.transform(first, second, bias, spec, sizes)  # type: ignore[no-any-return]
         if observed() or not is_plain(first, second, bias):
             return self.operator(first, second, bias, spec, sizes)
+        decision = decision_for(self.operation, first, second, bias, spec, sizes)
         if torch.is_grad_enabled() and (
             first.requires_grad or second.requires_grad or (bias is not None and bias.requires_grad)
         ):
-            return self.record(first, second, bias, spec, sizes)  # type: ignore[no-any-return]
-        return self.compute(first, second, bias, spec, sizes, False)
+            return self.record(first, second, bias, spec, decision)  # type: ignore[no-any-return]
+        return run(decision, first, second, bias, self.operation == "input_grad" and second.requires_grad)
 
     def calculate(self, first: Tensor, second: Tensor, bias: Tensor | None, spec: Spec, sizes: Ints | None) -> Tensor:
         """Compute the map where all that differentiates it is done."""
         if observed() or not is_plain(first, second, bias):
             return self.operator(first, second, bias, spec, sizes)
-        return self.compute(first, second, bias, spec, sizes, second.requires_grad)
+        decision = decision_for(self.operation, first, second, bias, spec, sizes)
+        return run(decision, first, second, bias, second.requires_grad)
 
+    @staticmethod
     def _forward(
-        self, ctx: Any, first: Tensor, second: Tensor, bias: Tensor | None, spec: Spec, sizes: Ints | None
+        ctx: Any, first: Tensor, second: Tensor, bias: Tensor | None, spec: Spec, decision: Decision
     ) -> Tensor:
         ctx.save_for_backward(first, second)
         ctx.spec = spec
-        return self.compute(first, second, bias, spec, sizes, second.requires_grad)
+        launch = run_on_cpu if first.is_cpu else run
+        return launch(decision, first, second, bias, second.requires_grad)
 
     @staticmethod
     def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -158,22 +168,22 @@ class Map:
 
 
 #: The operator: of x, weight and bias.
-FORWARD = Map(
-    "ConvTranspose", kernels.forward, ops.forward, (1, 0, 1),
+FORWARD: Map = Map(
+    "ConvTranspose", "forward", ops.forward, (1, 0, 1),
     lambda grad, x, weight, spec: INPUT_GRAD(grad, weight, None, spec, x.shape[2:]),
-    lambda grad, x, weight, spec: WEIGHT_GRAD(grad, x, None, spec, weight.shape[2:]),
+    lambda grad, x, weight, spec: WEIGHT_GRAD(x, grad, None, spec, weight.shape[2:]),
 )  # fmt: skip
 #: Its gradient by x: of the gradient by its result, and weight.
-INPUT_GRAD = Map(
-    "ConvTransposeInputGrad", kernels.input_grad, ops.input_grad, (1, 0, 1),
+INPUT_GRAD: Map = Map(
+    "ConvTransposeInputGrad", "input_grad", ops.input_grad, (1, 0, 1),
     lambda grad, output_grad, weight, spec: FORWARD(grad, weight, None, spec, output_grad.shape[2:]),
-    lambda grad, output_grad, weight, spec: WEIGHT_GRAD(output_grad, grad, None, spec, weight.shape[2:]),
+    lambda grad, output_grad, weight, spec: WEIGHT_GRAD(grad, output_grad, None, spec, weight.shape[2:]),
 )  # fmt: skip
-#: Its gradient by the weight: of the gradient by its result, and x.
-WEIGHT_GRAD = Map(
-    "ConvTransposeWeightGrad", kernels.weight_grad, ops.weight_grad, (1, 1, 0),
-    lambda grad, output_grad, x, spec: FORWARD(x, grad, None, spec, output_grad.shape[2:]),
-    lambda grad, output_grad, x, spec: INPUT_GRAD(output_grad, grad, None, spec, x.shape[2:]),
+#: Its gradient by the weight: of x, and the gradient by its result.
+WEIGHT_GRAD: Map = Map(
+    "ConvTransposeWeightGrad", "weight_grad", ops.weight_grad, (1, 1, 0),
+    lambda grad, x, output_grad, spec: INPUT_GRAD(output_grad, grad, None, spec, x.shape[2:]),
+    lambda grad, x, output_grad, spec: FORWARD(x, grad, None, spec, output_grad.shape[2:]),
 )  # fmt: skip
 
 

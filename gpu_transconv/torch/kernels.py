@@ -1,65 +1,54 @@
-"""Tensors to a kernel and back: viewed without a copy, on the caller's threads or stream, in their own memory format."""
+"""Tensors to a kernel and back: without a copy, on the caller's threads or stream, in their own memory format."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from torch import Tensor, get_num_threads
 
 from ..arrays import NUMPY, Operands, check_device
 from ..arrays.torch import TORCH
 from ..dispatch.select import epoch, note
 from ..kernels.cpu.runtime.threads import follow_threads
 from ..problem.arguments import Ints
-from ..run import launch
-from .geometry import Decision, Layout, Spec, decide, torch_errors
+from ..problem.plan import Operation
+from ..run import launch, launch_packed
+from .decisions import Decision, decide
+from .geometry import Spec, torch_errors
 from .packed import packed
 from .views import array_of, tensor_of
 
 
-def forward(x: Tensor, weight: Tensor, bias: Tensor | None, spec: Spec, sizes: Ints | None, recording: bool) -> Tensor:
-    """Compute the operator; `sizes` are the spatial sizes of the result where they are known.
-
-    `recording` says that a gradient by the weight is wanted.
-    """
-    device = "cpu" if x.is_cpu else "cuda"
-    biases = None if bias is None else (bias.shape, bias.dtype)
-    decision = decide(epoch(), spec, "forward", device, sizes, layout(x), layout(weight), biases)
-    return _run(decision, x, weight, bias, recording)
-
-
-def input_grad(grad: Tensor, weight: Tensor, _: None, spec: Spec, sizes: Ints, recording: bool) -> Tensor:
-    """Compute the gradient by x, of spatial sizes `sizes`."""
-    device = "cpu" if grad.is_cpu else "cuda"
-    decision = decide(epoch(), spec, "input_grad", device, sizes, layout(grad), layout(weight))
-    return _run(decision, grad, weight, None, recording)
+def decision_for(
+    operation: Operation, first: Tensor, second: Tensor, bias: Tensor | None, spec: Spec, sizes: Ints | None
+) -> Decision:
+    """Decide what runs for x and weight (and bias), for grad_output and weight, or for x and grad_output."""
+    return decide(
+        epoch(), spec, operation, "cpu" if first.is_cpu else "cuda", sizes,
+        (first.shape, first.stride(), first.dtype), (second.shape, second.stride(), second.dtype),
+        None if bias is None else (bias.shape, bias.dtype),
+    )  # fmt: skip
 
 
-def weight_grad(grad: Tensor, x: Tensor, _: None, spec: Spec, sizes: Ints, recording: bool) -> Tensor:
-    """Compute the gradient by the weight, whose filters have the sizes `sizes`."""
-    device = "cpu" if grad.is_cpu else "cuda"
-    decision = decide(epoch(), spec, "weight_grad", device, sizes, layout(grad), layout(x))
-    return _run(decision, x, grad, None, recording)
-
-
-def layout(tensor: Tensor) -> Layout:
-    """Shape, strides and dtype of a tensor."""
-    return tensor.shape, tensor.stride(), tensor.dtype
-
-
-def _run(decision: Decision, first: Tensor, second: Tensor, bias: Tensor | None, recording: bool) -> Tensor:
-    """Launch a kernel on x and weight, on grad_output and weight, or on x and grad_output."""
+def run(decision: Decision, first: Tensor, second: Tensor, bias: Tensor | None, recording: bool) -> Tensor:
+    """Launch a kernel on the tensors of a decision; `recording` says that a gradient by the weight is wanted."""
     if not (first.is_cpu and second.is_cpu and (bias is None or bias.is_cpu)):
         return _run_elsewhere(decision, first, second, bias)
-    follow_threads(torch.get_num_threads())
+    return run_on_cpu(decision, first, second, bias, recording)
+
+
+def run_on_cpu(decision: Decision, first: Tensor, second: Tensor, bias: Tensor | None, recording: bool) -> Tensor:
+    """Launch a kernel on x and weight, on grad_output and weight, or on x and grad_output, all on the CPU."""
+    follow_threads(get_num_threads())
     plan, choice, order, other, back, packs = decision
-    view = array_of(first) if order is None else array_of(first).transpose(order)
+    view = array_of(first)
+    if order is not None:
+        view = view.transpose(order)
     weights = None if packs is None else packed(packs, decision, second, bias, recording)
-    if weights is None:
+    if weights is not None:
+        result = launch_packed(choice.implementation, plan, view, weights)
+    else:
         array = array_of(second) if other is None else array_of(second).transpose(other)
         operands = Operands(NUMPY, view, view, array, None if bias is None else array_of(bias))
-    else:
-        operands = Operands(NUMPY, view, view, weights.weight, weights.bias)
-    result = launch(choice.implementation, plan, operands, None, weights)
+        result = launch(choice.implementation, plan, operands, None)
     note(choice, plan)
     return tensor_of(result if back is None else result.transpose(back), first.dtype)
 

@@ -12,12 +12,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..problem.arguments import Ints
 from ..problem.gradients import reachable
+from ..problem.plan import Operation
 from ..settings import Settings
 from . import kernels
 from .casting import to_autocast_dtype
-from .geometry import Flat, Spec, dtype_of, flat_of, intern, params_of, runs_last, settings_of
+from .decisions import dtype_of, runs_last
+from .geometry import Spec, flat_of, intern, params_of, settings_of
 
 #: What every operator takes besides tensors and sizes (`geometry.Flat`).
 _ARGUMENTS = (
@@ -27,11 +28,11 @@ _ARGUMENTS = (
 _SCHEMES = {
     "conv_transpose": "Tensor input, Tensor weight, Tensor? bias, SymInt[]? output_size",
     "conv_transpose_input_grad": "Tensor grad_output, Tensor weight, SymInt[] input_size",
-    "conv_transpose_weight_grad": "Tensor grad_output, Tensor input, SymInt[] kernel_size",
+    "conv_transpose_weight_grad": "Tensor input, Tensor grad_output, SymInt[] kernel_size",
 }
 #: Kernels are given tensors with the strides that were traced; the operators work in any graph.
 _TAGS = (torch.Tag.needs_exact_strides, torch.Tag.pt2_compliant_tag)
-LIBRARY = torch.library.Library("gpu_transconv", "DEF")
+LIBRARY: Any = torch.library.Library("gpu_transconv", "DEF")  # type: ignore[no-untyped-call]
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, spec: Spec, sizes: Sequence[int] | None = None) -> Tensor:
@@ -44,9 +45,9 @@ def input_grad(grad: Tensor, weight: Tensor, _: None, spec: Spec, sizes: Sequenc
     return cast(Tensor, torch.ops.gpu_transconv.conv_transpose_input_grad(grad, weight, sizes, *flat_of(spec)))
 
 
-def weight_grad(grad: Tensor, x: Tensor, _: None, spec: Spec, sizes: Sequence[int]) -> Tensor:
+def weight_grad(x: Tensor, grad: Tensor, _: None, spec: Spec, sizes: Sequence[int]) -> Tensor:
     """Call its gradient by the weight."""
-    return cast(Tensor, torch.ops.gpu_transconv.conv_transpose_weight_grad(grad, x, sizes, *flat_of(spec)))
+    return cast(Tensor, torch.ops.gpu_transconv.conv_transpose_weight_grad(x, grad, sizes, *flat_of(spec)))
 
 
 def spec_from(tensor: Tensor, *flat: Any) -> Spec:
@@ -57,17 +58,19 @@ def spec_from(tensor: Tensor, *flat: Any) -> Spec:
 
 
 def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, sizes: Sequence[int] | None, *flat: Any) -> Tensor:
-    return kernels.forward(
-        x, weight, bias, spec_from(x, *flat), None if sizes is None else tuple(sizes), weight.requires_grad
-    )
+    output_size = None if sizes is None else tuple(sizes)
+    decision = kernels.decision_for("forward", x, weight, bias, spec_from(x, *flat), output_size)
+    return kernels.run(decision, x, weight, bias, weight.requires_grad)
 
 
 def _input_grad(grad: Tensor, weight: Tensor, sizes: Sequence[int], *flat: Any) -> Tensor:
-    return kernels.input_grad(grad, weight, None, spec_from(grad, *flat), tuple(sizes), weight.requires_grad)
+    decision = kernels.decision_for("input_grad", grad, weight, None, spec_from(grad, *flat), tuple(sizes))
+    return kernels.run(decision, grad, weight, None, weight.requires_grad)
 
 
-def _weight_grad(grad: Tensor, x: Tensor, sizes: Sequence[int], *flat: Any) -> Tensor:
-    return kernels.weight_grad(grad, x, None, spec_from(grad, *flat), tuple(sizes), True)
+def _weight_grad(x: Tensor, grad: Tensor, sizes: Sequence[int], *flat: Any) -> Tensor:
+    decision = kernels.decision_for("weight_grad", x, grad, None, spec_from(x, *flat), tuple(sizes))
+    return kernels.run(decision, x, grad, None, True)
 
 
 # --- what tensors without values give ---------------------------------------------------------------------
@@ -86,13 +89,13 @@ def _fake_forward(x: Tensor, weight: Tensor, bias: Tensor | None, sizes: Sequenc
     params = spec.params
     _check_axes(spec, input=x, weight=weight)
     _check_same("input", x, weight=weight, bias=bias)
-    torch._check(
+    _require(
         x.shape[1] == weight.shape[0],
         lambda: f"input must have as many channels as weight has rows, {weight.shape[0]}, got shape {tuple(x.shape)}",
     )
     channels = weight.shape[1] * params.groups
     if bias is not None:
-        torch._check(
+        _require(
             bias.dim() == 1 and bias.shape[0] == channels,
             lambda: f"bias must have shape ({channels},), one value per output channel, got {tuple(bias.shape)}",
         )
@@ -102,28 +105,34 @@ def _fake_forward(x: Tensor, weight: Tensor, bias: Tensor | None, sizes: Sequenc
             for axis in range(params.ndim)
         ]
     for axis, size in enumerate(sizes):
-        torch._check(size >= 1, lambda axis=axis: f"padding leaves no output on spatial axis {axis}")
-    return _empty(spec, (x.shape[0], channels, *sizes), x, weight)
+        _require(size >= 1, lambda axis=axis: f"padding leaves no output on spatial axis {axis}")
+    return _empty(spec, "forward", (x.shape[0], channels, *sizes), x, weight)
 
 
 def _fake_input_grad(grad: Tensor, weight: Tensor, sizes: Sequence[int], *flat: Any) -> Tensor:
     spec = _plain_spec(*flat)
     _check_axes(spec, grad_output=grad, weight=weight)
     _check_same("grad_output", grad, weight=weight)
-    return _empty(spec, (grad.shape[0], weight.shape[0], *sizes), grad, weight)
+    return _empty(spec, "input_grad", (grad.shape[0], weight.shape[0], *sizes), grad, weight)
 
 
-def _fake_weight_grad(grad: Tensor, x: Tensor, sizes: Sequence[int], *flat: Any) -> Tensor:
+def _fake_weight_grad(x: Tensor, grad: Tensor, sizes: Sequence[int], *flat: Any) -> Tensor:
     spec = _plain_spec(*flat)
-    _check_axes(spec, grad_output=grad, input=x)
-    _check_same("grad_output", grad, input=x)
-    return grad.new_empty((x.shape[1], grad.shape[1] // spec.params.groups, *sizes))
+    _check_axes(spec, input=x, grad_output=grad)
+    _check_same("input", x, grad_output=grad)
+    return x.new_empty((x.shape[1], grad.shape[1] // spec.params.groups, *sizes))
+
+
+def _require(condition: bool, message: Callable[[], str]) -> None:
+    """Raise `RuntimeError` unless something holds, of symbolic sizes too."""
+    torch._check(condition, message)  # type: ignore[no-untyped-call]
 
 
 def _check_axes(spec: Spec, **tensors: Tensor) -> None:
     for name, tensor in tensors.items():
         count = spec.params.ndim + 2
-        torch._check(tensor.dim() == count, lambda: f"{name} must have {count} axes, got shape {tuple(tensor.shape)}")
+        if tensor.dim() != count:
+            raise RuntimeError(f"{name} must have {count} axes, got shape {tuple(tensor.shape)}")
 
 
 def _check_same(first: str, expected: Tensor, **tensors: Tensor | None) -> None:
@@ -134,10 +143,10 @@ def _check_same(first: str, expected: Tensor, **tensors: Tensor | None) -> None:
             )
 
 
-def _empty(spec: Spec, shape: tuple[int, ...], first: Tensor, second: Tensor) -> Tensor:
+def _empty(spec: Spec, operation: Operation, shape: tuple[int, ...], first: Tensor, second: Tensor) -> Tensor:
     """Return a tensor without values, with the strides that the kernels' results have."""
     layouts = [(tensor.shape, tensor.stride(), tensor.dtype) for tensor in (first, second)]
-    if not runs_last(spec, "cuda" if first.is_cuda else "cpu", *layouts):
+    if not runs_last(spec, operation, "cuda" if first.is_cuda else "cpu", *layouts):
         return first.new_empty(shape)
     moved = (shape[0], *shape[2:], shape[1])
     strides = [1] * len(shape)
@@ -161,7 +170,7 @@ def _autocast(device: str) -> Callable[..., Tensor]:
 
 
 def _define() -> None:
-    implementations = {
+    implementations: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
         "conv_transpose": (_forward, _fake_forward),
         "conv_transpose_input_grad": (_input_grad, _fake_input_grad),
         "conv_transpose_weight_grad": (_weight_grad, _fake_weight_grad),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import weakref
 from functools import lru_cache, partial
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -19,11 +19,11 @@ from ..arrays import NUMPY, Operands
 from ..arrays.locks import ProcessLock
 from ..arrays.views import HostArray
 from ..run import Weights, prepare
-from .geometry import Decision
+from .decisions import Decision
 from .views import array_of
 
 #: Bytes of weights that are held in the kernels' order at most, by their own size: 1 GiB, as of results
-#: (`gpu_transconv.settings.pool_bytes`); the transposed convolutions of the largest audio decoders have a quarter of that.
+#: (`gpu_transconv.settings.pool_bytes`). Chosen: a large audio decoder (2048 channels, kernel 16) has a quarter of it.
 MOST_BYTES = 1 << 30
 #: Weights of a tensor at most: a decoder's layer has one or two shapes of input; the rest is for views of one filter.
 _MOST_OF_ONE = 16
@@ -36,27 +36,29 @@ _WHOLE = 1 << 14
 _SAMPLES = 64
 
 
-class _Contents:
-    """Whether a tensor holds what it did: its version, and a sample of its values."""
+class Contents(NamedTuple):
+    """What a tensor held: its address, its version, and a sample of its values."""
 
-    __slots__ = ("sample", "values", "version")
-
-    def __init__(self, version: int, sample: HostArray) -> None:
-        self.version, self.sample, self.values = version, sample, sample.tobytes()
+    address: int
+    version: int
+    sample: HostArray
+    values: bytes
 
     def same(self, tensor: Tensor) -> bool:
-        return tensor._version == self.version and self.sample.tobytes() == self.values
-
-
-#: A tensor's address, and what was there.
-Contents: TypeAlias = tuple[int, _Contents]
+        """Whether a tensor holds the same."""
+        return (
+            tensor._version == self.version
+            and self.sample.tobytes() == self.values
+            and tensor.data_ptr() == self.address
+            and not tensor.is_neg()
+        )
 
 
 class _Entry(NamedTuple):
-    """Packed weights, with what they were made from, and their memory."""
+    """Packed weights, what they were made from, the memory that this is in, and the weight's bytes."""
 
     weights: Weights
-    contents: _Contents
+    weight: Contents
     bias: Contents | None
     memory: int
     nbytes: int
@@ -85,15 +87,11 @@ def packed(packs: object, decision: Decision, weight: Tensor, bias: Tensor | Non
     owner = _owners.get(id(weight if base is None else base))
     if owner is not None:
         entry = owner.entries.get((packs, weight.data_ptr()))
-        if entry is not None and entry.contents.same(weight) and _same_bias(entry.bias, bias) and not weight.is_neg():
+        if entry is not None and entry.weight.same(weight) and (bias is None or same_contents(entry.bias, bias)):
             return entry.weights
     if not _worth_keeping(decision, weight, recording) or not (bias is None or _is_plain(bias)):
         return None
     return _make(packs, decision, weight, bias)
-
-
-def _same_bias(known: Contents | None, bias: Tensor | None) -> bool:
-    return known is None if bias is None else same_contents(known, bias)
 
 
 def _worth_keeping(decision: Decision, weight: Tensor, recording: bool) -> bool:
@@ -110,15 +108,15 @@ def _is_plain(tensor: Tensor) -> bool:
 def _make(packs: object, decision: Decision, weight: Tensor, bias: Tensor | None) -> Weights | None:
     """Pack weights, and keep them if their values can be sampled."""
     # Of tensors that know nothing of the given ones, so that these are not kept alive.
-    array, biases = array_of(weight.data), None if bias is None else array_of(bias.data)
-    sample, of_bias = _sample(array), None if biases is None else _sample(biases)
-    if sample is None or (biases is not None and of_bias is None):
+    array, biases = array_of(weight.data, "weight"), None if bias is None else array_of(bias.data, "bias")
+    known, known_bias = _contents(weight, array), None
+    if bias is not None and biases is not None:
+        known_bias = _contents(bias, biases)
+    if known is None or (bias is not None and known_bias is None):
         return None
-    contents = _Contents(weight._version, sample)
-    known = None if bias is None or of_bias is None else (bias.data_ptr(), _Contents(bias._version, of_bias))
     kernel, plan = decision.choice.implementation, decision.plan
     weights = prepare(kernel, plan, Operands(NUMPY, array, array, array, biases))
-    entry = _Entry(weights, contents, known, weight.untyped_storage().data_ptr(), plan.weight_bytes)
+    entry = _Entry(weights, known, known_bias, weight.untyped_storage().data_ptr(), plan.weight_bytes)
     base = weight._base
     _keep(weight if base is None else base, (packs, weight.data_ptr()), entry)
     return weights
@@ -126,13 +124,18 @@ def _make(packs: object, decision: Decision, weight: Tensor, bias: Tensor | None
 
 def contents_of(tensor: Tensor) -> Contents | None:
     """Return what a tensor on the CPU holds, for `same_contents` to compare; None where that cannot be told."""
-    sample = _sample(array_of(tensor.data)) if _is_plain(tensor) else None
-    return None if sample is None else (tensor.data_ptr(), _Contents(tensor._version, sample))
+    # Of a tensor that knows nothing of the given one, so that this is not kept alive.
+    return _contents(tensor, array_of(tensor.data)) if _is_plain(tensor) else None
 
 
 def same_contents(known: Contents | None, tensor: Tensor) -> bool:
     """Whether a tensor holds what it did."""
-    return known is not None and known[0] == tensor.data_ptr() and known[1].same(tensor)
+    return known is not None and known.same(tensor)
+
+
+def _contents(tensor: Tensor, array: HostArray) -> Contents | None:
+    sample = _sample(array)
+    return None if sample is None else Contents(tensor.data_ptr(), tensor._version, sample, sample.tobytes())
 
 
 def _sample(array: HostArray) -> HostArray | None:

@@ -7,17 +7,22 @@ from torch import Tensor
 
 from ..arrays.torch import TORCH
 from ..arrays.views import HostArray
+from .geometry import torch_errors
 
 #: What NumPy has of its own, so that a tensor gives its array at once.
 _DIRECT = frozenset((torch.float32, torch.float64, torch.float16, torch.int64))
 
 
-def array_of(tensor: Tensor) -> HostArray:
-    """View a tensor on the CPU as an array."""
-    if tensor.dtype in _DIRECT and not tensor.is_neg():
-        array: HostArray = tensor.detach().numpy()
-        return array
-    return TORCH.view("input", tensor.detach())  # type: ignore[return-value] # not of a CUDA tensor
+def array_of(tensor: Tensor, name: str = "input") -> HostArray:
+    """View a tensor on the CPU as an array, or raise `RuntimeError` where it has no such memory; `name` is for that."""
+    if tensor.dtype in _DIRECT:
+        try:
+            array: HostArray = (tensor.detach() if tensor.requires_grad else tensor).numpy()
+            return array
+        except (RuntimeError, TypeError):  # a view that stands for the negative of its memory, or there is none
+            pass
+    with torch_errors():
+        return TORCH.view(name, tensor.detach())  # type: ignore[return-value] # not of a CUDA tensor
 
 
 def tensor_of(result: HostArray, dtype: torch.dtype) -> Tensor:

@@ -1,0 +1,83 @@
+"""What a call with PyTorch's tensors costs: 1 x 1 x 4 elements, by our function, by torch's, and by torch's module.
+
+Run by asv, or as ``python -m benchmarks.bench_torch``, which prints the times beside each other, taken in turns.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gpu_transconv as gtc
+
+from .harness import TIMEOUT
+
+_CALLS, _TRIES = 2000, 15
+WAYS = ("ours", "torch.nn.functional", "torch.nn.ConvTranspose1d")
+MODES = ("no gradient", "weight", "input and weight", "forward and backward")
+
+
+def make_call(way: str, mode: str) -> Callable[[], Any]:
+    """Return a call without arguments, whose result has been compared with torch's."""
+    try:
+        import torch
+
+        conv_transpose1d = gtc.torch.conv_transpose1d
+    except (ImportError, AttributeError) as error:  # no PyTorch, or a commit without
+        raise NotImplementedError(str(error)) from None
+
+    layer = torch.nn.ConvTranspose1d(1, 1, 4)
+    x = torch.randn(1, 1, 4, requires_grad=mode in MODES[2:])
+    calls = {
+        "ours": lambda: conv_transpose1d(x, layer.weight, layer.bias),
+        "torch.nn.functional": lambda: torch.nn.functional.conv_transpose1d(x, layer.weight, layer.bias),
+        "torch.nn.ConvTranspose1d": lambda: layer(x),
+    }
+    torch.testing.assert_close(calls[way](), layer(x))
+    call = calls[way]
+    if mode == "no gradient":
+        return torch.no_grad()(call)
+    if mode == "forward and backward":
+        grad = torch.ones_like(layer(x))
+        return lambda: call().backward(grad)
+    return call
+
+
+def microseconds(call: Callable[[], Any]) -> float:
+    """Mean time of some calls."""
+    start = time.perf_counter()
+    for _ in range(_CALLS):
+        call()
+    return (time.perf_counter() - start) / _CALLS * 1e6
+
+
+class Call:
+    """Times of each way on its own."""
+
+    params = (WAYS, MODES)
+    param_names = ("way", "gradients")
+    timeout = TIMEOUT
+    unit = "us"
+
+    def setup(self, way: str, mode: str) -> None:
+        self.call = make_call(way, mode)
+
+    def track_call(self, way: str, mode: str) -> float:  # noqa: ARG002
+        return min(microseconds(self.call) for _ in range(_TRIES))
+
+    track_call.unit = "us"
+
+
+def main() -> None:
+    """Print a row per kind of gradient: minima of several rounds in which the ways take turns."""
+    for mode in MODES:
+        calls = {way: make_call(way, mode) for way in WAYS}
+        rounds = [{way: microseconds(call) for way, call in calls.items()} for _ in range(_TRIES)]
+        best = {way: min(times[way] for times in rounds) for way in WAYS}
+        ratios = "".join(f"  {best['ours'] / best[way]:.2f} of {way}" for way in WAYS[1:])
+        print(f"{mode:21} {best['ours']:7.1f} us{ratios}")
+
+
+if __name__ == "__main__":
+    main()
