@@ -54,5 +54,5 @@ def _lines(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def _cells(row: dict[str, Any]) -> list[str]:
     inside = f"{row['torch_inside_ms']:.1f} to {row['ours_inside_ms']:.1f} ms, {row['part']:.2f}"
-    times = (f"{row[name]:.3g}" for name in ("torch_ms", "ours_ms"))
+    times = (f"{row[name]:.{0 if row[name] >= 100 else 1}f}" for name in ("torch_ms", "ours_ms"))
     return [row["name"], *times, f"{row['ratio']:.2f}", f"{row['share']:.0%}", inside]
