@@ -1,4 +1,4 @@
-"""An autoencoder learns to draw blobs on the package's kernels: python examples/training.py --steps 200."""
+"""An autoencoder learns to draw blobs on the package's kernels: python examples/training.py."""
 
 import argparse
 from collections.abc import Sequence
@@ -42,12 +42,12 @@ def train(model: nn.Module, steps: int, title: str) -> list[float]:
 def main(arguments: Sequence[str] | None = None) -> tuple[list[float], list[float]]:
     """Train twice from the same start, with torch and with the package; the losses of both."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=200)
-    options = parser.parse_args(arguments)
+    parser.add_argument("--quick", action="store_true", help="five steps instead of 200")
+    steps = 5 if parser.parse_args(arguments).quick else 200
     torch.manual_seed(0)
     plain, ours = autoencoder(), autoencoder()
     gtc.torch.accelerate(ours).load_state_dict(plain.state_dict())
-    losses = train(plain, options.steps, "torch"), train(ours, options.steps, "gpu_transconv")
+    losses = train(plain, steps, "torch"), train(ours, steps, "gpu_transconv")
     print(f"loss with torch {losses[0][0]:.4f} to {losses[0][-1]:.4f}, with the package to {losses[1][-1]:.4f}")
     return losses
 

@@ -29,7 +29,8 @@ class Plan:
 
     1-D and 2-D problems are lifted to three axes by unit axes in front. Sizes count elements. `precision` is
     "tf32" only where tensor cores may round the operands, which are then float32, and "fast" only where
-    fast algorithms may be used, which lose small values beside large ones.
+    fast algorithms may be used, which lose small values beside large ones. With `fixed_order` the sum of an output has
+    one order whatever the sizes are, and whole strides that are cut off, so that pieces have the bits of the whole.
     """
 
     ndim: int
@@ -47,6 +48,7 @@ class Plan:
     unbatched: bool
     precision: str = "highest"
     operation: Operation = "forward"
+    fixed_order: bool = False
 
     @property
     def in_spatial(self) -> tuple[int, int, int]:
@@ -128,6 +130,9 @@ class Plan:
     def __hash__(self) -> int:  # a plan is the key of every cache of the kernels
         return self._hash
 
+    def __getstate__(self) -> dict[str, object]:  # without the hash, which is another one in another process
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     @property
     def phase_count(self) -> int:
         """Number of interleaved correlations, those without taps included."""
@@ -175,13 +180,7 @@ def plan_call(
 
 @lru_cache(maxsize=1024)
 def make_plan(params: Params, x: Shape, weight: Shape, dtype: str, has_bias: bool, precision: str = "highest") -> Plan:
-    """Build the plan of a checked problem (`plan_call`); pure, and cached.
-
-    Raises
-    ------
-    ValueError
-        If an output axis would be empty, or `output_size` cannot be reached.
-    """
+    """Build the plan of a checked problem (`plan_call`), which tells the errors; pure, and cached."""
     ndim = params.ndim
     last = params.data_format == "channels_last"
     unbatched = len(x) == ndim + 1
