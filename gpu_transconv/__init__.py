@@ -11,14 +11,9 @@ The functions take and return arrays of the caller's own kind:
 
 `conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d` and `conv_transpose` are the operator, `ConvTranspose` is one
 with fixed weights. `use` sets defaults, `backends` tells what can run here, `explain` what would run and why, and
-<<<<<<< HEAD
-`last_choice` what did. `operators`, imported when first used, has the operator as a matrix, and
-`torch` the operator on PyTorch's tensors, with gradients.
-=======
 `last_choice` what did. `StreamingConvTranspose` takes its input in chunks. Imported when first used: `operators`, the
-operator as a matrix; `signal`, SciPy's `upfirdn`; `onnx`, an operator for ONNX's reference evaluator; `jax`, `openvino`
-and `dask`, the operator in those libraries.
->>>>>>> main
+operator as a matrix; `signal`, SciPy's `upfirdn`; `onnx`, an operator for ONNX's reference evaluator; `torch`, the
+operator on PyTorch's tensors, with gradients, and in whole models; `jax`, `openvino` and `dask`, the operator there.
 """
 
 from importlib import import_module as _import_module
@@ -37,15 +32,11 @@ from .streaming import StreamingConvTranspose
 from .words import did_you_mean as _did_you_mean
 
 if _TYPE_CHECKING:
-<<<<<<< HEAD
-    from . import operators, torch
-=======
     from . import dask as dask
     from . import jax as jax
     from . import onnx as onnx
     from . import openvino as openvino
-    from . import operators, signal
->>>>>>> main
+    from . import operators, signal, torch
     from .dispatch.explain import Explanation, explain
 
 dynamo.stay_out((api, "_run"), (ConvTranspose, "__call__"), (ConvTranspose, "tune"))
@@ -67,20 +58,13 @@ __all__ = [
     "explain",
     "last_choice",
     "operators",
-<<<<<<< HEAD
-    "torch",
-=======
     "signal",
->>>>>>> main
+    "torch",
     "use",
 ]
 
 #: What is imported when first used: names, and the module that has each, or is it.
 _LAZY = {
-<<<<<<< HEAD
-    "operators": ".operators", "torch": ".torch", "Explanation": ".dispatch.explain", "explain": ".dispatch.explain",
-}  # fmt: skip
-=======
     "Explanation": ".dispatch.explain",
     "dask": ".dask",
     "explain": ".dispatch.explain",
@@ -89,8 +73,8 @@ _LAZY = {
     "openvino": ".openvino",
     "operators": ".operators",
     "signal": ".signal",
+    "torch": ".torch",
 }
->>>>>>> main
 
 
 def __getattr__(name: str) -> object:
