@@ -13,7 +13,7 @@ The functions take and return arrays of the caller's own kind:
 with fixed weights. `use` sets defaults, `backends` tells what can run here, `explain` what would run and why, and
 `last_choice` what did. `StreamingConvTranspose` takes its input in chunks. Imported when first used: `operators`, the
 operator as a matrix; `signal`, SciPy's `upfirdn`; `onnx`, an operator for ONNX's reference evaluator; `torch`, the
-operator on PyTorch's tensors, with gradients; `jax`, `openvino` and `dask`, the operator in those libraries.
+operator on PyTorch's tensors, with gradients, and in whole models; `jax`, `openvino` and `dask`, the operator there.
 """
 
 from importlib import import_module as _import_module
@@ -60,7 +60,6 @@ __all__ = [
     "last_choice",
     "operators",
     "signal",
-    "torch",
     "use",
 ]
 

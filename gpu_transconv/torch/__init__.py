@@ -1,5 +1,10 @@
 """PyTorch: the operator on tensors, differentiable, and in place of torch's own.
 
+``accelerate``  whole models: modules change their class in place
+``patch``       functional calls: torch's functions are replaced, until they are not
+``modules``     `ConvTranspose1d`, `ConvTranspose2d`, `ConvTranspose3d`: torch's own with another `forward`
+``classes``     which class a module changes to, and the way back
+``weights``     the weight of a module, where it is worked out from other tensors
 ``functional``  `conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d`
 ``routes``      which way a call goes
 ``functions``   gradients, forward and reverse, of any order, and batches of calls: three maps, each by the other two
@@ -22,6 +27,21 @@ except ImportError as error:
         "gpu_transconv.torch needs PyTorch, which is not installed: pip install 'gpu_transconv[torch]'"
     ) from error
 
+from .accelerate import accelerate, explain, restore
 from .functional import conv_transpose1d, conv_transpose2d, conv_transpose3d
+from .modules import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from .patch import patch, unpatch
 
-__all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
+__all__ = [
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
+    "accelerate",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "explain",
+    "patch",
+    "restore",
+    "unpatch",
+]
