@@ -19,7 +19,7 @@ from .tables import by_domain, by_machine, conditions, every_layer, headline, ma
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-PAGE = ROOT / "docs" / "results.md"
+PAGE = ROOT / "docs" / "speed" / "results.md"
 IMAGES = ROOT / "docs" / "images"
 BEGIN, END = "<!-- results: begin, by python -m benchmarks.readme -->", "<!-- results: end -->"
 #: Key of a picture's text that says from which file it was drawn.
@@ -48,7 +48,7 @@ def page(groups: Sequence[Group]) -> str:
         lines += ["", f"## {title(group)}", "", headline(group), "", conditions(group), ""]
         lines += [*remarks(group, names=True), ""]
         lines += [f"![{title(group)}: speed against the roofline, and against the best other library]"
-                  f"(images/{picture_name(group)})", ""]  # fmt: skip
+                  f"(../images/{picture_name(group)})", ""]  # fmt: skip
         lines += every_layer(group)
     return "\n".join(lines) + "\n"
 

@@ -212,7 +212,7 @@ def test_the_share_of_the_operator_in_hifi_gan():
 
 
 def test_the_page_on_layers_has_every_field_and_value():
-    text = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "speed" / "layers.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (\d*)", text, re.MULTILINE)
     assert {word for word, count in rows if not count} == set(Layer.__dataclass_fields__)
     layers = load_layers(REAL_LAYERS)
@@ -222,6 +222,6 @@ def test_the_page_on_layers_has_every_field_and_value():
 
 
 def test_the_example_of_a_file_of_layers_is_one(tmp_path):
-    text = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "speed" / "layers.md").read_text(encoding="utf-8")
     (tmp_path / "mine.json").write_text(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1])
     assert [layer.name for layer in load_layers(tmp_path / "mine.json")] == ["mine"]

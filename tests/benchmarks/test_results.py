@@ -210,7 +210,8 @@ def test_a_changed_file_makes_readme_and_picture_stale(files: tuple[Path, Path],
     (group,) = documents.read_groups(files[0])
     root = tmp_path / "checkout"
     (root / "docs" / "images").mkdir(parents=True)
-    page, listed = root / "README.md", root / "docs" / "results.md"
+    (root / "docs" / "speed").mkdir()
+    page, listed = root / "README.md", root / "docs" / "speed" / "results.md"
     listed.write_text(readme.page([group]))
     page.write_text(readme.replaced(f"before\n{readme.BEGIN}\n{readme.END}\nafter\n", readme.section([group])))
     picture = root / "docs" / "images" / readme.picture_name(group)

@@ -25,7 +25,7 @@ from .store import LINE
 #: Bytes of a panel of input, which stays in the second-level cache next to sums and weights: half of Zen 4's 1 MiB.
 PANEL_BYTES = 512 * 1024
 #: Products added before a partial sum is put down, which bounds the panel and the error of a long float32 sum (chosen,
-#: not measured); and the same where blocks are computed in pairs (measured, see the log in docs/performance.md).
+#: not measured); and the same where blocks are computed in pairs (measured, see the log in docs/speed/performance.md).
 _DEPTH, _PAIRED_DEPTH = 2048, 8 * 2048
 #: Blocks up to which one run takes all of them, with a panel that is less deep. Chosen, not measured.
 _FEW = 128
