@@ -54,9 +54,9 @@ def by_domain(group: Group) -> list[str]:
         layer = shipped().get(row["layer"]["name"])
         domains.setdefault(layer.domain if layer else "other", []).append(row)
     lines = table(
-        ("domain", "layers", "PyTorch / prepared", "best other / prepared (range)", "PyTorch / function",
+        ("domain", "layers", "PyTorch / prepared", "best other / prepared (range)", "worst layer", "PyTorch / function",
          "best other / function", "prepared, of the roofline"),
-        "lrrrrrr",
+        "lrrrlrrr",
     )  # fmt: skip
     rows = {**dict(sorted(domains.items(), key=lambda item: (item[0] == "other", -len(item[1])))), "all": group.rows}
     for domain, found in rows.items():
@@ -67,12 +67,19 @@ def by_domain(group: Group) -> list[str]:
             str(len(found)),
             times(ratios(found, "prepared", "torch")),
             times(best) + span,
+            _worst(found),
             times(ratios(found, "function", "torch")),
             times(ratios(found, "function")),
             percent(geometric_mean(_fractions(found))),
         )
         lines.append(table_row(cells))
     return lines
+
+
+def _worst(rows: Sequence[Row]) -> str:
+    """Name the layer on which the prepared operator compares worst with the best other library."""
+    compared = [(found[0], row["layer"]["name"]) for row in rows if (found := ratios([row], "prepared"))]
+    return min(compared)[1] if compared else "-"
 
 
 def headline(group: Group) -> str:

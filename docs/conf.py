@@ -40,9 +40,10 @@ mathjax_path = "katex/katex.min.js"
 mathjax_options = {"defer": "defer"}
 html_static_path = ["_static"]
 html_css_files = ["katex/katex.min.css", "site.css"]
-html_js_files = [("formulas.js", {"defer": "defer", "priority": 900})]
+html_js_files = [("formulas.js", {"defer": "defer", "priority": 900}), "sortable.js"]
 
 html_theme = "pydata_sphinx_theme"
+html_context = {"default_mode": "light"}  # figures are drawn for a white page
 html_show_sourcelink = False
 html_theme_options = {
     "show_prev_next": True,

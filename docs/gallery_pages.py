@@ -11,6 +11,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 DOCS = Path(__file__).resolve().parent
 MADE = "paint"
 NUMBERS = DOCS / MADE / "numbers"
@@ -21,8 +23,8 @@ def figures(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]
     from sphinx_gallery.scrapers import figure_rst
 
     names = block_vars["example_globals"]
-    kept = {name: value for name, value in names.items()
-            if isinstance(value, (str, int, float)) and not name.startswith("_")}  # fmt: skip
+    kept = {name: str(value) for name, value in names.items()
+            if isinstance(value, (str, int, float, np.number)) and not name.startswith("_")}  # fmt: skip
     NUMBERS.mkdir(parents=True, exist_ok=True)
     source = Path(block_vars["src_file"])
     (NUMBERS / f"{source.stem}.json").write_text(json.dumps(kept), encoding="utf-8")

@@ -30,17 +30,16 @@ texture, upscaled, at_once = (layout.statistics(layout.made(number)) for number 
 layout_pages.samples_and_means()
 
 # %%
-# The first makes a *texture*. Its mean image is flat: over the inside of the picture it differs from its average by
-# |flat| standard errors (root of the mean square), and by |flat_most| at most, no more than chance gives. Noise has the same
-# statistics at every place, and a layer of stride 1 does the same at every place, so the result has the same statistics at every
-# place too; this is called *stationary*. No pixel knows where it is. Such a generator cannot learn that the eyes are above the mouth.
+# The first makes a *texture*. Its mean image is flat: no pixel differs from the average by more than |flat| standard errors,
+# which is what chance gives. Noise has the same statistics at every place, and a layer of stride 1 does the same at every place, so the
+# result has the same statistics at every place too; this is called *stationary*. No pixel knows where it is. Such a generator
+# cannot learn that the eyes are above the mouth.
 #
-# The second has a *layout*: its mean image differs from flat by |upscaled_flat| standard errors. So has the third, with
+# The second has a *layout*: its mean image differs from flat by up to |upscaled_flat| standard errors. So has the third, by up to
 # |once_flat|, **and it upscales nothing after its first layer.** What a layout takes is a first layer that is not the same everywhere:
 # from a map of 1 x 1, every output has a weight of its own.
 
-flat, flat_most = f"{texture.unevenness:.1f}", f"{texture.largest:.1f}"
-upscaled_flat, once_flat = f"{upscaled.unevenness:.0f}", f"{at_once.unevenness:.0f}"
+flat, upscaled_flat, once_flat = (f"{found.largest:.1f}" for found in (texture, upscaled, at_once))
 
 # %%
 # How far one number reaches
@@ -112,5 +111,4 @@ layout_pages.one_layer()
 # digit. Several such layers in a row are still one matrix, so they cannot help. What makes noise meaningful is what stands *between* the layers:
 # biases and nonlinearities, such as the relu, through which a feature is painted or not painted at all.
 #
-# And then training. The weights above are random, and so are the layouts. :doc:`Page 6 </paint/6_noise_to_digits>` trains such
-# generators.
+# And then training. The weights above are random, and so are the layouts.

@@ -166,6 +166,7 @@ def test_readme_domains_are_those_of_the_files() -> None:
     results = max((json.loads(path.read_text()) for path in paths), key=lambda found: found["machine"]["threads"])
     text = readme.README.read_text(encoding="utf-8")
     found: dict[str, list[tuple[float, ...]]] = {}
+    worst: dict[str, tuple[float, str]] = {}
     for row in results["rows"]:
         ms = {name: entry["min_ms"] for name, entry in row["contenders"].items() if entry["status"] == "ok"}
         best = min(ms[name] for name in ms if name not in contenders.OURS)
@@ -177,13 +178,14 @@ def test_readme_domains_are_those_of_the_files() -> None:
         )
         for domain in (shipped()[row["layer"]["name"]].domain, "all"):
             found.setdefault(domain, []).append(ratios)
+            worst[domain] = min(worst.get(domain, (math.inf, "")), (ratios[1], row["layer"]["name"]))
     assert len(found) == 6
     for domain, ratios in found.items():
         torch, best, torch_f, best_f = (
             math.exp(sum(map(math.log, part)) / len(part)) for part in zip(*ratios, strict=True)
         )
         low, high = min(ratio[1] for ratio in ratios), max(ratio[1] for ratio in ratios)
-        start = f"| {domain} | {len(ratios)} | {torch:.2f} | {best:.2f} ({low:.2f} to {high:.3g}) |"
+        start = f"| {domain} | {len(ratios)} | {torch:.2f} | {best:.2f} ({low:.2f} to {high:.3g}) | {worst[domain][1]} |"
         assert f"{start} {torch_f:.2f} | {best_f:.2f} |" in text, start
 
 

@@ -23,7 +23,7 @@ def figures(grey: Picture, result: Result) -> dict[str, Callable[[], Figure]]:
         "1_overview": partial(overview.overview, grey, result),
         "2_for_or_against": adjoint.for_or_against,
         "2_other_painters": partial(adjoint.other_painters, result),
-        "2_whole_maps": partial(adjoint.whole_maps, result.picture),
+        "2_whole_maps": partial(adjoint.whole_maps, result.picture[::2, ::2]),
         "3_turned": turned.turned,
         **{f"3_{name}": film for name, film in films.FILMS.items()},
         "3_gather_scatter": formulations.two_ways,

@@ -77,8 +77,7 @@ class Statistics:
 
     mean: Picture
     deviation: Picture
-    #: How far the mean image is from flat, in its own standard errors: root mean square over pixels, and largest.
-    unevenness: float
+    #: How far the mean image is from flat at most, in its own standard errors.
     largest: float
     #: Largest correlation, of either sign, of two pixels of a row by their distance; index 0 is 1.
     correlation: Picture
@@ -97,7 +96,7 @@ def statistics(pictures: Picture, border: int = BORDER) -> Statistics:
     --------
     >>> noise = np.random.default_rng(0).standard_normal((500, 10, 10))
     >>> found = statistics(noise)
-    >>> bool(found.unevenness < 1.5), bool(found.correlation[1] < 4 / np.sqrt(500))
+    >>> bool(found.largest < 4), bool(found.correlation[1] < 4 / np.sqrt(500))
     (True, True)
     """
     mean, deviation = pictures.mean(0), pictures.std(0)
@@ -109,7 +108,7 @@ def statistics(pictures: Picture, border: int = BORDER) -> Statistics:
     correlation = [
         float(np.abs((standard[..., : count - d] * standard[..., d:]).mean(0)).max()) for d in range(count)
     ]
-    return Statistics(mean, deviation, float(np.sqrt((away**2).mean())), float(np.abs(away).max()), np.array(correlation))
+    return Statistics(mean, deviation, float(np.abs(away).max()), np.array(correlation))
 
 
 def reach(layers: Sequence[Layer]) -> int:

@@ -30,7 +30,7 @@ def samples_and_means() -> Canvas:
         if not row:
             mean.title("mean image")
             deviation.title("deviation")
-        canvas.text((664, top + 147), f"{found.unevenness:.1f} standard errors", 10)
+        canvas.text((664, top + 147), f"up to {found.largest:.1f} standard errors", 10)
     return canvas
 
 
