@@ -1,7 +1,7 @@
 """How sphinx-gallery makes pages of the scripts in docs/gallery: their figures, and the numbers in their text.
 
-A block of code that ends with a figure (`Canvas` or `Film` of ``gpu_transconv.tools.demo``) shows it. Where the text of a
-script says ``|name|``, the page has the value of the script's variable of that name.
+A block of code that ends with a figure (`Canvas` or `Film` of ``gpu_transconv.tools.demo``) shows it. Where the text of
+a script says ``|name|``, the page has the value of the script's variable of that name.
 """
 
 from __future__ import annotations
@@ -13,9 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from gpu_transconv.tools.demo.canvas import Canvas
+from gpu_transconv.tools.demo.film import Film
+
 DOCS = Path(__file__).resolve().parent
 MADE = "paint"
 NUMBERS = DOCS / MADE / "numbers"
+#: Figures that pages have.
+SHOWN: list[Canvas | Film] = []
 
 
 def figures(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any], **options: Any) -> str:
@@ -29,16 +34,12 @@ def figures(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]
     source = Path(block_vars["src_file"])
     (NUMBERS / f"{source.stem}.json").write_text(json.dumps(kept), encoding="utf-8")
     page = names.get("___")
-    if not hasattr(page, "suffix") or not hasattr(page, "save"):
+    if not isinstance(page, (Canvas, Film)) or page in SHOWN:  # a block that ends otherwise leaves the last one's there
         return ""
+    SHOWN.append(page)
     path = Path(next(block_vars["image_path_iterator"])).with_suffix(page.suffix)
     page.save(path)
-    return str(figure_rst([str(path)], gallery_conf["src_dir"], alt_text(page)))
-
-
-def alt_text(page: Any) -> str:
-    """Words for who does not see the figure: all of its titles, or the page's own."""
-    return str(getattr(page, "words", "") or "figure")
+    return str(figure_rst([str(path)], gallery_conf["src_dir"], page.words or "figure"))
 
 
 def insert_numbers(app: Any, docname: str, source: list[str]) -> None:

@@ -5,9 +5,9 @@
     python -m docs.look                    # pictures and contact sheets in docs/_build/look
     python -m docs.look paint start        # pages whose address has one of these words
 
-A page is refused that scrolls sideways, asks for something that it does not get (or for anything beyond the disk), writes an
-error to the console, or has letters of less than nine pixels at 830 pixels. Chromium comes with Debian: ``apt-get install
---no-install-recommends chromium``, or is named in CHROMIUM.
+A page is refused that scrolls sideways, asks for something that it does not get (or for anything beyond the disk),
+writes an error to the console, or has letters of less than nine pixels at 830 pixels. Chromium comes with Debian
+(``apt-get install --no-install-recommends chromium``), or is named in CHROMIUM.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ PATIENCE = 30
 LONGEST = 12_000
 SMALLEST = """(() => { const seen = []; const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) { const e = walk.currentNode.parentElement; const box = e.getBoundingClientRect();
-    if (walk.currentNode.textContent.replace(/[\s\u200b]/g, "") && box.width && box.height && getComputedStyle(e).visibility === "visible"
+    if (walk.currentNode.textContent.replace(/[\\s\u200b]/g, "") && box.width && box.height
+        && getComputedStyle(e).visibility === "visible"
         && !e.closest(".katex-mathml, script, style, .sr-only, .visually-hidden"))
       seen.push([parseFloat(getComputedStyle(e).fontSize), walk.currentNode.textContent.trim().slice(0, 40)]); }
   return seen.sort((a, b) => a[0] - b[0])[0]; })()"""
@@ -156,9 +157,12 @@ def look(tab: Browser, page: Path) -> tuple[dict[str, Image.Image], list[str]]:
 
 def contact_sheet(pictures: Sequence[Image.Image], path: Path, height: int = 1600) -> None:
     """Put pictures beside each other, each cut and scaled to one height."""
-    tall = [picture.crop((0, 0, picture.width, min(picture.height, 6 * picture.width))) for picture in pictures]
-    scaled = [picture.resize((max(1, round(picture.width * height / picture.height)), height)) if picture.height > height
-              else picture for picture in tall]  # fmt: skip
+    scaled = []
+    for picture in pictures:
+        part = picture.crop((0, 0, picture.width, min(picture.height, 6 * picture.width)))
+        if part.height > height:
+            part = part.resize((round(part.width * height / part.height), height))
+        scaled.append(part)
     sheet = Image.new("RGB", (sum(p.width for p in scaled) + 10 * len(scaled), height), "#888")
     left = 0
     for picture in scaled:

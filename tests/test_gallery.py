@@ -19,7 +19,7 @@ COLUMN = 770
 @pytest.fixture(scope="module")
 def grey():
     source = get_sample_data("grace_hopper.jpg", asfileobj=False)
-    return normalise(read_grey(Path(source), 80)[0])
+    return normalise(read_grey(Path(source), 160)[0])
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +249,7 @@ def test_layers_compound_the_pattern():
 
 
 @pytest.mark.long
-def test_figures_can_be_read_where_a_page_is_narrow(grey, result, tmp_path):
+def test_figures_can_be_read_where_a_page_is_narrow(grey, result):
     for name, make in gallery.figures(grey, result).items():
         figure = make()
         pages = getattr(figure, "pages", [figure])

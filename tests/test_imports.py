@@ -150,7 +150,7 @@ def test_private_names_stay_in_their_folder():
 
 
 def rooms_of(listing: str) -> list[str]:
-    """Modules and folders of a listing such as that in docs/develop/architecture.md, from top to bottom, as dotted names."""
+    """Modules and folders of a listing such as that in docs/develop/architecture.md, from the top, as dotted names."""
     words = [re.split(r"\s{2,}", line)[0].split() for line in listing.strip().splitlines()]
     return [f"{NAME}.{name.removesuffix('.py').strip('/').replace('/', '.')}" for line in words for name in line]
 

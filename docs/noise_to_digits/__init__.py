@@ -1,1 +1,1 @@
-"""Two small generators of handwritten digits: trained by `train`, measured by `measure`, shown on a page of the gallery."""
+"""Two small generators of handwritten digits: `train` trains, `measure` measures, `show` draws them for the gallery."""

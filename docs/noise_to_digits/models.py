@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from itertools import pairwise
 
+import torch
 from gpu_transconv.torch import conv_transpose2d
+from torch import nn
 
 #: Length of the vector of noise, and channels of noise at full size.
 NOISE, NOISE_CHANNELS = 24, 8
@@ -14,7 +15,7 @@ NOISE, NOISE_CHANNELS = 24, 8
 class Painter(nn.ConvTranspose2d):
     """A transposed convolution of this package, with gradients."""
 
-    def forward(self, x: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:  # noqa: ARG002
         """Paint the features of `x`."""
         return conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding)
 
@@ -50,7 +51,7 @@ def upscaling() -> Generator:
 def constant_size() -> Generator:
     """From noise of 8 x 8 through five layers of stride 1, whose reach is more than the picture."""
     widths = (NOISE_CHANNELS, 40, 40, 40, 40, 1)
-    layers = [Painter(before, after, 3, 1, 1) for before, after in zip(widths, widths[1:])]  # noqa: B905
+    layers = [Painter(before, after, 3, 1, 1) for before, after in pairwise(widths)]
     return Generator((NOISE_CHANNELS, 8, 8), layers)
 
 

@@ -1,4 +1,4 @@
-"""The trained generators again, from their kept weights alone: what they make, and one digit taken apart into stamps."""
+"""The trained generators, from their kept weights alone: what they make, and one digit taken apart into stamps."""
 
 from __future__ import annotations
 
@@ -94,8 +94,12 @@ def partial_pictures(z: Pictures, layer: int) -> list[Pictures]:
 def over_training(name: str, across: int = 14) -> Canvas:
     """Draw pictures of the same noise at several moments of the training."""
     steps = moments(name)
-    canvas = Canvas(900, 40 + 62 * len(steps), f"Pictures that the generator makes of the same noise, after "
-                    f"{', '.join(map(str, steps))} steps of training: from even grey to digits")  # fmt: skip
+    canvas = Canvas(
+        900,
+        40 + 62 * len(steps),
+        f"Pictures that the generator makes of the same noise, after {', '.join(map(str, steps))} steps of "
+        "training: from even grey to digits",
+    )
     for row, step in enumerate(steps):
         top = 20 + 62 * row
         canvas.text((110, top + 32), f"{step:,} steps", 11, ha="right")
@@ -106,8 +110,12 @@ def over_training(name: str, across: int = 14) -> Canvas:
 
 def taken_apart(z: Pictures) -> Canvas:
     """Draw one picture as it comes about from the strongest inputs of each layer, one layer per row."""
-    canvas = Canvas(900, 500, "A digit, made with only the 0, 1, 4, 16, 64 strongest and with all inputs of each layer: a few "
-                    "numbers of the vector decide which digit it is, many small stamps of the last layer draw it")  # fmt: skip
+    canvas = Canvas(
+        900,
+        500,
+        "A digit, made with only the 0, 1, 4, 16, 64 strongest and with all inputs of each layer: a few "
+        "numbers of the vector decide which digit it is, many small stamps of the last layer draw it",
+    )
     sizes = [values.shape[1:] for values in inputs(z[None])]
     for row, size in enumerate(sizes[:-1]):
         top = 70 + 145 * row
@@ -125,7 +133,11 @@ def strongest_stamps(z: Pictures, count: int = 7) -> Canvas:
     """Draw the strongest stamps of the last layer, one by one, and the digit."""
     given, picture = (values[0] for values in inputs(z[None])[2:])
     weight = results("upscaling")["weight_2"].astype(np.float32)
-    canvas = Canvas(900, 190, f"The {count} strongest stamps of the last layer, each 3 x 3 pixels at its place, and the digit")
+    canvas = Canvas(
+        900,
+        190,
+        f"The {count} strongest stamps of the last layer, each 3 x 3 pixels at its place, and the digit",
+    )
     seen = np.zeros_like(given)
     for index in range(count):
         one = strongest(given - seen, weight, 1)

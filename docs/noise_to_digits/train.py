@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train one of the generators; 1 if there is more to do."""
     parser = argparse.ArgumentParser(prog="python -m docs.noise_to_digits.train", description=__doc__.split("\n", 1)[0])
     parser.add_argument("generator", choices=sorted(GENERATORS))
-    parser.add_argument("--steps", type=int, help="default: %s" % STEPS)
+    parser.add_argument("--steps", type=int, help=f"default: {STEPS}")
     parser.add_argument("--minutes", type=float, default=np.inf, help="stop after so many, to go on later")
     parser.add_argument("--checkpoint", type=Path, help="default: NAME.checkpoint in the present folder")
     options = parser.parse_args(arguments)

@@ -185,7 +185,9 @@ def test_readme_domains_are_those_of_the_files() -> None:
             math.exp(sum(map(math.log, part)) / len(part)) for part in zip(*ratios, strict=True)
         )
         low, high = min(ratio[1] for ratio in ratios), max(ratio[1] for ratio in ratios)
-        start = f"| {domain} | {len(ratios)} | {torch:.2f} | {best:.2f} ({low:.2f} to {high:.3g}) | {worst[domain][1]} |"
+        start = (
+            f"| {domain} | {len(ratios)} | {torch:.2f} | {best:.2f} ({low:.2f} to {high:.3g}) | {worst[domain][1]} |"
+        )
         assert f"{start} {torch_f:.2f} | {best_f:.2f} |" in text, start
 
 

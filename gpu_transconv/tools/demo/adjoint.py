@@ -54,8 +54,8 @@ def random_banks(kept: Picture, picture: Picture, banks: int = BANKS) -> Iterato
 def random_matrix(kept: Picture, shape: tuple[int, ...], seed: int = 0) -> Picture:
     """Multiply the features by a matrix of Gaussian numbers, as many rows as there are pixels.
 
-    Each row's product with the features is a Gaussian number of their length, independent of the others: these are drawn,
-    because the matrix of a photograph would have thousands of millions of entries.
+    Each row's product with the features is a Gaussian number of their length, independent of the others: these are
+    drawn, because the matrix of a photograph would have thousands of millions of entries.
     """
     length = float(np.linalg.norm(kept))
     return length * np.random.default_rng(seed).standard_normal(shape)
@@ -87,8 +87,12 @@ def slope(picture: Picture, features: Picture, direction: Picture, step: float =
 def for_or_against(draws: int = DRAWS) -> Canvas:
     """Draw how often a painted picture answers to its features: the transpose always, another matrix by chance."""
     transposed, random = agreements(draws)
-    canvas = Canvas(900, 420, f"Two histograms of the agreement of {draws} features with what the detector finds in the "
-                    "painted picture: right of zero for the transpose, around zero for random matrices")  # fmt: skip
+    canvas = Canvas(
+        900,
+        420,
+        f"Two histograms of the agreement of {draws} features with what the detector finds in the painted "
+        "picture: right of zero for the transpose, around zero for random matrices",
+    )
     axes = canvas.plot((70, 90), (780, 230))
     bins = np.linspace(-1, 1, 81)
     axes.hist(random, bins, color="#9aa4ae", label="painted by a random B", hatch="//", edgecolor="white")
@@ -100,8 +104,8 @@ def for_or_against(draws: int = DRAWS) -> Canvas:
     canvas.text((70, 36), "Does the detector find in the painted picture what was asked for?", 13, ha="left",
                 weight="bold")  # fmt: skip
     against, right = int((random < 0).sum()), int((transposed > 0).sum())
-    canvas.text((70, 62), f"$M^T$: {right} of {draws} above 0.  Random B: {against} of {draws} below 0, painted against "
-                "its own features", 11, ha="left")  # fmt: skip
+    words = f"$M^T$: {right} of {draws} above 0.  Random B: {against} of {draws} below 0, against its own features"
+    canvas.text((70, 62), words, 11, ha="left")
     return canvas
 
 
@@ -116,7 +120,11 @@ def other_painters(result: Result) -> Canvas:
         ("a middling one", banks[len(banks) // 2][1], banks[len(banks) // 2][0]),
         ("a random matrix", noise, likeness(noise, detail(picture))),
     )
-    canvas = Canvas(900, 480, "A photograph's features painted in four ways; only the transpose shows the person clearly")
+    canvas = Canvas(
+        900,
+        480,
+        "A photograph's features painted in four ways; only the transpose shows the person clearly",
+    )
     for index, (words, values, found) in enumerate(shown):
         _picture(canvas, (20 + 220 * index, 50), values, words, f"correlation {found:.2f}")
     axes = canvas.plot((70, 345), (780, 70))
@@ -131,8 +139,12 @@ def other_painters(result: Result) -> Canvas:
 def whole_maps(picture: Picture) -> Canvas:
     """Draw what M.T makes of all features of a picture, beside the least-squares solution."""
     painted, solved = restored(picture)
-    canvas = Canvas(900, 360, "A photograph; what the transpose paints from all of its features, an outline; and the "
-                    "least-squares solution, the photograph again")  # fmt: skip
+    canvas = Canvas(
+        900,
+        360,
+        "A photograph; what the transpose paints from all of its features, an outline; and the least-squares "
+        "solution, the photograph again",
+    )
     shown = (("the picture $x$", picture), ("$M^T M\\,x$", painted), ("least squares", solved))
     for index, (words, values) in enumerate(shown):
         like = f"correlation with $x$: {likeness(values, picture):.2f}" if index else "all of its features are kept"

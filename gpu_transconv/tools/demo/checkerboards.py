@@ -93,8 +93,12 @@ def random_filter(side: int = 4, seed: int = 3) -> Picture:
 
 def counts() -> Canvas:
     """Draw an even map after one layer, for several sizes of kernel and stride."""
-    canvas = Canvas(900, 590, "An even map after one layer of ones, for kernels of 2 to 6 and strides of 1 to 3: even "
-                    "only where the stride divides the kernel")  # fmt: skip
+    canvas = Canvas(
+        900,
+        590,
+        "An even map after one layer of ones, for kernels of 2 to 6 and strides of 1 to 3: even only where "
+        "the stride divides the kernel",
+    )
     for row, stride in enumerate(STRIDES):
         top = 50 + 178 * row
         canvas.text((20, top + 70), f"stride {stride}", 12, ha="left")
@@ -121,8 +125,12 @@ def after_layers(layers: int) -> Picture:
 
 def compounding() -> Canvas:
     """Draw an even map after one, two and three layers of kernel 3 and stride 2."""
-    canvas = Canvas(900, 350, "An even map after one, two and three layers of kernel 3 and stride 2: patterns of 2, 4 and 8 "
-                    "pixels on top of each other")  # fmt: skip
+    canvas = Canvas(
+        900,
+        350,
+        "An even map after one, two and three layers of kernel 3 and stride 2: patterns of 2, 4 and 8 pixels "
+        "on top of each other",
+    )
     for index, layers in enumerate((1, 2, 3)):
         window = after_layers(layers)
         panel = canvas.panel((40 + 290 * index, 50), (240, 240), window - 1, 1.5, shades=GREY)
@@ -138,8 +146,12 @@ def cures() -> Canvas:
         ("sums of the phases made equal", of_even(evened(kernel, 2), 2)),
         ("repeat, then convolve 3 x 3", of_even(resize_convolution(kernel[:3, :3], 2), 2)),
     )
-    canvas = Canvas(900, 350, "An even map after a random filter with equal counts, a pattern; after the same with equal "
-                    "sums, even; after repeating and convolving, even")  # fmt: skip
+    canvas = Canvas(
+        900,
+        350,
+        "An even map after a random filter with equal counts, a pattern; after the same with equal sums, "
+        "even; after repeating and convolving, even",
+    )
     for index, (words, result) in enumerate(shown):
         panel = canvas.panel((40 + 290 * index, 50), (240, 240), result[EDGE:-EDGE, EDGE:-EDGE] - 1, 0.3, shades=GREY)
         panel.title(words, f"at most {unevenness(result):.2f} from 1")

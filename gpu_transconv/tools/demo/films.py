@@ -44,7 +44,7 @@ def stuffing() -> Film:
         page.text((40, 400), f"in the frame: {used} of 9 products have a feature, {9 - used} a stuffed or padded zero",
                   12, ha="left")  # fmt: skip
         pages.append(page)
-    return Film(pages, SECONDS, "A frame of 3 x 3 slides over the stuffed features and fills the picture pixel by pixel")
+    return Film(pages, SECONDS, "A frame of 3 x 3 slides over the stuffed features and fills the picture")
 
 
 def phases() -> Film:
@@ -56,7 +56,9 @@ def phases() -> Film:
         made[pixel] = result[pixel]
         page = _page("No zeros: one small convolution for each phase of the picture")
         given = _panel(page, (40, 172), FEATURES, "the features", zeros=np.ones_like(FEATURES))
-        kernel = _panel(page, (330, 172), HOOK, f"{_count(taps)} of the filter, phase {number + 1}", zeros=np.ones_like(HOOK))
+        kernel = _panel(
+            page, (330, 172), HOOK, f"{_count(taps)} of the filter, phase {number + 1}", zeros=np.ones_like(HOOK)
+        )
         shown = _panel(page, (620, 134), made, "the picture, phase by phase")
         color = PHASES[number]
         for i, j in taps:

@@ -58,9 +58,7 @@ class Generator:
         values: Picture = noise.astype(np.float32)
         for index, (layer, weight) in enumerate(zip(self.layers, self.weights(seed), strict=True)):
             between = "relu" if index < len(self.layers) - 1 else None
-            values = conv_transpose2d(
-                values, weight, stride=layer.stride, padding=layer.padding, activation=between
-            )
+            values = conv_transpose2d(values, weight, stride=layer.stride, padding=layer.padding, activation=between)
         return values[:, 0]
 
 
@@ -105,9 +103,7 @@ def statistics(pictures: Picture, border: int = BORDER) -> Statistics:
     away = (mean[inside, inside] - mean[inside, inside].mean()) / errors
     standard = (pictures[:, inside, inside] - mean[inside, inside]) / deviation[inside, inside]
     count = standard.shape[-1]
-    correlation = [
-        float(np.abs((standard[..., : count - d] * standard[..., d:]).mean(0)).max()) for d in range(count)
-    ]
+    correlation = [float(np.abs((standard[..., : count - d] * standard[..., d:]).mean(0)).max()) for d in range(count)]
     return Statistics(mean, deviation, float(np.abs(away).max()), np.array(correlation))
 
 

@@ -13,8 +13,12 @@ MARKS = ("o", "s", "^")
 
 def samples_and_means() -> Canvas:
     """Draw samples of each generator, and the mean and the deviation of all of them."""
-    canvas = Canvas(900, 600, "Three rows: samples of three generators, then the mean and the deviation of 4000 pictures; "
-                    "the mean is even for stride 1 from full-size noise, and has a pattern for the other two")  # fmt: skip
+    canvas = Canvas(
+        900,
+        600,
+        "Three rows: samples of three generators, then the mean and the deviation of 4000 pictures; the mean "
+        "is even for stride 1 from full-size noise, and has a pattern for the other two",
+    )
     for row, generator in enumerate(GENERATORS):
         top, pictures = 60 + 185 * row, made(row)
         found = statistics(pictures)
@@ -36,8 +40,12 @@ def samples_and_means() -> Canvas:
 
 def correlations() -> Canvas:
     """Draw how strongly two pixels are related, by their distance."""
-    canvas = Canvas(900, 400, "Largest correlation of two pixels by distance: for stride 1 it falls into the noise beyond "
-                    "six pixels, for the other two generators it stays high")  # fmt: skip
+    canvas = Canvas(
+        900,
+        400,
+        "Largest correlation of two pixels by distance: for stride 1 it falls into the noise beyond six "
+        "pixels, for the other two generators it stays high",
+    )
     axes = canvas.plot((80, 40), (770, 280))
     for row, generator in enumerate(GENERATORS):
         found = statistics(made(row)).correlation
@@ -54,8 +62,12 @@ def correlations() -> Canvas:
 def one_layer() -> Canvas:
     """Draw the covariance of one layer's output on noise, measured and as the matrix says."""
     measured, expected = gaussian_covariance()
-    canvas = Canvas(900, 390, "The covariance of 49 pixels that one layer paints of white noise, and the product of the "
-                    "transpose with the matrix: the same bands")  # fmt: skip
+    canvas = Canvas(
+        900,
+        390,
+        "The covariance of 49 pixels that one layer paints of white noise, and the product of the transpose "
+        "with the matrix: the same bands",
+    )
     limit = float(np.abs(expected).max())
     canvas.panel((80, 50), (294, 294), measured, limit, shades=GREY).title(f"covariance of {SAMPLES} pictures $M^T z$")
     canvas.panel((526, 50), (294, 294), expected, limit, shades=GREY).title("$M^T M$")

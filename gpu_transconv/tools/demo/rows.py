@@ -45,8 +45,12 @@ def painted_stamp(feature: int, kernel: Picture = DIAGONAL, side: int = SIDE) ->
 
 def flattening() -> Canvas:
     """Draw how a picture becomes a vector, and a filter at one place a row of a matrix."""
-    canvas = Canvas(900, 500, "A picture of 4 x 4 pixels, written as one line of 16 numbers; below it the matrix of the "
-                    "detector, one row of 16 numbers for each of the four places; their products are the features")  # fmt: skip
+    canvas = Canvas(
+        900,
+        500,
+        "A picture of 4 x 4 pixels, written as one line of 16 numbers; below it the matrix of the detector, "
+        "one row of 16 numbers for each of the four places; their products are the features",
+    )
     matrix = conv_matrix(DIAGONAL[None, None], (1, 4, 4)).toarray()
     picture = canvas.panel((60, 70), (4 * CELL, 4 * CELL), SMALL, 3).grid()
     picture.title("a picture of 4 x 4", "the filter at its last place")
@@ -82,8 +86,12 @@ def _as_vectors(canvas: Canvas, matrix: Picture) -> None:
 def row_and_column(feature: int = 24) -> Canvas:
     """Draw that a row of M, the same column of M.T, and what the operator paints for one feature are one picture."""
     matrix = square_matrix()
-    canvas = Canvas(900, 640, f"The matrix of 49 x 49 entries with row {feature} marked; the row, the column of the "
-                    "transpose and the painted stamp, each as a picture of 7 x 7, are the same")  # fmt: skip
+    canvas = Canvas(
+        900,
+        640,
+        f"The matrix of 49 x 49 entries with row {feature} marked; the row, the column of the transpose and "
+        "the painted stamp, each as a picture of 7 x 7, are the same",
+    )
     shown = canvas.panel((60, 60), (294, 294), matrix, 1.6, shades=GREY)
     shown.title("$M$, 49 x 49: black \N{MINUS SIGN}1, grey 0, white 1")
     shown.box(feature, 0, 1, 49, DETECT, 2)

@@ -77,8 +77,12 @@ def taps_of_phases(kernel: int, stride: int, padding: int) -> list[list[int]]:
 
 def turned() -> Canvas:
     """Draw a row and a column of the matrix of two filters: where a filter is its own half-turn, they are the same."""
-    canvas = Canvas(900, 560, "For the diagonal filter, row 24 of M and of its transpose show the same picture; "
-                    "for the hook, the transpose's row shows the hook turned by half")  # fmt: skip
+    canvas = Canvas(
+        900,
+        560,
+        "For the diagonal filter, row 24 of M and of its transpose show the same picture; for the hook, the "
+        "transpose's row shows the hook turned by half",
+    )
     for top, kernel, words in ((60, DIAGONAL, "the diagonal filter: its own half-turn"), (330, HOOK, "a hook: not")):
         matrix = square_matrix(kernel)
         canvas.text((40, top - 30), words, 13, ha="left", weight="bold")
