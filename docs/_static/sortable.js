@@ -3,6 +3,7 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const table of document.querySelectorAll(".bd-article table")) {
     const body = table.tBodies[0];
     if (!table.tHead || !body || body.rows.length < 20) continue;
+    table.classList.add("sortable");
     [...table.tHead.rows[0].cells].forEach((heading, column) => {
       heading.dataset.sort = "";
       heading.title = "sort by this column";
