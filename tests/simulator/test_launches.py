@@ -52,7 +52,7 @@ def test_the_same_bits_for_any_number_of_blocks(row, monkeypatch):
     monkeypatch.setattr(weight_cut, "BLOCK_PIXELS", 7)
     monkeypatch.setattr(weight_cut, "MOST_COPIES", 3)
     results = []
-    for blocks in (1, 2, 7, 1000):
+    for blocks in (1, 7, 1000):
         device = backend.current_device()._replace(blocks=blocks)
         for module in (launch, weight_launch):
             monkeypatch.setattr(module, "current_device", lambda device=device: device)

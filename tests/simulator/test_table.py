@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from cases import CASES, CORE, DATA_FORMATS, Case
 from checks import Arrays, as_format, assert_close, assert_same_specials, expected, implementations, make_arrays, run
+from selection import one_of
 from simulated_geometries import make_problem
 
 from gpu_transconv.kernels.numba_cuda import choose, launch
@@ -46,14 +47,14 @@ def gather_kernel(monkeypatch):
     launch._gather.cache_clear()
 
 
-@pytest.mark.parametrize("problem", TABLE, ids=name)
+@pytest.mark.parametrize("problem", one_of(2, TABLE), ids=name)
 @pytest.mark.parametrize("row", ROWS)
 def test_definition(row, problem, launched):
     check(row, *problem, launched)
 
 
 @pytest.mark.usefixtures("gather_kernel")
-@pytest.mark.parametrize("problem", [p for p in FLOAT32 if max(p[0].weight[:2]) < 30], ids=name)
+@pytest.mark.parametrize("problem", one_of(3, (p for p in FLOAT32 if max(p[0].weight[:2]) < 30)), ids=name)
 @pytest.mark.parametrize("row", [row for row in ROWS if row.values[0].formulation == "gather"])
 def test_definition_by_the_other_gather_kernel(row, problem, launched):
     check(row, *problem, launched)
