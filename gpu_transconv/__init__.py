@@ -11,7 +11,8 @@ The functions take and return arrays of the caller's own kind:
 
 `conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d` and `conv_transpose` are the operator, `ConvTranspose` is one
 with fixed weights. `use` sets defaults, `backends` tells what can run here, `explain` what would run and why, and
-`last_choice` what did. `operators`, imported when first used, has the operator as a matrix.
+`last_choice` what did. `operators`, imported when first used, has the operator as a matrix, and
+`torch` the operator on PyTorch's tensors, with gradients.
 """
 
 from importlib import import_module as _import_module
@@ -29,7 +30,7 @@ from .settings import use
 from .words import did_you_mean as _did_you_mean
 
 if _TYPE_CHECKING:
-    from . import operators
+    from . import operators, torch
     from .dispatch.explain import Explanation, explain
 
 dynamo.stay_out((api, "_run"), (ConvTranspose, "__call__"), (ConvTranspose, "tune"))
@@ -50,11 +51,14 @@ __all__ = [
     "explain",
     "last_choice",
     "operators",
+    "torch",
     "use",
 ]
 
 #: What is imported when first used: names, and the module that has each, or is it.
-_LAZY = {"operators": ".operators", "Explanation": ".dispatch.explain", "explain": ".dispatch.explain"}
+_LAZY = {
+    "operators": ".operators", "torch": ".torch", "Explanation": ".dispatch.explain", "explain": ".dispatch.explain",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

@@ -87,7 +87,7 @@ def plan_weight_grad(
         if _channels(params, shape) % params.groups:
             raise ValueError(f"groups must divide the channels of {name}, got {params.groups} for shape {shape}")
     for axis in range(params.ndim):
-        least, most = _reachable(params, axis, inputs[axis], kernel_size[axis])
+        least, most = reachable(params, axis, inputs[axis], kernel_size[axis])
         if not max(least, 1) <= outputs[axis] <= most:
             raise ValueError(
                 f"grad_output must have the size of a result, on spatial axis {axis} between {max(least, 1)} and "
@@ -127,7 +127,7 @@ def _gradient(params: Params, x: ArraySpec, weight: ArraySpec, precision: str, o
     return as_operation(plan_call(params, x, weight, None, precision), operation)
 
 
-def _reachable(params: Params, axis: int, size: int, kernel: int) -> tuple[int, int]:
+def reachable(params: Params, axis: int, size: int, kernel: int) -> tuple[int, int]:
     """Smallest and largest output of an axis for some output_padding."""
     if params.padding is None:
         return size * params.stride[axis], size * params.stride[axis]
@@ -146,7 +146,7 @@ def _input_sizes(params: Params, axis: int, output: int, kernel: int) -> list[in
         sizes = range(max(1, output // stride), output // stride + 1)
     found = []
     for size in sizes:
-        least, most = _reachable(params, axis, size, kernel)
+        least, most = reachable(params, axis, size, kernel)
         if least <= output <= most:
             found.append(size)
     return found

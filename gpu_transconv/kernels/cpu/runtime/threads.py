@@ -85,6 +85,26 @@ def thread_count() -> int:
     return 1 if _process.openmp_is_broken else int(numba.get_num_threads())
 
 
+class _Followed(threading.local):
+    """The number of threads that `follow_threads` was last called with on a thread."""
+
+    count: int | None = None
+
+
+_followed = _Followed()
+
+
+def follow_threads(count: int) -> None:
+    """Let the calling thread's kernels use that many threads from now on, or all that there are where these are fewer.
+
+    Nothing happens while the count is the one of the last call, so that a number set through Numba afterwards stays.
+    """
+    if _followed.count != count:
+        layer()
+        numba.set_num_threads(max(1, min(count, numba.config.NUMBA_NUM_THREADS)))
+        _followed.count = count
+
+
 def parallel_region() -> AbstractContextManager[object]:
     """Context in which a parallel kernel may be entered."""
     return _process.one_at_a_time if layer() == "workqueue" else nullcontext()

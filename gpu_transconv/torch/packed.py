@@ -1,0 +1,180 @@
+"""Weights in the kernels' order, kept as long as their tensor lives and holds the same values.
+
+They are found by the tensor itself, or the one that it is a view of, which is not kept alive by that. They are made
+anew once the tensor has other memory, or its version tells of a change, or some of its values, evenly spread, have
+changed: ``weight.data.copy_(other)`` changes the values and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from ..arrays import NUMPY, Operands
+from ..arrays.locks import ProcessLock
+from ..arrays.views import HostArray
+from ..run import Weights, prepare
+from .geometry import Decision
+from .views import array_of
+
+#: Bytes of weights that are held in the kernels' order at most, by their own size: 1 GiB, as of results
+#: (`gpu_transconv.settings.pool_bytes`); the transposed convolutions of the largest audio decoders have a quarter of that.
+MOST_BYTES = 1 << 30
+#: Weights of a tensor at most: a decoder's layer has one or two shapes of input; the rest is for views of one filter.
+_MOST_OF_ONE = 16
+#: Bytes up to which all values are compared at a call: that takes at most 0.5 microseconds (Xeon with AVX-512, one
+#: thread). Larger weights that are being trained are packed at every call instead: each step changes them, so what was
+#: kept would be memory for nothing, and nobody who changes single values unseen, as numerical gradients do, gets an old
+#: result.
+_WHOLE = 1 << 14
+#: Values of larger weights that are compared: they take 0.2 microseconds.
+_SAMPLES = 64
+
+
+class _Contents:
+    """Whether a tensor holds what it did: its version, and a sample of its values."""
+
+    __slots__ = ("sample", "values", "version")
+
+    def __init__(self, version: int, sample: HostArray) -> None:
+        self.version, self.sample, self.values = version, sample, sample.tobytes()
+
+    def same(self, tensor: Tensor) -> bool:
+        return tensor._version == self.version and self.sample.tobytes() == self.values
+
+
+class _Entry(NamedTuple):
+    """Packed weights, with what they were made from, and their memory."""
+
+    weights: Weights
+    contents: _Contents
+    bias: tuple[int, _Contents] | None
+    memory: int
+    nbytes: int
+
+
+class _Owner:
+    """A tensor, and what was packed of it and its views, by kind and address."""
+
+    __slots__ = ("entries", "reference")
+
+    def __init__(self, reference: weakref.ref[Tensor]) -> None:
+        self.reference = reference
+        self.entries: dict[tuple[object, int], _Entry] = {}
+
+
+_owners: dict[int, _Owner] = {}
+_lock = ProcessLock()
+
+
+def packed(packs: object, decision: Decision, weight: Tensor, bias: Tensor | None, recording: bool) -> Weights | None:
+    """Return the packed weights for a decision; None where they are not kept, and the launcher packs them itself.
+
+    `recording` says that a gradient by the weight is wanted.
+    """
+    base = weight._base
+    owner = _owners.get(id(weight if base is None else base))
+    if owner is not None:
+        entry = owner.entries.get((packs, weight.data_ptr()))
+        if entry is not None and entry.contents.same(weight) and _same_bias(entry.bias, bias) and not weight.is_neg():
+            return entry.weights
+    if not _worth_keeping(decision, weight, recording) or not (bias is None or _is_plain(bias)):
+        return None
+    return _make(packs, decision, weight, bias)
+
+
+def _same_bias(known: tuple[int, _Contents] | None, bias: Tensor | None) -> bool:
+    if known is None or bias is None:
+        return known is None and bias is None
+    return known[0] == bias.data_ptr() and known[1].same(bias)
+
+
+def _worth_keeping(decision: Decision, weight: Tensor, recording: bool) -> bool:
+    if not _is_plain(weight) or decision.plan.weight_bytes > MOST_BYTES:
+        return False
+    return not recording or (weight.grad_fn is None and decision.plan.weight_bytes <= _WHOLE)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether changes of a tensor can be seen: an inference tensor has no version."""
+    return not (tensor.is_inference() or tensor.is_neg())
+
+
+def _make(packs: object, decision: Decision, weight: Tensor, bias: Tensor | None) -> Weights | None:
+    """Pack weights, and keep them if their values can be sampled."""
+    # Of tensors that know nothing of the given ones, so that these are not kept alive.
+    array, biases = array_of(weight.data), None if bias is None else array_of(bias.data)
+    sample, of_bias = _sample(array), None if biases is None else _sample(biases)
+    if sample is None or (biases is not None and of_bias is None):
+        return None
+    contents = _Contents(weight._version, sample)
+    known = None if bias is None or of_bias is None else (bias.data_ptr(), _Contents(bias._version, of_bias))
+    kernel, plan = decision.choice.implementation, decision.plan
+    weights = prepare(kernel, plan, Operands(NUMPY, array, array, array, biases))
+    entry = _Entry(weights, contents, known, weight.untyped_storage().data_ptr(), plan.weight_bytes)
+    base = weight._base
+    _keep(weight if base is None else base, (packs, weight.data_ptr()), entry)
+    return weights
+
+
+def _sample(array: HostArray) -> HostArray | None:
+    """View an array's values, or of many some, evenly spread, as bits; None where they do not lie evenly.
+
+    From one to the next it is a prime number of values, so that they are of different taps and channels.
+    """
+    axes = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+    inner = array.transpose(axes)[tuple(slice(None) if array.strides[axis] else 0 for axis in axes)]
+    flat = inner.reshape(-1)
+    if not np.may_share_memory(flat, array):
+        return None
+    step = 1 if flat.nbytes <= _WHOLE else _prime(flat.size // _SAMPLES)
+    return flat[::step].view(f"u{flat.itemsize}")
+
+
+@lru_cache(maxsize=256)
+def _prime(most: int) -> int:
+    """The largest prime number up to `most`, or 1."""
+    return next((n for n in range(most, 1, -1) if all(n % d for d in range(2, math.isqrt(n) + 1))), 1)
+
+
+def _keep(owner: Tensor, key: tuple[object, int], entry: _Entry) -> None:
+    number = id(owner)
+    with _lock():
+        found = _owners.get(number)
+        if found is None or found.reference() is not owner:
+            found = _owners[number] = _Owner(weakref.ref(owner, partial(_forget, number)))
+        of_other_memory = [old for old, kept in found.entries.items() if kept.memory != entry.memory]
+        for old in (*of_other_memory, key):
+            found.entries.pop(old, None)
+        while len(found.entries) >= _MOST_OF_ONE:
+            found.entries.pop(next(iter(found.entries)))
+        found.entries[key] = entry
+        _make_room()
+
+
+def _forget(number: int, reference: weakref.ref[Tensor]) -> None:
+    """Let go of what was packed for a tensor that is no more."""
+    found = _owners.get(number)
+    if found is not None and found.reference is reference:
+        _owners.pop(number, None)
+
+
+def _make_room() -> None:
+    """Let go of the tensors that were first packed the longest ago, while more is kept than may be."""
+    sizes = {number: sum(e.nbytes for e in list(owner.entries.values())) for number, owner in list(_owners.items())}
+    surplus = sum(sizes.values()) - MOST_BYTES
+    for number, size in sizes.items():
+        if surplus <= 0:
+            return
+        surplus -= size
+        _owners.pop(number, None)
+
+
+def kept_bytes() -> int:
+    """Bytes of the weights that are kept packed, by their own size."""
+    return sum(entry.nbytes for owner in list(_owners.values()) for entry in list(owner.entries.values()))
