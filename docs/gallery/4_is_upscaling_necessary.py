@@ -15,10 +15,9 @@ from gpu_transconv.tools.demo import layout, layout_pages
 # Painting does not need it
 # -------------------------
 #
-# To paint, an operator has to be a transpose, at any stride. What is lost without upscaling is something else, and it
-# shows without any training. Take three generators with random weights, each of three layers with relu between them.
-# Their filters are smooth blobs times random numbers; only the first layer on a vector has a random number for every
-# place:
+# The transpose paints at any stride. What is lost without upscaling is something else, and it shows without any
+# training. Take three generators with random weights, each of three layers with relu between them. Their filters are
+# smooth blobs times random numbers; only the first layer on a vector has a random number for every place:
 #
 # - from noise of full size, 16 x 16, through layers of stride 1;
 # - from one *vector* of noise, a map of 1 x 1, to 4 x 4, to 8 x 8, to 16 x 16: kernels of 4, strides of 2;

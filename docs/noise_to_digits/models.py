@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-from gpu_transconv.torch import conv_transpose2d
 from torch import nn
+
+from gpu_transconv.torch import conv_transpose2d
 
 #: Length of the vector of noise, and channels of noise at full size.
 NOISE, NOISE_CHANNELS = 24, 8
@@ -64,10 +65,10 @@ class Discriminator(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.detect = nn.Sequential(
-            nn.Conv2d(1, 48, 3, padding=1), nn.LeakyReLU(0.2),
-            nn.Conv2d(48, 96, 4, 2, 1), nn.LeakyReLU(0.2), nn.Flatten(),
+            nn.Conv2d(1, 32, 3, padding=1), nn.LeakyReLU(0.2),
+            nn.Conv2d(32, 64, 4, 2, 1), nn.LeakyReLU(0.2), nn.Flatten(),
         )  # fmt: skip
-        self.judge = nn.Sequential(nn.Linear(96 * 16 + 1, 96), nn.LeakyReLU(0.2), nn.Linear(96, 1))
+        self.judge = nn.Sequential(nn.Linear(64 * 16 + 1, 64), nn.LeakyReLU(0.2), nn.Linear(64, 1))
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """Return a score per picture, higher for real."""
