@@ -33,7 +33,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *(path for path in ROOT.glob("docs/**/*.md")
 SOURCES = sorted([*ROOT.glob("gpu_transconv/**/*.py"), *ROOT.glob("benchmarks/*.py"), *ROOT.glob("docs/*.py"),
                   *ROOT.glob("docs/noise_to_digits/*.py")])  # fmt: skip
 #: What stands for a file of the reader's, or is made by a command.
-PLACEHOLDERS = re.compile(r"my_|_build|^machine.json$|^out[./]|^compare\.|demo_figures|<|[*]|^[./]|https?:|__pycache__|^[A-Z]+$")
+PLACEHOLDERS = re.compile(r"my_|_build|^machine.json$|^out[./]|^compare\.|demo_figures|<|[*]|^[./]|https?:|__pycache__"
+                          r"|^[A-Z]+$")  # fmt: skip
 SUFFIXES = (".py", ".md", ".json", ".cuh", ".toml", ".png", ".yml", ".cpp", ".h", ".txt")
 
 

@@ -36,11 +36,11 @@ def of_even(kernel: Picture, stride: int, layers: int = 1, side: int = FLAT) -> 
     >>> bool(np.allclose(of_even(np.ones((4, 4)), 2)[3:-3, 3:-3], 1))
     True
     """
-    values = np.ones((1, side, side), kernel.dtype)
+    values: Picture = np.ones((1, side, side), kernel.dtype)
     weight = kernel[None, None] * (stride**2 / kernel.sum())
     for _ in range(layers):
         values = conv_transpose2d(values, weight, stride=stride)
-    return values[0]
+    return values.reshape(values.shape[1:])
 
 
 def unevenness(picture: Picture, edge: int = EDGE) -> float:
