@@ -13,7 +13,7 @@ from gpu_transconv.tools.demo.detect import BANK, DIAGONAL, demonstrate, detail,
 from gpu_transconv.tools.demo.picture import read_grey
 
 #: Width of a page's text on a screen of 830 pixels, measured in Chromium; figures are not wider.
-COLUMN = 770
+COLUMN = 798
 
 
 @pytest.fixture(scope="module")

@@ -125,7 +125,7 @@ def test_results_of_a_gpu_are_read(tmp_path: Path) -> None:
     assert speeds == dict.fromkeys(("square", "square tf32"), documents.Speed(8000.0, 0.8))
     page = readme.page(groups)
     assert "| A GPU | tf32 | 1 | 80% | - | - | - | - | - |" in page
-    assert "| other | 1 | - | - | - | - | 80% |" in readme.section(groups)
+    assert "| other | 1 | - | - | - | - | - | 80% |" in readme.section(groups)
 
 
 def test_readme_shows_the_results() -> None:

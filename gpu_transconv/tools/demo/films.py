@@ -14,8 +14,8 @@ from .film import Film
 from .formulations import FEATURES, SHAPE, STRIDE
 from .turned import HOOK, PHASES, half_turn, taps_of_phases
 
-CELL = 38
-LIMIT = 4.0
+#: Side of one value, in pixels, and the value at the end of the colours: none of the pictures has a larger one.
+CELL, LIMIT = 38, 4.0
 #: Seconds per frame: a pixel is read and compared with its neighbours in less.
 SECONDS = 0.7
 #: Along each axis, features, filter, stride, padding and picture are those of the pictures of gather and scatter.

@@ -13,6 +13,7 @@ from ... import conv_transpose2d
 from .detect import DIAGONAL, Picture
 from .rows import square_matrix
 
+#: Pixels along a side of what the generators make, and maps between their layers.
 SIDE, CHANNELS = 16, 8
 #: Pictures that each generator makes: standard errors of one sixtieth of a deviation.
 SAMPLES = 4000

@@ -14,6 +14,7 @@ SIDE = 7
 SMALL = np.array([[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], np.float32)
 #: Number of the place that is followed: the last of the four.
 PLACE = 3
+#: Side of one value, in pixels.
 CELL = 34
 
 

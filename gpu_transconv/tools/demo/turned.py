@@ -14,6 +14,7 @@ from .rows import SIDE, square_matrix
 HOOK = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 0]], np.float32)
 #: One colour per phase of a stride of two.
 PHASES = ("#8250df", "#1a7f37", "#9a4d00", "#bf3989")
+#: A third of the side of a filter, in pixels.
 CELL = 26
 
 
