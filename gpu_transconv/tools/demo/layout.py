@@ -63,6 +63,7 @@ class Generator:
         return values[:, 0]
 
 
+#: The three that page 4 compares.
 GENERATORS = (
     Generator("full-size noise, stride 1", SIDE, (Layer(3, 1, 1),) * 3),
     Generator("one vector, upscaled", 1, (Layer(4, 1, 0), Layer(4, 2, 1), Layer(4, 2, 1))),
