@@ -111,9 +111,10 @@ layout_pages.one_layer()
 
 # %%
 # The two differ by at most |worst|, where the largest entry is |most|. A Gaussian has nothing but its mean and its
-# covariance: every mixture of two of its pictures is as likely as they are. Digits or faces are not like that;
+# covariance: a mixture of two of its pictures is never less likely than both. Digits or faces are not like that;
 # between a 3 and an 8 there is no digit. Several such layers in a row are still one matrix, so they cannot help. What
 # makes noise meaningful is what stands *between* the layers: biases and nonlinearities, such as the relu, through
 # which a feature is painted or not painted at all.
 #
-# And then training. The weights above are random, and so are the layouts.
+# And then training. The weights above are random, and so are the layouts. :doc:`Page 6 </paint/6_noise_to_digits>`
+# trains such generators.
