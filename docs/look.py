@@ -27,6 +27,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 from PIL import Image
 from rich.progress import track
@@ -125,15 +126,15 @@ def browser() -> Iterator[Browser]:
             line = next(line for line in process.stderr if "DevTools listening" in line)
             address = re.search(r"ws://([^/]+)/", line)
             assert address
-            from urllib.request import urlopen
-
-            tabs = json.load(urlopen(f"http://{address[1]}/json"))
+            with urlopen(f"http://{address[1]}/json") as answer:
+                tabs = json.load(answer)
             tab = next(tab for tab in tabs if tab["type"] == "page")
             with connect(tab["webSocketDebuggerUrl"], max_size=None) as socket:
                 yield Browser(socket)
         finally:
             process.terminate()
             process.wait()
+            process.stderr.close()
 
 
 def look(tab: Browser, page: Path) -> tuple[dict[str, Image.Image], list[str]]:
