@@ -90,14 +90,7 @@ less = f"{linear.distance / upscaling.distance:.1f}"
 # at 0, since two sets of real digits differ by chance. The linear generator's pictures have the right mean and the
 # right covariance, and yet:
 
-from gpu_transconv.tools.demo.canvas import Canvas
-
-page = Canvas(900, 200, "Above digits of the linear generator, smears; below real digits")
-for row, (name, words) in enumerate((("linear", "linear"), ("real", "real"))):
-    page.text((110, 60 + 85 * row), words, 12, ha="right")
-    for column, picture in enumerate(show.results(name)["step_0"][:12]):
-        page.panel((125 + 64 * column, 25 + 85 * row), (60, 60), picture / 255, None)
-page
+show.compared()
 
 # %%
 # One digit, taken apart

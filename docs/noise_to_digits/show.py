@@ -108,6 +108,16 @@ def over_training(name: str, across: int = 14) -> Canvas:
     return canvas
 
 
+def compared(across: int = 12) -> Canvas:
+    """Draw pictures of the linear generator, and real digits."""
+    canvas = Canvas(900, 200, "Above digits of the linear generator, smears; below real digits")
+    for row, name in enumerate(("linear", "real")):
+        canvas.text((110, 60 + 85 * row), name, 12, ha="right")
+        for column, picture in enumerate(results(name)["step_0"][:across]):
+            canvas.panel((125 + 64 * column, 25 + 85 * row), (60, 60), picture / 255, None)
+    return canvas
+
+
 def taken_apart(z: Pictures) -> Canvas:
     """Draw one picture as it comes about from the strongest inputs of each layer, one layer per row."""
     canvas = Canvas(
