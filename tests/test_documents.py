@@ -192,7 +192,8 @@ def test_variables_are_read_somewhere(path):
 # --- what pages say ------------------------------------------------------------------------------------
 
 
-GUIDES = [path for path in PAGES if path.parent.name in ("start", "guide")]
+#: Those of the page on mathematics are run beside the tests of the operators that it is about.
+GUIDES = [path for path in PAGES if path.parent.name in ("start", "guide") and path.stem != "math"]
 EXAMPLES = [path for path in GUIDES if ">>>" in path.read_text(encoding="utf-8")]
 
 
