@@ -36,10 +36,10 @@ BATCH, RATE = 64, 1e-3
 STEEPNESS, SELDOM = 1.0, 4
 #: How slowly the generator that is kept follows the one that is trained.
 MEMORY = 0.998
-STEPS = {"upscaling": 8_000, "constant_size": 8_000}
+STEPS = {"upscaling": 6_000, "constant_size": 4_000}
 #: Steps between checkpoints, and pictures kept at each of the moments that the page shows.
 EVERY, SHOWN = 500, 40
-MOMENTS = (0, 200, 1000, 4000)
+MOMENTS = (0, 100, 400, 1500)
 SAMPLES = 2000
 
 
