@@ -5,7 +5,9 @@
     python -m benchmarks.gradients                                      # both, one and two threads; some minutes
     python -m benchmarks.gradients --operation input_grad --threads 1 --layers unet_up4,hifigan_v1_up3
     python -m benchmarks.gradients --formulations gather scatter --json out.json
+    python -m benchmarks.gradients --operation input_grad --formulations auto prepared
 
+"prepared" is `ConvTranspose.input_grad`, which has packed its weights before; the gradient by the weight has none.
 PyTorch computes one gradient by `torch.ops.aten.convolution_backward` with the others masked out. Contenders take
 turns; results are checked against PyTorch in float64 first, and a wrong one gets no time. Ratios are PyTorch's time
 over ours.
@@ -29,6 +31,9 @@ from gpu_transconv.tools.bench.layers import REAL_LAYERS, Layer, load_layers, ma
 from gpu_transconv.tools.bench.report import geometric_mean
 
 OPERATIONS = ("input_grad", "weight_grad")
+#: Our contenders: what chooses the formulation, or that formulation, or an operator that has packed its weights.
+PREPARED = "prepared"
+CONTENDERS = ("auto", "gather", "scatter", PREPARED)
 #: Allowed error over the largest expected value: some hundred roundings of float32.
 _TOLERANCE = 3e-5
 Row = dict[str, Any]
@@ -65,8 +70,11 @@ class Case:
         return run
 
     def ours(self, operation: str, formulation: str, out: Any = None) -> Callable[[], Any]:
-        """The package's gradient of a formulation."""
+        """The package's gradient of a formulation, or by an operator that has packed its weights."""
         geometry = {name: getattr(self.layer, name) for name in ("stride", "padding", "dilation", "groups")}
+        if formulation == PREPARED:
+            layer = gtc.ConvTranspose(self.weight, **geometry, backend="cpu")
+            return lambda: layer.input_grad(self.grad, input_size=self.layer.spatial, out=out)
         keywords: dict[str, Any] = {**geometry, "backend": "cpu", "formulation": formulation, "out": out}
         if operation == "input_grad":
             size = self.layer.spatial
@@ -118,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure and print; the exit status is 1 if a result was wrong."""
     parser = argparse.ArgumentParser(description="The gradients on the CPU beside PyTorch's.")
     parser.add_argument("--operation", choices=OPERATIONS, nargs="*", default=OPERATIONS)
-    parser.add_argument("--formulations", choices=("auto", "gather", "scatter"), nargs="*", default=("auto",))
+    parser.add_argument("--formulations", choices=CONTENDERS, nargs="*", default=("auto",))
     parser.add_argument("--threads", type=int, nargs="*", default=(1, 2), help="numbers of threads (1 and 2)")
     parser.add_argument("--layers", default="", help="names, with commas; all up to --max-gmac if left out")
     parser.add_argument("--max-gmac", type=float, default=2.0, help="leave out larger layers (2)")
@@ -135,21 +143,22 @@ def main(arguments: list[str] | None = None) -> int:
     layers = [layer for layer in layers if wanted or layer.gmac <= options.max_gmac]
     every: list[Row] = []
     for operation in options.operation:
+        contenders = [name for name in options.formulations if operation == "input_grad" or name != PREPARED]
         for count in options.threads:
             torch.set_num_threads(count)
             numba.set_num_threads(count)
-            heads = "".join(f"{name:>10}   ratio " for name in options.formulations)
+            heads = "".join(f"{name:>10}   ratio " for name in contenders)
             print(f"\n{operation}, {options.dtype}, {count} threads\n{'layer':26}    GMAC     torch{heads}   (ms)")
             rows = []
             for layer in layers:
-                row = measure(Case(layer, options.dtype), operation, options.formulations, options.seconds)
+                row = measure(Case(layer, options.dtype), operation, contenders, options.seconds)
                 rows.append(row | {"threads": count, "dtype": options.dtype})
-                print_row(rows[-1], options.formulations)
+                print_row(rows[-1], contenders)
             every += rows
-            print(*(summarise(rows, name) for name in options.formulations), sep="\n")
+            print(*(summarise(rows, name) for name in contenders), sep="\n")
     if options.json:
         options.json.write_text(json.dumps(every, indent=1), encoding="utf-8")
-    return int(any(row[name] is None for row in every for name in options.formulations))
+    return int(any(row.get(name, 0) is None for row in every for name in options.formulations))
 
 
 if __name__ == "__main__":

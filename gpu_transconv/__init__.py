@@ -11,8 +11,9 @@ The functions take and return arrays of the caller's own kind:
 
 `conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d` and `conv_transpose` are the operator, `ConvTranspose` is one
 with fixed weights. `use` sets defaults, `backends` tells what can run here, `explain` what would run and why, and
-`last_choice` what did. `operators`, imported when first used, has the operator as a matrix, and
-`torch` the operator on PyTorch's tensors, with gradients.
+`last_choice` what did. `StreamingConvTranspose` takes its input in chunks. Imported when first used: `operators`, the
+operator as a matrix; `torch`, the operator on PyTorch's tensors, with gradients; `signal`, SciPy's `upfirdn`; `onnx`, an
+operator for ONNX's reference evaluator.
 """
 
 from importlib import import_module as _import_module
@@ -27,10 +28,12 @@ from .gradients import conv_transpose_input_grad, conv_transpose_weight_grad
 from .kernels.registry import backends
 from .prepared import ConvTranspose
 from .settings import use
+from .streaming import StreamingConvTranspose
 from .words import did_you_mean as _did_you_mean
 
 if _TYPE_CHECKING:
-    from . import operators, torch
+    from . import onnx as onnx
+    from . import operators, signal, torch
     from .dispatch.explain import Explanation, explain
 
 dynamo.stay_out((api, "_run"), (ConvTranspose, "__call__"), (ConvTranspose, "tune"))
@@ -40,6 +43,7 @@ __all__ = [
     "CacheWarning",
     "ConvTranspose",
     "Explanation",
+    "StreamingConvTranspose",
     "__version__",
     "backends",
     "conv_transpose",
@@ -51,19 +55,25 @@ __all__ = [
     "explain",
     "last_choice",
     "operators",
+    "signal",
     "torch",
     "use",
 ]
 
 #: What is imported when first used: names, and the module that has each, or is it.
 _LAZY = {
-    "operators": ".operators", "torch": ".torch", "Explanation": ".dispatch.explain", "explain": ".dispatch.explain",
-}  # fmt: skip
+    "Explanation": ".dispatch.explain",
+    "explain": ".dispatch.explain",
+    "onnx": ".onnx",
+    "operators": ".operators",
+    "signal": ".signal",
+    "torch": ".torch",
+}
 
 
 def __getattr__(name: str) -> object:
     if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_did_you_mean(name, __all__)}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_did_you_mean(name, (*__all__, *_LAZY))}")
     module = _import_module(_LAZY[name], __name__)
     globals()[name] = found = getattr(module, name, module)
     return found

@@ -6,7 +6,8 @@ import json
 import subprocess
 import sys
 
-HEAVY = ("torch", "cupy", "scipy", "matplotlib", "onnx", "dask", "numba", "PIL", "rich", "ml_dtypes")
+FRAMEWORKS = ("torch", "cupy", "jax", "scipy", "onnx", "onnxruntime", "openvino", "dask")
+HEAVY = (*FRAMEWORKS, "matplotlib", "numba", "PIL", "rich", "ml_dtypes")
 
 
 def modules_after(code: str) -> set[str]:
@@ -40,6 +41,25 @@ ones = np.ones((1, 1, 2))
 assert gtc.conv_transpose1d(ones, ones, backend="reference").tolist() == [[[1, 2, 1]]]
 """
     assert sorted(modules_after(code) & set(HEAVY)) == []
+
+
+def test_signals_need_no_framework():
+    code = "import gpu_transconv as gtc; assert gtc.signal.upfirdn([1, 2], [1.0, 1.0], 2).tolist() == [1, 2, 1, 2]"
+    assert sorted(modules_after(code) & {*FRAMEWORKS} - {"scipy"}) == []  # Numba itself looks at SciPy's version
+
+
+def test_a_missing_library_names_the_extra():
+    code = """
+import sys, gpu_transconv as gtc
+sys.modules["onnx"] = None
+try:
+    gtc.onnx
+except ImportError as error:
+    assert "the extra onnx" in str(error) and '".[onnx]"' in str(error)
+else:
+    raise AssertionError
+"""
+    modules_after(code)
 
 
 def test_public_names():

@@ -126,10 +126,17 @@ def candidates(plan: Plan, name: str) -> list[Candidate]:
     able = [kernel for kernel in kernels_of(name) if kernel.operation == plan.operation]
     ratios = {kernel: kernel.work_ratio(plan) for kernel in able}
     found = [
-        Candidate(kernel, predict(kernel, plan, limits, ratio), tuned.get(kernel.name), kernel.refusal(plan))
+        Candidate(kernel, predict(kernel, plan, limits, ratio), tuned.get(kernel.name), _refusal(kernel, plan))
         for kernel, ratio in ratios.items()
     ]
     return sorted(found, key=lambda c: (c.refusal is not None, c.predicted, ratios[c.kernel]))
+
+
+def _refusal(kernel: Kernel, plan: Plan) -> str | None:
+    """Why a kernel cannot run a plan, or None."""
+    if plan.fixed_order and not kernel.fixed_order:
+        return "the order of its sums may change with the size of its input"
+    return kernel.refusal(plan)
 
 
 def note(choice: Choice, plan: Plan) -> None:

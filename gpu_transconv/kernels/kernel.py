@@ -86,6 +86,8 @@ class Kernel:
         Brings arrays to the backend's device; None where that is host memory.
     deterministic : bool
         Whether results are the same to the last bit on every run.
+    fixed_order : bool
+        Whether it does what `Plan.fixed_order` asks for; such plans are refused for it where it does not.
     """
 
     backend: str
@@ -100,6 +102,7 @@ class Kernel:
     describe: Callable[[Plan], Description] = undescribed
     memory: Memory | None = None
     deterministic: bool = True
+    fixed_order: bool = False
 
     @property
     def name(self) -> str:

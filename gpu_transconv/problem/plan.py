@@ -29,7 +29,8 @@ class Plan:
 
     1-D and 2-D problems are lifted to three axes by unit axes in front. Sizes count elements. `precision` is
     "tf32" only where tensor cores may round the operands, which are then float32, and "fast" only where
-    fast algorithms may be used, which lose small values beside large ones.
+    fast algorithms may be used, which lose small values beside large ones. With `fixed_order` the sum of an output has
+    one order whatever the sizes are, and whole strides that are cut off, so that pieces have the bits of the whole.
     """
 
     ndim: int
@@ -47,6 +48,7 @@ class Plan:
     unbatched: bool
     precision: str = "highest"
     operation: Operation = "forward"
+    fixed_order: bool = False
 
     @property
     def in_spatial(self) -> tuple[int, int, int]:

@@ -38,7 +38,7 @@ def simplify(plan: Plan) -> Problem:
     if plan.dtype in _REAL and plan.activation is None:
         dtype, cin, cout = _REAL[plan.dtype], 2 * plan.in_channels, 2 * plan.out_channels
         return simplify(replace(plan, in_channels=cin, out_channels=cout, dtype=dtype, accumulate=dtype))
-    if not plan.channels_last and all(_is_single(axis) for axis in plan.axes):
+    if not plan.channels_last and all(_is_single(axis, plan.fixed_order) for axis in plan.axes):
         # One input element: every element of the output is a channel of its own, next to each other in memory.
         channels = plan.out_channels * math.prod(plan.out_spatial)
         whole = all(axis.output_size == axis.kernel for axis in plan.axes)
@@ -53,10 +53,11 @@ def simplify(plan: Plan) -> Problem:
     return Problem(plan if (d, h, w) == plan.axes else replace(plan, axes=(d, h, w), ndim=3))
 
 
-def _is_single(axis: Axis) -> bool:
-    """Whether the output of a single input is the filter, or a part of it."""
+def _is_single(axis: Axis, fixed_order: bool) -> bool:
+    """Whether the output of a single input is the filter, or a part of it; in one order, if the stamps never meet."""
     dense = (axis.dilation == 1 or axis.kernel == 1) and axis.step == 1
-    return axis.size == 1 and axis.pad_low + axis.output_size <= axis.kernel and dense
+    inside = axis.size == 1 and axis.pad_low + axis.output_size <= axis.kernel and dense
+    return inside and (axis.kernel <= axis.tap_step or not fixed_order)
 
 
 def _is_plain(axis: Axis) -> bool:
@@ -92,8 +93,10 @@ def kernel_axes(plan: Plan) -> tuple[Axis, Axis, Axis]:
     """The axes as kernels see them: every output of a single input is a phase of its own, up to `MOST_PHASES`.
 
     With a single input on an axis the stride means nothing, so it is made that long: then no tap is multiplied by the
-    zeros around that input, and the batch fills the vectors.
+    zeros around that input, and the batch fills the vectors. In one order zeros are multiplied as anything else.
     """
+    if plan.fixed_order:
+        return plan.axes
     single = [
         replace(axis, stride=max(axis.stride, axis.output_size)) if axis.size == axis.step == 1 < axis.kernel else axis
         for axis in plan.axes

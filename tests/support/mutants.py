@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KERNELS = Path("gpu_transconv") / "kernels"
 _CPU_TESTS = (
     "kernels", "channels_last", "kernels/cpu/pairs", "prepared", "arrays/layouts", "large", "random_geometries",
-    "kernels/cpu/costs", "random_layers", "random_threads", "kernels/cpu/threads",
+    "kernels/cpu/costs", "random_layers", "random_threads", "kernels/cpu/threads", "streaming",
 )  # fmt: skip
 #: Where the tests of each backend's kernels are, the quickest to notice something first.
 TESTS = {

@@ -19,14 +19,15 @@ from .depthwise.channels_first import depthwise
 from .elementwise import elementwise_gather, elementwise_scatter
 from .elementwise_input_grad import elementwise_input_gather, elementwise_input_scatter
 from .emit.registers import VECTOR_BYTES
-from .gemm import partitions, stamp_boxes
+from .gemm import line_partition, partitions, stamp_boxes
 from .gemm.cost import cost_of_boxes, cost_of_runs, cost_of_stamps, paired_axes, useful_products
 from .gemm.gather import gather
 from .gemm.gather_boxes import gather_boxes
+from .gemm.gather_lines import gather_lines
 from .gemm.scatter import scatter
 from .gemm.winograd import saving
 from .geometry import fits_boxes
-from .pack import pack_channels_last, pack_filters, pack_rows, pack_stamps, pack_taps
+from .pack import pack_channels_last, pack_filters, pack_lines, pack_rows, pack_stamps, pack_taps
 from .partition import HasPartition
 from .weight_order import TILED, WeightOrder, make_order, rows_layout, stamps_layout
 
@@ -140,6 +141,10 @@ def _cut_panel_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartiti
     return partitions.cut_panel_boxes(plan, rows_layout(order), threads)
 
 
+def _cut_lines(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
+    return line_partition.cut_lines(plan, threads)
+
+
 def _cut_stamp_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
     return stamp_boxes.cut_stamp_boxes(plan, *stamps_layout(order), threads)
 
@@ -156,6 +161,10 @@ DEPTHWISE = CpuKernel(
 THINNED = CpuKernel(
     "depthwise_thinned", "depthwise, with a step", thinned.takes, useful_products,
     Tiles(thinned.depthwise_thinned, pack_taps, _cut_thinned),
+)  # fmt: skip
+LINES = CpuKernel(
+    "gather_lines", "sums along lines of memory, weights as they are", line_partition.takes, useful_products,
+    Tiles(gather_lines, pack_lines, _cut_lines),
 )  # fmt: skip
 WINOGRAD = CpuKernel(
     "gather", "matrix products in tiles, blocks in pairs", _has_pairs, _cost_of_pairs,
@@ -178,6 +187,8 @@ STAMPS = CpuKernel(
 #: The kernels of each formulation, in the order in which they are asked.
 GATHER = (LOOPS, DEPTHWISE_LAST, DEPTHWISE, THINNED, WINOGRAD, BOXES, RUNS)
 SCATTER = (SCATTERED_LOOPS, STAMPS)
+#: The same for the gradient by the input.
+INPUT_GATHER = (*GATHER[:4], LINES, *GATHER[4:])
 #: Those of gather that round as the definition does: what `precision` "fast" adds left out.
 EXACT = tuple(kernel for kernel in GATHER if kernel is not WINOGRAD)
 #: The compiled loops of both formulations, for arrays in the type of their sums.
@@ -213,13 +224,14 @@ def choose_exact(plan: Plan) -> Choice:
     return _choose(EXACT, plan)
 
 
+@lru_cache(maxsize=512)
 def choose_input_gather(plan: Plan) -> Choice:
     """The same for the gradient by the input, of which `plan` is the correlation."""
-    return _swapped(choose_gather(plan))
+    return _swapped(_choose(INPUT_GATHER, plan))
 
 
 def choose_input_exact(plan: Plan) -> Choice:
-    """The same without pairs of blocks."""
+    """The same by a kernel in which no result depends on what it does not read."""
     return _swapped(choose_exact(plan))
 
 

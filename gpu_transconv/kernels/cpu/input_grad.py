@@ -40,11 +40,11 @@ def _launch_gather(plan: Plan, grad: Array, weight: Array, bias: None, out: Arra
         return
     if packed.tiles is not None:
         problem = correlation(plan)
-        not_finite = run_tiles(problem, job_of(choose_input_gather, problem), packed.tiles, grad, out)
-        if not_finite:  # in pairs an infinity may have become NaN
-            exact = pack(choose_input_exact(problem).order, weight, bias).tiles
-            assert exact is not None
-            run_tiles(problem, job_of(choose_input_exact, problem), exact, grad, out)
+        if run_tiles(problem, job_of(choose_input_gather, problem), packed.tiles, grad, out):
+            # Something is not finite: pairs may have made NaN of an infinity, and zeros around grad_output of a weight.
+            packed = pack(choose_input_exact(problem).order, weight, bias)
+            if packed.tiles is not None:
+                run_tiles(problem, job_of(choose_input_exact, problem), packed.tiles, grad, out)
     if packed.elementwise.size:
         pieces = PIECES * thread_count()
         run_elementwise(elementwise_input_gather, pieces, plan, grad, weight, None, out, packed.elementwise, pieces)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -34,6 +34,10 @@ from .weight_order import WeightOrder
 PIECES = 4
 #: Results of a piece of the longest axis at least, where loops without tiles scatter. Chosen, not measured.
 LEAST_PIECE = 64
+#: Bytes of a gradient by the input above which it is written past the caches. Measured: monai_unet_t, 14 MB, takes
+#: 6.0 ms so and 8.0 else, dcgan_l4_rgb, 17 MB, 5.7 and 6.6, pix2pix_rgb, 8 MB, 2.4 and 2.9; below it makes no
+#: difference to hifigan_v1_up1, 2 MB.
+_STREAMED_GRAD = 4 << 20
 # Before anything is compiled: with TBB comes the runtime library that converts half types on CPUs without F16C.
 choose_layer()
 
@@ -49,11 +53,11 @@ class Job(NamedTuple):
 
 
 def _gather_order(plan: Plan) -> WeightOrder:
-    return choose_gather(plan).order
+    return choose_gather(plan).order.key
 
 
 def _scatter_order(plan: Plan) -> WeightOrder:
-    return choose_scatter(plan).order
+    return choose_scatter(plan).order.key
 
 
 def _pack_gather(plan: Plan, weight: Array, bias: Array | None) -> Packed:
@@ -101,7 +105,15 @@ def _make_job(choose: Chooser, plan: Plan, threads: int) -> Job:
     kernel, plan, order = choose(plan)
     assert kernel.tiles is not None
     values: HasPartition = kernel.tiles.cut(plan, order, threads)
+    if order.swapped and plan.output_bytes > _STREAMED_GRAD:
+        values = _streamed(values)
     return Job(kernel.tiles.function, flatten(values), (values.part.threads, values.part.work))
+
+
+def _streamed(values: Any) -> HasPartition:
+    """The same with results written past the caches."""
+    streamed: HasPartition = values._replace(geometry=values.geometry._replace(stream=1))
+    return streamed
 
 
 # Jobs of long kernels have long tables, so only a few are kept.
@@ -179,11 +191,11 @@ def describe(choose: Chooser, plan: Plan) -> Description:
 KERNELS = (
     Kernel(
         "cpu", "gather", _launch_gather, pack=_pack_gather, weight_key=_gather_order, work_ratio=_gather_ratio,
-        describe=_describe_gather,
+        describe=_describe_gather, fixed_order=True,
     ),
     Kernel(
         "cpu", "scatter", _launch_scatter, pack=_pack_scatter, weight_key=_scatter_order, work_ratio=_scatter_ratio,
-        describe=_describe_scatter,
+        describe=_describe_scatter, fixed_order=True,
     ),
     *weight_grad.KERNELS,
 )  # fmt: skip

@@ -68,7 +68,7 @@ def pack(order: WeightOrder, weight: Array, bias: Array | None) -> Packed:
 def _pack_swapped(order: WeightOrder, weight: Array) -> Packed:
     """Pack the weights of a gradient by the input: on the way into the tiles, or else swapped before."""
     as_they_are = order.taps is None and weight.shape[0] == order.groups * order.cout
-    if as_they_are and order.pack in (pack_rows, pack_stamps):
+    if as_they_are and order.pack in (pack_rows, pack_stamps, pack_lines):
         packed = order.pack(order, weight, np.zeros(order.groups * order.cout, order.accumulate))
         if packed is not None:
             return Packed(TileWeights(*packed), np.arange(0))
@@ -115,6 +115,11 @@ def pack_taps(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, 
     """Weights of a depthwise layer as they are, channel by channel."""
     taps = weight.astype(order.accumulate).reshape(-1)
     return (taps, values) if np.isfinite(taps).all() else None
+
+
+def pack_lines(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array]:
+    """Weights of a gradient by the input as they are; what is not finite shows in the results."""
+    return (weight if order.swapped else _swap(order, weight)).reshape(-1), values
 
 
 def pack_rows(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:

@@ -11,12 +11,14 @@ from numba import types
 from ...problem.dtypes import DTYPES
 from . import input_grad, launch  # noqa: F401  (whose imports bring all kernels into KERNELS)
 from .choose import ELEMENTWISE
+from .emit.dot_tile import dot_table
 from .emit.fir_tile import filter_table
+from .emit.flat_tile import flat_table
 from .emit.gemm_tile import tile_table
 from .runtime import machine_code, notice
 from .runtime.compiled import KERNELS, CompiledKernel, Signature
 from .runtime.parallel import on_threads
-from .weight_grad.elementwise import elementwise_filters, elementwise_stamps
+from .weight_grad.elementwise import elementwise_filters
 from .weight_order import TILED
 
 
@@ -35,27 +37,33 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
     for dtype in dtypes:
         tiles = {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
         if tiles in TILED:
-            for table in (tile_table, filter_table):
+            for table in (tile_table, filter_table, flat_table, dot_table):
                 sums = DTYPES[tiles].accumulate
                 found.setdefault((table, sums), Step(table.__name__, dtype, partial(table, sums)))
         for name, kernel in KERNELS.items():
-            elementwise = kernel in (*ELEMENTWISE, elementwise_filters, elementwise_stamps)
+            elementwise = kernel in (*ELEMENTWISE, elementwise_filters)
             kinds = {DTYPES[dtype].accumulate} if elementwise or kernel is on_threads else set()
             for stored in kinds if elementwise else kinds | ({tiles} & {*TILED}):
-                signature = signature_of(kernel, stored)
-                found.setdefault((name, signature), Step(name, dtype, partial(kernel.compile, signature)))
+                for signature in signatures_of(kernel, stored):
+                    found.setdefault((name, signature), Step(name, dtype, partial(kernel.compile, signature)))
     return list(found.values())
 
 
-def signature_of(kernel: CompiledKernel, dtype: str) -> Signature:
+def signatures_of(kernel: CompiledKernel, dtype: str) -> list[Signature]:
     """Types of the arguments that a kernel gets: arrays as they are stored, or in the type of their sums."""
     sums = getattr(types, DTYPES[dtype].accumulate)
     stored = types.uint16 if DTYPES[dtype].size == 2 else sums
-    arrays = [types.Array(kind, 1, "C") for kind in (stored, sums, sums, stored)]
-    if kernel.__name__.startswith("weight_"):  # of the weight gradient, whose second array is stored too
-        arrays[1] = arrays[0]
-    part = (*arrays, types.Array(types.int64, 1, "C"), types.Array(sums, 2, "C"), types.int64)
-    return (types.int64, *part) if kernel is on_threads else part
+    seconds = {sums}  # the weights, which are packed
+    if kernel.__name__.startswith("weight_"):
+        seconds = {stored}  # grad_output
+    elif kernel is on_threads:
+        seconds = {sums, stored}
+    found: list[Signature] = []
+    for second in sorted(seconds, key=str):
+        arrays = [types.Array(kind, 1, "C") for kind in (stored, second, sums, stored)]
+        part = (*arrays, types.Array(types.int64, 1, "C"), types.Array(sums, 2, "C"), types.int64)
+        found.append((types.int64, *part) if kernel is on_threads else part)
+    return found
 
 
 def place() -> str | None:

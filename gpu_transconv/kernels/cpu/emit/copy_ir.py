@@ -100,6 +100,27 @@ class CopyFunctions(RowFunctions):
         builder.ret_void()
         return function
 
+    def place_picker(self, half):
+        """The function behind `pick_places`; a vector's elements one by one, which is as fast as gathering them."""
+        wide, stored, table = self.wide.as_pointer(), self.stored.as_pointer(), _I64.as_pointer()
+        kinds = [wide, _I64, stored, table, table, _I64, _I64]
+        function, builder = self.begin(f"pick_places_{self.wide}_{self.stored}_{half}", kinds)
+        if builder is None:
+            return function
+        target, target_step, source, starts, places, count, length = function.args
+        with cgutils.for_range(builder, count) as outer:
+            row = builder.gep(source, [builder.load(builder.gep(starts, [outer.index]))])
+            to = builder.gep(target, [builder.mul(outer.index, target_step)])
+            with cgutils.for_range(builder, self.parts(builder, length)) as inner:
+                first = builder.mul(inner.index, _I64(self.lanes))
+                value = ir.Constant(ir.VectorType(self.stored, self.lanes), ir.Undefined)
+                for lane in range(self.lanes):
+                    place = builder.load(builder.gep(places, [builder.add(first, _I64(lane))]))
+                    value = builder.insert_element(value, builder.load(builder.gep(row, [place])), _I64(lane))
+                self.store(builder, self.widen(builder, value, half), to, first)
+        builder.ret_void()
+        return function
+
     def turner(self, half):
         """The function behind `turn_rows`."""
         wide, stored = self.wide.as_pointer(), self.stored.as_pointer()

@@ -16,7 +16,18 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..runtime.compiled import entry, inner
-from .registers import ELEMENT, broadcast, call_entry, emit_table, keep, kind_of, multiply_add, prefetch, registers
+from .registers import (
+    CACHE_LINE,
+    ELEMENT,
+    broadcast,
+    call_entry,
+    emit_table,
+    keep,
+    kind_of,
+    multiply_add,
+    prefetch,
+    registers,
+)
 
 # LLVM's integers, by their bits.
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
@@ -24,8 +35,6 @@ _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _ARGUMENTS = "".join(("ETN", "ENNTN", "ENTN", "ENNN", "NN"))
 #: How the sums of a tile start.
 ADD, PER_ROW, PER_COLUMN = range(3)
-#: Bytes of a cache line, of all CPUs that the kernels were measured on; elsewhere a prefetch is late or idle.
-CACHE_LINE = 64
 
 
 def tile_shapes() -> dict[int, int]:

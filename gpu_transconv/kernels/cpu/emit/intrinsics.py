@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .copy_ir import CopyFunctions
 from .numbers import BFLOAT16, FLOAT16
+from .registers import CACHE_LINE, prefetch
 from .row_ir import ELEMENTS, STRIDES, RowFunctions
 
 # LLVM's integers, by their bits.
@@ -88,6 +90,19 @@ def copy_differences_less(
 
 
 @intrinsic
+def pick_places(typingctx, target, target_step, source, starts, places, count, length, half):
+    """Copy ``target[k*target_step + j] = source[starts[k] + places[j]]`` for `count` rows k, in whole vectors."""
+
+    def codegen(context, builder, _signature, args):
+        functions = CopyFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
+        _call_for_halves(builder, functions, functions.place_picker, args[:-1], args[-1])
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    return types.void(target, i64, source, starts, places, i64, i64, i64), codegen
+
+
+@intrinsic
 def turn_rows(typingctx, target, target_step, source, source_step, count, low, high, length, half):
     """Copy ``target[k*target_step + j] = source[j*source_step + k]`` for `count` rows k; see `copy_row`."""
 
@@ -146,6 +161,18 @@ def add_products(typingctx, sums, sums_step, source, source_step, factors, lengt
 
     i64 = types.int64
     return types.void(sums, i64, source, i64, sums, i64, i64, i64), codegen
+
+
+@intrinsic
+def fetch(typingctx, start, count):
+    """Ask for `count` cache lines from a `place` on, perhaps outside of any array, into the second-level cache."""
+
+    def codegen(context, builder, _signature, args):
+        with cgutils.for_range(builder, args[1]) as loop:
+            prefetch(builder, builder.add(args[0], builder.mul(loop.index, _I64(CACHE_LINE))))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
 
 
 @intrinsic

@@ -16,6 +16,8 @@ from numba.core.registry import cpu_target
 # LLVM's integers, by their bits.
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 ELEMENT = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
+#: Bytes of a cache line, of all CPUs that the kernels were measured on; elsewhere a prefetch is late or idle.
+CACHE_LINE = 64
 Compiled = TypeVar("Compiled")
 #: What `keep` was given; two tables for each type of sums, so it does not grow.
 _kept: list[object] = []

@@ -2,7 +2,8 @@
 
 Where a channel meets few others, copying the input once per slot would cost more than the products. So a box is
 copied once, and the shifts are distances in it; that the tiles then read across cache lines costs less. Where the input
-has a step, as in the gradient by the input, every place of its source blocks has a panel of its own.
+has a step, as in the gradient by the input, every place of its source blocks has a panel of its own; there the few
+channels are those of the input, grad_output, and sums run over channels and taps in one loop.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..arguments import unpack
-from ..emit.gemm_tile import ADD, CACHE_LINE, PER_ROW, tile, tile_count, tile_range, tile_vectors
+from ..emit.flat_tile import flat_tile
+from ..emit.gemm_tile import ADD, PER_ROW, tile, tile_count, tile_range, tile_vectors
 from ..emit.intrinsics import copy_every, copy_row, interleave_rows, turn_rows
 from ..emit.numbers import activate
 from ..emit.pointers import address, fence, place
-from ..emit.registers import VECTOR_BYTES
+from ..emit.registers import CACHE_LINE, VECTOR_BYTES
 from ..partition import Slab, box_count, box_of
 from ..runtime.compiled import inner, kernel
 from . import layout as at
@@ -56,7 +58,10 @@ def _gather_box(x, weight, bias, out, job, work, number, group, n):
     for k0 in range(0, g.cin, cut.depth):
         slab = Slab(group, k0, min(cut.depth, g.cin - k0))
         channel = n * g.x_batch + (group * g.cin + k0) * g.x_channel
-        _copy_box(x, panel, job, box, channel, slab.depth)
+        if cut.step.w > 1 and not g.last:
+            _copy_thinned(x, panel, job, box, channel, slab.depth)
+        else:
+            _copy_box(x, panel, job, box, channel, slab.depth)
         # While this panel is multiplied, the rows of the next one, where they follow each other, come to the caches.
         if k0 + slab.depth < g.cin:
             ahead = place(x, channel + slab.depth * g.x_channel + _first_input(g, cut, box))
@@ -100,21 +105,48 @@ def _copy_box(x, panel, job, box, channel, depth):
                 source = address(x, channel + k * g.x_channel + pixel * g.x_pixel)
                 row = (i * (part.box_d + part.span_d) + d) * (part.box_h + part.span_h) + h
                 target = address(panel, row * cut.pitch)
-                if g.last or cut.step.w > 1:
-                    _copy_line(target, source, depth, low, present, g, cut)
+                if g.last:
+                    _turn_line(target, source, depth, low, present, g, cut)
                 else:  # here, since a call with the geometry takes as long as a short row
                     copy_row(target, source, low, present, cut.pitch, g.half)
 
 
 @inner
-def _copy_line(target, source, depth, low, high, g, cut):
-    """Copy a row of the panel from the inputs between `low` and `high`; channels last, of `depth` channels."""
+def _turn_line(target, source, depth, low, high, g, cut):
+    """Channels last: copy a row of `depth` channels of the panel from the inputs between `low` and `high`."""
     step = cut.step.w
-    if g.last:
-        first, end = (low + step - 1) // step, (high + step - 1) // step
-        turn_rows(target, cut.channel, source, g.x_pixel * step, depth, first, end, cut.pitch, g.half)
-    else:
-        copy_every(target, 0, source, 0, 1, low, high, cut.pitch, step, g.half)
+    first, end = (low + step - 1) // step, (high + step - 1) // step
+    turn_rows(target, cut.channel, source, g.x_pixel * step, depth, first, end, cut.pitch, g.half)
+
+
+@inner
+def _copy_thinned(x, panel, job, box, channel, depth):
+    """The same as `_copy_box`, channels first, where the input has a step on w: the rows of a plane in one call."""
+    g, part, cut = job.geometry, job.part, job.cut
+    places, step = cut.step.d * cut.step.h * cut.step.w, cut.step.h
+    rows, tall = box.height + part.span_h, part.box_h + part.span_h
+    for i in range(places * depth):
+        k, place_h, place_w = i // places, i // cut.step.w % step, i % cut.step.w
+        place_d = i % places // (step * cut.step.w)
+        start = (box.w + part.low_w) * cut.step.w + place_w
+        low = max(0, -start)
+        high = max(low, min((box.width + part.span_w) * cut.step.w, g.in_w - start))
+        first = (box.h + part.low_h) * step + place_h
+        above = min(rows, max(0, (step - 1 - first) // step))
+        below = max(above, min(rows, (g.in_h - 1 - first) // step + 1))
+        for d in range(box.depth + part.span_d):
+            i_d = (box.d + part.low_d + d) * cut.step.d + place_d
+            begin, end = (above, below) if 0 <= i_d < g.in_d else (rows, rows)
+            pixel = (i_d * g.in_h + first + begin * step) * g.in_w + start
+            source = address(x, channel + k * g.x_channel + pixel)
+            row = (i * (part.box_d + part.span_d) + d) * tall
+            target = address(panel, row * cut.pitch)
+            copy_every(target, cut.pitch, source, 0, begin, low, low, cut.pitch, cut.step.w, g.half)
+            target = address(panel, (row + begin) * cut.pitch)
+            next_row = step * g.in_w
+            copy_every(target, cut.pitch, source, next_row, end - begin, low, high, cut.pitch, cut.step.w, g.half)
+            target = address(panel, (row + end) * cut.pitch)
+            copy_every(target, cut.pitch, source, 0, rows - end, low, low, cut.pitch, cut.step.w, g.half)
 
 
 @inner
@@ -159,6 +191,14 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, first_row, ahead):
             v = 0
             while v < vectors:
                 step = tile_vectors(m, vectors - v)
+                if cut.flat:
+                    flat_tile(
+                        cut.flat, address(sums, target + v * lane), cut.plane, a,
+                        address(panel, source + v * lane), address(cut.places, tap0 * g.cin), start,
+                        taps * g.cin, m, step,
+                    )  # fmt: skip
+                    v += step
+                    continue
                 tile(
                     cut.tile,
                     address(sums, target + v * lane), address(cut.iota, 0), cut.plane,

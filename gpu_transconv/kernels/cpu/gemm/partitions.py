@@ -15,10 +15,12 @@ from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.product import by_phase
 from ..arguments import Table
+from ..emit.flat_tile import flat_table
 from ..emit.gemm_tile import tile_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
+from .cost import flat_channels
 from .layout import FIRST_ROW, SHIFT_W, TAP, TAPS, Layout
 from .store import LINE
 
@@ -27,6 +29,10 @@ PANEL_BYTES = 512 * 1024
 #: Products added before a partial sum is put down, which bounds the panel and the error of a long float32 sum (chosen,
 #: not measured); and the same where blocks are computed in pairs (measured, see the log in docs/speed/performance.md).
 _DEPTH, _PAIRED_DEPTH = 2048, 8 * 2048
+#: The same where every sum has one order (`Plan.fixed_order`), in all kernels of gather: so many that a sum over 512
+#: channels and two taps is put down once. With 256, a layer of an audio decoder (512 to 256 channels, kernel 16, stride
+#: 8) took 1.09 times as long (Zen 4).
+_FIXED_PRODUCTS = 1024
 #: Blocks up to which one run takes all of them, with a panel that is less deep. Chosen, not measured.
 _FEW = 128
 #: Tasks per thread from which their number need not be a multiple of the threads. Chosen, not measured.
@@ -79,7 +85,7 @@ def cut_runs(plan: Plan, layout: Layout, threads: int) -> Gather:
     deep, room = (_PAIRED_DEPTH, 2 * PANEL_BYTES) if paired else (_DEPTH, PANEL_BYTES)
     # With few blocks, a shallower panel of all of them, so that the weights are read once.
     limit = deep if total > _FEW else min(deep, room // (itemsize * total))
-    depth = even(cin, max(1, limit // slots))
+    depth = fixed_depth(plan) if plan.fixed_order else even(cin, max(1, limit // slots))
     rows = _rows_of_sums(layout, depth < cin)
     lane = VECTOR_BYTES // itemsize
     most = min(room // (slots * depth), _WORK_BYTES // (rows + slots * depth)) // itemsize
@@ -118,6 +124,8 @@ class PanelBoxes(NamedTuple):
     line: int  # elements for a row that is put together
     panel: int  # elements of the input
     offsets: Table  # by tap of a set: where in the panel it reads
+    places: Table  # the same by tap and channel, where those are summed in one loop
+    flat: int  # address of the compiled tiles that do so, or 0
     iota: Table
     tile: int  # address of the compiled tiles
 
@@ -139,10 +147,13 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int) -> GatherBoxes:
     blocks, reach = [axis.blocks for axis in product.axes], reach_of(product.axes)
     low, span = zip(*reach, strict=True)
     steps = [axis.step for axis in product.axes]
-    depth = min(cin, 64)
+    depth = fixed_depth(plan) if plan.fixed_order else min(cin, 64)
     sums = _rows_of_sums(layout, depth < cin)
     channels = depth * math.prod(steps)
+    flat = flat_channels(product.axes, cin)
     room = min(_BOX, PANEL_BYTES // (item * channels), max(lane, _WORK_BYTES // (item * sums)))
+    if flat:  # sums of many channels and a panel of few, which stay close together
+        room = max(lane, min(room, PANEL_BYTES // (item * (channels + sums))))
     box_w = even(blocks[2], min(room, 256) if blocks[0] * blocks[1] > 1 else room)
     pitch = box_w + span[2]
     rows = max(1, room // pitch)
@@ -160,10 +171,18 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int) -> GatherBoxes:
     panel = depth * channel + pitch + lane  # whole vectors are read past the last row
     part = make_partition(blocks, (box_d, box_h, box_w), reach, threads, LINE_ROOM + panel + sums * plane)
     offsets, tile = where[layout.tap_slots], tile_table(plan.accumulate)
+    each = (offsets[:, None] + np.arange(cin) * channel).reshape(-1) if flat else offsets[:1]
     cut = PanelBoxes(
-        pitch, plane_d, plane, channel, place, PerAxis(*steps), depth, LINE_ROOM, panel, offsets, _iota(layout), tile
+        pitch, plane_d, plane, channel, place, PerAxis(*steps), depth, LINE_ROOM, panel, offsets, each,
+        flat_table(plan.accumulate) if flat else 0, _iota(layout), tile,
     )  # fmt: skip
     return GatherBoxes(make_geometry(plan), layout, part, cut)
+
+
+def fixed_depth(plan: Plan) -> int:
+    """Input channels of a panel that do not depend on the sizes of the plan, nor on whole strides that are cut off."""
+    taps = math.prod(axis.most_taps for axis in by_phase(plan).axes)
+    return even(plan.in_channels // plan.groups, max(1, _FIXED_PRODUCTS // taps))
 
 
 def _has_runs(layout: Layout) -> bool:

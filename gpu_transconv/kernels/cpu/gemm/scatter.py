@@ -88,7 +88,8 @@ def _stamp(sums, target, panel, source, lanes, weight, job, slab, s, count):
     """Add the stamps of some rows of input, `lanes` elements of the panel from `source` on, through set `s`.
 
     Reads the panel and the set's weights for the slab; adds to the planes of `sums` from element `target` on, of a
-    chunk of `count` channels. What lies beyond a row lands in the planes' margins.
+    chunk of `count` channels. What lies beyond a row lands in the planes' margins. Columns are taken from the last to
+    the first: later taps reach an output from earlier inputs, so it gets its stamps by tap, wherever it lies in a row.
     """
     g, lay, cut = job.geometry, job.layout, job.cut
     rows, first = lay.sets[s, at.ROWS], lay.sets[s, at.WEIGHT]
@@ -100,9 +101,10 @@ def _stamp(sums, target, panel, source, lanes, weight, job, slab, s, count):
         low, high = tile_range(rows, 1, t)
         m = high - low
         a = address(weight, (slab.group * lay.weights + first + low) * g.cin + slab.k0 * m)
-        v = 0
-        while v < vectors:
-            step = tile_vectors(m, vectors - v)
+        v = vectors
+        while v > 0:
+            step = tile_vectors(m, v)
+            v -= step
             tile(
                 cut.tile,
                 address(sums, target + v * lane), address(offsets, before + low), 1,
@@ -110,7 +112,6 @@ def _stamp(sums, target, panel, source, lanes, weight, job, slab, s, count):
                 address(panel, source + v * lane), cut.panel_step, address(cut.iota, 0), 0,
                 a, ADD, 1, slab.depth, place(panel, 0), 0, m, step,
             )  # fmt: skip
-            v += step
 
 
 @inner

@@ -19,6 +19,8 @@ from .partitions import LINE_ROOM, PANEL_BYTES
 
 #: Multiplications and bytes worth a task of scatter, and the logarithm of how many tasks do. Chosen, not measured.
 _WORTH, _LOG_TASKS = 1 << 18, 5
+#: Input channels of a panel where every sum has one order (`Plan.fixed_order`). Chosen, not measured.
+_FIXED_DEPTH = 128
 
 
 class StampBoxes(NamedTuple):
@@ -56,7 +58,8 @@ class Scatter(NamedTuple):
 def cut_stamp_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) -> Scatter:
     """Cut the output into boxes whose sums and panel fit the second-level cache.
 
-    Where stamps overlap, the order in which they are added depends on the box, so the threads have no say in it.
+    Where stamps overlap, the order in which they are added depends on the depth of a panel, and where that is not fixed
+    on the box, so the threads have no say in it.
     """
     cin, item = plan.in_channels // plan.groups, DTYPES[plan.accumulate].size
     product, channels = by_phase(plan), int(layout.chunks[:, CHANNELS].max())
@@ -69,7 +72,8 @@ def cut_stamp_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) ->
     panel_plane = (box[1] + span[1]) * pitch + slack
     place, steps = (box[0] + span[0]) * panel_plane, [axis.step for axis in product.axes]
     panel_step = math.prod(steps) * place
-    depth = max(1, min(cin, PANEL_BYTES // item // panel_step))
+    room = max(1, min(cin, PANEL_BYTES // item // panel_step))
+    depth = even(cin, _FIXED_DEPTH) if plan.fixed_order else room
     rows, last_rows = (
         (stamps.phases[:, None] * count + np.arange(count)) * plane - (stamps.shifts[:, None] - low[2])
         for count in (channels, max(1, channels - 1))

@@ -1,27 +1,25 @@
-"""Both formulations of the weight gradient element by element, for every problem.
+"""The weight gradient element by element, for every problem: what runs where tiles multiply zeros by infinities.
 
-In `elementwise_gather` a task owns whole filters, and each of their taps collects a sum over the pixels of all images.
-In `elementwise_scatter` a task owns the filters of an input channel, and every pixel stamps them; blocks of pixels make
-sums of their own first. Nothing is read that no input and tap meet at, so no zero is multiplied by what is infinite.
-The order of a sum is fixed, and it is made of short sums, which keeps single precision over a million pixels.
+A task owns whole filters, and each of their taps collects a sum over the pixels of all images. Nothing is read that no
+input and tap meet at, so no zero is multiplied by what is infinite. The order of a sum is fixed, and it is made of
+short sums, which keeps single precision over a million pixels.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from ..arguments import unpack
 from ..geometry import Geometry
 from ..runtime.compiled import inner, kernel
+from .tasks import inputs_of
 
 #: Pixels of a row whose products are added before their sum is.
 _BLOCK = 64
 
 
 class Filters(NamedTuple):
-    """What both kernels unpack, and in how many pieces the filters are computed."""
+    """What the kernel unpacks, and in how many pieces the filters are computed."""
 
     geometry: Geometry
     pieces: int
@@ -42,22 +40,9 @@ def elementwise_filters(x, grad_output, _bias, out, table, _work, piece):
 
 
 @inner
-def inputs_of(size, outputs, stride, phase, shift):
-    """Range of the inputs that a tap brings to an output, as `Axis.inputs_of` has it."""
-    first = max(0, shift)
-    return first, max(first, min(size, shift - (phase - outputs) // stride))
-
-
-@inner
-def tap_ranges(g, tap):
-    """The taps of the three axes of tap number `tap`."""
-    return tap // (g.kernel_h * g.kernel_w), tap // g.kernel_w % g.kernel_h, tap % g.kernel_w
-
-
-@inner
 def _sum_tap(x, grad_output, g, ci, channel, tap):
     """Sum of the products of one tap: by blocks, rows, planes and images."""
-    k_d, k_h, k_w = tap_ranges(g, tap)
+    k_d, k_h, k_w = tap // (g.kernel_h * g.kernel_w), tap // g.kernel_w % g.kernel_h, tap % g.kernel_w
     d0, d1 = inputs_of(g.in_d, g.out_d, g.stride_d, g.phase_d[k_d], g.shift_d[k_d])
     h0, h1 = inputs_of(g.in_h, g.out_h, g.stride_h, g.phase_h[k_h], g.shift_h[k_h])
     w0, w1 = inputs_of(g.in_w, g.out_w, g.stride_w, g.phase_w[k_w], g.shift_w[k_w])
@@ -84,41 +69,3 @@ def _sum_tap(x, grad_output, g, ci, channel, tap):
             image += plane
         total += image
     return total
-
-
-@kernel
-def elementwise_stamps(x, grad_output, _bias, out, table, _work, piece):
-    """Fill the filters of one piece of the input channels, and of no others."""
-    job = unpack(Filters, table)
-    g = job.geometry
-    channels, size = g.groups * g.cin, g.cout * g.volume
-    block, plane = np.empty(size, x.dtype), np.empty(size, x.dtype)
-    for ci in range(piece * channels // job.pieces, (piece + 1) * channels // job.pieces):
-        out[ci * size : (ci + 1) * size] = 0
-        for n in range(g.batch):
-            for i_d in range(g.in_d):
-                plane[:] = 0
-                for i_h in range(g.in_h):
-                    for start in range(0, g.in_w, _BLOCK):
-                        block[:] = 0
-                        for i_w in range(start, min(start + _BLOCK, g.in_w)):
-                            _stamp_pixel(x, grad_output, block, g, ci, n, i_d, i_h, i_w)
-                        plane += block
-                out[ci * size : (ci + 1) * size] += plane
-    return 0
-
-
-@inner
-def _stamp_pixel(x, grad_output, block, g, ci, n, i_d, i_h, i_w):
-    """Add the products of one pixel of input channel `ci` to its filters in `block`."""
-    value = x[n * g.x_batch + ci * g.x_channel + ((i_d * g.in_h + i_h) * g.in_w + i_w) * g.x_pixel]
-    start = n * g.y_batch + ci // g.cin * g.cout * g.y_channel
-    for tap in range(g.volume):
-        k_d, k_h, k_w = tap_ranges(g, tap)
-        o_d = (i_d - g.shift_d[k_d]) * g.stride_d + g.phase_d[k_d]
-        o_h = (i_h - g.shift_h[k_h]) * g.stride_h + g.phase_h[k_h]
-        o_w = (i_w - g.shift_w[k_w]) * g.stride_w + g.phase_w[k_w]
-        if 0 <= o_d < g.out_d and 0 <= o_h < g.out_h and 0 <= o_w < g.out_w:
-            pixel = start + ((o_d * g.out_h + o_h) * g.out_w + o_w) * g.y_pixel
-            for co in range(g.cout):
-                block[co * g.volume + tap] += value * grad_output[pixel + co * g.y_channel]

@@ -32,7 +32,9 @@ _CHANNELS = 128
 #: Tasks that keep many threads busy.
 _TASKS = 16
 #: Inputs worth a piece of its own, pieces at most, and the bytes of all their sums.
-_PIECE, _PIECES, _PIECES_BYTES = 2048, 16, 24 << 20
+_PIECE, _PIECES, _PIECES_BYTES = 2048, 16, 14 << 20
+#: Elements of the strips of a tile, at most: as floats 2 MiB. Only strides and dilations of thousands reach it.
+_STRIPS = 1 << 19
 #: Inputs that a sum may go over in chunks one after the other.
 _LONGEST = 1 << 16
 
@@ -55,8 +57,9 @@ class Blocks(NamedTuple):
     tap_blocks: int
     vectors: int  # of input channels in a tile
     by_tap: int  # whether the rows of a tile are the taps of one output channel, instead of the other way round
-    reach: int  # outputs of a segment and all taps
+    reach: int  # outputs of a segment and the taps of a block
     strip: int  # outputs of one output channel of a chunk, in the copy that a tile reads
+    strips: int  # of all output channels of a tile
     panel: int  # all inputs of a chunk
     pitch: int  # of a row of sums
     sums: int  # of a block
@@ -70,6 +73,8 @@ class WeightGrad(NamedTuple):
     geometry: Geometry
     cut: Blocks
     threads: int
+    scratch: int
+    sums: int
 
 
 @lru_cache(maxsize=512)
@@ -80,20 +85,22 @@ def cut_blocks(plan: Plan, by_pixels: bool) -> Blocks:
     cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
     planes, taps, axis = math.prod(plan.kernel[:2]), plan.kernel[2], plan.axes[2]
     by_tap, vectors, height = _tile_of(plan, lane)
-    # Chunks
-    most = max(_LEAST, min(_MOST, _OUTPUTS * TILE_ROWS // (height * axis.stride)))
-    segment = even(axis.size, most)
-    lines = plan.batch * plan.in_spatial[0] * plan.in_spatial[1]
-    rows = max(1, min(lines, most // segment))
-    segments = -(-axis.size // segment)
-    chunks = segments * -(-lines // rows)
     # Blocks
     channels = even(cin, _CHANNELS)
-    tap_block, plane_block, filters = taps, planes, cout
+    plane_block, filters = planes, cout
     pitch = -(-channels // lane) * lane
     room = max(1, _BLOCK_BYTES // (item * pitch))
-    if taps > room:
-        tap_block = even(taps, room)
+    across = TILE_ROWS if plan.channels_last else min(TILE_ROWS, cout)
+    most_reach = _STRIPS // across - 2 * lane
+    tap_block = even(taps, min(room, 1 + most_reach // 2 // axis.dilation))
+    # Chunks
+    most = max(_LEAST, min(_MOST, _OUTPUTS * TILE_ROWS // (height * axis.stride)))
+    segment = even(axis.size, min(most, 1 + (most_reach - (tap_block - 1) * axis.dilation - 1) // axis.stride))
+    reach = (segment - 1) * axis.stride + (tap_block - 1) * axis.dilation + 1
+    lines = plan.batch * plan.in_spatial[0] * plan.in_spatial[1]
+    rows = max(1, min(lines, most // segment, most_reach // reach))
+    segments = -(-axis.size // segment)
+    chunks = segments * -(-lines // rows)
     if planes * tap_block > room:
         plane_block = even(planes, max(1, room // tap_block))
     filters = even(cout, max(1, room // (plane_block * tap_block)))
@@ -114,13 +121,13 @@ def cut_blocks(plan: Plan, by_pixels: bool) -> Blocks:
     if tasks() * pieces < _TASKS:
         pieces = max(pieces, min(able, -(-_TASKS // tasks())))
     pitch = -(-channels // lane) * lane
-    reach = (segment - 1) * axis.stride + (taps - 1) * axis.dilation + 1
     strip = -(-reach * rows // lane) * lane + lane
     return Blocks(
         segment, segments, rows, chunks, pieces,
         channels, -(-cin // channels), filters, -(-cout // filters),
         plane_block, -(-planes // plane_block), tap_block, -(-taps // tap_block),
-        vectors, int(by_tap), reach, strip, segment * rows * pitch, pitch, filters * plane_block * tap_block * pitch,
+        vectors, int(by_tap), reach, strip, across * strip, segment * rows * pitch, pitch,
+        filters * plane_block * tap_block * pitch,
         tile_table(plan.accumulate), np.arange(16, dtype=np.int64),
     )  # fmt: skip
 

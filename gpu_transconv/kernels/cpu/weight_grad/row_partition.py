@@ -20,8 +20,11 @@ from ..partition import even
 _INPUTS = 1024
 #: Bytes of the lines of grad_output that a chunk meets, at most; else the formulation in blocks takes the plan.
 _PANEL_BYTES = 1 << 19
-#: Columns of one line of taps, at most: they have tables.
-_COLUMNS = 1024
+#: Columns of one line of taps, at most: they have tables. Sums of a task, at most.
+_COLUMNS, _SUMS = 1024, 1 << 20
+#: Elements of the lines of grad_output that some depthwise channels are taken apart for at once: so many calls are for
+#: several channels where lines are short, and as floats both copies still fit the first-level cache.
+_TOGETHER = 2048
 #: Tasks that keep many threads busy; inputs worth a piece of its own; and the bytes of the sums of all pieces.
 _TASKS, _PIECE, _PIECES_BYTES = 16, 4096, 8 << 20
 
@@ -39,6 +42,7 @@ class RowBlocks(NamedTuple):
     pieces: int
     channels: int  # input channels of a task
     channel_blocks: int
+    together: int  # groups of one channel each whose lines are taken apart at once, 0 where a group has more channels
     blocks: int  # elements of a phase of a line of grad_output
     lines: int  # of grad_output that a chunk meets
     most_shift: int
@@ -59,6 +63,8 @@ class WeightRows(NamedTuple):
     geometry: Geometry
     cut: RowBlocks
     threads: int
+    scratch: int
+    sums: int
 
 
 @lru_cache(maxsize=512)
@@ -69,7 +75,8 @@ def cut_rows(plan: Plan, by_pixels: bool) -> RowBlocks | None:
     cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
     depth, height, width = plan.axes
     columns = cout * width.kernel
-    if plan.channels_last or columns > _COLUMNS:
+    volume = math.prod(plan.kernel)
+    if plan.channels_last or columns > _COLUMNS or cout * volume > _SUMS:
         return None
     segment = even(width.size, _INPUTS)
     rows = min(height.size, max(1, _INPUTS // segment))
@@ -77,27 +84,29 @@ def cut_rows(plan: Plan, by_pixels: bool) -> RowBlocks | None:
     blocks = segment + span
     lines = (rows - 1) * height.stride + height.stamp_size
     panel = cout * lines * width.stride * blocks
-    if panel * item > _PANEL_BYTES:
+    if max(panel, lane * width.stride) * item > _PANEL_BYTES:
         return None
     segments, row_groups = -(-width.size // segment), -(-height.size // rows)
     chunks = segments * row_groups * depth.size * plan.batch
     tile_rows, parts = _shape(cin, columns)
-    volume = math.prod(plan.kernel)
     inputs = plan.batch * math.prod(plan.in_spatial)
-    able = max(1, min(_TASKS, chunks, inputs // _PIECE, _PIECES_BYTES // (plan.in_channels * cout * volume * item)))
-    channels = cin
+    channels = even(cin, _SUMS // (cout * volume))
     if not by_pixels and plan.groups < _TASKS:
         share = -(-cin * plan.groups // _TASKS)
-        channels = even(cin, max(4 * tile_rows, -(-share // tile_rows) * tile_rows))
+        channels = min(channels, even(cin, max(4 * tile_rows, -(-share // tile_rows) * tile_rows)))
     tasks = plan.groups * -(-cin // channels)
+    all_sums = tasks * (channels * cout * volume + 2 * lane) * item
+    able = max(1, min(_TASKS, chunks, inputs // _PIECE, _PIECES_BYTES // all_sums))
     pieces = able if by_pixels or tasks < _TASKS else 1
+    together = min(plan.groups, max(1, _TOGETHER // panel)) if cin == cout == pieces == 1 else 0
+    many = max(1, together)
     taps = width.tap_tables()
-    starts = taps.phase * (lines * blocks) + low + span - taps.shift
+    starts = taps.phase * (many * lines * blocks) + low + span - taps.shift
     return RowBlocks(
-        segment, segments, rows, row_groups, pieces, channels, -(-cin // channels), blocks, lines, low + span,
+        segment, segments, rows, row_groups, pieces, channels, -(-cin // channels), together, blocks, lines, low + span,
         tile_rows, parts,
-        (lines * blocks + lane) * width.stride + lane, panel + lane, rows * segment, channels * cout * volume,
-        dot_table(plan.accumulate),
+        (many * lines * blocks + lane) * width.stride + lane, many * panel + lane, many * rows * segment,
+        many * channels * cout * volume, dot_table(plan.accumulate),
         (np.arange(cout)[:, None] * (lines * width.stride * blocks) + starts).reshape(-1),
         (np.arange(cout)[:, None] * volume + np.arange(width.kernel)).reshape(-1),
     )  # fmt: skip

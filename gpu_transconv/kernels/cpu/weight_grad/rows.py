@@ -14,22 +14,23 @@ from ..emit.dot_tile import dot_tile
 from ..emit.intrinsics import copy_rows, interleave_rows, transpose
 from ..emit.pointers import address, address_as, offset
 from ..runtime.compiled import inner, kernel
-from .elementwise import inputs_of
 from .row_partition import WeightRows
+from .store import add_pieces
+from .tasks import inputs_of, lines_met, scratch_of, sums_of
 
 
 @kernel
 def weight_rows(x, grad_output, _zeros, out, table, work, thread):
     """Compute the tasks of one thread, into `out` or the sums of each task; return how many sums are not finite.
 
-    ``work[thread]`` is the thread's alone: a strip, a panel, a copy of the inputs of a tile, the sums of a task. With
-    several pieces the sums of task t are those of ``work[threads + t]``.
+    Of `work` the thread has for itself a strip, a panel, a copy of the inputs of a tile, and the sums of a task; with
+    several pieces these are the task's.
     """
     job = unpack(WeightRows, table)
     g, cut = job.geometry, job.cut
     blocks = g.groups * cut.channel_blocks
     tasks = cut.pieces * blocks
-    scratch = work[thread]
+    scratch = scratch_of(work, job, thread)
     strip, panel = scratch[: cut.strip], scratch[cut.strip : cut.strip + cut.panel]
     inputs, own = scratch[cut.strip + cut.panel :], scratch[cut.strip + cut.panel + cut.height * cut.inputs :]
     lines = np.empty(2 * cut.rows, np.int64)
@@ -37,7 +38,7 @@ def weight_rows(x, grad_output, _zeros, out, table, work, thread):
     wrong = 0
     for number in range(thread * tasks // job.threads, (thread + 1) * tasks // job.threads):
         piece, block = number // blocks, number % blocks
-        sums = work[job.threads + number] if cut.pieces > 1 else own
+        sums = sums_of(work, job, number) if cut.pieces > 1 else own
         sums[: cut.sums] = 0
         for chunk in range(piece * chunks // cut.pieces, (piece + 1) * chunks // cut.pieces):
             _add_chunk(x, grad_output, strip, panel, inputs, sums, lines, job, block, chunk)
@@ -58,15 +59,8 @@ def weight_row_pieces(_x, _grad_output, _zeros, out, table, work, thread):
     wrong = 0
     for block in range(blocks):
         low, high = thread * cut.sums // job.threads, (thread + 1) * cut.sums // job.threads
-        step = 1
-        while step < cut.pieces:
-            for piece in range(0, cut.pieces - step, 2 * step):
-                target = work[job.threads + piece * blocks + block]
-                other = work[job.threads + (piece + step) * blocks + block]
-                for i in range(low, high):
-                    target[i] += other[i]
-            step *= 2
-        wrong += _store(out, work[job.threads + block], job, block, thread, job.threads)
+        add_pieces(work, job, blocks, block, low, high)
+        wrong += _store(out, sums_of(work, job, block), job, block, thread, job.threads)
     return wrong
 
 
@@ -146,14 +140,9 @@ def _multiply(at, step, pitch, panel, sums, lines, job, c, height, k_d, h0, rows
     g, cut = job.geometry, job.cut
     columns = g.cout * g.kernel_w
     for k_h in range(g.kernel_h):
-        low, high = inputs_of(g.in_h, g.out_h, g.stride_h, g.phase_h[k_h], g.shift_h[k_h])
-        low, high = max(0, low - h0), min(rows, high - h0)
-        if low >= high:
+        count = lines_met(lines, job, k_h, h0, rows, pitch)
+        if not count:
             continue
-        skip = (g.phase_h[k_h] - g.shift_h[k_h] * g.stride_h) - (g.phase_h[0] - g.shift_h[0] * g.stride_h)
-        for row in range(low, high):
-            lines[row - low] = row * pitch
-            lines[cut.rows + row - low] = (row * g.stride_h + skip) * cut.blocks
         start = c * g.cout * g.volume + (k_d * g.kernel_h + k_h) * g.kernel_w
         for part in range(cut.parts):
             first, last = part * columns // cut.parts, (part + 1) * columns // cut.parts
@@ -162,5 +151,5 @@ def _multiply(at, step, pitch, panel, sums, lines, job, c, height, k_d, h0, rows
                 address(sums, start), g.cout * g.volume, address(cut.places, first),
                 at, step, address(lines, 0),
                 address(panel, 0), address(cut.columns, first), address(lines, cut.rows),
-                high - low, length, height, last - first,
+                count, length, height, last - first,
             )  # fmt: skip

@@ -1,11 +1,13 @@
-"""What a task of the weight gradient is, and the lines of grad_output that a chunk meets."""
+"""What a task of the weight gradient is, its memory, and the lines of grad_output that a chunk meets."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from ..runtime.compiled import inner
-from .elementwise import inputs_of
+
+#: Elements at the end of each thread's scratch memory, through which filters of a half type are turned.
+ROOM = 17 * 64
 
 
 class Task(NamedTuple):
@@ -21,6 +23,26 @@ class Task(NamedTuple):
     planes: int
     tap0: int  # tap of the innermost axis
     taps: int
+
+
+@inner
+def scratch_of(work, job, thread):
+    """Memory of one thread."""
+    return work[0, thread * job.scratch : (thread + 1) * job.scratch]
+
+
+@inner
+def sums_of(work, job, number):
+    """Sums of a task, which lie behind the memory of all threads where there are several pieces."""
+    start = job.threads * job.scratch + number * job.sums
+    return work[0, start : start + job.sums]
+
+
+@inner
+def inputs_of(size, outputs, stride, phase, shift):
+    """Range of the inputs that a tap brings to an output, as `Axis.inputs_of` has it."""
+    first = max(0, shift)
+    return first, max(first, min(size, shift - (phase - outputs) // stride))
 
 
 @inner
@@ -59,3 +81,19 @@ def strip_rows(lines, job, k_d, k_h, row0, rows):
             lines[2 * cut.rows + count] = count
             count += 1
     return count
+
+
+@inner
+def lines_met(lines, job, k_h, h0, rows, pitch):
+    """Which lines of a chunk of `rows` lines from `h0` on meet grad_output through tap `k_h`; return how many.
+
+    Writes, of each, where its inputs are, `pitch` apart, and where in a panel of taken apart lines it is read.
+    """
+    g, cut = job.geometry, job.cut
+    low, high = inputs_of(g.in_h, g.out_h, g.stride_h, g.phase_h[k_h], g.shift_h[k_h])
+    low, high = max(0, low - h0), min(rows, high - h0)
+    skip = (g.phase_h[k_h] - g.shift_h[k_h] * g.stride_h) - (g.phase_h[0] - g.shift_h[0] * g.stride_h)
+    for row in range(low, high):
+        lines[row - low] = row * pitch
+        lines[cut.rows + row - low] = (row * g.stride_h + skip) * cut.blocks
+    return max(0, high - low)
