@@ -12,8 +12,8 @@ The functions take and return arrays of the caller's own kind:
 `conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d` and `conv_transpose` are the operator, `ConvTranspose` is one
 with fixed weights. `use` sets defaults, `backends` tells what can run here, `explain` what would run and why, and
 `last_choice` what did. `StreamingConvTranspose` takes its input in chunks. Imported when first used: `operators`, the
-operator as a matrix; `torch`, the operator on PyTorch's tensors, with gradients; `signal`, SciPy's `upfirdn`; `onnx`, an
-operator for ONNX's reference evaluator.
+operator as a matrix; `torch`, the operator on PyTorch's tensors, with gradients; `signal`, SciPy's `upfirdn`; `onnx`,
+an operator for ONNX's reference evaluator.
 """
 
 from importlib import import_module as _import_module
