@@ -73,7 +73,8 @@ def inputs(z: Pictures) -> list[Pictures]:
 
 def strongest(values: Pictures, weight: NDArray[Any], count: int) -> Pictures:
     """Keep the activations whose stamps, times them, are largest; the others become 0."""
-    strength = np.abs(values) * np.linalg.norm(weight.astype(float), axis=(1, 2, 3))[:, None, None]
+    stamps = np.linalg.norm(weight.reshape(len(weight), -1).astype(float), axis=1)
+    strength = np.abs(values) * stamps[:, None, None]
     order = np.argsort(-strength, axis=None)[:count]
     kept = np.zeros_like(values)
     kept.ravel()[order] = values.ravel()[order]
