@@ -105,9 +105,9 @@ show.taken_apart(z)
 
 # %%
 # Without any input a layer paints its biases alone. The first row: from the vector's numbers the digit emerges as a
-# whole, because each of them stamps the *entire* picture, and only together they are a digit. The last row: each
-# activation stamps 3 x 3 pixels, and the digit is put together stroke by stroke. The strongest stamps of that layer,
-# each at its place:
+# whole, because each of them stamps the *entire* picture. The last row: each activation stamps 3 x 3 pixels, and the
+# digit is put together piece by piece. The strongest stamps of that layer, each at its place, paint what is dark
+# beside the digit; the bright strokes are left between them, and follow with weaker ones:
 
 show.strongest_stamps(z)
 

@@ -111,7 +111,11 @@ def over_training(name: str, across: int = 14) -> Canvas:
 
 def compared(across: int = 12) -> Canvas:
     """Draw pictures of the linear generator, and real digits."""
-    canvas = Canvas(900, 200, "Above digits of the linear generator, smears; below real digits")
+    canvas = Canvas(
+        900,
+        200,
+        "Above digits of the linear generator, smears; below real digits",
+    )
     for row, name in enumerate(("linear", "real")):
         canvas.text((110, 60 + 85 * row), name, 12, ha="right")
         for column, picture in enumerate(results(name)["step_0"][:across]):
