@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -135,20 +136,25 @@ def cuda_rows_of(
 
     ``missing`` says what is not here, where the device or what drives it is not.
     """
-    from .gpu_measure import OURS, Budget, Task, measure
-    from .gpu_report import complete
+    from .gpu_check.measure import OURS, Task, measure_task
+    from .gpu_check.report import complete
 
     found: dict[Any, Any] = {"missing": ""}
-    budget = Budget(seconds)
+    until = time.monotonic() + seconds
     tasks = [Task(layer_named(name), precision, "channels_first") for precision in precisions for name in layers]
     try:
-        from .gpu_device import CudaDevice
-        from .gpu_device import measure_machine as measure_device
+        from .gpu_check.device import CudaDevice
+        from .gpu_check.machine import measure_machine as measure_device
 
         machine = measure_device(CudaDevice())
         for backend in dict.fromkeys(name.split("/")[0] for name in implementations):
-            for row in measure(CudaDevice(backend), tasks, budget, OURS):
-                found[backend, row["layer"], row["precision"]] = complete(row, machine)
+            device = CudaDevice(backend)
+            for task in tasks:
+                row = {"layer": task.layer.name, "precision": task.precision, "data_format": task.data_format}
+                row |= {"flops": task.plan.flops, "bytes": task.plan.bytes, "contenders": {}}
+                if time.monotonic() < until:
+                    row["contenders"] = dict(measure_task(device, task, OURS))
+                found[backend, task.layer.name, task.precision] = complete(row, machine)
     except (ImportError, RuntimeError, AssertionError) as error:
         found["missing"] = f"no CUDA device with PyTorch: {str(error).strip().splitlines()[:1]}"
     return found

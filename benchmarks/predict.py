@@ -37,7 +37,7 @@ H100 = DeviceProperties()
 _TEXT = """# Predicted: H100
 
 No figure on this page has been measured. It is what `python -m benchmarks.predict` works out from the launches that an
-H100 SXM5 would get, to be checked against `python -m benchmarks.gpu_check`.
+H100 SXM5 would get, to be checked against `python -m benchmarks.gpu_check measure`.
 
 - **Roofline**: the larger of the useful operations over the published peak (float32 67, TF32 494.5, float16 989.5
   TFLOP/s, without sparsity) and the compulsory bytes over 3.35 TB/s

@@ -13,7 +13,7 @@ The functions take and return arrays of the caller's own kind:
 with fixed weights. `use` sets defaults, `backends` tells what can run here, `explain` what would run and why, and
 `last_choice` what did. `StreamingConvTranspose` takes its input in chunks. Imported when first used: `operators`, the
 operator as a matrix; `torch`, the operator on PyTorch's tensors, with gradients; `signal`, SciPy's `upfirdn`; `onnx`,
-an operator for ONNX's reference evaluator.
+an operator for ONNX's reference evaluator; `jax`, `openvino` and `dask`, the operator in those libraries.
 """
 
 from importlib import import_module as _import_module
@@ -32,7 +32,10 @@ from .streaming import StreamingConvTranspose
 from .words import did_you_mean as _did_you_mean
 
 if _TYPE_CHECKING:
+    from . import dask as dask
+    from . import jax as jax
     from . import onnx as onnx
+    from . import openvino as openvino
     from . import operators, signal, torch
     from .dispatch.explain import Explanation, explain
 
@@ -63,8 +66,11 @@ __all__ = [
 #: What is imported when first used: names, and the module that has each, or is it.
 _LAZY = {
     "Explanation": ".dispatch.explain",
+    "dask": ".dask",
     "explain": ".dispatch.explain",
+    "jax": ".jax",
     "onnx": ".onnx",
+    "openvino": ".openvino",
     "operators": ".operators",
     "signal": ".signal",
     "torch": ".torch",

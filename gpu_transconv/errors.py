@@ -7,3 +7,11 @@ class BackendUnavailableError(RuntimeError):
 
 class CacheWarning(UserWarning):
     """Something about the cache folder is wrong; the work goes on without it."""
+
+
+def missing_library(library: str, extra: str) -> ImportError:
+    """Error of an adapter whose library is not installed; the message names the extra that installs it."""
+    return ImportError(
+        f"gpu_transconv.{extra} needs {library}, the extra {extra}; pip install {extra} (or, in a checkout, "
+        f'pip install ".[{extra}]")'
+    )

@@ -1,4 +1,4 @@
-"""Which backend, formulation, determinism and precision apply where a call does not say.
+"""Which backend, formulation, determinism and precision apply where a call does not say, and how many threads.
 
 An explicit argument beats the innermost `use` block, which beats the environment, which beats the default.
 """
@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 from .words import did_you_mean
 
@@ -52,6 +53,8 @@ class Settings:
 
 
 _active: ContextVar[Settings | None] = ContextVar("gpu_transconv_settings", default=None)
+# Apart from the settings: no choice and no plan depends on it.
+_threads: ContextVar[int | None] = ContextVar("gpu_transconv_threads", default=None)
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -133,6 +136,17 @@ def _merge(
     )
 
 
+def most_threads() -> int | None:
+    """How many threads the innermost `use` block that says so allows a CPU kernel; None outside of such blocks."""
+    return _threads.get()
+
+
+def _check_threads(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex) or index(value) < 1:
+        raise ValueError(f"threads must be None or an int >= 1, got {value!r}")
+    return index(value)
+
+
 @contextmanager
 def use(
     *,
@@ -140,6 +154,7 @@ def use(
     formulation: str = AUTO,
     deterministic: bool | None = None,
     precision: str = HIGHEST,
+    threads: int | None = None,
 ) -> Iterator[None]:
     """Set the defaults of every call inside the ``with`` block, in this thread only.
 
@@ -153,6 +168,10 @@ def use(
         Whether results must be bitwise repeatable.
     precision : {"highest", "tf32", "fast"}, optional
         Whether tensor cores may round float32 operands.
+    threads : int, optional
+        Threads of a CPU kernel, at least 1. More than Numba has (``NUMBA_NUM_THREADS``, by default one per core) are
+        as many as it has. Numba's own number, and that of other libraries, stays what it is. Results do not depend
+        on it.
 
     Raises
     ------
@@ -166,8 +185,10 @@ def use(
     ...     gtc.conv_transpose1d(np.ones((1, 1, 2)), np.ones((1, 1, 2)), stride=2)
     array([[[1., 1., 1., 1.]]])
     """
-    token = _active.set(resolve(backend, formulation, deterministic, precision))
+    count = most_threads() if threads is None else _check_threads(threads)
+    token, threads_token = _active.set(resolve(backend, formulation, deterministic, precision)), _threads.set(count)
     try:
         yield
     finally:
         _active.reset(token)
+        _threads.reset(threads_token)

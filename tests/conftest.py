@@ -25,6 +25,7 @@ from gpu_transconv.kernels.registry import FOLDERS
 ROOT = Path(__file__).resolve().parents[1]
 #: The benchmarks are part of the checkout, not of the package.
 collect_ignore_glob = [] if (ROOT / "benchmarks" / "peers.py").exists() else ["benchmarks/test_*.py"]
+collect_ignore_glob += ["adapters/dask_cluster.py"]  # a program, which needs Dask
 sys.path.insert(0, str(ROOT))
 hypothesis.settings.register_profile("default", deadline=None, max_examples=40)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True, database=None)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 
+import numba
 import numpy as np
 import pytest
 from checks import refused
 
 import gpu_transconv as gtc
 from gpu_transconv import settings
+from gpu_transconv.kernels.cpu.runtime import parallel
+from gpu_transconv.kernels.cpu.runtime.threads import thread_count
 from gpu_transconv.settings import Settings, pool_bytes, resolve
 
 X, WEIGHT = np.ones((1, 5, 3)), np.ones((5, 5, 2))
@@ -237,3 +240,75 @@ def test_a_backend_that_cannot_run_here(monkeypatch, name, through):
             monkeypatch.setenv("GPU_TRANSCONV_BACKEND", name)
             gtc.conv_transpose(X, WEIGHT)
     assert issubclass(gtc.BackendUnavailableError, RuntimeError)
+
+
+@pytest.fixture
+def threads_seen(monkeypatch):
+    """Numba's number of threads whenever a kernel is entered on several threads."""
+    seen = []
+    enter = parallel.on_threads
+    monkeypatch.setattr(parallel, "on_threads", lambda *a: seen.append(numba.get_num_threads()) or enter(*a))
+    return seen
+
+
+LARGE = np.ones((1, 64, 4096), np.float32), np.ones((64, 64, 4), np.float32)
+CALLS = {
+    "function": lambda: gtc.conv_transpose(*LARGE, stride=2),
+    "scatter": lambda: gtc.conv_transpose(*LARGE, stride=2, formulation="scatter"),
+    "prepared": lambda: gtc.ConvTranspose(LARGE[1], stride=2)(LARGE[0]),
+    "integers": lambda: gtc.conv_transpose(*(a[:, :9].astype(int) for a in (LARGE[0], LARGE[1][:9])), stride=2),
+    "input_grad": lambda: gtc.conv_transpose_input_grad(np.ones((1, 64, 8194), np.float32), LARGE[1], stride=2),
+    "weight_grad": lambda: gtc.conv_transpose_weight_grad(
+        LARGE[0], np.ones((1, 64, 8194), np.float32), kernel_size=4, stride=2
+    ),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_threads_are_those_of_the_block(threads_seen, call):
+    before = numba.get_num_threads()
+    with gtc.use(threads=2):
+        expected = CALLS[call]()
+        counts = {2, *threads_seen} if numba.config.NUMBA_NUM_THREADS > 1 else {1}
+        assert thread_count() == max(counts)
+        threads_seen.clear()
+        with gtc.use(threads=1), gtc.use(backend="cpu"):
+            assert thread_count() == 1
+            assert np.array_equal(CALLS[call](), expected)
+        assert set(threads_seen) <= {1}
+        assert thread_count() == max(counts)
+    assert numba.get_num_threads() == before
+
+
+def test_threads_are_set_back_after_an_error(monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError
+
+    before = numba.get_num_threads()
+    monkeypatch.setattr(parallel, "on_threads", fail)
+    if numba.config.NUMBA_NUM_THREADS == 1:
+        pytest.skip("one thread does not enter")
+    with gtc.use(threads=2), pytest.raises(ZeroDivisionError):
+        CALLS["scatter"]()
+    assert numba.get_num_threads() == before
+
+
+def test_threads_hold_in_their_own_thread_only():
+    counts = []
+    with gtc.use(threads=1):
+        thread = threading.Thread(target=lambda: counts.append(thread_count()))
+        thread.start()
+        thread.join()
+    assert counts == [numba.config.NUMBA_NUM_THREADS]
+
+
+def test_more_threads_than_there_are():
+    with gtc.use(threads=1000):
+        assert thread_count() == numba.config.NUMBA_NUM_THREADS
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.0, True, "2", (2,)])
+def test_invalid_threads(value):
+    with refused(ValueError, "threads must be None or an int >= 1", f"got {value!r}"), gtc.use(threads=value):
+        pass
+    assert resolve() == Settings()

@@ -130,6 +130,9 @@ class Plan:
     def __hash__(self) -> int:  # a plan is the key of every cache of the kernels
         return self._hash
 
+    def __getstate__(self) -> dict[str, object]:  # without the hash, which is another one in another process
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     @property
     def phase_count(self) -> int:
         """Number of interleaved correlations, those without taps included."""
@@ -177,13 +180,7 @@ def plan_call(
 
 @lru_cache(maxsize=1024)
 def make_plan(params: Params, x: Shape, weight: Shape, dtype: str, has_bias: bool, precision: str = "highest") -> Plan:
-    """Build the plan of a checked problem (`plan_call`); pure, and cached.
-
-    Raises
-    ------
-    ValueError
-        If an output axis would be empty, or `output_size` cannot be reached.
-    """
+    """Build the plan of a checked problem (`plan_call`), which tells the errors; pure, and cached."""
     ndim = params.ndim
     last = params.data_format == "channels_last"
     unbatched = len(x) == ndim + 1

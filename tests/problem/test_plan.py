@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -170,3 +171,12 @@ def test_positions_out_of_reach(kernel, keywords):
 def test_positions_just_in_reach():
     assert plan_of((1, 1, 1), (1, 1, 3), stride=2**47).output_shape == (1, 1, 3)
     assert plan_of((1, 1, 1), (1, 1, 2), dilation=2**46, padding=[(2**46, 0)]).output_shape == (1, 1, 1)
+
+
+def test_a_pickled_plan_leaves_what_was_worked_out_behind():
+    plan = make_plan(make_params(1, stride=2), (1, 3, 4), (3, 2, 2), "float32", False)
+    before = pickle.dumps(plan)
+    assert hash(plan) == hash(plan)
+    assert plan.output_bytes
+    assert pickle.dumps(plan) == before
+    assert pickle.loads(before) == plan

@@ -6,7 +6,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def name_machine(machine: Report) -> str:
 
 def make_heading(machine: Report, packages: Mapping[str, str] | None = None) -> Report:
     """Begin a file of results: when, at which commit, on which machine and with which versions it was measured."""
-    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    date = datetime.now(UTC).isoformat(timespec="seconds")
     packages = versions() if packages is None else packages
     return {"schema": 2, "date": date, "commit": commit(), "machine": dict(machine), "versions": dict(packages)}
 

@@ -13,9 +13,10 @@ import numpy as np
 from ....arrays.views import Array
 from ....problem.plan import Plan
 from ..arguments import unpack
-from ..emit.intrinsics import add_products, copy_row, interleave_rows
+from ..emit.intrinsics import copy_row, interleave_rows
 from ..emit.numbers import activate
 from ..emit.pointers import address, fence
+from ..emit.sums import add_products
 from ..geometry import Geometry, make_geometry
 from ..partition import Partition, PerAxis, box_count, box_of, make_partition
 from ..runtime.compiled import inner, kernel

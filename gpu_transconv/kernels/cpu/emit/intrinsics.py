@@ -45,7 +45,7 @@ def copy_every(typingctx, target, target_step, source, source_step, count, low, 
         *numbers, step_, half_ = args
 
         def call(find, *more):
-            _call_for_halves(builder, functions, find, [*numbers, *more], half_)
+            call_for_halves(builder, functions, find, [*numbers, *more], half_)
 
         _call_for_strides(
             builder,
@@ -95,7 +95,7 @@ def pick_places(typingctx, target, target_step, source, starts, places, count, l
 
     def codegen(context, builder, _signature, args):
         functions = CopyFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
-        _call_for_halves(builder, functions, functions.place_picker, args[:-1], args[-1])
+        call_for_halves(builder, functions, functions.place_picker, args[:-1], args[-1])
         return context.get_dummy_value()
 
     i64 = types.int64
@@ -108,7 +108,7 @@ def turn_rows(typingctx, target, target_step, source, source_step, count, low, h
 
     def codegen(context, builder, _signature, args):
         functions = CopyFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
-        _call_for_halves(builder, functions, functions.turner, args[:-1], args[-1])
+        call_for_halves(builder, functions, functions.turner, args[:-1], args[-1])
         return context.get_dummy_value()
 
     i64 = types.int64
@@ -126,7 +126,7 @@ def _copier(target, source, way):
 
 def _call_copier(builder, target, source, way, args, half):
     functions = CopyFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
-    _call_for_halves(builder, functions, lambda kind: functions.copier(kind, *way), args, half)
+    call_for_halves(builder, functions, lambda kind: functions.copier(kind, *way), args, half)
 
 
 @intrinsic
@@ -151,19 +151,6 @@ def _block_copier(adds, target, source):
 
 
 @intrinsic
-def add_products(typingctx, sums, sums_step, source, source_step, factors, length, count, half):
-    """Add ``sums[i*sums_step + j] += source[i*source_step + j] * factors[j]`` for `count` rows of `length` elements."""
-
-    def codegen(context, builder, _signature, args):
-        functions = CopyFunctions(builder.module, ELEMENTS[sums.dtype], ELEMENTS[source.dtype])
-        _call_for_halves(builder, functions, functions.product_adder, args[:-1], args[-1])
-        return context.get_dummy_value()
-
-    i64 = types.int64
-    return types.void(sums, i64, source, i64, sums, i64, i64, i64), codegen
-
-
-@intrinsic
 def fetch(typingctx, start, count):
     """Ask for `count` cache lines from a `place` on, perhaps outside of any array, into the second-level cache."""
 
@@ -173,17 +160,6 @@ def fetch(typingctx, start, count):
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), codegen
-
-
-@intrinsic
-def combine_pairs(typingctx, first, second, third, count):
-    """Replace rows m0 and m1 by m0 + m1 and m1 - m2; return 1 if a result is not finite, or 0."""
-
-    def codegen(context, builder, _signature, args):
-        functions = CopyFunctions(builder.module, ELEMENTS[first.dtype], ELEMENTS[first.dtype])
-        return builder.call(functions.combiner(), args)
-
-    return types.int64(first, first, first, types.int64), codegen
 
 
 @intrinsic
@@ -200,7 +176,7 @@ def interleave_rows(typingctx, target, source, step, stride, outputs, half, stre
 
         def call(stride, *numbers):
             every = [*rest, step_, *numbers]
-            _call_for_halves(builder, rows, lambda half: rows.interleaver(stride, half), every, half_)
+            call_for_halves(builder, rows, lambda half: rows.interleaver(stride, half), every, half_)
 
         _call_for_strides(
             builder, stride_, lambda: call(None, stride_, outputs_), lambda value: call(value, outputs_, stream_)
@@ -247,7 +223,8 @@ def _call_for_strides(builder, stride, otherwise, special):
     builder.position_at_end(end)
 
 
-def _call_for_halves(builder, functions, find, args, half):
+def call_for_halves(builder, functions, find, args, half):
+    """Emit a call of what `find` returns for the kind of 16-bit numbers that `half` names, or of find(0)."""
     if functions.stored != _I16:
         builder.call(find(0), args)
         return

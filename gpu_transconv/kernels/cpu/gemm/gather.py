@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from ..arguments import unpack
 from ..emit.gemm_tile import ADD, PER_COLUMN, PER_ROW, TILE_ROWS, tile, tile_count, tile_range, tile_vectors
-from ..emit.intrinsics import combine_pairs
 from ..emit.pointers import address, fence, place
 from ..emit.registers import VECTOR_BYTES
+from ..emit.sums import combine_pairs
 from ..runtime.compiled import inner, kernel
 from . import layout as at
 from .pack_input import pack_input

@@ -14,7 +14,8 @@ import multiprocessing
 import os
 import sys
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +23,8 @@ from pathlib import Path
 import numba
 from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel
+
+from ....settings import most_threads
 
 #: The layers by the names that NUMBA_THREADING_LAYER takes, with their modules; then the names of groups of them.
 LAYERS = {"tbb": "tbbpool", "omp": "omppool", "workqueue": "workqueue"}
@@ -81,8 +84,11 @@ def must_be_serial() -> bool:
 
 
 def thread_count() -> int:
-    """Threads that a kernel may use."""
-    return 1 if _process.openmp_is_broken else int(numba.get_num_threads())
+    """Threads that a kernel may use: as many as `use` allows, else as many as Numba is set to in this thread."""
+    if _process.openmp_is_broken:
+        return 1
+    asked = most_threads()
+    return int(numba.get_num_threads()) if asked is None else min(asked, numba.config.NUMBA_NUM_THREADS)
 
 
 class _Followed(threading.local):
@@ -106,8 +112,21 @@ def follow_threads(count: int) -> None:
 
 
 def parallel_region() -> AbstractContextManager[object]:
-    """Context in which a parallel kernel may be entered."""
-    return _process.one_at_a_time if layer() == "workqueue" else nullcontext()
+    """Context in which a parallel kernel may be entered, with as many threads as `use` allows."""
+    alone = _process.one_at_a_time if layer() == "workqueue" else nullcontext()
+    return alone if most_threads() is None else _limited(alone)
+
+
+@contextmanager
+def _limited(alone: AbstractContextManager[object]) -> Iterator[None]:
+    """Set Numba's number of threads, which is that of the calling thread, and set it back."""
+    before, wanted = numba.get_num_threads(), thread_count()
+    with alone:
+        numba.set_num_threads(wanted)
+        try:
+            yield
+        finally:
+            numba.set_num_threads(before)
 
 
 def _after_fork_in_child() -> None:

@@ -7,8 +7,9 @@ are added on their own before they go to the sums of a task.
 from __future__ import annotations
 
 from ..arguments import unpack
-from ..emit.intrinsics import add_block, add_products, copy_rows
+from ..emit.intrinsics import add_block, copy_rows
 from ..emit.pointers import address, address_as, offset
+from ..emit.sums import add_products
 from ..runtime.compiled import inner, kernel
 from .last_partition import WeightLast
 from .store import add_pieces, turn_into

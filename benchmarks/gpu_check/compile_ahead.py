@@ -17,20 +17,23 @@ from gpu_transconv.kernels.cupy.launch_plan import (
 )
 from gpu_transconv.kernels.cupy.tile_shapes import DeviceProperties
 
-from .gpu_measure import PRECISIONS, Task, first_line
+from .measure import PRECISIONS, Task, first_line
 
 _MOST_WORKERS = 16
 
 
 def launches_of(tasks: Iterable[Task], device: DeviceProperties) -> list[KernelLaunch]:
-    """List one launch per kernel that the package may launch for `tasks`, in their order."""
-    found: dict[tuple[str, str, int], KernelLaunch] = {}
+    """List one launch per kernel that the package may launch for `tasks`, in their order.
+
+    What a launch takes of shared memory is no part of a kernel: it is compiled once for all of them.
+    """
+    found: dict[tuple[str, str], KernelLaunch] = {}
     for task in tasks:
         plan = replace(task.plan, precision="tf32" if PRECISIONS[task.precision][1] else "highest")
         for make in (gather_launches, scatter_atomic_launches, scatter_owned_launches):
             planned = make(plan, device)
             for launch in (*planned.pack, *planned.launch):
-                found.setdefault((launch.source, launch.kernel, launch.shared), launch)
+                found.setdefault((launch.source, launch.kernel), launch)
     return list(found.values())
 
 

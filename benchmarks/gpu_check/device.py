@@ -1,40 +1,71 @@
-"""The CUDA device for benchmarks.gpu_measure: events, peaks, and PyTorch with cuDNN beside the package."""
+"""The CUDA device: events, graphs, PyTorch with cuDNN beside the package."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import platform
-import statistics
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from typing import Any
-
-import numpy as np
 
 import gpu_transconv as gtc
 
-from .gpu_compile import compile_ahead, launches_of
-from .gpu_measure import OURS, PEERS, PRECISIONS, Contenders, Task, Times
+from . import machine
+from .compile_ahead import compile_ahead, launches_of
+from .measure import FORMULATIONS, OURS, PEERS, PRECISIONS, Contender, Contenders, Task, Times
 
-_PACKAGES = ("gpu_transconv", "numpy", "numba", "numba-cuda", "cupy-cuda12x", "cupy-cuda13x", "torch")
-_COPY_BYTES = 2**30
-_PRODUCT_SIZE = {"float32": 4096, "tf32": 8192, "float16": 8192, "bfloat16": 8192}
 _MOST_COPIES = 16
 #: No device's clock is much faster.
 _CYCLES_PER_SECOND = 2e9
+#: Blocks of a result's size that are filled with NaN and given back, more than a call takes.
+_POISONED_BLOCKS = 4
 
 
 class CudaDevice:
-    """The current CUDA device."""
+    """The current CUDA device.
+
+    Raises
+    ------
+    RuntimeError
+        If PyTorch has no CUDA device here.
+    """
 
     place = "cuda"
 
     def __init__(self, backend: str = "cupy", seed: int = 0) -> None:
+        import torch
+
+        if self.place == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError(
+                f"PyTorch {torch.__version__} sees no CUDA device; nvidia-smi shows what the driver does"
+            )
         self._backend, self._seed = backend, seed
         self._layer: tuple[Any, ...] = ()
+
+    @staticmethod
+    def is_healthy() -> bool:
+        """Whether this process's context still works; after an illegal access it never does again."""
+        import torch
+
+        try:
+            torch.cuda.synchronize()
+            return bool(torch.ones(1, device="cuda").item() == 1.0)
+        except Exception:
+            return False
+
+    def conditions(self) -> dict[str, Any]:
+        """Clocks, temperature, power and driver, now."""
+        return machine.ask_driver()
+
+    @staticmethod
+    def step_names() -> list[str]:
+        """Names of what `step` can do, most important first; needs no device."""
+        return machine.step_names()
+
+    def step(self, name: str) -> dict[str, Any]:
+        """One step of a probe, see `machine`."""
+        return machine.step(self, name)
 
     def clock_calls(self, call: Callable[[], Any], count: int, ahead: float = 0.0) -> Times:
         """Time each call between two events on the current stream."""
@@ -51,6 +82,52 @@ class CudaDevice:
         host = time.perf_counter() - start
         torch.cuda.synchronize()
         return Times([begin.elapsed_time(end) for begin, end in pairs], host)
+
+    def clock_host(self, call: Callable[[], Any], count: int) -> float:
+        """Time calls on the host alone, the device being idle at first."""
+        import torch
+
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(count):
+            call()
+        seconds = time.perf_counter() - start
+        torch.cuda.synchronize()
+        return seconds / count
+
+    def clock_graph(self, call: Callable[[], Any], calls: int, replays: int) -> list[float]:
+        """Time replays of a graph of several calls between two events, after one that is not timed."""
+        import torch
+
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            kept = [call() for _ in range(calls)]
+        times = self.clock_calls(graph.replay, replays + 1).device_ms[1:]
+        del kept
+        return [ms / calls for ms in times]
+
+    def profile(self, call: Callable[[], Any]) -> None:
+        """Call once between the profiler's start and stop."""
+        import torch
+
+        torch.cuda.synchronize()
+        torch.cuda.cudart().cudaProfilerStart()
+        call()
+        torch.cuda.synchronize()
+        torch.cuda.cudart().cudaProfilerStop()
+
+    def poisoned(self, expected: Any, task: Task) -> Any:
+        """A result as the package makes it, all NaN."""
+        import torch
+
+        shape = expected.movedim(1, -1).shape if task.data_format == "channels_last" else expected.shape
+        dtype = getattr(torch, PRECISIONS[task.precision][0])
+        return torch.full(shape, math.nan, dtype=dtype, device=self.place)
+
+    def poison_free_memory(self, expected: Any, task: Task) -> None:
+        """PyTorch's allocator hands out first what has just been given back, and this has all its results."""
+        blocks = [self.poisoned(expected, task) for _ in range(_POISONED_BLOCKS)]
+        del blocks
 
     def cache_bytes(self) -> int:
         """Size of the second-level cache."""
@@ -75,10 +152,10 @@ class CudaDevice:
         xs = _rotating(_contiguous(x, last), self.cache_bytes(), task)
         turn = itertools.cycle(range(len(xs)))
         function = getattr(torch.nn.functional, f"conv_transpose{task.layer.ndim}d")
-        set_tf32(False)
+        machine.set_tf32(False)
         torch.backends.cudnn.benchmark = False
         expected = function(x.float(), weight.float(), bias.float(), **task.layer.geometry)
-        builds: dict[str, Callable[[], Callable[[], Any]]] = {}
+        builds: dict[str, Callable[[], Contender]] = {}
         if not (last and task.layer.ndim == 1):  # torch has no such memory format for one axis
             peer_weight = _formatted(weight, last)
             for name in PEERS:
@@ -86,12 +163,14 @@ class CudaDevice:
         own = [x.movedim(1, -1) if last else x for x in xs]
         for name in OURS:
             builds[name] = lambda name=name: self._ours(own, turn, weight, bias, task, name, last)
-        return Contenders(expected, builds)
+        return Contenders(expected, builds, len(xs))
 
     def compile_ahead(self, tasks: Sequence[Task], seconds: float) -> dict[str, Any]:
         """Compile the kernels of all `tasks`, as many as `seconds` allow; only CuPy's compiler works in threads."""
         if self._backend != "cupy":
             return {}
+        if self._backend != "cupy":  # the others compile as they go
+            return {"kernels": 0, "compiled": 0, "failed": {}, "seconds": 0.0}
         from gpu_transconv.kernels.cupy.compile import warm_up
         from gpu_transconv.kernels.cupy.launch import device_properties
 
@@ -109,25 +188,31 @@ class CudaDevice:
         return self._layer[1]
 
     def _ours(
-        self, xs: Sequence[Any], turn: Any, weight: Any, bias: Any, task: Task, formulation: str, last: bool
-    ) -> Callable[[], Any]:
+        self, xs: Sequence[Any], turn: Any, weight: Any, bias: Any, task: Task, name: str, last: bool
+    ) -> Contender:
         precision = "tf32" if PRECISIONS[task.precision][1] else "highest"
         layer = gtc.ConvTranspose(
-            weight, bias, **task.layer.geometry, data_format=task.data_format, precision=precision,
-            formulation=formulation, backend=self._backend,
+            weight, bias, **task.layer.geometry, **FORMULATIONS[name], data_format=task.data_format,
+            precision=precision, backend=self._backend,
         )  # fmt: skip
-        return (lambda: layer(xs[next(turn)]).movedim(-1, 1)) if last else (lambda: layer(xs[next(turn)]))
+        if last:  # results are compared channels first
+            return Contender(
+                lambda: layer(xs[next(turn)]).movedim(-1, 1),
+                lambda out: layer(xs[next(turn)], out=out).movedim(-1, 1),
+            )
+        return Contender(lambda: layer(xs[next(turn)]), lambda out: layer(xs[next(turn)], out=out))
 
 
 def _peer(
     function: Any, xs: Sequence[Any], turn: Any, weight: Any, bias: Any, task: Task, name: str, tf32: bool
-) -> Callable[[], Any]:
+) -> Contender:
     import torch
 
-    set_tf32(tf32)
+    machine.set_tf32(tf32)
     torch.backends.cudnn.benchmark = name == "cudnn_search"
+    torch.backends.cudnn.benchmark_limit = 0  # 0 is no limit to what the search tries
     geometry = task.layer.geometry
-    return lambda: function(xs[next(turn)], weight, bias, **geometry)
+    return Contender(lambda: function(xs[next(turn)], weight, bias, **geometry))
 
 
 def _formatted(array: Any, last: bool) -> Any:
@@ -148,59 +233,3 @@ def _rotating(x: Any, cache: int, task: Task) -> list[Any]:
 
     copies = math.ceil(2 * cache / (task.plan.bytes + 1)) + 1
     return [x, *(x.clone(memory_format=torch.preserve_format) for _ in range(min(copies, _MOST_COPIES) - 1))]
-
-
-def set_tf32(allowed: bool) -> None:
-    """Whether PyTorch may round operands of float32 to TF32."""
-    import torch
-
-    torch.backends.cudnn.allow_tf32 = allowed
-    torch.backends.cuda.matmul.allow_tf32 = allowed
-
-
-def measure_machine(device: CudaDevice) -> dict[str, Any]:
-    """Name the device and measure its peaks: matrix products per precision, and a copy (bytes read plus written)."""
-    import torch
-
-    properties = torch.cuda.get_device_properties(0)
-    return {
-        "device": properties.name,
-        "capability": f"{properties.major}.{properties.minor}",
-        "multiprocessors": properties.multi_processor_count,
-        "memory_bytes": properties.total_memory,
-        "cache_bytes": properties.L2_cache_size,
-        "copy_gb_per_s": _copy_gb_per_s(device),
-        "peak_tflops": {precision: _product_tflops(device, precision) for precision in PRECISIONS},
-    }
-
-
-def _copy_gb_per_s(device: CudaDevice) -> float:
-    import torch
-
-    source = torch.zeros(_COPY_BYTES, dtype=torch.uint8, device="cuda")
-    target = torch.empty_like(source)
-    return 2 * _COPY_BYTES / _median(device, lambda: target.copy_(source)) / 1e6
-
-
-def _product_tflops(device: CudaDevice, precision: str) -> float:
-    import torch
-
-    dtype, tf32 = PRECISIONS[precision]
-    set_tf32(tf32)
-    size = _PRODUCT_SIZE[precision]
-    a, b = (torch.rand((size, size), device="cuda").to(getattr(torch, dtype)) for _ in range(2))
-    return 2 * size**3 / _median(device, lambda: a @ b) / 1e9
-
-
-def _median(device: CudaDevice, call: Callable[[], Any]) -> float:
-    device.clock_calls(call, 3)
-    return statistics.median(device.clock_calls(call, 15).device_ms)
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python, CUDA, cuDNN and of the installed packages that take part."""
-    import torch
-
-    found = {"python": platform.python_version(), "cuda": str(torch.version.cuda)}
-    found |= {"cudnn": str(torch.backends.cudnn.version()), "numpy": np.__version__}
-    return found | {p.name: p.version for p in metadata.distributions() if p.name in _PACKAGES}
