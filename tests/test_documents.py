@@ -34,7 +34,7 @@ SOURCES = sorted([*ROOT.glob("gpu_transconv/**/*.py"), *ROOT.glob("benchmarks/*.
                   *ROOT.glob("docs/noise_to_digits/*.py")])  # fmt: skip
 #: What stands for a file of the reader's, or is made by a command.
 PLACEHOLDERS = re.compile(r"my_|_build|^machine.json$|^out[./]|^compare\.|demo_figures|<|[*]|^[./]|https?:|__pycache__"
-                          r"|^[A-Z]+$")  # fmt: skip
+                          r"|^[A-Z]+(/|$)")  # fmt: skip
 SUFFIXES = (".py", ".md", ".json", ".cuh", ".toml", ".png", ".yml", ".cpp", ".h", ".txt")
 
 
