@@ -1,4 +1,4 @@
-"""Write docs/accuracy.md: how far every formulation and dtype is from the exact result, beside PyTorch.
+"""Write docs/guide/accuracy.md: how far every formulation and dtype is from the exact result, beside PyTorch.
 
 ::
 
@@ -23,7 +23,7 @@ from .readme import ROOT, replaced
 from .rounding import EPS, LAYERS, Error, Problem, problem
 from .tables import table_row
 
-PAGE = ROOT / "docs" / "accuracy.md"
+PAGE = ROOT / "docs" / "guide" / "accuracy.md"
 BEGIN, END = "<!-- accuracy: begin, by python -m benchmarks.accuracy -->", "<!-- accuracy: end -->"
 
 

@@ -1,4 +1,4 @@
-"""The tables of docs/pytorch.md, from files that ``python -m benchmarks.models --json`` wrote."""
+"""The tables of docs/guide/pytorch.md, from files that ``python -m benchmarks.models --json`` wrote."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .documents import RESULTS
 from .readme import ROOT, replaced
 from .tables import table, table_row
 
-PAGE = ROOT / "docs" / "pytorch.md"
+PAGE = ROOT / "docs" / "guide" / "pytorch.md"
 BEGIN, END = "<!-- models: begin, by python -m benchmarks.models --page -->", "<!-- models: end -->"
 #: Where the page's files are kept, beside those of the layers.
 FOLDER = RESULTS / "models"

@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmarks.predict > docs/performance-gpu.md
+    python -m benchmarks.predict > docs/speed/performance-gpu.md
 
 Per layer and precision: operations and bytes of the launches, tile by tile, against published peaks.
 """

@@ -1,4 +1,4 @@
-"""Write the README's section of results, the page with every layer, and the pictures, from benchmarks/results.
+"""Write what pages say of benchmarks/results: the README's section, every layer, what packing costs, the pictures.
 
 ::
 
@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .documents import RESULTS, Group, read_groups
-from .tables import by_domain, by_machine, conditions, every_layer, headline, main_group, remarks, title
+from .tables import by_domain, by_machine, conditions, every_layer, headline, main_group, packing, remarks, title
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-PAGE = ROOT / "docs" / "results.md"
+PAGE = ROOT / "docs" / "speed" / "results.md"
+PREPARED = ROOT / "docs" / "guide" / "prepared.md"
 IMAGES = ROOT / "docs" / "images"
 BEGIN, END = "<!-- results: begin, by python -m benchmarks.readme -->", "<!-- results: end -->"
 #: Key of a picture's text that says from which file it was drawn.
@@ -32,6 +33,12 @@ def section(groups: Sequence[Group]) -> str:
     if group is None:
         return "No results are kept."
     return "\n".join([headline(group), "", *by_domain(group), "", conditions(group), "", *remarks(group)])
+
+
+def prepared_section(groups: Sequence[Group]) -> str:
+    """Write what packing the weights costs: layers of the main group, and under which conditions."""
+    group = main_group(groups)
+    return "No results are kept." if group is None else "\n".join([*packing(group), "", conditions(group)])
 
 
 def page(groups: Sequence[Group]) -> str:
@@ -48,7 +55,7 @@ def page(groups: Sequence[Group]) -> str:
         lines += ["", f"## {title(group)}", "", headline(group), "", conditions(group), ""]
         lines += [*remarks(group, names=True), ""]
         lines += [f"![{title(group)}: speed against the roofline, and against the best other library]"
-                  f"(images/{picture_name(group)})", ""]  # fmt: skip
+                  f"(../images/{picture_name(group)})", ""]  # fmt: skip
         lines += every_layer(group)
     return "\n".join(lines) + "\n"
 
@@ -86,6 +93,11 @@ def stale(groups: Sequence[Group], results: Path = RESULTS, root: Path = ROOT) -
     readme, results_page, images = (root / path.relative_to(ROOT) for path in (README, PAGE, IMAGES))
     text = readme.read_text(encoding="utf-8")
     found = [] if replaced(text, section(groups)) == text else [readme.name]
+    prepared = root / PREPARED.relative_to(ROOT)
+    if prepared.exists():
+        text = prepared.read_text(encoding="utf-8")
+        if replaced(text, prepared_section(groups), page=prepared.name) != text:
+            found.append(prepared.name)
     if not results_page.exists() or results_page.read_text(encoding="utf-8") != page(groups):
         found.append(results_page.name)
     for group in groups:
@@ -121,6 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             draw(group.rows, group.machine, group.dtype, IMAGES / picture_name(group),
                  {PICTURE_KEY: digest(RESULTS / group.source)})  # fmt: skip
     README.write_text(replaced(README.read_text(encoding="utf-8"), section(groups)), encoding="utf-8")
+    text = PREPARED.read_text(encoding="utf-8")
+    PREPARED.write_text(replaced(text, prepared_section(groups), page=PREPARED.name), encoding="utf-8")
     PAGE.write_text(page(groups), encoding="utf-8")
     return 0
 

@@ -1,4 +1,4 @@
-"""Layers with arrays on which rounding errors are measured, the measures, and the bounds of docs/accuracy.md."""
+"""Layers with arrays on which rounding errors are measured, the measures, and the bounds of docs/guide/accuracy.md."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -54,9 +55,9 @@ def by_domain(group: Group) -> list[str]:
         layer = shipped().get(row["layer"]["name"])
         domains.setdefault(layer.domain if layer else "other", []).append(row)
     lines = table(
-        ("domain", "layers", "PyTorch / prepared", "best other / prepared (range)", "PyTorch / function",
+        ("domain", "layers", "PyTorch / prepared", "best other / prepared (range)", "worst layer", "PyTorch / function",
          "best other / function", "prepared, of the roofline"),
-        "lrrrrrr",
+        "lrrrlrrr",
     )  # fmt: skip
     rows = {**dict(sorted(domains.items(), key=lambda item: (item[0] == "other", -len(item[1])))), "all": group.rows}
     for domain, found in rows.items():
@@ -67,11 +68,38 @@ def by_domain(group: Group) -> list[str]:
             str(len(found)),
             times(ratios(found, "prepared", "torch")),
             times(best) + span,
+            _worst(found),
             times(ratios(found, "function", "torch")),
             times(ratios(found, "function")),
             percent(geometric_mean(_fractions(found))),
         )
         lines.append(table_row(cells))
+    return lines
+
+
+def _worst(rows: Sequence[Row]) -> str:
+    """Name the layer on which the prepared operator compares worst with the best other library."""
+    compared = [(found[0], row["layer"]["name"]) for row in rows if (found := ratios([row], "prepared"))]
+    return min(compared)[1] if compared else "-"
+
+
+def packing(group: Group, most: int = 10) -> list[str]:
+    """Table of the layers on which packing in every call costs most, and of those on which it costs least."""
+    found = []
+    for row in group.rows:
+        times_ = {name: entry["ms"] for name, entry in row["contenders"].items() if entry["status"] == "ok"}
+        if {"prepared", "function"} <= times_.keys():
+            layer = row["layer"]
+            weights = layer["cin"] * layer["cout"] // layer.get("groups", 1) * math.prod(layer["kernel"])
+            found.append((times_["function"] / times_["prepared"], layer, weights, times_))
+    found.sort(key=lambda entry: -entry[0])
+    columns = ("layer", "input", "weights", "prepared, ms", "function, ms", "PyTorch, ms", "function / prepared")
+    lines = table(columns, "lrrrrrr")
+    for ratio, layer, weights, ms in found[:most] + found[most:][-3:]:
+        size = " x ".join(map(str, (layer["cin"], *layer["spatial"])))
+        torch = f"{ms['torch']:.3g}" if "torch" in ms else "-"
+        cells = (layer["name"], size, f"{weights:,}", f"{ms['prepared']:.3g}", f"{ms['function']:.3g}", torch)
+        lines.append(table_row((*cells, f"{ratio:.2f}")))
     return lines
 
 

@@ -81,7 +81,8 @@ def __getattr__(name: str) -> object:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_did_you_mean(name, (*__all__, *_LAZY))}")
     module = _import_module(_LAZY[name], __name__)
-    globals()[name] = found = getattr(module, name, module)
+    # An adapter has its library under the very name by which the package has the adapter.
+    globals()[name] = found = getattr(module, name) if _LAZY[name].startswith(".dispatch.") else module
     return found
 
 

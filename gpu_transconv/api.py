@@ -187,8 +187,9 @@ def conv_transpose(
     x : array, shape (N, Cin, *spatial) or (Cin, *spatial)
         Input, of NumPy, PyTorch, JAX, CuPy, Numba or any library with DLPack or one of the array interfaces; with
         ``data_format="channels_last"`` the channels are the last axis. Any strides. One of the dtypes float16,
-        bfloat16 (of ml_dtypes), float32, float64, complex64, complex128, int32, int64. ``docs/arrays.md`` lists the
-        kinds of arrays that are taken, and those that are refused, such as masked ones.
+        bfloat16 (of ml_dtypes), float32, float64, complex64, complex128, int32, int64.
+        ``docs/guide/arrays.md`` lists the kinds of arrays that are taken, and those that are refused, such as
+        masked ones.
     weight : array, shape (Cin, Cout // groups, *kernel)
         Filters, in x's dtype. The number of spatial axes is ``weight.ndim - 2``. The weight of an ordinary
         convolution, (Cout, Cin, *kernel), needs its first two axes swapped; where Cin equals Cout, no error can tell.

@@ -5,8 +5,11 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib.util
+import json
+import random
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -16,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from gpu_transconv import explain
 from gpu_transconv.tools.bench.layers import REAL_LAYERS, Layer, load_layers
 from gpu_transconv.tools.cli import make_parser
 
@@ -24,10 +28,13 @@ if not (ROOT / "CONTRIBUTING.md").exists():
     pytest.skip("the documents are part of the checkout, not of the package", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
 
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-SOURCES = sorted([*ROOT.glob("gpu_transconv/**/*.py"), *ROOT.glob("benchmarks/*.py")])
+#: Pages that a build of the site writes are none of the checkout's.
+PAGES = sorted([*ROOT.glob("*.md"), *(path for path in ROOT.glob("docs/**/*.md") if "made" not in path.parts)])
+SOURCES = sorted([*ROOT.glob("gpu_transconv/**/*.py"), *ROOT.glob("benchmarks/*.py"), *ROOT.glob("docs/*.py"),
+                  *ROOT.glob("docs/noise_to_digits/*.py")])  # fmt: skip
 #: What stands for a file of the reader's, or is made by a command.
-PLACEHOLDERS = re.compile(r"my_|^out[./]|^compare\.|demo_figures|<|[*]|^[./]|https?:|__pycache__|^[A-Z]+$")
+PLACEHOLDERS = re.compile(r"my_|_build|^machine.json$|^out[./]|^compare\.|demo_figures|<|[*]|^[./]|https?:|__pycache__"
+                          r"|^[A-Z]+(/|$)")  # fmt: skip
 SUFFIXES = (".py", ".md", ".json", ".cuh", ".toml", ".png", ".yml", ".cpp", ".h", ".txt")
 
 
@@ -95,6 +102,8 @@ def test_links_lead_somewhere(path):
             continue
         name, _, anchor = target.partition("#")
         file = path.parent / name if name else path
+        if file.parent.name == "paint":  # made by a build of the site, of the gallery's scripts
+            file = ROOT / "docs" / "gallery" / {"index": "GALLERY_HEADER.rst"}.get(file.stem, f"{file.stem}.py")
         if not file.exists() or (anchor and anchor not in anchors(file)):
             lost.append(target)
     assert lost == []
@@ -183,12 +192,55 @@ def test_variables_are_read_somewhere(path):
 # --- what pages say ------------------------------------------------------------------------------------
 
 
-def test_the_guide_runs():
-    text = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
-    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
-    test = doctest.DocTestParser().get_doctest(code, {}, "guide.md", None, 0)
+#: Those of the page on mathematics are run beside the tests of the operators that it is about.
+GUIDES = [path for path in PAGES if path.parent.name in ("start", "guide") and path.stem != "math"]
+EXAMPLES = [path for path in GUIDES if ">>>" in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_the_examples_of_a_page_run(path):
+    code = "\n".join(re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL))
+    if "import torch" in code:
+        pytest.importorskip("torch")
+    test = doctest.DocTestParser().get_doctest(code, {}, path.name, None, 0)
     assert len(test.examples) > 5
     assert doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test).failed == 0
+
+
+def test_pages_with_examples_are_found():
+    assert {path.stem for path in EXAMPLES} >= {"five_minutes", "choosing", "padding", "output_size", "errors"}
+
+
+def test_the_page_on_gpus_has_every_architecture():
+    source = (ROOT / "tests" / "kernels" / "cupy" / "cubin_checks.py").read_text(encoding="utf-8")
+    architectures = re.findall(r"sm_\d+", re.search(r"^ARCHITECTURES = .*", source, re.MULTILINE)[0])
+
+    text = (ROOT / "docs" / "guide" / "gpu.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| (\d+)\.(\d) \|", text, re.MULTILINE)
+    assert tuple(f"sm_{major}{minor}" for major, minor in listed) == tuple(architectures)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="the calculator is JavaScript: it needs node")
+def test_the_calculator_agrees_with_the_package():
+    rng, cases = random.Random(0), []
+    for _ in range(1000):
+        values = {"n": rng.randint(0, 6), "kernel": rng.randint(1, 5), "stride": rng.randint(1, 4),
+                  "low": rng.randint(-1, 4), "high": rng.randint(0, 4), "dilation": rng.randint(1, 3),
+                  "more": rng.randint(0, 3)}  # fmt: skip
+        cases.append(values)
+    script = f"const c = require({str(ROOT / 'docs/_static/calculator.js')!r});" + (
+        f"console.log(JSON.stringify({json.dumps(cases)}.map((v) => c.outputSize(v).size ?? null)))"
+    )
+    found = json.loads(subprocess.run(["node", "-e", script], capture_output=True, text=True, check=True).stdout)
+    for values, size in zip(cases, found, strict=True):
+        try:
+            expected = explain(
+                (1, 1, values["n"]), (1, 1, values["kernel"]), stride=values["stride"],
+                padding=[(values["low"], values["high"])], dilation=values["dilation"], output_padding=values["more"],
+            ).output_shape[-1]  # fmt: skip
+        except ValueError:
+            expected = None
+        assert size == expected, values
 
 
 def test_the_example_with_pytorch_gives_its_result():
@@ -212,7 +264,7 @@ def test_the_share_of_the_operator_in_hifi_gan():
 
 
 def test_the_page_on_layers_has_every_field_and_value():
-    text = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "speed" / "layers.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (\d*)", text, re.MULTILINE)
     assert {word for word, count in rows if not count} == set(Layer.__dataclass_fields__)
     layers = load_layers(REAL_LAYERS)
@@ -222,6 +274,6 @@ def test_the_page_on_layers_has_every_field_and_value():
 
 
 def test_the_example_of_a_file_of_layers_is_one(tmp_path):
-    text = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "speed" / "layers.md").read_text(encoding="utf-8")
     (tmp_path / "mine.json").write_text(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1])
     assert [layer.name for layer in load_layers(tmp_path / "mine.json")] == ["mine"]

@@ -17,7 +17,7 @@ from gpu_transconv.kernels.registry import FOLDERS
 
 NAME = "gpu_transconv"
 PACKAGE = Path(gpu_transconv.__file__).parent
-LISTING = PACKAGE.parent / "docs" / "architecture.md"
+LISTING = PACKAGE.parent / "docs" / "develop" / "architecture.md"
 BACKEND_ROOMS = {f"{NAME}.kernels{folder}" for folder in FOLDERS.values()}
 SUITES = sorted(PACKAGE.parent.glob("benchmarks/bench_*.py"))
 
@@ -150,7 +150,7 @@ def test_private_names_stay_in_their_folder():
 
 
 def rooms_of(listing: str) -> list[str]:
-    """Modules and folders of a listing such as that in docs/architecture.md, from top to bottom, as dotted names."""
+    """Modules and folders of a listing such as that in docs/develop/architecture.md, from the top, as dotted names."""
     words = [re.split(r"\s{2,}", line)[0].split() for line in listing.strip().splitlines()]
     return [f"{NAME}.{name.removesuffix('.py').strip('/').replace('/', '.')}" for line in words for name in line]
 

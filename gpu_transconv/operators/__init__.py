@@ -1,8 +1,8 @@
 """The operator as a matrix: what M detects, what M.T generates, and which convolution M.T is.
 
 M, an ordinary strided cross-correlation, takes a picture to its feature map; M.T is the transposed
-convolution. `docs/math.md` carries one small example through all of it. `conv_matrix` imports SciPy when it is called,
-and `ConvOperator`, one of SciPy's classes, when it is first used.
+convolution. `docs/guide/math.md` carries one small example through all of it. `conv_matrix` imports SciPy when it is
+called, and `ConvOperator`, one of SciPy's classes, when it is first used.
 """
 
 from __future__ import annotations

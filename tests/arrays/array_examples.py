@@ -1,4 +1,4 @@
-"""One or more examples of every row of the tables of docs/arrays.md.
+"""One or more examples of every row of the tables of docs/guide/arrays.md.
 
 Each takes a function and the values, and calls it with what the row is about.
 """

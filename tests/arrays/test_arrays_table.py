@@ -1,4 +1,4 @@
-"""Every row of the tables of docs/arrays.md, tried as x, weight, bias and out, through every way in."""
+"""Every row of the tables of docs/guide/arrays.md, tried as x, weight, bias and out, through every way in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from array_examples import EXAMPLES, Dlpack, Interface, jax_, memmap, strict, te
 
 import gpu_transconv as gtc
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "arrays.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "guide" / "arrays.md"
 X = np.arange(1.0, 7.0, dtype=np.float32).reshape(1, 2, 3)
 WEIGHT = np.array([[[1.0, 2.0], [4.0, 0.0]], [[3.0, -1.0], [1.0, 5.0]]], np.float32)
 BIAS = np.array([0.5, -2.0], np.float32)

@@ -57,9 +57,9 @@ def test_page(tmp_path: Path, capsys: Any) -> None:
     lines = [line.split(" | ")[0].removeprefix("| ") for line in page.splitlines() if line.startswith("| ")]
     rows = lines[2:]
     assert rows == list(REAL)
-    written = (ROOT / "docs" / "performance-gpu.md").read_text()
+    written = (ROOT / "docs" / "speed" / "performance-gpu.md").read_text()
     for text in (*page.split("\n\n")[:2], *(f"\n| {name} | " for name in rows)):
-        assert text in written, "run: python -m benchmarks.predict > docs/performance-gpu.md"
+        assert text in written, "run: python -m benchmarks.predict > docs/speed/performance-gpu.md"
     (tmp_path / "layers.json").write_text(json.dumps([{"name": "broken"}]))
     assert predict.main(["--layers", str(tmp_path / "layers.json")]) == 2
     assert capsys.readouterr().err.startswith("error: ")

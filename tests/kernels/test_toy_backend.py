@@ -1,4 +1,4 @@
-"""The recipe of docs/architecture.md for a backend, followed: one kernel of its own passes the case table."""
+"""The recipe of docs/develop/architecture.md for a backend, followed: one kernel of its own passes the case table."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from gpu_transconv.operators import ConvOperator, as_convolution, conv_matrix, m
 
 linalg = pytest.importorskip("scipy.sparse.linalg", reason="the matrices are SciPy's")
 
-PAGE = Path(__file__).parents[2] / "docs" / "math.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guide" / "math.md"
 
 
 class Case(NamedTuple):

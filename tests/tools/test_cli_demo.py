@@ -66,6 +66,19 @@ def test_demo_of_a_picture(capsys, picture):
     assert_figures([Path(path) for path in report["figures"]])
 
 
+@pytest.mark.long
+def test_demo_of_all_pages(capsys, picture):
+    report = run_json(capsys, "demo", picture, "--all")
+    pages = [Path(path) for path in report["figures"]][3:]
+    assert [path.name for path in pages[:2]] == ["1_flattening.png", "1_row_and_column.png"]
+    assert {path.name[0] for path in pages} == set("12345")
+    assert len(pages) == 18
+    for path in pages:
+        with Image.open(path) as image:
+            assert image.format == path.suffix[1:].upper()
+            assert getattr(image, "n_frames", 1) == {"3_scatter": 9, "3_stuffing": 25, "3_phases": 25}.get(path.stem, 1)
+
+
 def test_demo_says_when_a_picture_is_even(capsys, tmp_path):
     Image.new("L", (40, 30), 77).save(tmp_path / "even.png")
     assert main(["demo", "even.png", "--size", "20"]) == 0

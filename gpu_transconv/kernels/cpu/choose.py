@@ -35,7 +35,7 @@ from .weight_order import TILED, WeightOrder, make_order, rows_layout, stamps_la
 #: such loops are the last resort of either formulation.
 _LOOPS, _SCATTERED_LOOPS = 16.0, 32.0
 #: What sums and differences leave of the time that pairs of blocks save; 1.16 to 1.29 times faster in most layers of
-#: docs/performance.md, where the products alone would make it 1.33.
+#: docs/speed/performance.md, where the products alone would make it 1.33.
 _KEPT = 0.8
 #: Cost of scatter, in multiples of gather's, where it has no estimate of its own. Chosen, not measured.
 _SCATTERED = 1.5

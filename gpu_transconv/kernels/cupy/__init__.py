@@ -14,8 +14,8 @@ Read it in this order:
    ``src/pixel_panels.cuh``, ``src/weight_grad_direct.cuh`` without tiles, and `weight_grad`, which cuts the pixels.
 7. `choose`, `owned_boxes`: which of them a layer gets; `launch_plan`: what is launched, as data; `launch`: by CuPy.
 
-``tests/host_cuda`` runs the same sources on the CPU; ``docs/decisions/0009-cuda-cpp-tiles.md`` says why there is one
-tile for all of them.
+``tests/host_cuda`` runs the same sources on the CPU; ``docs/develop/decisions/0009-cuda-cpp-tiles.md`` says why there
+is one tile for all of them.
 """
 
 from __future__ import annotations

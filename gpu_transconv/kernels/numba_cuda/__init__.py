@@ -18,7 +18,7 @@ This is the backend to learn from. Read it in this order:
    once; `compiled`: what is compiled once.
 
 Everything here also runs in Numba's CUDA simulator (``NUMBA_ENABLE_CUDASIM=1``): slowly, and without a GPU.
-``docs/cuda_without_a_gpu.md`` says what is proven how.
+``docs/develop/cuda_without_a_gpu.md`` says what is proven how.
 """
 
 from __future__ import annotations

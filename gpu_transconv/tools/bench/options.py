@@ -17,7 +17,7 @@ from .libraries import PEERS
 
 #: Dtypes that are measured, the usual one first.
 FLOATS = sorted((name for name in DTYPES if "float" in name), key="float32".__ne__)
-#: What a file of layers looks like; docs/layers.md has every field.
+#: What a file of layers looks like; docs/speed/layers.md has every field.
 LAYER_FILE = """a JSON file of layers is a list of objects like this one:
   {"name": "mine", "cin": 64, "cout": 32, "spatial": [32, 32], "kernel": [4, 4], "stride": [2, 2], "padding": [1, 1]}
   n (the batch) and groups are 1 unless given, stride and dilation 1, padding and output_padding 0, on every axis
@@ -30,7 +30,7 @@ def add_layer_options(parser: argparse.ArgumentParser, seconds: float) -> None:
     """Declare which layers are measured, and how; for every command that measures some."""
     add = parser.add_argument
     add("names", nargs="*", metavar="LAYER", help="shipped layer, or JSON file of layers; all shipped ones if none")
-    add("--layers", type=Path, metavar="FILE", help="JSON file of layers, as docs/layers.md describes it")
+    add("--layers", type=Path, metavar="FILE", help="JSON file of layers, as docs/speed/layers.md describes it")
     add("--only", type=names_in, metavar="NAME[,NAME]", help="only these of the layers")
     add("--max-gmac", type=float, default=4.0, metavar="G", help="leave larger layers out (4)")
     add("--seconds", type=float, default=seconds, metavar="S", help=f"for each layer ({seconds:g})")

@@ -36,6 +36,7 @@ def add(parsers: Parsers) -> None:
     )
     words = "part of the responses that is kept, the strongest; default: %(default)s"
     parser.add_argument("--keep", type=float, default=SHARE, metavar="SHARE", help=words)
+    parser.add_argument("--all", action="store_true", help="write the figures and films of all explaining pages too")
     parser.add_argument("--json", action="store_true", help="print the checks and the paths as JSON")
 
 
@@ -53,6 +54,10 @@ def run(args: argparse.Namespace) -> int:
     draw = import_module("..demo.draw", __package__).draw
     with _writable(args.output):
         paths = _watched("drawing", draw(args.output, grey, result), 3)
+        if args.all:
+            pages = import_module("..demo.gallery", __package__)
+            count = len(pages.figures(grey, result))
+            paths += _watched("drawing all", pages.draw_all(args.output, grey, result), count)
     report = _report(source, original, result, paths)
     if args.json:
         print_json(report)

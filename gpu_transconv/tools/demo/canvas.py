@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 from PIL import Image
 
 from ...arrays import HostArray
@@ -40,10 +42,15 @@ def plain_style() -> Iterator[None]:
 
 
 class Canvas:
-    """A white page of `width` x `height` pixels; all positions count from its upper left corner."""
+    """A white page of `width` x `height` pixels; all positions count from its upper left corner.
 
-    def __init__(self, width: int, height: int) -> None:
-        self.width, self.height = width, height
+    `words` say what it shows, to who does not see it.
+    """
+
+    suffix = ".png"
+
+    def __init__(self, width: int, height: int, words: str = "") -> None:
+        self.width, self.height, self.words = width, height, words
         self.figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor="white")
         self.agg: Any = FigureCanvasAgg(self.figure)
         self.page = self.figure.add_axes((0, 0, 1, 1), zorder=5)
@@ -86,10 +93,33 @@ class Canvas:
             down = 27 if words == "0" else 11
             self.text((x + offset, y + down), words, 10)
 
+    def plot(self, at: Point, size: Point) -> Any:
+        """Axes of Matplotlib in a box, with two spines and letters of the page's size."""
+        box = (at[0] / self.width, 1 - (at[1] + size[1]) / self.height, size[0] / self.width, size[1] / self.height)
+        axes = self.figure.add_axes(box)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=10, colors=INK)
+        return axes
+
+    def image(self) -> Image.Image:
+        """Draw the page."""
+        self.agg.draw()
+        return Image.fromarray(np.asarray(self.agg.buffer_rgba())).convert("RGB")
+
     def save(self, path: Path) -> None:
         """Write the page as a PNG file."""
-        self.agg.draw()
-        Image.fromarray(np.asarray(self.agg.buffer_rgba())).convert("RGB").save(path, optimize=True)
+        self.image().save(path, optimize=True)
+
+    def smallest_letters(self) -> float:
+        """Height in pixels of the smallest type on the page."""
+        words = [text for text in self.figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
+        return min((float(text.get_fontsize()) * 100 / 72 for text in words), default=float("inf"))
+
+    def _repr_png_(self) -> bytes:
+        """Show the page in a notebook."""
+        written = io.BytesIO()
+        self.image().save(written, "png")
+        return written.getvalue()
 
 
 class Panel:
@@ -131,8 +161,8 @@ class Panel:
         self.canvas.text((middle, self.y - 9), words)
         self.canvas.text((middle, self.y + self.h + 19), note, 10, color=INK)
 
-    def grid(self, size: float = 11, *, signs: bool = False) -> Panel:
-        """Rule lines between the values, and print those that are not 0, or their signs."""
+    def grid(self, size: float = 11, *, signs: bool = False, zeros: Picture | None = None) -> Panel:
+        """Rule lines between the values, and print those that are not 0, or their signs; and the 0 where `zeros` is."""
         rows, columns = self.values.shape
         for row in range(1, rows):
             y = self.y + row * self.step[1]
@@ -140,7 +170,7 @@ class Panel:
         for column in range(1, columns):
             x = self.x + column * self.step[0]
             self.canvas.line((x, self.y), (x, self.y + self.h), "#d0d7de", 0.8)
-        for row, column in np.argwhere(self.values):
+        for row, column in np.argwhere(self.values if zeros is None else (self.values != 0) | (zeros != 0)):
             value = self.values[row, column]
             shade = self.shades((value / (self.limit or 1) + 1) / 2)
             words = ("+" if value > 0 else "-") if signs else f"{value:.3g}"

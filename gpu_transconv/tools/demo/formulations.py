@@ -83,8 +83,8 @@ def _product(
 ) -> tuple[Panel, Panel, Panel]:
     cell, (x, y) = CELL, at
     transposed = canvas.panel((x, y), (9 * cell, 25 * cell), matrix.T, 1.6).grid(10, signs=True)
-    features = canvas.panel((x + 188, y + 8 * cell), (cell, 9 * cell), FEATURES.reshape(9, 1), LIMIT).grid(9)
-    result = canvas.panel((x + 239, y), (cell, 25 * cell), product.reshape(25, 1), LIMIT).grid(9)
+    features = canvas.panel((x + 188, y + 8 * cell), (cell, 9 * cell), FEATURES.reshape(9, 1), LIMIT).grid(10)
+    result = canvas.panel((x + 239, y), (cell, 25 * cell), product.reshape(25, 1), LIMIT).grid(10)
     transposed.title("$M^T$")
     features.title("$f$")
     result.title("$y$")

@@ -19,7 +19,7 @@ from ..geometry import Geometry, fits_boxes, make_geometry
 from ..partition import Partition, even, make_partition, reach_of
 
 #: Floats of a panel, which is read again and again, and of the outputs put together: 48 and 32 KiB, so that both stay
-#: close to the core. Taller boxes than at first gained, see the log in docs/performance.md.
+#: close to the core. Taller boxes than at first gained, see the log in docs/speed/performance.md.
 _PANEL = 12288
 _REGION = 8192
 

@@ -1,6 +1,6 @@
 """What a kernel should cost, counted in vector operations per output block, with no measuring.
 
-The constants were read off one machine once (see docs/performance.md); only ratios between kernels matter.
+The constants were read off one machine once (see docs/speed/performance.md); only ratios between kernels matter.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _ROWS = 2.0
 _MANY, _SEVERAL = 48, 12
 #: Products per channel up to which it does.
 _PHASES = 256
-#: Vector operations in which a weight arrives from the caches: 1.5 cycles, see the log in docs/performance.md.
+#: Vector operations in which a weight arrives from the caches: 1.5 cycles, see the log in docs/speed/performance.md.
 _ARRIVAL = 1.5
 #: Share of the time at which pairs must stay below to be worth it.
 _WORTH = 0.95

@@ -23,7 +23,7 @@ from .winograd import AxisProducts, Term, products_by_phase, winograd_products
 #: blocks as a run has, stay in the second-level cache. Chosen, not measured.
 _CHUNK_ROWS = 256
 #: Channels of a chunk at least where blocks are computed in pairs and every product of a channel is a row: the rows of
-#: one tile. Measured with both axes in pairs, see the log in docs/performance.md.
+#: one tile. Measured with both axes in pairs, see the log in docs/speed/performance.md.
 _LEAST = 14
 #: Planes of sums that scatter keeps at most, unless one channel alone has more phases. Chosen, not measured.
 _PLANES = 128

@@ -27,7 +27,7 @@ from .store import LINE
 #: Bytes of a panel of input, which stays in the second-level cache next to sums and weights: half of Zen 4's 1 MiB.
 PANEL_BYTES = 512 * 1024
 #: Products added before a partial sum is put down, which bounds the panel and the error of a long float32 sum (chosen,
-#: not measured); and the same where blocks are computed in pairs (measured, see the log in docs/performance.md).
+#: not measured); and the same where blocks are computed in pairs (measured, see the log in docs/speed/performance.md).
 _DEPTH, _PAIRED_DEPTH = 2048, 8 * 2048
 #: The same where every sum has one order (`Plan.fixed_order`), in all kernels of gather: so many that a sum over 512
 #: channels and two taps is put down once. With 256, a layer of an audio decoder (512 to 256 channels, kernel 16, stride

@@ -14,7 +14,7 @@ from . import layout as at
 #: Elements of a row that is put together before it is stored: the outputs of one block must fit.
 LINE = MOST_PHASES
 #: Outputs of a row from which it is put together where it is misaligned; shorter rows lost a third to a half that way,
-#: see the log in docs/performance.md.
+#: see the log in docs/speed/performance.md.
 _LONG = 1024
 
 

@@ -23,7 +23,7 @@ The definition's own bound has no middle term, the product of an input with the 
 output, and where it is large and the products that are part of it are small, no digit of them need be right. Against
 the largest input that is read, the error is at most ``3 * c * eps * max|d| * sum(|a| + |b|)``; with pairs on both axes
 the 3 is a 9, and n + 3 is n + 6. No bilinear algorithm with fewer products has a bound against those that reach an
-output, so pairs run only where `precision` is "fast" (docs/decisions/0011-fast-algorithms-are-opt-in.md).
+output, so pairs run only where `precision` is "fast" (docs/develop/decisions/0011-fast-algorithms-are-opt-in.md).
 """
 
 from __future__ import annotations
