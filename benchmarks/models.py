@@ -4,7 +4,7 @@
 
     python -m benchmarks.models --threads 1
     python -m benchmarks.models --only "Mimi, 12 frames" --only SNAC --seconds 10 --json out.json
-    python -m benchmarks.models --page        # writes the tables of docs/guide/pytorch.md, from benchmarks/results/models
+    python -m benchmarks.models --page        # writes the tables of docs/guide/pytorch.md from the kept results
 
 Random weights, ``eval``, gradients off, batch 1. The two take turns in one process and call the very same modules,
 which change their class in between. Reported are medians; a result that differs by more than 1e-5 of the largest value
@@ -168,9 +168,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, help="threads of torch, and so of both")
     parser.add_argument("--seconds", type=float, default=6.0, help="about how long to measure a model")
     parser.add_argument("--json", type=Path, metavar="FILE", help="add the results to a file, in place of older ones")
-    parser.add_argument(
-        "--page", action="store_true", help="only write docs/guide/pytorch.md from the files that are kept"
-    )
+    parser.add_argument("--page", action="store_true", help="only write docs/guide/pytorch.md from kept files")
     return parser
 
 

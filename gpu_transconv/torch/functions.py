@@ -73,7 +73,7 @@ class Map:
         functions = {"forward": staticmethod(self._forward), "backward": staticmethod(self._backward)}
         recorded: Any = type(name, (torch.autograd.Function,), functions)
         #: Without what `torch.autograd.Function.apply` does in Python for transforms, which takes twenty microseconds.
-        self.record: Callable[..., Any] = super(torch.autograd.Function, recorded).apply
+        self.record: Callable[..., Any] = super(torch.autograd.Function, recorded).apply  # type: ignore[misc]
         functions = {
             "forward": staticmethod(self.calculate), "setup_context": staticmethod(self._setup_context),
             "backward": staticmethod(self._backward), "jvp": staticmethod(self._jvp), "vmap": staticmethod(self._vmap),

@@ -7,6 +7,7 @@ by way of torch's dispatcher takes longer than a small layer.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -105,7 +106,7 @@ def _fake_forward(x: Tensor, weight: Tensor, bias: Tensor | None, sizes: Sequenc
             for axis in range(params.ndim)
         ]
     for axis, size in enumerate(sizes):
-        _require(size >= 1, lambda axis=axis: f"padding leaves no output on spatial axis {axis}")
+        _require(size >= 1, partial("padding leaves no output on spatial axis {}".format, axis))
     return _empty(spec, "forward", (x.shape[0], channels, *sizes), x, weight)
 
 
