@@ -25,6 +25,12 @@ QUICK = re.compile(
 )
 
 
+#: For tests that take most of a minute each: everywhere else, shorter ones of the same things run.
+in_full = pytest.mark.skipif(
+    not os.environ.get("GPU_TRANSCONV_TEST_ALL"), reason="takes most of a minute: GPU_TRANSCONV_TEST_ALL=1 runs it"
+)
+
+
 def one_of(number: int, items: Iterable[Any]) -> list[Any]:
     """Every so-many-th of the problems of a long table; all of them where GPU_TRANSCONV_TEST_ALL is set."""
     return list(items)[:: 1 if os.environ.get("GPU_TRANSCONV_TEST_ALL") else number]

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.cbook import get_sample_data
+from selection import in_full
 
 from gpu_transconv import conv_transpose2d
 from gpu_transconv.operators import conv_matrix
@@ -248,6 +249,7 @@ def test_layers_compound_the_pattern():
 # --- the figures ----------------------------------------------------------------------------------------
 
 
+@in_full
 @pytest.mark.long
 def test_figures_can_be_read_where_a_page_is_narrow(grey, result):
     for name, make in gallery.figures(grey, result).items():

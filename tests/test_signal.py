@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checks import refused
-from selection import one_of
+from selection import in_full, one_of
 
 import gpu_transconv as gtc
 from gpu_transconv.signal import upfirdn
@@ -58,6 +58,7 @@ def test_long_signals(up, down):
     np.testing.assert_allclose(upfirdn(h, x, up, down), theirs(h, x, up, down), atol=1e-11)
 
 
+@in_full
 @pytest.mark.long
 def test_their_tests():
     """All of SciPy's tests of upfirdn pass, but for the four extensions of `test_modes` that are refused."""

@@ -16,6 +16,7 @@ from dask.base import tokenize
 from dask.system import CPU_COUNT
 
 from ..arrays import NUMPY, Array, Operands, check_device, view_of
+from ..arrays.locks import ProcessLock
 from ..arrays.views import numpy_dtype
 from ..dispatch.select import Choice, note, select
 from ..problem.plan import Plan
@@ -46,7 +47,7 @@ class ChunkOperator:
         self._start_afresh()
 
     def _start_afresh(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self._whole: dict[str, tuple[Plan, Choice]] = {}
         self._packed: dict[Hashable, Weights] = {}
         self._tasks: int | None = None
@@ -75,7 +76,7 @@ class ChunkOperator:
         with use(threads=self._threads_of_a_task()):
             kernel = choice.implementation
             key = kernel, kernel.weight_key(plan), channel
-            with self._lock:
+            with self._lock():
                 if key not in self._packed:
                     self._packed[key] = prepare(kernel, plan, operands)
             # Dask counts what it holds: results are not taken from memory that is kept for later.

@@ -20,12 +20,12 @@
 
 from __future__ import annotations
 
+from ..errors import missing_library
+
 try:
     import torch as _torch  # noqa: F401
 except ImportError as error:
-    raise ImportError(
-        "gpu_transconv.torch needs PyTorch, which is not installed: pip install 'gpu_transconv[torch]'"
-    ) from error
+    raise missing_library("PyTorch", "torch") from error
 
 from .accelerate import accelerate, explain, restore
 from .functional import conv_transpose1d, conv_transpose2d, conv_transpose3d

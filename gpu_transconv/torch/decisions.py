@@ -150,7 +150,7 @@ def runs_last(spec: Spec, operation: Operation, device: str, first: Layout, seco
 def _is_small(spec: Spec, x: Layout, weight: Layout) -> bool:
     """Whether torch computes a float32 layer over three axes by its plain loops, whose results are contiguous.
 
-    The rule and its number are those of ``use_mkldnn`` in torch's ``Convolution.cpp``, as of version 2.13.
+    The rule and its number are those of ``use_mkldnn`` in torch's convolutions, as of version 2.13.
     """
     kernel = weight[0]
     if x[2] is not torch.float32 or spec.params.groups > 1 or (kernel[-1] > 3 and kernel[-2] > 3) or len(x[0]) != 5:

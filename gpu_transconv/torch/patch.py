@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from threading import Lock
 from types import TracebackType
 from typing import Any
 
 import torch
 
+from ..arrays.locks import ProcessLock
 from . import functional
 
 _NAMES = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 #: Who asked for it and has not left yet, and torch's own functions while there is anybody.
 _active: list[Patch] = []
 _originals: dict[str, Any] = {}
-_lock = Lock()
+_lock = ProcessLock()
 
 
 class Patch:
@@ -28,7 +28,7 @@ class Patch:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Undo it, also after an exception."""
-        with _lock:
+        with _lock():
             if self in _active:
                 _active.remove(self)
             _settle()
@@ -55,7 +55,7 @@ def patch() -> Patch:
     torch.Size([1, 4, 34])
     """
     handle = Patch()
-    with _lock:
+    with _lock():
         _active.append(handle)
         _settle()
     return handle
@@ -70,7 +70,7 @@ def unpatch() -> None:
     >>> _ = gtc.torch.patch()
     >>> gtc.torch.unpatch()
     """
-    with _lock:
+    with _lock():
         _active.clear()
         _settle()
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from checks import refused
-from selection import one_of
+from selection import in_full, one_of
 
 import gpu_transconv as gtc
 
@@ -197,6 +197,7 @@ def test_bad_input_is_refused_before_anything_is_scheduled(x, error, words):
         conv_transpose(x, np.ones((2, 2, 2), np.float32), stride=2)
 
 
+@in_full
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="the program asks for the most memory that a process has had")
 def test_two_processes():

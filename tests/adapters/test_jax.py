@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from checks import refused
-from selection import one_of
+from selection import in_full, one_of
 
 import gpu_transconv as gtc
 
@@ -198,6 +198,7 @@ def test_bad_input_is_refused_when_it_is_traced(change, error, words):
             jax.jit(conv_transpose)(x, weight)
 
 
+@in_full
 @pytest.mark.long
 def test_a_thousand_calls_do_not_hang():
     """In a process of their own, which is ended if they do."""

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from selection import in_full
 
 from benchmarks.gpu_check import __main__ as gpu_check
 from benchmarks.gpu_check import merge, records, stage_profile, stage_sanitize, stage_tests, suite
@@ -194,6 +195,7 @@ def in_lines(lines: list[str]) -> set[tuple]:
     return found
 
 
+@in_full
 @pytest.mark.long
 def test_a_stage_that_is_killed_leaves_all_that_it_had_finished(folder, capsys):
     """Killed at random moments again and again: nothing finished is lost or done twice, and the end is the whole."""
@@ -285,6 +287,7 @@ def test_the_tests_for_a_device_are_all_chosen_and_the_rest_in_turns():
     assert {*suite.choose(found[::-1], 100)} == {*chosen}  # whatever the order
 
 
+@in_full
 @pytest.mark.long
 def test_every_gather_tile_is_forced_in_every_precision(folder, capsys):
     """And at most 700 tests per backend are chosen, gradients, layers, streams and graphs among them."""

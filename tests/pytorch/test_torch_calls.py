@@ -78,7 +78,7 @@ def test_channels_last_is_computed_so(ndim, monkeypatch):
         kernels, "launch_packed", lambda k, plan, x, w: seen.append((plan.channels_last, x.flags.c_contiguous)) or run(
             k, plan, x, w)
     )  # fmt: skip
-    OURS[ndim](torch.randn(1, 4, *[5] * ndim).to(memory_format=LAST[ndim]), torch.randn(4, 3, *[2] * ndim))
+    OURS[ndim](torch.randn(2, 4, *[5] * ndim).to(memory_format=LAST[ndim]), torch.randn(4, 3, *[2] * ndim))
     assert seen == [(True, True)]
 
 
@@ -312,4 +312,4 @@ except ImportError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "gpu_transconv[torch]" in done.stdout
+    assert ".[torch]" in done.stdout

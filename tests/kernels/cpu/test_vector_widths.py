@@ -71,7 +71,7 @@ def check_cases(dtype: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the CPUs named are x86-64")
-@pytest.mark.parametrize(("cpu", "dtype"), one_of(2, TARGETS))
+@pytest.mark.parametrize(("cpu", "dtype"), one_of(3, TARGETS))
 def test_kernels_for_another_cpu(cpu, dtype):
     features, size = CPUS[cpu]
     present = llvm.get_host_cpu_features()

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from ptx_checks import COMPUTE_CAPABILITIES, ENDS, MOST_REGISTERS, MOST_SHARED, compile_all
+from selection import one_of
 
 if sys.platform == "darwin":
     pytest.skip("there is no numba-cuda for macOS", allow_module_level=True)
@@ -68,8 +69,7 @@ def check(name: str, traits: Traits, folder, record_property, capabilities=ENDS)
 TYPES = [(dtype, "int32") for dtype in DTYPE_NAMES] + [("float32", "int64"), ("float64", "int64")]
 
 
-@pytest.mark.parametrize(("dtype", "index"), TYPES)
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize(("name", "dtype", "index"), one_of(2, ((name, *kind) for name in KERNELS for kind in TYPES)))
 def test_every_architecture(name, dtype, index, tmp_path, record_property):
     tiles = traits_of(name, dtype, index, has_bias=True)
     every = (dtype, index) == ("float32", "int32")

@@ -39,7 +39,7 @@ _PREFIX = "kernels-"
 #: machine code. Of the folders' own ``__init__`` the same holds.
 NOT_IN_KERNELS = (
     "choose", "complexes", "cpu_kernel", "input_grad", "launch", "pack", "warm_up", "weight_order",
-    "gemm/cost", "weight_grad/launch", "runtime/requirements", "runtime/workspace",
+    "weight_grad/launch", "runtime/requirements", "runtime/workspace",
 )  # fmt: skip
 
 
