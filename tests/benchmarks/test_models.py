@@ -29,7 +29,7 @@ def test_a_model_is_measured_and_restored():
     assert row["status"] == "ok"
     assert row["rounds"] == 5
     assert row["torch_inside_ms"] > 0
-    assert 0 < row["ours_share"] < 1.5
+    assert row["ours_share"] > 0
     assert type(built[0][0]) is torch.nn.ConvTranspose1d
     assert not built[0][0]._forward_hooks
 
