@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from ..arguments import unpack
 from ..emit.gemm_tile import ADD, tile, tile_count, tile_range, tile_vectors
-from ..emit.intrinsics import copy_every
+from ..emit.intrinsics import copy_every, copy_row
 from ..emit.numbers import activate, narrow, widen
 from ..emit.pointers import address, fence, place
 from ..emit.registers import VECTOR_BYTES
@@ -88,8 +88,9 @@ def _stamp(sums, target, panel, source, lanes, weight, job, slab, s, count):
     """Add the stamps of some rows of input, `lanes` elements of the panel from `source` on, through set `s`.
 
     Reads the panel and the set's weights for the slab; adds to the planes of `sums` from element `target` on, of a
-    chunk of `count` channels. What lies beyond a row lands in the planes' margins. Columns are taken from the last to
-    the first: later taps reach an output from earlier inputs, so it gets its stamps by tap, wherever it lies in a row.
+    chunk of `count` channels. What lies beyond a row lands in the planes' margins. Where every sum has one order,
+    columns are taken from the last to the first: later taps reach an output from earlier inputs, so it gets its stamps
+    by tap, wherever it lies in a row.
     """
     g, lay, cut = job.geometry, job.layout, job.cut
     rows, first = lay.sets[s, at.ROWS], lay.sets[s, at.WEIGHT]
@@ -101,10 +102,10 @@ def _stamp(sums, target, panel, source, lanes, weight, job, slab, s, count):
         low, high = tile_range(rows, 1, t)
         m = high - low
         a = address(weight, (slab.group * lay.weights + first + low) * g.cin + slab.k0 * m)
-        v = vectors
-        while v > 0:
-            step = tile_vectors(m, v)
-            v -= step
+        done = 0
+        while done < vectors:
+            step = tile_vectors(m, vectors - done)
+            v = vectors - done - step if cut.backwards else done
             tile(
                 cut.tile,
                 address(sums, target + v * lane), address(offsets, before + low), 1,
@@ -112,6 +113,7 @@ def _stamp(sums, target, panel, source, lanes, weight, job, slab, s, count):
                 address(panel, source + v * lane), cut.panel_step, address(cut.iota, 0), 0,
                 a, ADD, 1, slab.depth, place(panel, 0), 0, m, step,
             )  # fmt: skip
+            done += step
 
 
 @inner
@@ -136,10 +138,15 @@ def _pack_box(x, panel, job, n, slab, box):
                 i_h = (box.h + part.low_h + h) * cut.step.h + place_h
                 inside = 0 <= i_d < g.in_d and 0 <= i_h < g.in_h
                 source = channel + ((i_d * g.in_h + i_h) * g.in_w + start) * g.x_pixel
-                _copy_line(x, panel, first + h * cut.pitch, source, low, high if inside else low, g, cut)
+                end = high if inside else low
+                if g.last or cut.step.w > 1:
+                    _copy_line(x, panel, first + h * cut.pitch, source, low, end, g, cut)
+                else:  # here, since a call with the geometry takes as long as a short row
+                    target = address(panel, first + h * cut.pitch)
+                    copy_row(target, address(x, source), low, end, cut.pitch, g.half)
             # Whole vectors may read past the last row.
-            end = first + (box.height + part.span_h) * cut.pitch
-            for j in range(end, end + cut.slack):
+            slack = first + (box.height + part.span_h) * cut.pitch
+            for j in range(slack, slack + cut.slack):
                 panel[j] = 0
 
 

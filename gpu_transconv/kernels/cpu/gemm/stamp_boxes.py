@@ -43,6 +43,7 @@ class StampBoxes(NamedTuple):
     last_rows: Table  # the same for chunks with one channel less
     iota: Table
     tile: int  # address of the compiled tiles
+    backwards: int  # whether columns are taken from the last to the first
 
 
 class Scatter(NamedTuple):
@@ -85,6 +86,7 @@ def cut_stamp_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) ->
     cut = StampBoxes(
         pitch, margin, slack, plane_d, plane, panel_plane, place, PerAxis(*steps), panel_step, depth, channels,
         LINE_ROOM, panel, rows.reshape(-1), last_rows.reshape(-1), np.zeros(16, np.int64), tile_table(plan.accumulate),
+        int(plan.fixed_order),
     )  # fmt: skip
     return Scatter(make_geometry(plan), layout, part, cut, stamps)
 
