@@ -70,7 +70,7 @@ _COMPILED = (
     Fault("plain: last input of a stamp missed", "cpu/elementwise.py", "// stride + shift + 1,", "// stride + shift,"),
     Fault("depthwise, channels last: one input too many", "cpu/depthwise/channels_last.py", "(g.in_w - 1 - shift) // step + 1)", "(g.in_w - 1 - shift) // step + 2)"),
     Fault("depthwise: rows beyond the depth", "cpu/depthwise/channels_first.py", "high if 0 <= i_d < g.in_d and", "high if"),
-    Fault("one order: columns of scatter from the first", "cpu/gemm/scatter.py", "v = vectors\n        while v > 0:\n            step = tile_vectors(m, v)\n            v -= step", "w = 0\n        while w < vectors:\n            step = tile_vectors(m, vectors - w)\n            v = w\n            w += step"),
+    Fault("one order: columns of scatter from the first", "cpu/gemm/scatter.py", "vectors - done - step if cut.backwards else done", "done"),
     Fault("scatter: last sum of a row not activated", "cpu/gemm/scatter.py", "source + i * cut.plane + box.width)", "source + i * cut.plane + box.width - 1)"),
     Fault("scatter: bias of the first channels", "cpu/gemm/scatter.py", "bias[channel + i % count]", "bias[channel - lay.chunks[c, at.CHANNEL] + i % count]"),
     Fault("bfloat16 rounded half up", "cpu/emit/row_ir.py", "builder.add(odd, self._constant(0x7FFF))", "self._constant(0x8000)"),
