@@ -17,13 +17,16 @@ from .shuffles import picked
 _I64 = ir.IntType(64)
 #: Vectors of results at once: their sums, and for each a vector of inputs, fit the registers.
 _MANY = 4
+#: Largest step for which neighbouring taps share what they read: for longer ones the shuffles would be too many to
+#: compile. Chosen, not measured.
+_TOGETHER = 4
 
 
 class ThinnedFilters(RowFunctions):
     """The functions of a module that filter rows of elements (type `stored`) by sums (type `wide`)."""
 
     def thinner(self, step, half):
-        """The function behind `filter_thinned` for a step: `_MANY` vectors of results at a time, then one."""
+        """The function behind `filter_thinned` for a step: `_MANY` vectors of results at a time, or one."""
         wide, stored, table = self.wide.as_pointer(), self.stored.as_pointer(), _I64.as_pointer()
         name = f"thinned{step}_{self.wide}_{self.stored}_{half}"
         function, builder = self.begin(name, [stored, stored, wide, table, _I64, _I64])
@@ -34,34 +37,45 @@ class ThinnedFilters(RowFunctions):
         taps_w, *(apart_d, apart_h, apart_w), weights_d, weights_h, length, begin, end, column, size = fields
         vector = ir.VectorType(self.wide, self.lanes)
         fma = multiply_add(self.module, vector)
-
-        def inputs(start, place, masks):
-            """A vector of results' worth of inputs, from element `place` after `start` on."""
-            at = [builder.add(place, _I64(v * self.lanes)) for v in range(step)]
-            vectors = [self.load(builder, self.stored, start, *pair) for pair in zip(at, masks, strict=True)]
-            return self.widen(builder, picked(builder, vectors, self.lanes, 0), half)
+        # Taps next to each other find what they read in the same vectors, as long as they are no more than the step.
+        together = step if step <= _TOGETHER else 1
+        near = builder.icmp_signed("==", apart_w, _I64(-1))
+        shared = builder.select(near, builder.sdiv(taps_w, _I64(together)), _I64(0))
 
         def results(first, width, border):
             sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(width)]
             for total in sums:
                 builder.store(ir.Constant(vector, None), total)
-            places = [builder.mul(builder.add(first, _I64(u)), _I64(self.lanes * step)) for u in range(width)]
-            with cgutils.for_range(builder, taps_w) as w:
-                shift = builder.mul(w.index, apart_w)
-                at = builder.add(builder.add(column, shift), places[0])
-                masks = [None] * step
+            places = [
+                builder.add(builder.mul(first, _I64(self.lanes * step)), _I64(v * self.lanes))
+                for v in range(width * step)
+            ]
+
+            def add_taps(tap, taps):
+                """Add so many neighbouring taps, from number `tap` on: the last of them reads furthest to the left."""
+                shift = builder.mul(builder.add(tap, _I64(taps - 1)), apart_w)
+                at = builder.add(column, shift)
+                masks = [None] * len(places)
                 if border:
-                    masks = [
-                        self.between(builder, builder.add(at, _I64(v * self.lanes)), _I64(0), size) for v in range(step)
-                    ]
+                    masks = [self.between(builder, builder.add(at, place), _I64(0), size) for place in places]
                 with cgutils.for_range(builder, taps_d) as d, cgutils.for_range(builder, taps_h) as h:
                     outer = builder.add(builder.mul(d.index, apart_d), builder.mul(h.index, apart_h))
                     start = builder.gep(source, [builder.add(outer, shift)])
                     number = builder.add(builder.mul(d.index, weights_d), builder.mul(h.index, weights_h))
-                    factor = broadcast(builder, weights, builder.add(number, w.index), vector)
-                    for place, total in zip(places, sums, strict=True):
-                        value = inputs(start, place, masks)
-                        builder.store(builder.call(fma, [factor, value, builder.load(total)]), total)
+                    number = builder.add(number, tap)
+                    read = [self.load(builder, self.stored, start, *pair) for pair in zip(places, masks, strict=True)]
+                    for r in range(taps):
+                        factor = broadcast(builder, weights, builder.add(number, _I64(taps - 1 - r)), vector)
+                        for u, total in enumerate(sums):
+                            value = picked(builder, read[u * step : (u + 1) * step], self.lanes, r)
+                            value = self.widen(builder, value, half)
+                            builder.store(builder.call(fma, [factor, value, builder.load(total)]), total)
+
+            with cgutils.for_range(builder, shared) as loop:
+                add_taps(builder.mul(loop.index, _I64(together)), together)
+            done = builder.mul(shared, _I64(together))
+            with cgutils.for_range(builder, builder.sub(taps_w, done)) as loop:
+                add_taps(builder.add(done, loop.index), 1)
             for u, total in enumerate(sums):
                 to = builder.mul(builder.add(first, _I64(u)), _I64(self.lanes))
                 value = self._narrow(builder, builder.load(total), half)
@@ -73,9 +87,14 @@ class ThinnedFilters(RowFunctions):
                 results(builder.add(first, builder.mul(loop.index, _I64(width))), width, border)
             return builder.add(first, builder.mul(count, _I64(width)))
 
-        some(_I64(0), begin, 1, True)
-        some(some(begin, end, _MANY, False), end, 1, False)
-        some(end, self.parts(builder, length), 1, True)
+        every = self.parts(builder, length)
+        with builder.if_else(builder.icmp_signed("<=", every, _I64(_MANY))) as (short, long):
+            with short:
+                results(_I64(0), _MANY, True)
+            with long:
+                some(_I64(0), begin, 1, True)
+                some(some(begin, end, _MANY, False), end, 1, False)
+                some(end, every, 1, True)
         builder.ret_void()
         return function
 
