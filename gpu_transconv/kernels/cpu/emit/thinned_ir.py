@@ -43,6 +43,7 @@ class ThinnedFilters(RowFunctions):
         shared = builder.select(near, builder.sdiv(taps_w, _I64(together)), _I64(0))
 
         def results(first, width, border):
+            """Emit `width` vectors of results from number `first` on; at a border all that is read is masked."""
             sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(width)]
             for total in sums:
                 builder.store(ir.Constant(vector, None), total)
