@@ -113,7 +113,9 @@ def everything(function: Callable[..., object], vmap: Callable[..., object]) -> 
             "grad of grad": second(x, weight, bias),
             "vmap over x": vmap(function, (0, None, None))(two[0], weight, bias),
             "vmap over weight": vmap(function, (None, 0, None))(x, two[1], bias),
-            "grad of vmap": jax.grad(lambda x, w: vmap(loss, (0, None, None))(x, w, bias).sum(), (0, 1))(two[0], weight),
+            "grad of vmap": jax.grad(lambda x, w: vmap(loss, (0, None, None))(x, w, bias).sum(), (0, 1))(
+                two[0], weight
+            ),
             "vmap of grad of grad": vmap(second)(*two),
         }
 

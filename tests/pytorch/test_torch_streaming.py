@@ -1,4 +1,4 @@
-"""Streams on the weights of a model's layers: the layer's results, whatever the chunks and whatever made the weights."""
+"""Streams on the weights of a model's layers: their results, whatever the chunks and whatever made the weights."""
 
 from __future__ import annotations
 
@@ -153,9 +153,17 @@ def test_in_compiled_code_it_is_called_as_it_is():
     ("layer", "error", "words"),
     [
         (nn.Conv1d(2, 2, 3), TypeError, ["layer must be a transposed convolution", "Conv1d"]),
-        (OwnForward(2, 2, 3), TypeError, ["layer must be a transposed convolution", "OwnForward has a forward of its own"]),
+        (
+            OwnForward(2, 2, 3),
+            TypeError,
+            ["layer must be a transposed convolution", "OwnForward has a forward of its own"],
+        ),
         ("up", TypeError, ["layer must be a transposed convolution", "got str"]),
-        (nn.ConvTranspose1d(2, 2, 3, device="meta"), gtc.BackendUnavailableError, ["layer must have its weights on the CPU", "meta"]),
+        (
+            nn.ConvTranspose1d(2, 2, 3, device="meta"),
+            gtc.BackendUnavailableError,
+            ["layer must have its weights on the CPU", "meta"],
+        ),
         (nn.LazyConvTranspose1d(2, 3), TypeError, ["weight must have values", "call its layer once"]),
     ],
     ids=["convolution", "own forward", "no module", "meta", "lazy"],
