@@ -124,7 +124,7 @@ def everything(function: Callable[..., object], vmap: Callable[..., object]) -> 
 
 @pytest.mark.parametrize("number", one_of(14, range(100)))
 def test_values_and_gradients_are_xlas(number):
-    """To 1e-5 those of XLA in float64, or as near to them as XLA's own in float32, which adds thousands up in a row."""
+    """To 1e-5 those of XLA in float64; where float32 itself loses more, with at most twice the error of XLA's own."""
     problem = draw(number)
     arrays = problem.x, problem.weight, problem.bias
     xla = by_xla(problem.keywords)
@@ -135,7 +135,7 @@ def test_values_and_gradients_are_xlas(number):
     missed = far_off(found, exact, 1e-5)
     if missed:
         errors = far_off(jax.jit(everything(xla, by_loop))(*arrays), exact, 0)
-        assert {path: error for path, error in missed.items() if error > 1.1 * errors[path]} == {}
+        assert {path: error for path, error in missed.items() if error > 2 * errors.get(path, 0)} == {}
 
 
 def far_off(found: object, exact: object, most: float) -> dict[str, float]:
