@@ -159,7 +159,8 @@ class StreamingConvTranspose(torch.nn.Module):
     def copy(self) -> StreamingConvTranspose:
         """Return a stream that goes on from here by itself; both have the same layer, and share what was packed."""
         other = type(self).__new__(type(self))
-        other.__setstate__({**self.__dict__, "_modules": dict(self._modules), "_stream": self._stream.copy()})
+        state = {**self.__dict__, "_modules": dict(self._modules), "_stream": self._stream.copy()}
+        other.__setstate__(state)  # type: ignore[no-untyped-call] # torch's
         return other
 
     __copy__ = copy

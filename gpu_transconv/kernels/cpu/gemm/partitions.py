@@ -30,8 +30,8 @@ PANEL_BYTES = 512 * 1024
 #: not measured); and the same where blocks are computed in pairs (measured, see the log in docs/speed/performance.md).
 _DEPTH, _PAIRED_DEPTH = 2048, 8 * 2048
 #: The same where every sum has one order (`Plan.fixed_order`), in all kernels of gather: so many that a sum over 1024
-#: channels and two taps is put down once. With 1024, a layer of an audio decoder (1024 to 512 channels, kernel 16, stride
-#: 8) took 1.16 times as long on a few inputs, and no less on many (Zen 4).
+#: channels and two taps is put down once. With 1024 products, a layer of an audio decoder (1024 to 512 channels, kernel
+#: 16, stride 8) took 1.16 times as long on a few inputs, and no less on many (Zen 4).
 _FIXED_PRODUCTS = 2048
 #: Blocks up to which one run takes all of them, with a panel that is less deep. Chosen, not measured.
 _FEW = 128
