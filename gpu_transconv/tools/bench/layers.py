@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,7 @@ def shipped() -> Mapping[str, Layer]:
     return {layer.name: layer for layer in load_layers(REAL_LAYERS)}
 
 
-def _layer_from(entry: Report, where: str) -> Layer:
+def _layer_from(entry: Any, where: str) -> Layer:
     try:
         ndim = len(entry["spatial"])
         ones, zeros = [1] * ndim, [0] * ndim

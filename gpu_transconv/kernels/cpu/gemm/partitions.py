@@ -29,10 +29,10 @@ PANEL_BYTES = 512 * 1024
 #: Products added before a partial sum is put down, which bounds the panel and the error of a long float32 sum (chosen,
 #: not measured); and the same where blocks are computed in pairs (measured, see the log in docs/speed/performance.md).
 _DEPTH, _PAIRED_DEPTH = 2048, 8 * 2048
-#: The same where every sum has one order (`Plan.fixed_order`), in all kernels of gather: so many that a sum over 512
-#: channels and two taps is put down once. With 256, a layer of an audio decoder (512 to 256 channels, kernel 16, stride
-#: 8) took 1.09 times as long (Zen 4).
-_FIXED_PRODUCTS = 1024
+#: The same where every sum has one order (`Plan.fixed_order`), in all kernels of gather: so many that a sum over 1024
+#: channels and two taps is put down once. With 1024 products, a layer of an audio decoder (1024 to 512 channels, kernel
+#: 16, stride 8) took 1.16 times as long on a few inputs, and no less on many (Zen 4).
+_FIXED_PRODUCTS = 2048
 #: Blocks up to which one run takes all of them, with a panel that is less deep. Chosen, not measured.
 _FEW = 128
 #: Tasks per thread from which their number need not be a multiple of the threads. Chosen, not measured.
