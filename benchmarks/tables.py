@@ -91,13 +91,13 @@ def _share(found: Sequence[float]) -> str:
 
 
 def shares(models: Sequence[Models]) -> list[str]:
-    """Say whose share of a model's time it is: of which models, where and when."""
-    found = []
-    for one in models:
-        threads = one.heading["machine"]["threads"]
-        found.append(f"{len(one.rows)} on {threads} thread{'s' * (threads > 1)} on {one.heading['date'][:10]}")
-    words = "- The share is what transposed convolutions take of PyTorch's time in whole models, in the median: "
-    return [f"{words}{', '.join(found)}."] if found else []
+    """Say whose share of a model's time it is: of how many models, with how many threads and when."""
+    if not models:
+        return []
+    dates = " and ".join(sorted({one.heading["date"][:10] for one in models}))
+    threads = " and ".join(sorted({str(one.heading["machine"]["threads"]) for one in models}))
+    return [f"- The share is the part of PyTorch's time that is spent in transposed convolutions, as the median of "
+            f"{sum(len(one.rows) for one in models)} whole models (threads: {threads}; {dates})."]  # fmt: skip
 
 
 def _worst(rows: Sequence[Row]) -> str:
