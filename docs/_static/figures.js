@@ -3,7 +3,7 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const image of document.querySelectorAll(".bd-article img")) {
     if (image.closest(".sphx-glr-thumbnails, table")) continue;
     const box = document.createElement("div");
-    box.className = "figure";
+    box.className = "scrolls";
     image.before(box);
     box.append(image);
   }

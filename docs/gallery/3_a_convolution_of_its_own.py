@@ -68,12 +68,14 @@ films.stuffing()
 
 from itertools import product
 
-cases = [case for case in product((2, 3, 4), (1, 2, 3), (0, 1, 2, 3)) if case[2] < case[0]]  # kernel, stride, padding
+# kernel, stride, padding
+cases = [case for case in product((2, 3, 4), (1, 2, 3), (0, 1, 2, 3)) if case[2] < case[0]]
 cases += [(5, 2, 2), (5, 3, 1), (5, 4, 2)]
 rng = np.random.default_rng(0)
 equal = 0
 for kernel, stride, padding in cases:
-    weight, picture = rng.integers(-9, 10, (kernel, kernel)), (stride * 3 + kernel, stride * 2 + kernel + 1)
+    weight = rng.integers(-9, 10, (kernel, kernel))
+    picture = stride * 3 + kernel, stride * 2 + kernel + 1
     transposed, composed = turned.as_one_convolution(weight, picture, stride, padding)
     equal += np.array_equal(transposed, composed)
 # sphinx_gallery_start_ignore
