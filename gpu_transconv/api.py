@@ -70,6 +70,22 @@ def conv_transpose1d(
 
     Same as `conv_transpose`, with the argument order of ``torch.nn.functional.conv_transpose1d``.
 
+    Parameters
+    ----------
+    x : array, shape (N, Cin, length) or (Cin, length)
+        Input.
+    weight : array, shape (Cin, Cout // groups, kernel)
+        Filters, in x's dtype.
+    bias, stride, padding, output_padding, groups, dilation, output_size, data_format, activation
+        As in `conv_transpose`.
+    precision, deterministic, formulation, backend, out
+        As in `conv_transpose`.
+
+    Returns
+    -------
+    array
+        The result, as `conv_transpose` gives it.
+
     Examples
     --------
     >>> import numpy as np, gpu_transconv as gtc
@@ -104,6 +120,22 @@ def conv_transpose2d(
     """Transposed convolution over two spatial axes.
 
     Same as `conv_transpose`, with the argument order of ``torch.nn.functional.conv_transpose2d``.
+
+    Parameters
+    ----------
+    x : array, shape (N, Cin, rows, columns) or (Cin, rows, columns)
+        Input.
+    weight : array, shape (Cin, Cout // groups, kernel rows, kernel columns)
+        Filters, in x's dtype.
+    bias, stride, padding, output_padding, groups, dilation, output_size, data_format, activation
+        As in `conv_transpose`.
+    precision, deterministic, formulation, backend, out
+        As in `conv_transpose`.
+
+    Returns
+    -------
+    array
+        The result, as `conv_transpose` gives it.
 
     Examples
     --------
@@ -140,6 +172,22 @@ def conv_transpose3d(
     """Transposed convolution over three spatial axes.
 
     Same as `conv_transpose`, with the argument order of ``torch.nn.functional.conv_transpose3d``.
+
+    Parameters
+    ----------
+    x : array, shape (N, Cin, depth, rows, columns) or (Cin, depth, rows, columns)
+        Input.
+    weight : array, shape (Cin, Cout // groups, kernel depth, kernel rows, kernel columns)
+        Filters, in x's dtype.
+    bias, stride, padding, output_padding, groups, dilation, output_size, data_format, activation
+        As in `conv_transpose`.
+    precision, deterministic, formulation, backend, out
+        As in `conv_transpose`.
+
+    Returns
+    -------
+    array
+        The result, as `conv_transpose` gives it.
 
     Examples
     --------

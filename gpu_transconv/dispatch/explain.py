@@ -87,7 +87,13 @@ class Explanation:
     plan: Plan = field(repr=False)
 
     def rows(self) -> list[tuple[str, str]]:
-        """Names and values as they are printed."""
+        """Return names and values as they are printed.
+
+        Returns
+        -------
+        list of (str, str)
+            One pair per line.
+        """
         scratch = "unknown" if self.workspace_bytes is None else f"{self.workspace_bytes:,} bytes"
         rows = [
             ("output", f"{_times(self.output_shape)} {self.plan.dtype}, summed in {self.plan.accumulate}"),

@@ -151,6 +151,11 @@ def last_choice() -> Choice | None:
 
     The same is logged by the logger ``gpu_transconv`` at level DEBUG, for all threads.
 
+    Returns
+    -------
+    Choice or None
+        Its `implementation`, which has a `name`, and the `reason`.
+
     Examples
     --------
     >>> import numpy as np, gpu_transconv as gtc
