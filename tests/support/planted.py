@@ -22,7 +22,7 @@ class Fault(NamedTuple):
     @property
     def backend(self) -> str:
         """Whose tests should notice; what is made beside the kernels is read by the CPU's."""
-        return self.file.partition("/")[0].replace("..", "cpu")
+        return "gradients" if self.name.startswith("gradient: ") else self.file.partition("/")[0].replace("..", "cpu")
 
 
 #: Tables, layouts and choices of the CPU's kernels: Python that runs before them.
@@ -83,6 +83,15 @@ _COMPILED = (
     Fault("odd strides interleaved with the wrong phase", "cpu/emit/shuffles.py", "indices = [lanes + lane if phase == r else i for", "indices = [lanes + lane if phase == r + (stride > 5) else i for"),
     Fault("transposition of wide strides ends early", "cpu/emit/row_ir.py", "blocks = builder.sdiv(builder.add(outputs, builder.sub(stride, _I64(1))), stride)", "blocks = builder.sdiv(outputs, stride)"),
 )  # fmt: skip
+#: The CPU's kernels of the two gradients.
+_CPU_GRADIENTS = (
+    Fault("gradient: last row that a filter meets missed", "cpu/depthwise/thinned.py", "at // dilation + 1)", "at // dilation)"),
+    Fault("gradient: one vector too many taken as whole", "cpu/depthwise/thinned.py", "max(begin, min(whole, (w.size - first[2]) // (lanes * w.step)))", "whole"),
+    Fault("gradient: step of a single result", "../problem/rewrites.py", "one if axis.size > 1 else replace(one, step=1)", "replace(one, step=1)"),
+    Fault("gradient: lines of the first channel for all", "cpu/weight_grad/rows.py", "start = patch.c0 * g.cout * g.volume", "start = 0 * g.cout * g.volume"),
+    Fault("gradient: last piece left out", "cpu/weight_grad/store.py", "range(0, job.cut.pieces - step, 2 * step)", "range(0, job.cut.pieces - step - 1, 2 * step)"),
+    Fault("gradient: whole pixels though cut off below", "cpu/weight_grad/columns.py", "o_h >= 0 and o_h + last_h < g.out_h", "o_h + last_h < g.out_h"),
+)  # fmt: skip
 _NUMBA_CUDA = (
     Fault("direct: bias of the first group", "numba_cuda/gather_direct.py", "channel = group * g[at.COUT] + row + r\n                value", "channel = row + r\n                value"),
     Fault("direct: taps of the width a step apart", "numba_cuda/gather_direct.py", "c * g[at.SHIFT_STEP_W]", "c"),
@@ -110,4 +119,4 @@ _CUPY = (
     Fault("TF32 not rounded", "cupy/src/numbers.cuh", "(bits + 0x1000u) & ~0x1fffu", "bits & ~0x1fffu"),
     Fault("rows by pixels as if by channels", "cupy/src/geometry.cuh", "Index unit = g.pixels_first ? index % units : index", "Index unit = index"),
 )  # fmt: skip
-FAULTS = _TABLES + _COMPILED + _NUMBA_CUDA + _CUPY
+FAULTS = _TABLES + _COMPILED + _CPU_GRADIENTS + _NUMBA_CUDA + _CUPY

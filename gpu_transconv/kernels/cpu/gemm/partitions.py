@@ -20,7 +20,7 @@ from ..emit.gemm_tile import tile_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
-from .cost import flat_channels
+from .cost import PANEL_CHANNELS, cost_of_runs, flat_channels, useful_products
 from .layout import FIRST_ROW, SHIFT_W, TAP, TAPS, Layout
 from .store import LINE
 
@@ -35,7 +35,7 @@ _DEPTH, _PAIRED_DEPTH = 2048, 8 * 2048
 _FIXED_PRODUCTS = 2048
 #: Blocks up to which one run takes all of them, with a panel that is less deep. Chosen, not measured.
 _FEW = 128
-#: Tasks per thread from which their number need not be a multiple of the threads. Chosen, not measured.
+#: Tasks per thread up to which their number should be a multiple of the threads. Chosen, not measured.
 _TASKS = 6
 #: Blocks of a run at most. Chosen, not measured.
 _PIXELS = 256
@@ -98,7 +98,9 @@ def cut_runs(plan: Plan, layout: Layout, threads: int) -> Gather:
     pixels = max(2 * lane, math.ceil(math.ceil(total / max(runs, more)) / lane) * lane)
     runs = math.ceil(total / pixels)
     tasks = runs * plan.groups
-    splits = 1 if tasks > _TASKS * threads else min(len(layout.chunks), threads // math.gcd(threads, tasks))
+    splits = min(len(layout.chunks), threads // math.gcd(threads, tasks))
+    if tasks > _TASKS * threads and -tasks % threads / tasks < (splits - 1) * _share_of_copies(plan):
+        splits = 1  # threads wait for each other less than they would copy twice
     panel = slots * depth * pixels
     # A tile may read and write whole vectors past the last block.
     part = make_partition(blocks, blocks, reach_of(product.axes), threads, LINE_ROOM + panel + rows * pixels + 256)
@@ -147,7 +149,7 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int) -> GatherBoxes:
     blocks, reach = [axis.blocks for axis in product.axes], reach_of(product.axes)
     low, span = zip(*reach, strict=True)
     steps = [axis.step for axis in product.axes]
-    depth = fixed_depth(plan) if plan.fixed_order else min(cin, 64)
+    depth = fixed_depth(plan) if plan.fixed_order else min(cin, PANEL_CHANNELS)
     sums = _rows_of_sums(layout, depth < cin)
     channels = depth * math.prod(steps)
     flat = flat_channels(product.axes, cin)
@@ -159,6 +161,9 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int) -> GatherBoxes:
     rows = max(1, room // pitch)
     box_d = even(blocks[0], max(1, round(math.sqrt(rows)) - span[0]))
     box_h = even(blocks[1], max(1, rows // (box_d + span[0]) - span[1]))
+    if math.prod(steps) > 1:
+        box_d, box_h, box_w = _shared_out(blocks, [box_d, box_h, box_w], plan.batch * plan.groups, threads)
+        pitch = box_w + span[2]
     height = box_h + span[1]
     place = (box_d + span[0]) * height * pitch
     channel = math.prod(steps) * place
@@ -177,6 +182,21 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int) -> GatherBoxes:
         flat_table(plan.accumulate) if flat else 0, _iota(layout), tile,
     )  # fmt: skip
     return GatherBoxes(make_geometry(plan), layout, part, cut)
+
+
+def _share_of_copies(plan: Plan) -> float:
+    """Time in which gather in runs copies its input, over that of its products."""
+    return cost_of_runs(plan) / useful_products(plan) - 1
+
+
+def _shared_out(blocks: list[int], box: list[int], images: int, threads: int) -> list[int]:
+    """Make boxes smaller, on the axis that has most of them, so that few of them are as many for every thread."""
+    counts = [math.ceil(size / part) for size, part in zip(blocks, box, strict=True)]
+    if images * math.prod(counts) > 2 * _TASKS * threads or images * math.prod(counts) % threads == 0:
+        return box
+    axis = max(range(3), key=lambda i: (counts[i], min(blocks[i], 2)))
+    more = math.ceil(counts[axis] / threads) * threads
+    return [math.ceil(blocks[i] / more) if i == axis else box[i] for i in range(3)]
 
 
 def fixed_depth(plan: Plan) -> int:
