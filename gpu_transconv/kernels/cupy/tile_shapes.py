@@ -149,18 +149,25 @@ class Tile:
             item = DTYPES[self.dtype].size
             by_pixel = self.input.startswith("PIXELS")
             inputs = s.pixels * (self.depth + 16 // item) if by_pixel else self.depth * (s.pixels + 8)
-            stage, pitch = (self.depth * (s.rows + 8) + inputs) * item, s.rows + 4
+            stage, rows, pitch, plane_pitch = (
+                (self.depth * (s.rows + 8) + inputs) * item,
+                s.rows,
+                s.rows + 4,
+                s.pixels + 8,
+            )
         else:
             vector = max(1, 16 // self.sum_bytes)
             stage = self.depth * (s.rows + s.pixels + 2 * vector) * self.sum_bytes
-            pitch = s.rows * vector // s.thread_rows + 1
-        work = _up(max(pitch * (s.pixels + 1) * self.sum_bytes, s.stages * _up(stage)))
+            rows = s.rows * vector // s.thread_rows
+            pitch, plane_pitch = rows + 1, s.pixels + vector
+        results = max(rows * plane_pitch, s.pixels * pitch) * self.sum_bytes
+        work = _up(max(results, s.stages * _up(stage)))
         return self._storage(index_bytes) + work
 
     def _storage(self, index_bytes: int) -> int:
-        """Bytes of SharedStorage: five numbers per row and pixel, seventeen for a phase's lines, a flag, the biases."""
+        """Bytes of SharedStorage: numbers of every row and pixel, seventeen of a phase's lines, a flag, the biases."""
         s = self.shape
-        return _up(((s.rows + s.pixels) * 5 + 17) * index_bytes + 4) + _up(s.rows * self.sum_bytes)
+        return _up((s.rows * 4 + s.pixels * 5 + 17) * index_bytes + 4) + _up(s.rows * self.sum_bytes)
 
     def panel_shared(self, index_bytes: int) -> int:
         """Bytes of shared memory where it sums over pixels: `panel_bytes` of weight_grad.cuh."""

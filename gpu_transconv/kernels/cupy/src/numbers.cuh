@@ -143,6 +143,14 @@ GTC_NOINLINE complex<Real> activate(complex<Real> v, int code, double) {
     return {v.re * logistic.re - v.im * logistic.im, v.re * logistic.im + v.im * logistic.re};
 }
 
+// The same of several, in one call.
+template <class A, int N>
+GTC_NOINLINE Vector<A, N> activate_all(Vector<A, N> values, int code, double slope) {
+    GTC_UNROLL
+    for (int i = 0; i < N; ++i) values.at[i] = activate(values.at[i], code, slope);
+    return values;
+}
+
 // bias and activation, then one rounding to the stored type.
 template <class T>
 GTC_DEVICE T finish(Sum<T> sum, Sum<T> bias, int activation, double slope) {

@@ -10,6 +10,7 @@
 //                 GTC_GRID_CONSTANT (a kernel's struct parameter that is read in place; empty by default)
 // Plain names     threadIdx blockIdx blockDim gridDim  __syncthreads()  uint4 float4
 // In gtc::        dynamic_shared()                                  unsigned char*, aligned to 128 bytes
+//                 keep(index)                                       holds a number in a register
 //                 load_global store_global load_shared store_shared  one element of any trivial type, by pointer
 //                 load_global_16 store_global_16 load_shared_16 store_shared_16    uint4, aligned to 16 bytes
 //                 copy_async_16 copy_async_8 copy_async_4 (shared, global, valid)  zeros where not valid
@@ -97,6 +98,10 @@ GTC_DEVICE uint4 load_global_16(const void* from) { return *static_cast<const ui
 GTC_DEVICE void store_global_16(void* to, uint4 value) { *static_cast<uint4*>(to) = value; }
 GTC_DEVICE uint4 load_shared_16(const void* from) { return *static_cast<const uint4*>(from); }
 GTC_DEVICE void store_shared_16(void* to, uint4 value) { *static_cast<uint4*>(to) = value; }
+
+// Holds a number in a register, so that it is not taken apart and put into every comparison anew.
+GTC_DEVICE void keep(int& number) { asm("" : "+r"(number)); }
+GTC_DEVICE void keep(long long& number) { asm("" : "+l"(number)); }
 
 #if GTC_SM80
 GTC_DEVICE uint32_t shared_address(const void* pointer) {
