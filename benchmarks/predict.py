@@ -92,7 +92,7 @@ def _executed(plan: Plan, device: DeviceProperties) -> tuple[float, str]:
     """Multiply-adds that gather executes, and the name of its kernel."""
     chosen = choose_gather(plan, device)
     if isinstance(chosen, DirectGather):
-        return plan.flops / 2, f"direct {chosen.channels}x{chosen.pixels}"
+        return plan.flops / 2, "rows" if chosen.row_stride else f"direct {chosen.channels}x{chosen.pixels}"
     shape, product = chosen.tile.shape, chosen.packed.product
     chunks = math.ceil(plan.in_channels // plan.groups / chosen.tile.depth)
     per_chunk = shape.rows * shape.pixels * chosen.tile.depth

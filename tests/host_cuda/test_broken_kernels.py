@@ -109,11 +109,23 @@ BROKEN = {
         "for (int i = 1; i < count; ++i) sum = add",
         ("gather", SPLIT, "float32", "highest", "channels_first"),
     ),
+    "rows: the next input's window": (
+        "gather_rows.cuh",
+        "next ? window[here + 1] : window[here]",
+        "next ? window[here] : window[here]",
+        ("gather", FEW, "float16", "highest", "channels_first"),
+    ),
+    "rows beyond the last output": (
+        "gather_rows.cuh",
+        "if (first + i < left)",
+        "if (first + i <= left)",
+        ("gather", FEW, "float16", "highest", "channels_first"),
+    ),
     "direct kernel beyond the last output": (
         "gather_direct.cuh",
         "if (ow >= g.axis[2].output_size) continue;",
         "if (ow > g.axis[2].output_size) continue;",
-        ("gather", FEW, "float32", "highest", "channels_first"),
+        ("gather", FEW, "float16", "highest", "channels_last"),
     ),
     "stamps added without atomics": (
         "scatter.cuh",

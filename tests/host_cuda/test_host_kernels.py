@@ -67,6 +67,25 @@ def test_edges_of_every_tile_that_scatters(variant, data_format, shape, dtype, p
     check(EDGES["merged"], variant, dtype, precision, data_format, device, shape=shape)
 
 
+#: Rows of one channel: whole runs and the rest of a row, inside and at the edges, several taps, rows and depths.
+ROWS = [
+    Case("twice-stride", (2, 3, 9, 24), (3, 1, 4, 4), keywords={"stride": 2, "padding": 1, "groups": 3}),
+    Case("odd", (1, 2, 5, 27), (2, 1, 3, 5), bias=True, keywords={"stride": 2, "padding": 1, "groups": 2}),
+    Case("four", (1, 2, 3, 17), (2, 1, 3, 11), keywords={"stride": (1, 4), "padding": (0, 3), "groups": 2}),
+    Case("depth", (1, 2, 3, 3, 18), (2, 1, 3, 3, 3), keywords={"stride": 2, "padding": 1, "groups": 2}),
+    Case("head", (1, 2, 12, 80), (2, 1, 2, 3), bias=True, keywords={"stride": 2, "activation": "relu"}),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
+@pytest.mark.parametrize("case", ROWS, ids=lambda case: case.name)
+def test_rows(case, dtype):
+    plan = plan_of(case, make_arrays(case, dtype), "channels_first")
+    device = DeviceProperties((7, 5), 1)  # soon full
+    assert "gather_rows" in VARIANTS["gather"](plan, device).launch[0].kernel
+    check(case, "gather", dtype, "highest", "channels_first", device)
+
+
 @pytest.mark.parametrize("data_format", DATA_FORMATS)
 @pytest.mark.parametrize(("dtype", "precision"), KINDS)
 def test_split_reduction(dtype, precision, data_format):

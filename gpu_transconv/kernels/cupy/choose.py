@@ -19,14 +19,21 @@ _MOST_PARTS = 32
 _LEAST_CHUNKS = 8
 #: What a split reduction takes beside one that is not: its parts are written, read again and added.
 _SPLIT_WORK = 1.1
-#: Chunks' time that a tile takes for its tables and its stores.
-_TILE_CHUNKS = 2
+#: Chunks' time that a tile takes for its tables and its stores: about 2000 instructions of sm_90 a thread, where a chunk
+#: of the largest tile of half precision has 300.
+_TILE_CHUNKS = 6
 #: Blocks of tiles, and threads of such blocks, that the registers of one multiprocessor hold.
 _MOST_BLOCKS, _TILE_THREADS = 4, 512
 #: Threads that hide the direct kernel's reads on one multiprocessor.
 _FULL_THREADS = 1024
 #: Threads of a block of the direct kernel, as its launch bounds in gather_direct.cuh have it.
 DIRECT_THREADS = 128
+#: Neighbouring outputs and rows of one thread of gather_rows.cuh, the strides that it is compiled for, and what it
+#: reads per multiply-add: six inputs and four weights for sixteen.
+_ROW_OUTPUTS, _ROWS, _ROW_STRIDES, _ROW_READS = 8, 4, (2, 4), 10 / 16
+#: Multiply-adds' time of what a thread of gather_direct.cuh and of gather_rows.cuh does beside its products: instructions
+#: of sm_90, most of them divisions that find its place.
+_PIXELS_WORK, _ROWS_WORK = 900, 300
 #: Multiply-adds' time of one read of the direct kernel, which are four, and some of it not hidden.
 _READ_WORK = 6
 #: How much faster matrix instructions are than ordinary ones, as far as kernels can keep them busy.
@@ -55,12 +62,16 @@ class TiledProduct:
 
 @dataclass(frozen=True, slots=True)
 class DirectGather:
-    """Gather without tiles: channels and pixels of one thread, and the number of threads that have work."""
+    """Gather without tiles: channels and pixels of one thread, and the number of threads that have work.
+
+    Where `row_stride` is not 0 the pixels are all outputs of a row, whose axis has that stride: gather_rows.cuh.
+    """
 
     packed: PackedProduct
     channels: int
     pixels: int
     shares: int
+    row_stride: int
     effort: float  # in ordinary multiply-adds
     cost: float
 
@@ -138,18 +149,48 @@ def busy(blocks: int, resident: int) -> float:
 def fit_direct(plan: Plan, device: DeviceProperties) -> DirectGather:
     """Lay the direct kernel's shares over a plan, and predict their cost."""
     packed = pack_product(correlation(plan) if plan.operation == "input_grad" else by_phase(plan))
-    of_group = packed.plan.out_channels // plan.groups
-    channels = next((n for n in (1, 2, 4) if n >= of_group), 4)
-    depth, height, width = packed.product.axes
-    pixels = 4 if width.blocks >= 4 else 1
-    shares = plan.batch * plan.groups * -(-of_group // channels) * -(-width.blocks // pixels)
-    shares *= width.phase_count
+    found = [_fit_pixels(packed, device)]
+    if stride := _row_stride(packed):
+        found.append(_fit_rows(packed, stride, device))
+    return min(found, key=lambda direct: direct.cost)
+
+
+def _fit_pixels(packed: PackedProduct, device: DeviceProperties) -> DirectGather:
+    """Lay shares of gather_direct.cuh over a product: some channels at some pixels of one phase."""
+    of_group, (depth, height, width) = packed.plan.out_channels // packed.plan.groups, packed.product.axes
+    channels, pixels = next((n for n in (1, 2, 4) if n >= of_group), 4), 4 if width.blocks >= 4 else 1
+    shares = packed.plan.groups * -(-of_group // channels) * -(-width.blocks // pixels) * width.phase_count
     for axis in (depth, height):
         shares *= axis.blocks * axis.phase_count
-    loads = 1 / channels + 1 / pixels
+    return _direct(packed, channels, pixels, shares, 0, 1 / channels + 1 / pixels, device)
+
+
+def _fit_rows(packed: PackedProduct, stride: int, device: DeviceProperties) -> DirectGather:
+    """Lay shares of gather_rows.cuh over a product: outputs of some rows of one channel."""
+    depth, height, width = packed.product.axes
+    shares = packed.plan.groups * depth.output_size * -(-height.output_size // _ROWS)
+    return _direct(packed, 1, _ROW_OUTPUTS, shares * -(-width.output_size // _ROW_OUTPUTS), stride, _ROW_READS, device)
+
+
+def _direct(
+    packed: PackedProduct, channels: int, pixels: int, shares: int, row_stride: int, reads: float,
+    device: DeviceProperties,
+) -> DirectGather:  # fmt: skip
+    """Count shares of the whole batch, and predict their cost; `reads` are those of one multiply-add."""
+    plan = packed.plan
+    shares *= plan.batch
+    effort = plan.flops / 2 * (1 + _READ_WORK * reads) + shares * (_ROWS_WORK if row_stride else _PIXELS_WORK)
     fill = min(1.0, shares / (device.multiprocessors * _FULL_THREADS))
-    effort = plan.flops / 2 * (1 + _READ_WORK * loads)
-    return DirectGather(packed, channels, pixels, shares, effort, effort / max(fill, 1e-9))
+    return DirectGather(packed, channels, pixels, shares, row_stride, effort, effort / max(fill, 1e-9))
+
+
+def _row_stride(packed: PackedProduct) -> int:
+    """Stride of the last axis where gather_rows.cuh takes a product, else 0."""
+    product, plan = packed.product, packed.plan
+    if product.is_swapped or plan.channels_last or plan.out_channels != plan.groups:
+        return 0
+    stride = product.axes[2].stride
+    return stride if stride in _ROW_STRIDES and all(axis.dilation == 1 for axis in product.axes) else 0
 
 
 @lru_cache(maxsize=1024)

@@ -153,10 +153,13 @@ def gather_launches(
 
 def _gather_direct(chosen: DirectGather) -> KernelLaunch:
     plan = chosen.packed.plan
-    kernel = typed("gather_direct", plan, C_TYPES[plan.dtype], chosen.channels, chosen.pixels)
+    name, sizes = "gather_direct", (chosen.channels, chosen.pixels)
+    if chosen.row_stride:
+        name, sizes = "gather_rows", (chosen.row_stride,)
+    kernel = typed(name, plan, C_TYPES[plan.dtype], *sizes)
     arguments = (Bytes(geometry_bytes(chosen.packed)), X, WEIGHT, bias_of(plan), OUT, Scalar("int64", chosen.shares))
     grid = (-(-chosen.shares // DIRECT_THREADS), 1, 1)
-    return KernelLaunch(kernel, "gather_direct.cuh", grid, (DIRECT_THREADS, 1, 1), 0, arguments)
+    return KernelLaunch(kernel, f"{name}.cuh", grid, (DIRECT_THREADS, 1, 1), 0, arguments)
 
 
 def _gather_tiles(chosen: TiledProduct) -> tuple[KernelLaunch, ...]:

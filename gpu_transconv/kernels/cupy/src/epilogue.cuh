@@ -61,13 +61,7 @@ struct StoreResults {
     // `biases` has one for all of them, or one for each.
     template <int COUNT, int BIASES>
     GTC_DEVICE Vector<T, COUNT> finish(Vector<A, COUNT> sums, const Vector<A, BIASES>& biases) const {
-        GTC_UNROLL
-        for (int i = 0; i < COUNT; ++i) sums.at[i] = add(sums.at[i], biases.at[i % BIASES]);
-        if (g.activation != LINEAR) sums = activate_all(sums, g.activation, g.slope);
-        Vector<T, COUNT> finished;
-        GTC_UNROLL
-        for (int i = 0; i < COUNT; ++i) finished.at[i] = Narrow<T>::from(sums.at[i]);
-        return finished;
+        return finish_all<T>(sums, biases, g.activation, g.slope);
     }
 
     template <int COUNT>
@@ -75,12 +69,6 @@ struct StoreResults {
         store_global(reinterpret_cast<Vector<T, COUNT>*>(out + at), finished);
     }
 };
-
-// Whether COUNT neighbouring elements can be written at once from where `array` is.
-template <int COUNT, class T>
-GTC_DEVICE bool is_aligned(const T* array) {
-    return reinterpret_cast<unsigned long long>(array) % sizeof(Vector<T, COUNT>) == 0;
-}
 
 // Rows of the slab that there are.
 template <class Tile, class Index>

@@ -45,9 +45,20 @@ struct Geometry {
     int activation;
 };
 
-GTC_DEVICE bool is_within(int i, int size) { return static_cast<unsigned>(i) < static_cast<unsigned>(size); }
-GTC_DEVICE bool is_within(long long i, long long size) {
-    return static_cast<unsigned long long>(i) < static_cast<unsigned long long>(size);
+template <class Index>
+struct UnsignedOf {
+    using type = unsigned long long;
+};
+template <>
+struct UnsignedOf<int> {
+    using type = unsigned;
+};
+template <class Index>
+using Unsigned = typename UnsignedOf<Index>::type;
+
+template <class Index>
+GTC_DEVICE bool is_within(Index i, Index size) {
+    return static_cast<Unsigned<Index>>(i) < static_cast<Unsigned<Index>>(size);
 }
 
 template <class Index>
