@@ -13,10 +13,10 @@ namespace gtc {
 constexpr int ROW_OUTPUTS = 8, ROWS_OF_THREAD = 4;
 
 // Blocks of 128 threads per multiprocessor: as many as leave the registers for the sums.
-template <int BYTES>  // of a sum
-constexpr int ROW_BLOCKS = BYTES <= 4   ? 6
-                           : BYTES <= 8 ? 4
-                                        : 2;
+template <class T, class Index>
+constexpr int ROW_BLOCKS = SUM_BYTES<T> > 8                        ? 2
+                           : SUM_BYTES<T> > 4 || sizeof(Index) > 4 ? 4
+                                                                   : 6;
 
 // The taps that reach an output on one axis: `tap`, and every stride-th after it, from `input` and those before it.
 template <class Index>
@@ -126,10 +126,9 @@ GTC_DEVICE void store_row(const Geometry<Index>& g, const RowSums<T, STRIDE, Ind
 }
 
 // Threads go over all shares in strides of the grid; each output is written by the one thread that owns its share.
-template <class T, int STRIDE, class Index>
-GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, ROW_BLOCKS<SUM_BYTES<T>>)
-    gather_rows(const GTC_GRID_CONSTANT Geometry<Index> g, const T* x, const T* weight, const T* bias, T* out,
-                long long shares) {
+template <class T, int STRIDE, class Index, int BLOCKS = ROW_BLOCKS<T, Index>>
+GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, BLOCKS) gather_rows(const GTC_GRID_CONSTANT Geometry<Index> g, const T* x,
+                                                      const T* weight, const T* bias, T* out, long long shares) {
     const Axis<Index>&d = g.axis[0], &h = g.axis[1], &w = g.axis[2];
     const bool aligned = w.output_size % RUN_OF<sizeof(T)> == 0 && is_aligned<RUN_OF<sizeof(T)>>(out);
     const long long grid = static_cast<long long>(gridDim.x) * blockDim.x;

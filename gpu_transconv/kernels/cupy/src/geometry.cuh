@@ -140,14 +140,15 @@ template <class Index>
 struct TapCount {
     Index j[3];
 
-    GTC_DEVICE static TapCount of(const PhaseLines<Index>& lines, Index index) {
+    GTC_DEVICE static TapCount of(const PhaseLines<Index>& lines, Unsigned<Index> index) {
         TapCount count;
         GTC_UNROLL
-        for (int a = 2; a >= 0; --a) {
-            const Index next = index / lines.axis[a].taps;
-            count.j[a] = index - next * lines.axis[a].taps;
+        for (int a = 2; a > 0; --a) {
+            const auto taps = static_cast<Unsigned<Index>>(lines.axis[a].taps), next = index / taps;
+            count.j[a] = static_cast<Index>(index - next * taps);
             index = next;
         }
+        count.j[0] = static_cast<Index>(index);
         return count;
     }
 

@@ -110,13 +110,11 @@ struct Mainloop {
         Index tap = begin / chunks_per_tap();
         Index channel = (begin - tap * chunks_per_tap()) * Tile::DEPTH, packed_tap = 0;
         bool new_tap = true;
-        TapCount<Index> count = TapCount<Index>::of(load_shared(&storage->lines), tap);
 
         const auto fetch = [&](Stage& stage) {
             if (new_tap) {
                 const PhaseLines<Index> lines = load_shared(&storage->lines);
-                const Tap<Index> next = tap_of(g, lines, count);
-                count.advance(lines);
+                const Tap<Index> next = tap_of(g, lines, TapCount<Index>::of(lines, tap++));
                 packed_tap = next.packed;
                 inputs.select(g, storage->pixel, next);
             }
