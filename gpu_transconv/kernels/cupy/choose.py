@@ -19,8 +19,8 @@ _MOST_PARTS = 32
 _LEAST_CHUNKS = 8
 #: What a split reduction takes beside one that is not: its parts are written, read again and added.
 _SPLIT_WORK = 1.1
-#: Chunks' time that a tile takes for its tables and its stores: about 2000 instructions of sm_90 a thread, where a chunk
-#: of the largest tile of half precision has 300.
+#: Chunks' time that a tile takes for its tables and its stores: about 2000 instructions of sm_90 a thread, where a
+#: chunk of the largest tile of half precision has 300.
 _TILE_CHUNKS = 6
 #: Blocks of tiles, and threads of such blocks, that the registers of one multiprocessor hold.
 _MOST_BLOCKS, _TILE_THREADS = 4, 512
@@ -31,8 +31,8 @@ DIRECT_THREADS = 128
 #: Neighbouring outputs and rows of one thread of gather_rows.cuh, the strides that it is compiled for, and what it
 #: reads per multiply-add: six inputs and four weights for sixteen.
 _ROW_OUTPUTS, _ROWS, _ROW_STRIDES, _ROW_READS = 8, 4, (2, 4), 10 / 16
-#: Multiply-adds' time of what a thread of gather_direct.cuh and of gather_rows.cuh does beside its products: instructions
-#: of sm_90, most of them divisions that find its place.
+#: Multiply-adds' time of what a thread of gather_direct.cuh and of gather_rows.cuh does beside its products:
+#: instructions of sm_90, most of them divisions that find its place.
 _PIXELS_WORK, _ROWS_WORK = 900, 300
 #: Multiply-adds' time of one read of the direct kernel, which are four, and some of it not hidden.
 _READ_WORK = 6

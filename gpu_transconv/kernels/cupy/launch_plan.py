@@ -153,9 +153,8 @@ def gather_launches(
 
 def _gather_direct(chosen: DirectGather) -> KernelLaunch:
     plan = chosen.packed.plan
-    name, sizes = "gather_direct", (chosen.channels, chosen.pixels)
-    if chosen.row_stride:
-        name, sizes = "gather_rows", (chosen.row_stride,)
+    name = "gather_rows" if chosen.row_stride else "gather_direct"
+    sizes = [chosen.row_stride] if chosen.row_stride else [chosen.channels, chosen.pixels]
     kernel = typed(name, plan, C_TYPES[plan.dtype], *sizes)
     arguments = (Bytes(geometry_bytes(chosen.packed)), X, WEIGHT, bias_of(plan), OUT, Scalar("int64", chosen.shares))
     grid = (-(-chosen.shares // DIRECT_THREADS), 1, 1)
