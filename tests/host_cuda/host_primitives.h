@@ -10,6 +10,7 @@
 #define GTC_LAUNCH_BOUNDS(threads, blocks)
 #define GTC_GRID_CONSTANT
 #define GTC_UNROLL
+#define GTC_UNROLL_BY(count)
 #define GTC_SM80 1
 #define GTC_SM90 1
 #define GTC_AMD 0

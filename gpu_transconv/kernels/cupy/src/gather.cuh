@@ -95,7 +95,7 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, Tile::BLOCKS)
     const Index end = chunks * Index(blockIdx.y + 1) / Index(gridDim.y);
     if (begin < end) block.sum_chunks(tile, begin, end);
 
-    GTC_UNROLL
+    GTC_UNROLL_BY(Tile::SLABS_AT_ONCE)
     for (int slab = 0; slab < Tile::SLABS; ++slab) {
         stage_results(block, tile, slab);
         __syncthreads();

@@ -6,6 +6,7 @@
 //
 // Qualifiers      GTC_DEVICE (inline device function)  GTC_NOINLINE (device function, not inlined)
 //                 GTC_GLOBAL (kernel)  GTC_LAUNCH_BOUNDS(threads, blocks)  GTC_UNROLL (pragma before a loop)
+//                 GTC_UNROLL_BY(count) (so many times at once)
 //                 GTC_KEEP(pointer) (to global memory: hold it in registers, do not compute it again; empty by default)
 //                 GTC_GRID_CONSTANT (a kernel's struct parameter that is read in place; empty by default)
 // Plain names     threadIdx blockIdx blockDim gridDim  __syncthreads()  uint4 float4
@@ -42,6 +43,8 @@ struct bfloat16 {
 #define GTC_GLOBAL __global__ void
 #define GTC_LAUNCH_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 #define GTC_UNROLL _Pragma("unroll")
+#define GTC_PRAGMA(words) _Pragma(#words)
+#define GTC_UNROLL_BY(count) GTC_PRAGMA(unroll count)
 #if defined(__CUDA_ARCH__)
 #define GTC_GRID_CONSTANT __grid_constant__
 #define GTC_KEEP(pointer)    \

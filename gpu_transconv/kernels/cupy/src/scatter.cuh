@@ -49,7 +49,7 @@ GTC_DEVICE void add_stamps(Mainloop<Tile, Index>& block, T* out, typename Tile::
     tile.clear();
     block.sum_chunks(tile, 0, block.chunks_per_tap());
 
-    GTC_UNROLL
+    GTC_UNROLL_BY(Tile::SLABS_AT_ONCE)
     for (int slab = 0; slab < Tile::SLABS; ++slab) {
         stage_results(block, tile, slab);
         __syncthreads();

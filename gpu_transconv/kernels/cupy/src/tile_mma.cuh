@@ -94,7 +94,7 @@ struct MmaTile {
     static constexpr int INPUT_PITCH = BY_PIXEL ? DEPTH + 16 / sizeof(T) : PIXELS_ + 8;
     static constexpr int INPUT_SIZE = BY_PIXEL ? PIXELS_ * INPUT_PITCH : DEPTH * INPUT_PITCH;
     static constexpr int ROW_FRAGMENTS = WARP_ROWS / 16, PIXEL_FRAGMENTS = WARP_PIXELS / 8;  // of one warp
-    static constexpr int SLABS = 1, SLAB_ROWS = ROWS_;
+    static constexpr int SLABS = 1, SLABS_AT_ONCE = 1, SLAB_ROWS = ROWS_;
     // Of results with the rows together, of which four are read at once, and with the pixels together: two are
     // written at once, and those of a warp's half lie in different banks.
     static constexpr int RESULT_PITCH = SLAB_ROWS + 4, PLANE_PITCH = PIXELS_ + 8;

@@ -21,6 +21,8 @@ struct SimtTile {
     static constexpr int ROW_VECTORS = THREAD_ROWS / VECTOR, PIXEL_VECTORS = THREAD_PIXELS / VECTOR;
     static constexpr int WEIGHT_PITCH = ROWS_ + VECTOR, INPUT_PITCH = PIXELS_ + VECTOR;
     static constexpr int SLABS = ROW_VECTORS, SLAB_ROWS = ROWS_ / SLABS;
+    // Slabs whose code is written out: sums of 8 bytes and more do not leave the registers for two of them.
+    static constexpr int SLABS_AT_ONCE = sizeof(Result) > 4 ? 1 : SLABS;
     // Of results with the rows together, and with the pixels together, which are written by vectors.
     static constexpr int RESULT_PITCH = SLAB_ROWS + 1, PLANE_PITCH = PIXELS_ + VECTOR;
     static constexpr bool TF32 = false;
