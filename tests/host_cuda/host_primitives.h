@@ -13,7 +13,6 @@
 #define GTC_UNROLL_BY(count)
 #define GTC_SM80 1
 #define GTC_SM90 1
-#define GTC_AMD 0
 #define GTC_UNCHECKED inline __attribute__((no_sanitize("thread"), noinline))
 
 namespace gtc {
@@ -46,23 +45,6 @@ template <class T>
 GTC_DEVICE void store_shared(T* to, T value) {
     *to = value;
 }
-
-GTC_UNCHECKED uint4 checked_load_16(const void* from) {
-    cuda_on_host::cuda_on_host_check(from, 16, cuda_on_host::READ);
-    uint4 value;
-    std::memcpy(&value, from, 16);
-    return value;
-}
-
-GTC_UNCHECKED void checked_store_16(void* to, uint4 value) {
-    cuda_on_host::cuda_on_host_check(to, 16, cuda_on_host::WRITE);
-    std::memcpy(to, &value, 16);
-}
-
-inline uint4 load_global_16(const void* from) { return checked_load_16(from); }
-inline void store_global_16(void* to, uint4 value) { checked_store_16(to, value); }
-inline uint4 load_shared_16(const void* from) { return checked_load_16(from); }
-inline void store_shared_16(void* to, uint4 value) { checked_store_16(to, value); }
 
 inline void copy_async_16(void* shared, const void* global, bool valid) {
     cuda_on_host::cuda_on_host_copy_async(shared, global, 16, valid);
