@@ -28,9 +28,9 @@ _MOST_BLOCKS, _TILE_THREADS = 4, 512
 _FULL_THREADS = 1024
 #: Threads of a block of the direct kernel, as its launch bounds in gather_direct.cuh have it.
 DIRECT_THREADS = 128
-#: Neighbouring outputs and rows of one thread of gather_rows.cuh, the strides that it is compiled for, and what it
+#: Neighbouring outputs and rows of one thread of gather_rows.cuh, strides that it is compiled for, and what it
 #: reads per multiply-add: six inputs and four weights for sixteen.
-_ROW_OUTPUTS, _ROWS, _ROW_STRIDES, _ROW_READS = 8, 4, (2, 4), 10 / 16
+_ROW_OUTPUTS, _ROWS, ROW_STRIDES, _ROW_READS = 8, 4, (2,), 10 / 16
 #: Multiply-adds' time of what a thread of gather_direct.cuh and of gather_rows.cuh does beside its products:
 #: instructions of sm_90, most of them divisions that find its place.
 _PIXELS_WORK, _ROWS_WORK = 900, 300
@@ -38,6 +38,8 @@ _PIXELS_WORK, _ROWS_WORK = 900, 300
 _READ_WORK = 6
 #: How much faster matrix instructions are than ordinary ones, as far as kernels can keep them busy.
 _TENSOR_CORES = 8
+#: Pixels of a tile so small that a kernel more is not worth its reads of 16 bytes.
+_NARROW = 32
 #: Most results of a tile where registers are few.
 _CROWDED_RESULTS = 64 * 128
 
@@ -76,21 +78,26 @@ class DirectGather:
     cost: float
 
 
-def uses_tensor_cores(plan: Plan, device: DeviceProperties) -> bool:
-    """Whether products of `plan` run on matrix instructions."""
+def uses_tensor_cores(dtype: str, precision: str, device: DeviceProperties) -> bool:
+    """Whether products run on matrix instructions."""
     return device.capability >= (8, 0) and (
-        plan.dtype in ("float16", "bfloat16") or (plan.dtype == "float32" and plan.precision == "tf32")
+        dtype in ("float16", "bfloat16") or (dtype == "float32" and precision == "tf32")
     )
 
 
 def shapes_for(plan: Plan, device: DeviceProperties) -> tuple[TileShape, ...]:
     """Tiles that can compute `plan` on `device`."""
-    if uses_tensor_cores(plan, device):
+    return shapes_of(plan.dtype, plan.precision, plan.channels_last, device)
+
+
+def shapes_of(dtype: str, precision: str, channels_last: bool, device: DeviceProperties) -> tuple[TileShape, ...]:
+    """Tiles that there are for a dtype and format."""
+    if uses_tensor_cores(dtype, precision, device):
         return MMA_SHAPES
-    shapes = SIMT_SHAPES[SUM_BYTES.get(plan.dtype, DTYPES[plan.dtype].size)]
+    shapes = SIMT_SHAPES[SUM_BYTES.get(dtype, DTYPES[dtype].size)]
     # Beside the largest tile's sums a thread has too few registers for what it keeps in mind where the channels lie
     # together, and wherever the compiler needs more of them: it would spill.
-    crowded = plan.channels_last or device.capability >= (10, 0)
+    crowded = channels_last or device.capability >= (10, 0)
     return tuple(shape for shape in shapes if not crowded or shape.rows * shape.pixels <= _CROWDED_RESULTS)
 
 
@@ -104,9 +111,17 @@ def input_of(packed: PackedProduct, shape: TileShape) -> str:
         part.taps == axis.step == 1 and part.shift == 0 and part.count == axis.size
         for part, axis in zip(frame, packed.product.axes, strict=True)
     )
-    aligned = math.prod(plan.in_spatial) % width == 0 and width > 1
-    same_type = isinstance(shape, MmaShape) or plan.dtype not in SUM_BYTES
-    return "PLANES_16" if in_place and aligned and same_type else "PLANES"
+    aligned = math.prod(plan.in_spatial) % width == 0
+    return "PLANES_16" if in_place and aligned and "PLANES_16" in inputs_of(shape, plan.dtype, False) else "PLANES"
+
+
+def inputs_of(shape: TileShape, dtype: str, channels_last: bool) -> tuple[str, ...]:
+    """Ways in which tiles of one shape can read x."""
+    wide = DTYPES[dtype].size < 16
+    if channels_last:
+        return ("PIXELS", "PIXELS_16") if wide else ("PIXELS",)
+    same_type = isinstance(shape, MmaShape) or dtype not in SUM_BYTES
+    return ("PLANES", "PLANES_16") if wide and same_type and shape.pixels > _NARROW else ("PLANES",)
 
 
 def fit_tiles(packed: PackedProduct, shape: TileShape, device: DeviceProperties) -> TiledProduct:
@@ -158,7 +173,7 @@ def fit_direct(plan: Plan, device: DeviceProperties) -> DirectGather:
 def _fit_pixels(packed: PackedProduct, device: DeviceProperties) -> DirectGather:
     """Lay shares of gather_direct.cuh over a product: some channels at some pixels of one phase."""
     of_group, (depth, height, width) = packed.plan.out_channels // packed.plan.groups, packed.product.axes
-    channels, pixels = next((n for n in (1, 2, 4) if n >= of_group), 4), 4 if width.blocks >= 4 else 1
+    channels, pixels = (1 if of_group == 1 else 4), 4
     shares = packed.plan.groups * -(-of_group // channels) * -(-width.blocks // pixels) * width.phase_count
     for axis in (depth, height):
         shares *= axis.blocks * axis.phase_count
@@ -190,7 +205,7 @@ def _row_stride(packed: PackedProduct) -> int:
     if product.is_swapped or plan.channels_last or plan.out_channels != plan.groups:
         return 0
     stride = product.axes[2].stride
-    return stride if stride in _ROW_STRIDES and all(axis.dilation == 1 for axis in product.axes) else 0
+    return stride if stride in ROW_STRIDES and all(axis.dilation == 1 for axis in product.axes) else 0
 
 
 @lru_cache(maxsize=1024)
@@ -206,4 +221,4 @@ def choose_gather(plan: Plan, device: DeviceProperties) -> TiledProduct | Direct
 
 def direct_slowdown(plan: Plan, device: DeviceProperties) -> int:
     """How much slower the ordinary multiply-adds of the direct kernel are than those of tiles."""
-    return _TENSOR_CORES if uses_tensor_cores(plan, device) else 1
+    return _TENSOR_CORES if uses_tensor_cores(plan.dtype, plan.precision, device) else 1

@@ -16,7 +16,7 @@ from ...problem.product import stamps
 from .choose import DIRECT_THREADS, DirectGather, TiledProduct, choose_gather, fit_tiles, shapes_for
 from .geometry import PackedProduct, geometry_bytes, index_bytes, index_type, is_covered, pack_product
 from .owned_boxes import cut_output
-from .tile_shapes import C_TYPES, DeviceProperties, TileShape
+from .tile_shapes import C_TYPES, PIECE, DeviceProperties, Tile, TileShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +175,12 @@ def _gather_tiles(chosen: TiledProduct) -> tuple[KernelLaunch, ...]:
     )  # fmt: skip
     if chosen.parts == 1:
         return (first,)
+    piece = Tile(PIECE, plan.dtype, "PLANES")
+    pieces = chosen.tiles * (shape.rows // PIECE.rows) * (shape.pixels // PIECE.pixels)
+    numbers = (Scalar("int32", number) for number in (chosen.parts, shape.rows, shape.pixels))
     add = KernelLaunch(
-        typed("gather_add_parts", plan, tile.name), "gather.cuh", (chosen.tiles, 1, 1), block, shared,
-        (geometry, parts, bias_of(plan), OUT, rows, Scalar("int32", chosen.parts)),
+        typed("gather_add_parts", plan, piece.name), "gather.cuh", (pieces, 1, 1), (PIECE.threads, 1, 1),
+        piece.shared(index_bytes(plan)), (geometry, parts, bias_of(plan), OUT, rows, *numbers),
     )  # fmt: skip
     return first, add
 

@@ -43,7 +43,7 @@ def test_products(which):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("shape", MMA_SHAPES[:4], ids=str)
+@pytest.mark.parametrize("shape", MMA_SHAPES, ids=str)
 def test_channels_first_stores(shape, dtype):
     """Runs of units and pixels, by all three ways in which four results can be one: of one, two and four units."""
     code = code_of(Tile(shape, dtype, "PLANES"))

@@ -109,41 +109,48 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, Tile::BLOCKS)
     }
 }
 
-// A slab's results as parts in global memory, [part][tile][slab][row][pixel].
-template <class Tile, class Index>
+// Results as parts in global memory, [part][tile][row][pixel], from a slab's first on.
+template <class Result, class Index>
 struct PartResults {
-    using Result = typename Tile::Result;
     const Result* parts;
-    int slab, count;
+    Index pitch, part;  // results of a row, and of a part
+    int count;
 
     template <bool PLANES, int COUNT>
     GTC_DEVICE Vector<Result, COUNT> load(int row, int pixel) const {
-        constexpr int N = Tile::PIXELS_PER_TILE, SIZE = Tile::ROWS * N;
-        const Result* from = parts + (Index(blockIdx.x) * SIZE + (slab * Tile::SLAB_ROWS + row) * N + pixel);
+        const Result* from = parts + (row * pitch + pixel);
         Vector<Result, COUNT> sums{};
         for (int i = 0; i < count; ++i) {
             GTC_UNROLL
             for (int n = 0; n < COUNT; ++n) {
-                const Result* at = from + (Index(i) * Index(gridDim.x) * SIZE + n * (PLANES ? 1 : N));
-                sums.at[n] = add(sums.at[n], load_global(at));
+                sums.at[n] = add(sums.at[n], load_global(from + (i * part + n * (PLANES ? 1 : pitch))));
             }
         }
         return sums;
     }
 };
 
-// Adds the parts of a split reduction, in their order; a block owns one tile of outputs.
-template <class Tile, class Index>
-GTC_GLOBAL GTC_LAUNCH_BOUNDS(Tile::THREADS, 1)
-    gather_add_parts(const GTC_GRID_CONSTANT Geometry<Index> g, const typename Tile::Result* parts,
-                     const typename Tile::Element* bias, typename Tile::Element* out, Index row_tiles, int count) {
-    const ScheduledTile<Index> index = ScheduledTile<Index>::of(blockIdx.x, g, row_tiles);
-    Mainloop<Tile, Index> block(g, index.group, index.row_tile * Tile::ROWS, index.pixel_tile * Tile::PIXELS_PER_TILE,
-                                nullptr, nullptr, 0);
+// Adds the parts of a split reduction, in their order. A block owns a piece of a tile, of the size of the smaller
+// `Piece`; `rows` and `pixels` are those of the tile.
+template <class Piece, class Index>
+GTC_GLOBAL GTC_LAUNCH_BOUNDS(Piece::THREADS, 1)
+    gather_add_parts(const GTC_GRID_CONSTANT Geometry<Index> g, const typename Piece::Result* parts,
+                     const typename Piece::Element* bias, typename Piece::Element* out, Index row_tiles, int count,
+                     int rows, int pixels) {
+    const int by_row = rows / Piece::ROWS, pieces = by_row * (pixels / Piece::PIXELS_PER_TILE);
+    const Index number = blockIdx.x / pieces, size = rows * pixels;
+    const int piece = blockIdx.x % pieces, row = piece % by_row * Piece::ROWS;
+    const int pixel = piece / by_row * Piece::PIXELS_PER_TILE;
+    const ScheduledTile<Index> index = ScheduledTile<Index>::of(number, g, row_tiles);
+    Mainloop<Piece, Index> block(g, index.group, index.row_tile * rows + row, index.pixel_tile * pixels + pixel,
+                                 nullptr, nullptr, 0);
     if (!block.begin(index.phase, bias)) return;
     __syncthreads();
-    for (int slab = 0; slab < Tile::SLABS; ++slab) {
-        store_results(block, slab, out, PartResults<Tile, Index>{parts, slab, count});
+    PartResults<typename Piece::Result, Index> results{parts + (number * size + row * pixels + pixel), pixels,
+                                                       static_cast<Index>(gridDim.x / pieces) * size, count};
+    for (int slab = 0; slab < Piece::SLABS; ++slab) {
+        store_results(block, slab, out, results);
+        results.parts += Piece::SLAB_ROWS * pixels;
     }
 }
 
