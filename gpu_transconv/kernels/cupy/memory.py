@@ -12,11 +12,10 @@ from numpy.typing import DTypeLike
 
 from ...arrays.held import COPIES, PREPARE, Held
 from ...arrays.views import Array
+from .streams import DEFAULT_STREAM, CupyStream, is_same_stream, new_event, stream_at
 
-#: CuPy's ndarray, stream and event. CuPy has no types, and is imported only where it is used.
+#: CuPy's ndarray. CuPy has no types, and is imported only where it is used.
 CupyArray: TypeAlias = Any
-CupyStream: TypeAlias = Any
-CupyEvent: TypeAlias = Any
 #: An array of any library with ``__cuda_array_interface__``.
 CudaArray: TypeAlias = Any
 #: Gives memory by the number of bytes.
@@ -25,8 +24,6 @@ Allocator: TypeAlias = Callable[[int], CudaArray]
 _INSTALL = "pip install 'cupy-cuda13x>=14.2' (or cupy-cuda12x, by the driver's CUDA version)"
 #: What 16-byte reads need; every allocator gives more, but an array may begin anywhere in its memory.
 _ALIGNMENT = 16
-#: The default stream by CUDA's two names for it, 0 and cudaStreamLegacy.
-_DEFAULT_STREAM = (0, 1)
 #: Gives scratch memory by the number of bytes, where the caller's library has an allocator of its own.
 _allocator: ContextVar[Allocator | None] = ContextVar("gpu_transconv_cupy_allocator", default=None)
 held = Held()
@@ -116,19 +113,14 @@ class on_stream:  # noqa: N801  # a function to those who call it; a generator w
         import cupy
 
         self._token = _allocator.set(self._allocate)
-        if self._pointer is not None and not _is_same(self._pointer, cupy.cuda.get_current_stream().ptr):
-            self._stream = _stream(self._pointer)
+        if self._pointer is not None and not is_same_stream(self._pointer, cupy.cuda.get_current_stream().ptr):
+            self._stream = stream_at(self._pointer)
             self._stream.__enter__()
 
     def __exit__(self, *error: object) -> None:
         _allocator.reset(self._token)
         if self._stream is not None:
             self._stream.__exit__(*error)
-
-
-def _is_same(one: int, other: int) -> bool:
-    """Whether two addresses are of one stream."""
-    return one == other or (one in _DEFAULT_STREAM and other in _DEFAULT_STREAM)
 
 
 def device_of(pointer: int) -> int | None:
@@ -152,14 +144,14 @@ def wait_for(pointer: int) -> None:
     import cupy
 
     refuse_capture("weight, bias or out is on another stream")
-    cupy.cuda.get_current_stream().wait_event(_stream(pointer).record(_event()))
+    cupy.cuda.get_current_stream().wait_event(stream_at(pointer).record(new_event()))
 
 
 def let_wait(pointer: int) -> None:
     """Let another stream wait for what has been enqueued on the current one."""
     import cupy
 
-    _stream(pointer).wait_event(cupy.cuda.get_current_stream().record(_event()))
+    stream_at(pointer).wait_event(cupy.cuda.get_current_stream().record(new_event()))
 
 
 def hold(objects: object) -> None:
@@ -169,7 +161,7 @@ def hold(objects: object) -> None:
     if is_capturing():  # nothing runs now; a graph's inputs are its owner's to keep
         return
     held.sweep()
-    event = cupy.cuda.get_current_stream().record(_event())
+    event = cupy.cuda.get_current_stream().record(new_event())
     held.add([lambda: event.done], objects)
 
 
@@ -191,38 +183,13 @@ def is_capturing() -> bool:
     import cupy
 
     stream = cupy.cuda.get_current_stream()
-    return stream.ptr not in _DEFAULT_STREAM and bool(stream.is_capturing())
+    return stream.ptr not in DEFAULT_STREAM and bool(stream.is_capturing())
 
 
 def refuse_capture(why: str, cure: str = PREPARE) -> None:
     """Raise `RuntimeError` where the current stream is being captured."""
     if is_capturing():
         raise RuntimeError(f"x is on a stream that is being captured into a CUDA graph: {why}; {cure}")
-
-
-def _stream(pointer: int) -> CupyStream:
-    import cupy
-
-    if pointer in _DEFAULT_STREAM:
-        return cupy.cuda.Stream.null
-    made = getattr(cupy.cuda.Stream, "from_external", None)  # new in CuPy 14, where ExternalStream warns
-    return made(_External(pointer)) if made else cupy.cuda.ExternalStream(pointer)
-
-
-class _External:
-    """A stream by its address, in CUDA's protocol for streams."""
-
-    def __init__(self, pointer: int) -> None:
-        self._pointer = pointer
-
-    def __cuda_stream__(self) -> tuple[int, int]:
-        return 0, self._pointer
-
-
-def _event() -> CupyEvent:
-    import cupy
-
-    return cupy.cuda.Event(disable_timing=True)
 
 
 def _wrap(array: CudaArray) -> CupyArray:
