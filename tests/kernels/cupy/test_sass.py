@@ -18,10 +18,11 @@ if not _MISSING:
     from sass import disassemble, name_of
 
 LARGE, TALL = MMA_SHAPES[:2]
-#: Tiles of matrix instructions, and the most instructions of the loop with 32 of them, which is 64 KiB-products a warp.
+#: Tiles of matrix instructions, and the most instructions of the loop with 32 of them.
 LOOPS = {
     "half-planes": (Tile(LARGE, "float16", "PLANES"), 330),
-    "half-pixels": (Tile(LARGE, "float16", "PIXELS_16"), 290),
+    "half-planes-16": (Tile(LARGE, "float16", "PLANES_16"), 230),
+    "half-pixels-16": (Tile(LARGE, "float16", "PIXELS_16"), 250),
     "bfloat16-planes": (Tile(LARGE, "bfloat16", "PLANES"), 330),
 }
 
