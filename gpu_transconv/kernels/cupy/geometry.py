@@ -110,13 +110,13 @@ def geometry_bytes(packed: PackedProduct) -> bytes:
     numbers += [plan.in_channels * inputs, 1 if last else inputs, plan.out_channels * outputs, 1 if last else outputs]
     numbers += _weight_steps(product)
     numbers += [product.rows, packed.row_pitch, int(packed.pixels_first), int(product.frame is not None)]
-    numbers += [int(product.is_cut_off), _run_units(packed)]
+    numbers += [int(product.is_cut_off), run_units(packed)]
     # 0d: the struct ends where another double could begin.
     layout = f"@{len(numbers)}{index_format(plan)}di0d"
     return struct.pack(layout, *numbers, plan.slope, ACTIVATION_CODES[plan.activation])
 
 
-def _run_units(packed: PackedProduct) -> int:
+def run_units(packed: PackedProduct) -> int:
     """Units of a run of results, RUN_OF in geometry.cuh, or 0 where results do not lie in aligned runs.
 
     A run is so many neighbouring units of some neighbouring pixels. Both lie together where the units of the last axis
@@ -131,7 +131,8 @@ def _run_units(packed: PackedProduct) -> int:
     if units != axis.stride or (units > 1 and frame.unit_step != 1) or axis.output_size != pixels * units:
         return 0
     of_run = math.gcd(units, run)
-    return of_run if pixels % (run // of_run) == 0 else 0
+    neighbours = run // of_run  # pixels, which lie together where all of their units are in the run
+    return of_run if pixels % neighbours == 0 and (neighbours == 1 or of_run == units) else 0
 
 
 def _weight_steps(product: Product) -> tuple[int, int]:
