@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from ..arrays.memory import Memory
 from ..problem.plan import Operation, Plan
@@ -21,6 +21,14 @@ from ..problem.plan import Operation, Plan
 Formulation: TypeAlias = Literal["gather", "scatter"]
 #: An array where the kernel runs: NumPy's, or of the library of a GPU backend.
 Operand: TypeAlias = Any
+
+
+class Step(NamedTuple):
+    """One step of compiling ahead: a kernel for a dtype, and what compiles it or reads it from its file."""
+
+    kernel: str
+    dtype: str
+    run: Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ Read it in this order:
 3. ``src/tile_simt.cuh``, ``src/tile_mma.cuh`` and `tile_shapes`: a tile of it, by ordinary multiply-adds or by matrix
    instructions, and the sizes that there are.
 4. ``src/mainloop.cuh``, ``src/epilogue.cuh``: from global memory to the sums of a tile, and from there to the output.
-5. ``src/gather.cuh``, ``src/scatter.cuh``, ``src/scatter_owned.cuh``: the kernels; ``src/gather_direct.cuh`` needs no
-   tile.
+5. ``src/gather.cuh``, ``src/scatter.cuh``, ``src/scatter_owned.cuh``: the kernels; ``src/gather_direct.cuh`` and
+   ``src/gather_rows.cuh`` need no tile.
 6. The gradient by x: the same tiles on ``correlation(plan)``; ``src/input_grad_scatter.cuh`` makes a problem of stride
    1 for each phase of grad_output, ``src/source_phase.cuh``. The gradient by the weight: ``src/weight_grad.cuh`` with
    ``src/pixel_panels.cuh``, ``src/weight_grad_direct.cuh`` without tiles, and `weight_grad`, which cuts the pixels.

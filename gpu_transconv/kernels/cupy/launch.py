@@ -44,13 +44,14 @@ BoundArgument: TypeAlias = str | np.generic | np.ndarray[tuple[int], np.dtype[np
 
 
 class BoundLaunch(NamedTuple):
-    """One kernel launch; arguments that are arrays stand by name."""
+    """One kernel launch; arguments that are arrays stand by name, and `arrays` has their places and names."""
 
     kernel: CompiledKernel
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
     shared: int
     arguments: tuple[BoundArgument, ...]
+    arrays: tuple[tuple[int, str], ...]
 
 
 class BoundPlan(NamedTuple):
@@ -151,7 +152,9 @@ def _bind(launches: Planner, plan: Plan, device: int) -> BoundPlan:
 def bind_launch(launch: KernelLaunch, device: int) -> BoundLaunch:
     """Compile the kernel of a launch, and turn its arguments into what CuPy takes."""
     kernel = compiled(launch.source, launch.kernel, device)
-    return BoundLaunch(kernel, launch.grid, launch.block, launch.shared, tuple(map(_bind_argument, launch.arguments)))
+    arguments = tuple(map(_bind_argument, launch.arguments))
+    arrays = tuple((place, name) for place, name in enumerate(arguments) if isinstance(name, str))
+    return BoundLaunch(kernel, launch.grid, launch.block, launch.shared, arguments, arrays)
 
 
 def _bind_argument(argument: Argument) -> BoundArgument:
@@ -191,7 +194,8 @@ def _launch(
         held.sweep()
     bound = _bind(launches, plan, current_device())
     arrays = {"x": x, "weight": weight, "bias": bias, "out": out, "packed": _packed(packed, bound, weight)}
-    arrays |= {buffer.name: _scratch(buffer, packed) for buffer in bound.scratch}
+    for buffer in bound.scratch:
+        arrays[buffer.name] = _scratch(buffer, packed)
     run_launches(bound.launch, arrays)
     packed.used()
 
@@ -213,9 +217,11 @@ def _zeroed(made: CupyArray) -> CupyArray:
 
 def run_launches(launches: Iterable[BoundLaunch], arrays: Mapping[str, CupyArray | None]) -> None:
     """Enqueue launches on the current stream; `arrays` holds those that their arguments name."""
-    for launch in launches:
-        arguments = tuple(arrays[a] if isinstance(a, str) else a for a in launch.arguments)
-        launch.kernel(launch.grid, launch.block, arguments, shared_mem=launch.shared)
+    for kernel, grid, block, shared, bound, places in launches:
+        arguments: list[object] = list(bound)
+        for place, name in places:
+            arguments[place] = arrays[name]
+        kernel(grid, block, tuple(arguments), shared_mem=shared)
 
 
 def _kernel(operation: Operation, name: str, launches: Planner, work: Callable[[Plan], float]) -> Kernel:
