@@ -173,10 +173,11 @@ def _keep(owner: Tensor, key: tuple[object, int], entry: Entry) -> None:
         of_other_memory = [old for old, kept in found.entries.items() if kept.memory != entry.memory]
         for old in (*of_other_memory, key):
             found.entries.pop(old, None)
-        found.ready.clear()
         while len(found.entries) >= _MOST_OF_ONE:
             found.entries.pop(next(iter(found.entries)))
         found.entries[key] = entry
+        kept = list(map(id, found.entries.values()))
+        found.ready = {shape: call for shape, call in found.ready.items() if id(call.entry) in kept}
         _make_room()
 
 
