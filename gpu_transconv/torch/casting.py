@@ -6,6 +6,8 @@ tensor is found by that, and would be packed again with every new one.
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
@@ -14,7 +16,7 @@ from .packed import Contents, contents_of, same_contents
 from .views import is_plain, observed, transformed
 
 #: What weights and biases were last cast to, with what they held then.
-_CAST: WeakIdKeyDictionary = WeakIdKeyDictionary()
+_CAST: MutableMapping[Tensor, tuple[Tensor, Contents | None, Contents | None]] = WeakIdKeyDictionary()
 
 
 def autocast(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -47,7 +49,7 @@ def _can_be_kept(tensor: Tensor) -> bool:
 
 def _kept(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the tensor in another dtype: the one of the last call, if it and the given one hold what they did."""
-    found: tuple[Tensor, Contents | None, Contents | None] | None = _CAST.get(tensor)
+    found = _CAST.get(tensor)
     if found is not None:
         result, known, given = found
         if result.dtype is dtype and same_contents(known, result) and same_contents(given, tensor):

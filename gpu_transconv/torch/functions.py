@@ -90,11 +90,8 @@ class Map:
     ) -> Tensor:
         ctx.save_for_backward(first, second)
         ctx.spec = spec
-        if type(decision) is Ready:
-            result = decision.run(first)
-            if result is not None:
-                return result
-            decision = decision.decision
+        if isinstance(decision, Ready):
+            return decision.run(first, second, bias, second.requires_grad)
         launch = run_on_cpu if first.is_cpu else run
         return launch(decision, first, second, bias, second.requires_grad)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ class ConvTransposeNd(torch.nn.modules.conv._ConvTransposeNd):
                 input, list(output_size), self.stride, self.padding, self.kernel_size,  # type: ignore[arg-type]
                 self._axes, self.dilation,  # type: ignore[arg-type]
             )  # fmt: skip
-        bias = self._parameters.get("bias", self)  # torch.nn.Module's own look-up takes longer
+        bias: Any = self._parameters.get("bias", self)  # torch.nn.Module's own look-up takes longer
         if bias is self:  # it is parametrized
             bias = self.bias
         geometry = self.stride, self.padding, output_padding, self.groups, self.dilation, None, "channels_first"

@@ -5,47 +5,44 @@ A call is remembered with the weight that it was of, as long as what was packed 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor, from_numpy
 
-from ..arrays.views import numpy_dtype
 from ..dispatch.select import note
 from ..kernels.kernel import Bound
 from .decisions import Decision
 from .geometry import Spec
+from .kernels import run_on_cpu
 from .packed import Entry, owner_of, same_contents
 
 #: Calls of a tensor that are remembered at most.
 _MOST = 64
 
 
-class Ready:
+class Ready(NamedTuple):
     """A call that was made before: what decided how it is computed, and what computes it."""
 
-    __slots__ = ("asked", "bound", "decision", "dtype", "entry", "geometry", "layouts", "spec", "words")
+    asked: tuple[object, ...]
+    geometry: tuple[Any, ...]
+    words: tuple[Any, ...]
+    layouts: tuple[object, ...]
+    spec: Spec
+    decision: Decision
+    entry: Entry
+    bound: Bound
 
-    def __init__(
-        self, asked: tuple[object, ...], geometry: tuple[Any, ...], words: tuple[Any, ...],
-        layouts: tuple[object, ...], spec: Spec, decision: Decision, entry: Entry, bound: Bound,
-    ) -> None:  # fmt: skip
-        self.asked, self.geometry, self.words, self.layouts = asked, geometry, words, layouts
-        self.spec, self.decision, self.entry, self.bound = spec, decision, entry, bound
-        self.dtype = numpy_dtype(decision.plan.dtype)
-
-    def run(self, first: Tensor) -> Tensor | None:
-        """Compute the result; None where this kernel does not get it right."""
+    def run(self, first: Tensor, second: Tensor, bias: Tensor | None, recording: bool) -> Tensor:
+        """Compute the result."""
         plan = self.decision.plan
-        try:
+        if not first.is_neg():  # a view that stands for the negative of its memory
             array = (first.detach() if first.requires_grad else first).numpy()
-        except RuntimeError:  # a view that stands for the negative of its memory
-            return None
-        result = np.empty(plan.result_shape, self.dtype)
-        if self.bound(array.reshape(-1), result.reshape(-1)):
-            return None
-        note(self.decision.choice, plan)
-        return from_numpy(result)
+            result = np.empty(plan.result_shape, plan.dtype)
+            if not self.bound(array.reshape(-1), result.reshape(-1)):
+                note(self.decision.choice, plan)
+                return from_numpy(result)
+        return run_on_cpu(self.decision, first, second, bias, recording)
 
 
 def recall(
@@ -56,7 +53,7 @@ def recall(
     owner = owner_of(weight)
     if owner is None:
         return None
-    ready = owner.ready.get(x.shape)
+    ready: Ready | None = owner.ready.get(x.shape)
     if ready is None or ready.asked != asked:
         return None
     stride, padding, output_padding, groups, dilation, activation, data_format = ready.geometry

@@ -54,17 +54,14 @@ def call(ndim: int, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Ge
     )
     if ready is not None and not (recorded and ready.spec.params.activation):
         if recorded:
-            return FORWARD.record(x, weight, bias, ready.spec, ready)
-        y = ready.run(x)
-        return run_on_cpu(ready.decision, x, weight, bias, False) if y is None else y
+            return FORWARD.record(x, weight, bias, ready.spec, ready)  # type: ignore[no-any-return]
+        return ready.run(x, weight, bias, False)
     try:
         spec, decision = _decide(
             (*asked, ndim, words), (x.shape, x.stride(), x.dtype), (weight.shape, weight.stride(), weight.dtype),
             None if bias is None else (bias.shape, bias.dtype), *geometry,
         )  # fmt: skip
-    except (
-        TypeError
-    ):  # an argument that cannot be the key of a cache, such as a list; or it is wrong, which is said there
+    except TypeError:  # a list, say, is no key of a cache; or an argument is wrong, which is said there
         return _unusual(ndim, x, weight, bias, geometry, words)
     if recorded and spec.params.activation is not None:
         return _apply(x, weight, bias, spec)

@@ -135,11 +135,11 @@ def _is_small(plan: Plan) -> bool:
 
 def bind(choose: Chooser, plan: Plan, packed: Packed) -> Bound | None:
     """Return what runs a small problem by its job's function alone; the contract is `Kernel.bind`."""
-    whole = packed.tiles is not None and not packed.elementwise.size
-    if not (whole and plan.batch and _is_small(plan) and plan.dtype in ("float32", "float64")):
+    tiles, whole = packed.tiles, plan.batch and not packed.elementwise.size
+    if tiles is None or not (whole and _is_small(plan) and plan.dtype in ("float32", "float64")):
         return None
     function, arguments, work = job_of(choose, plan)
-    weight, bias = packed.tiles
+    weight, bias = tiles
     table, dtype = arguments.table, weight.dtype
 
     def run(x: Array, out: Array) -> int:
