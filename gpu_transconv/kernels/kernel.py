@@ -17,6 +17,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from ..arrays.memory import Memory
 from ..problem.plan import Operation, Plan
 
+#: A kernel with all but x and the result, both flat: true where these want `launch` instead.
+Bound: TypeAlias = Callable[[Any, Any], int]
 #: Which index the outer loop owns: the output's, which collects, or the input's, which stamps.
 Formulation: TypeAlias = Literal["gather", "scatter"]
 #: An array where the kernel runs: NumPy's, or of the library of a GPU backend.
@@ -58,6 +60,10 @@ def as_it_is(plan: Plan, weight: Operand, bias: Operand | None) -> None:
     """Prepare nothing: the kernel reads the weights as they are."""
 
 
+def unbound(plan: Plan, packed: object) -> None:
+    """Bind nothing."""
+
+
 def once(plan: Plan) -> float:  # noqa: ARG001
     """Count the useful operations once."""
     return 1.0
@@ -84,6 +90,8 @@ class Kernel:
         Prepares the weights, once for all plans with the same `weight_key`.
     weight_key : callable ``(plan) -> hashable``
         All that the prepared weights depend on besides their values; plans with equal keys share them.
+    bind : callable ``(plan, packed) -> Bound or None``
+        The same as `launch` in short, for those who call a small problem often; None where it would not be faster.
     refusal : callable ``(plan) -> str or None``
         Why it cannot run a plan here, or None where it can.
     work_ratio : callable ``(plan) -> float``
@@ -105,6 +113,7 @@ class Kernel:
     operation: Operation = "forward"
     pack: Callable[[Plan, Operand, Operand | None], Any] = as_it_is
     weight_key: Callable[[Plan], Hashable] = never
+    bind: Callable[[Plan, Any], Bound | None] = unbound
     refusal: Callable[[Plan], str | None] = never
     work_ratio: Callable[[Plan], float] = once
     describe: Callable[[Plan], Description] = undescribed

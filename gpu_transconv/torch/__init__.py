@@ -13,6 +13,7 @@
 ``ops``         the operators of ``torch.ops.gpu_transconv``: for compilers, exporters, tensors without values
 ``kernels``     tensors to the package's launcher, without a copy
 ``packed``      weights in the kernels' order, kept as long as their tensor lives and holds the same values
+``ready``       small layers called before, without a second look at their arguments
 ``views``       tensors on the CPU as NumPy's arrays
 ``decisions``   tensors' shapes and strides as plans of the package, with a kernel for each
 ``geometry``    torch's arguments, checked
