@@ -19,15 +19,16 @@ from .depthwise.channels_first import depthwise
 from .elementwise import elementwise_gather, elementwise_scatter
 from .elementwise_input_grad import elementwise_input_gather, elementwise_input_scatter
 from .emit.registers import VECTOR_BYTES
-from .gemm import line_partition, partitions, stamp_boxes
-from .gemm.cost import cost_of_boxes, cost_of_runs, cost_of_stamps, paired_axes, useful_products
+from .gemm import line_partition, partitions, stamp_boxes, stamp_lines
+from .gemm.cost import cost_of_boxes, cost_of_lines, cost_of_runs, cost_of_stamps, paired_axes, useful_products
 from .gemm.gather import gather
 from .gemm.gather_boxes import gather_boxes
 from .gemm.gather_lines import gather_lines
 from .gemm.scatter import scatter
+from .gemm.scatter_lines import scatter_lines
 from .gemm.winograd import saving
 from .geometry import fits_boxes
-from .pack import pack_channels_last, pack_filters, pack_lines, pack_rows, pack_stamps, pack_taps
+from .pack import pack_as_it_is, pack_channels_last, pack_filters, pack_lines, pack_rows, pack_stamps, pack_taps
 from .partition import HasPartition
 from .weight_order import TILED, WeightOrder, make_order, rows_layout, stamps_layout
 
@@ -145,6 +146,10 @@ def _cut_lines(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
     return line_partition.cut_lines(plan, threads)
 
 
+def _cut_stamp_lines(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
+    return stamp_lines.cut_lines(plan, threads)
+
+
 def _cut_stamp_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
     return stamp_boxes.cut_stamp_boxes(plan, *stamps_layout(order), threads)
 
@@ -179,6 +184,10 @@ RUNS = CpuKernel(
     Tiles(gather, pack_rows, _cut_runs, lanes=_lanes),
 )  # fmt: skip
 SCATTERED_LOOPS = CpuKernel("plain", "loops without tiles", _is_scattered_loops, _cost_of_scattered_loops)
+STAMP_LINES = CpuKernel(
+    "scatter_lines", "stamps along lines of memory, weights as they are", stamp_lines.takes, cost_of_lines,
+    Tiles(scatter_lines, pack_as_it_is, _cut_stamp_lines),
+)  # fmt: skip
 STAMPS = CpuKernel(
     "scatter", "matrix products in tiles, added into boxes of the output", _takes_all, _cost_of_scatter,
     Tiles(scatter, pack_stamps, _cut_stamp_boxes),
@@ -186,9 +195,10 @@ STAMPS = CpuKernel(
 
 #: The kernels of each formulation, in the order in which they are asked.
 GATHER = (LOOPS, DEPTHWISE_LAST, DEPTHWISE, THINNED, WINOGRAD, BOXES, RUNS)
-SCATTER = (SCATTERED_LOOPS, STAMPS)
+SCATTER = (SCATTERED_LOOPS, STAMP_LINES, STAMPS)
 #: The same for the gradient by the input.
 INPUT_GATHER = (*GATHER[:4], LINES, *GATHER[4:])
+INPUT_SCATTER = (SCATTERED_LOOPS, STAMPS)
 #: Those of gather that round as the definition does: what `precision` "fast" adds left out.
 EXACT = tuple(kernel for kernel in GATHER if kernel is not WINOGRAD)
 #: The compiled loops of both formulations, for arrays in the type of their sums.
@@ -245,6 +255,7 @@ def choose_scatter(plan: Plan) -> Choice:
     return _choose(SCATTER, plan)
 
 
+@lru_cache(maxsize=512)
 def choose_input_scatter(plan: Plan) -> Choice:
     """The same for the gradient by the input, of which `plan` is the correlation."""
-    return _swapped(choose_scatter(plan))
+    return _swapped(_choose(INPUT_SCATTER, plan))

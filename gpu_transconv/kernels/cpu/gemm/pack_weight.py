@@ -8,7 +8,7 @@ from numba.extending import register_jitable
 
 from ..arguments import unpack
 from ..emit.gemm_tile import tile_range
-from ..emit.intrinsics import add_block, copy_block, copy_row, copy_rows, transpose
+from ..emit.intrinsics import add_block, copy_block, copy_checked, transpose
 from ..emit.pointers import address
 from ..geometry import Geometry
 from ..runtime.compiled import inner, kernel
@@ -87,25 +87,24 @@ def _pack_piece(weight, packed, scratch, job, piece):
 
     Reads `weight`, owns its places in `packed`; `scratch` gets the weights as they come, and transposed.
     """
-    g, lay, channels = job.geometry, job.layout, piece.channels
+    g, lay, channels, inputs = job.geometry, job.layout, piece.channels, piece.inputs
     pitch = channels * g.volume
+    start, line = address(scratch, 0), scratch
+    turned = scratch[(scratch.size - _PAST) // 2 :]
     if job.swapped:
-        for c in range(channels):
-            source = ((piece.group * g.cout + piece.channel + c) * g.cin + piece.ci) * g.volume
-            target, row = address(scratch, c * g.volume), address(weight, source)
-            copy_rows(target, pitch, row, g.volume, piece.inputs, 0, g.volume, g.volume, g.half)
+        length = inputs * g.volume
+        source = address(weight, ((piece.group * g.cout + piece.channel) * g.cin + piece.ci) * g.volume)
+        wrong = copy_checked(start, length, source, g.cin * g.volume, length, channels, g.half)
+        if channels > 1 and length > 1:
+            line = turned
+            transpose(address(line, 0), start, channels, length)
     else:
-        for i in range(piece.inputs):
-            source = ((piece.group * g.cin + piece.ci + i) * g.cout + piece.channel) * g.volume
-            copy_row(address(scratch, i * pitch), address(weight, source), 0, pitch, pitch, g.half)
-    wrong = 0
-    for j in range(piece.inputs * pitch):
-        wrong |= scratch[j] - scratch[j] != 0
-    line = scratch
-    if channels > 1 and g.volume > 1:  # transposed: tap, output channel
-        line = scratch[(scratch.size - _PAST) // 2 :]
-        for i in range(piece.inputs):
-            transpose(address(line, i * pitch), address(scratch, i * pitch), channels, g.volume)
+        source = address(weight, ((piece.group * g.cin + piece.ci) * g.cout + piece.channel) * g.volume)
+        wrong = copy_checked(start, pitch, source, g.cout * g.volume, pitch, inputs, g.half)
+        if channels > 1 and g.volume > 1:  # transposed: tap, output channel
+            line = turned
+            for i in range(inputs):
+                transpose(address(line, i * pitch), address(scratch, i * pitch), channels, g.volume)
     for c in range(lay.chunks.shape[0]):
         if lay.chunks[c, at.CHANNEL] == piece.first:
             for s in range(lay.chunks[c, at.FIRST_SET], lay.chunks[c, at.END_SET]):
