@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import NamedTuple
 
 from ...problem.dtypes import DTYPES
 from ...problem.plan import Plan
 from ...problem.rewrites import MOST_PHASES, Problem, kernel_axes, simplify
+from .choice import Choice
 from .cpu_kernel import CpuKernel, Tiles
 from .depthwise import channel_boxes, channels_last, thinned
 from .depthwise.channels_first import depthwise
@@ -40,30 +40,6 @@ _LOOPS, _SCATTERED_LOOPS = 16.0, 32.0
 _KEPT = 0.8
 #: Cost of scatter, in multiples of gather's, where it has no estimate of its own. Chosen, not measured.
 _SCATTERED = 1.5
-
-
-class Choice(NamedTuple):
-    """The kernel of a plan, the plan that it computes instead, and how the weights are ordered for it."""
-
-    kernel: CpuKernel
-    plan: Plan
-    order: WeightOrder
-
-    @property
-    def work_ratio(self) -> float:
-        """Its cost in multiples of the useful operations."""
-        return self.kernel.cost(self.plan) / useful_products(self.plan)
-
-    @property
-    def words(self) -> str:
-        """What the kernel is, and on how many axes blocks are in pairs."""
-        axes = ("", " on one axis", " on two axes")[len(self.order.paired)]
-        return f"{self.kernel.name} ({self.kernel.words}{axes})"
-
-    @property
-    def saved(self) -> float:
-        """Share of the products that it does without."""
-        return 1.0 - math.prod(1 - saving(kernel_axes(self.plan)[i]) for i in self.order.paired)
 
 
 @lru_cache(maxsize=1024)

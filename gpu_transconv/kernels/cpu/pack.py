@@ -122,7 +122,7 @@ def pack_lines(order: WeightOrder, weight: Array, values: Array) -> tuple[Array,
     return (weight if order.swapped else _swap(order, weight)).reshape(-1), values
 
 
-def pack_as_it_is(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array]:  # noqa: ARG001
+def pack_as_it_is(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array]:
     """Weights of the rows of scatter along lines, which multiplies no zeros: what is not finite does no harm there."""
     return stored(weight), values
 

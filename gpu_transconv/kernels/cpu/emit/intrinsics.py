@@ -7,6 +7,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .block_ir import BlockFunctions
 from .copy_ir import CopyFunctions
 from .numbers import BFLOAT16, FLOAT16
 from .registers import CACHE_LINE, prefetch
@@ -134,7 +135,7 @@ def copy_checked(typingctx, target, target_step, source, source_step, length, co
     """Copy `count` rows of `length` elements; return whether some are not finite."""
 
     def codegen(_context, builder, _signature, args):
-        functions = CopyFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
+        functions = BlockFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
         return call_for_halves(builder, functions, functions.checked_copier, args[:-1], args[-1])
 
     i64 = types.int64
@@ -155,7 +156,7 @@ def add_block(typingctx, target, target_step, source, source_step, length, count
 
 def _block_copier(adds, target, source):
     def codegen(_context, builder, _signature, args):
-        functions = CopyFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
+        functions = BlockFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
         return builder.call(functions.block_copier(adds), args)
 
     i64 = types.int64

@@ -68,8 +68,8 @@ def pack_weight(weight, packed, _bias, _out, table, work, thread):
     for group in range(g.groups):
         for c in range(lay.chunks.shape[0]):
             first = lay.chunks[c, at.CHANNEL]
-            if c > 0 and first == 0:
-                break  # the chunks that follow are other phases of the same channels
+            if c > 0 and first == lay.chunks[c - 1, at.CHANNEL]:
+                continue  # other phases of the same channels
             past = first + lay.chunks[c, at.CHANNELS]
             step = _channels(lay.chunks[c, at.CHANNELS], g.volume)
             for channel in range(first, past, step):
