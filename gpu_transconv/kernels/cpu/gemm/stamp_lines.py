@@ -24,6 +24,8 @@ _FEW = 256
 _DEPTH = 128
 #: Weights of a row that are in work at a time, and bytes of their sums, which stay in the second-level cache.
 _COLUMNS, _SUMS = 1024, 1 << 17
+#: Output channels, which threads have to share, below which there is little to compute. Chosen, not measured.
+_CHANNELS, _LARGE = 8, 1 << 23
 #: Bytes of the panel of inputs of a group, at most.
 _PANEL_BYTES = 2 << 20
 
@@ -60,6 +62,9 @@ def takes(plan: Plan) -> bool:
     plain = plan.dtype in ("float32", "float64") and not plan.fixed_order and all(axis.step == 1 for axis in axes)
     points = all(axis.kernel == axis.stride == 1 and axis.size == axis.output_size for axis in axes)
     if not plain or (plan.channels_last and not points) or not 0 < pixels <= _FEW or item * cin * pixels > _PANEL_BYTES:
+        return False
+    volume = math.prod(plan.kernel)
+    if volume > _COLUMNS or (plan.out_channels < _CHANNELS and plan.flops > _LARGE):
         return False
     stamps = cost_of_stamps(plan)
     return stamps is None or cost_of_lines(plan) < stamps
