@@ -13,8 +13,8 @@ from .gemm.winograd import saving
 from .pack import pack_rows, pack_stamps
 from .weight_order import WeightOrder
 
-#: Operations in the time that it takes to pack a weight: 0.35 ns with two threads at 226 GFLOP/s, and twice as long with
-#: one, see the log in docs/speed/performance.md.
+#: Operations in the time that it takes to pack a weight: 0.35 ns with two threads at 226 GFLOP/s, and twice as long
+#: with one, see the log in docs/speed/performance.md.
 _PACKING = 80.0
 #: Weights that are packed in a few microseconds, so that it makes no difference. Chosen, not measured.
 _LITTLE = 1 << 13

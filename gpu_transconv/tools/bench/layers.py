@@ -143,20 +143,9 @@ def _small(rng: random.Random, name: str) -> Layer:
     side, kernel = rng.randint(1, 8 if ndim == 2 else 6), rng.randint(2, 5 if ndim == 2 else 3)
     stride = rng.choice((1, 2, 2, kernel))
     cin = 8 * round(2 ** rng.uniform(3, 7))
-    every = (1,) * ndim
-    return Layer(
-        name=name,
-        n=1,
-        cin=cin,
-        cout=max(32, cin // rng.choice((1, 2, 2, 4))),
-        spatial=(side,) * ndim,
-        kernel=(kernel,) * ndim,
-        stride=(stride,) * ndim,
-        padding=(rng.randint(0, (kernel - 1) // 2) if side > 1 else 0,) * ndim,
-        output_padding=(0,) * ndim,
-        dilation=every,
-        model="few inputs, many weights",
-    )
+    padding = rng.randint(0, (kernel - 1) // 2) if side > 1 else 0
+    per_axis = [(size,) * ndim for size in (side, kernel, stride, padding, 0, 1)]
+    return Layer(name, 1, cin, max(32, cin // rng.choice((1, 2, 2, 4))), *per_axis, model="few inputs, many weights")
 
 
 def _vary(rng: random.Random, base: Layer, name: str) -> Layer:

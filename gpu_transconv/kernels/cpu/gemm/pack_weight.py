@@ -20,11 +20,11 @@ from .layout import Layout
 _CLOSE = 1 << 15
 #: Taps in all output channels of a chunk from which fewer channels are in work at a time. Chosen, not measured.
 _MOST = 1 << 16
-#: Elements that rows of them are further apart than they are long, lest they share their places in a cache. Measured: see
-#: the log in docs/speed/performance.md.
+#: Elements that rows of them are further apart than they are long, lest they share their places in a cache. Measured:
+#: kernels of 4 x 4 with 64 channels take 0.58 ns a weight, and 0.84 without.
 _APART = 16
-#: Input channels that are in work at a time at least, unless their weights are more than so many: each place of a tile is
-#: filled by a loop over them. Measured: fcn32s_up32, 64 x 64 taps, takes 1.0 ns a weight with eight and 2.5 with one.
+#: Input channels that are in work at a time at least, unless their weights are more than so many: each place of a tile
+#: is filled by a loop over them. Measured: fcn32s_up32, 64 x 64 taps, takes 1.2 ns a weight with 8 and 4.2 with 1.
 _SOME, _LONG = 8, 1 << 18
 #: Elements that may be read past the last weight, by `transpose` in whole vectors: more than its widest square.
 _PAST = 256
