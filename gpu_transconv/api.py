@@ -44,7 +44,7 @@ def _decide(
     params = make_params(ndim, **dict(zip(_GEOMETRY, geometry, strict=True)))
     biases = None if bias is None else ArraySpec(bias, bias_dtype)
     plan = plan_call(params, ArraySpec(x, x_dtype), ArraySpec(weight, weight_dtype), biases, settings.precision)
-    return plan, select(plan, settings, device)
+    return plan, select(plan, settings, device, packs=True)
 
 
 def conv_transpose1d(

@@ -69,6 +69,11 @@ def once(plan: Plan) -> float:  # noqa: ARG001
     return 1.0
 
 
+def free(plan: Plan) -> float:  # noqa: ARG001
+    """Count no operations."""
+    return 0.0
+
+
 def undescribed(plan: Plan) -> Description:  # noqa: ARG001
     """Tell nothing."""
     return Description()
@@ -97,6 +102,8 @@ class Kernel:
     work_ratio : callable ``(plan) -> float``
         How many times the useful operations the kernel takes, padding and the ends of tiles included; the cost model
         multiplies them. The formulation with the smaller one is the backend's own preference.
+    pack_ratio : callable ``(plan) -> float``
+        How many times as long as the useful operations it takes to prepare the weights, where that is done in a call.
     describe : callable ``(plan) -> Description``
     memory : Memory, optional
         Brings arrays to the backend's device; None where that is host memory.
@@ -116,6 +123,7 @@ class Kernel:
     bind: Callable[[Plan, Any], Bound | None] = unbound
     refusal: Callable[[Plan], str | None] = never
     work_ratio: Callable[[Plan], float] = once
+    pack_ratio: Callable[[Plan], float] = free
     describe: Callable[[Plan], Description] = undescribed
     memory: Memory | None = None
     deterministic: bool = True

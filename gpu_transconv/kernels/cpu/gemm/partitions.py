@@ -21,7 +21,7 @@ from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
 from .cost import PANEL_CHANNELS, cost_of_runs, flat_channels, useful_products
-from .layout import FIRST_ROW, SHIFT_W, TAP, TAPS, Layout
+from .layout import FIRST_ROW, FIRST_SET, SHIFT_W, TAP, TAPS, WEIGHT, Layout
 from .store import LINE
 
 #: Bytes of a panel of input, which stays in the second-level cache next to sums and weights: half of Zen 4's 1 MiB.
@@ -59,6 +59,7 @@ class Runs(NamedTuple):
     flat: int  # whether block and input pixel are the same number
     joined: int  # whether taps and channels of a set follow each other in the panel, as one sum
     step: PerAxis  # inputs from one block to the next: 2 with pairs, the axis' step in the gradient by the input
+    bounds: Table  # by part of the chunks: its first chunk
     iota: Table
     tile: int  # address of the compiled tiles
 
@@ -107,8 +108,8 @@ def cut_runs(plan: Plan, layout: Layout, threads: int) -> Gather:
     steps = [axis.step * pair for axis, pair in zip(product.axes, (1, layout.paired_h, layout.paired_w), strict=True)]
     joined = int(depth == cin and _has_runs(layout))
     cut = Runs(
-        pixels, runs, depth, splits, LINE_ROOM, panel, int(flat), joined, PerAxis(*steps), _iota(layout),
-        tile_table(plan.accumulate),
+        pixels, runs, depth, splits, LINE_ROOM, panel, int(flat), joined, PerAxis(*steps),
+        _bounds(layout, splits), _iota(layout), tile_table(plan.accumulate),
     )  # fmt: skip
     return Gather(make_geometry(plan), layout, part, cut)
 
@@ -218,6 +219,13 @@ def _rows_of_sums(layout: Layout, all_at_once: bool) -> int:
     """Rows whose sums are kept at a time: of all chunks, where a sum needs several panels, or else of the largest."""
     first_rows = np.append(layout.chunks[:, FIRST_ROW], layout.row_channels.size)
     return layout.row_channels.size if all_at_once else int(np.diff(first_rows).max())
+
+
+def _bounds(layout: Layout, splits: int) -> Table:
+    """First chunks of parts that have about as many weights each."""
+    before = layout.sets[layout.chunks[:, FIRST_SET], WEIGHT]
+    inner = [int(np.abs(before - layout.weights * split // splits).argmin()) for split in range(1, splits)]
+    return np.array([0, *inner, len(layout.chunks)], np.int64)
 
 
 def _iota(layout: Layout) -> Table:
