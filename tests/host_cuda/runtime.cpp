@@ -106,14 +106,12 @@ bool run_warps() {
     return ran;
 }
 
-// The current thread becomes one that waits for an event, if there is one.
+// The current thread becomes the last that waits for an event, if there is one.
 bool find_waiting() {
-    for (unsigned i = 0; i < now.threads; ++i) {
-        if (now.fibers[i].state != AT_CONDITION) continue;
-        now.current = i;
-        return true;
-    }
-    return false;
+    bool found = false;
+    for (unsigned i = 0; i < now.threads; ++i)
+        if (now.fibers[i].state == AT_CONDITION) now.current = i, found = true;
+    return found;
 }
 
 void run_block() {

@@ -270,8 +270,10 @@ EXPORT void cuda_on_host_set_registers(unsigned count, bool more) {
         fail("setmaxnreg to %u, expected a multiple of 8 from 24 to 256", count);
     if (more ? count < mine : count > mine) fail("setmaxnreg from %u to %u registers", mine, count);
     if (more) {
-        now.fibers[now.current].awaited[0] = count - mine;
-        wait_until(has_registers, "for registers that no warpgroup gives back");
+        do {
+            now.fibers[now.current].awaited[0] = count - mine;
+            wait_until(has_registers, "for registers that no warpgroup gives back");
+        } while (free_registers < count - mine);
         free_registers -= count - mine;
     } else {
         free_registers += mine - count;
