@@ -4,6 +4,8 @@
 #include "hopper_on_host.h"
 #include "host_primitives.h"
 
+#define GTC_ROLLED
+
 namespace gtc {
 
 inline uint32_t shared_address(const void* pointer) { return cuda_on_host::cuda_on_host_shared_address(pointer); }
@@ -77,5 +79,13 @@ inline void registers_fewer() {
 
 inline float exp2_fast(float value) { return std::exp2(value); }
 inline float reciprocal_fast(float value) { return 1 / value; }
+
+inline void keep(int&) {}
+inline void store_global_8(void* to, uint2 value) { *static_cast<uint2*>(to) = value; }
+
+template <class T>
+inline uint32_t pair_of(float low, float high) {
+    return from_float<T>(low).bits | static_cast<uint32_t>(from_float<T>(high).bits) << 16;
+}
 
 }  // namespace gtc

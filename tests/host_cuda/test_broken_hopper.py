@@ -28,7 +28,7 @@ BROKEN = {
     "no fence after threads' stores": ("gather", "fence_async();", "", "threads", "fence"),
     "parity of a full stage": ("gather", "full[turn.stage], turn.parity)", "full[turn.stage], turn.parity ^ 1)", "last", "copy"),
     "parity of an empty stage": ("gather", "turn.parity ^ 1);", "turn.parity);", "last", "waits for ever"),
-    "x's bytes are not expected": ("gather", "bytes + (SOURCE == THREADS ? 0 : X_BYTES)", "bytes", "first", ""),
+    "x's bytes are not expected": ("gather", "bytes + (BY_THREADS ? 0 : X_BYTES)", "bytes", "first", ""),
     "no wait for a full stage": ("gather", "barrier_wait(&shared->full[turn.stage], turn.parity);", "", "first", "copy"),
     "no wait for an empty stage": (
         "gather",

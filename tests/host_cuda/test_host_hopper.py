@@ -117,7 +117,7 @@ def test_every_way_to_read_and_to_store_is_reached():
             ways.add((cut.source, cut.together))
     copies = {("COPY_FIRST", way) for way in ("APART", "PIXELS_2", "UNITS_2", "UNITS_PIXELS")}
     copies |= {("COPY_LAST", way) for way in ("APART", "CHANNELS_2")}
-    assert ways == copies | {("THREADS", way) for _, way in copies}
+    assert ways == copies | {(source.replace("COPY", "LOAD"), way) for source, way in copies}
 
 
 @pytest.mark.parametrize("where", ["x", "weight", "bias"])

@@ -200,7 +200,7 @@ def cut_product(plan: Plan, device: DeviceProperties) -> HopperProduct | None:
     d, h, w = (_block_axis(axis, a == 2 and not plan.channels_last) for a, axis in enumerate(product.axes))
     axes = (d, h, w)
     best = _fit_box(product.plan.batch, axes, 0)
-    cut = HopperProduct(product, axes, best, "THREADS", False)
+    cut = HopperProduct(product, axes, best, "LOAD_LAST" if plan.channels_last else "LOAD_FIRST", False)
     copied = _by_copies(cut)
     if copied and (fault := copied.tensor_map().fault):
         raise AssertionError(f"a tensor map that the driver refuses: {fault}")
@@ -291,7 +291,7 @@ def hopper_launches(plan: Plan, device: DeviceProperties, tile_blocks: int | Non
         f"gtc::hopper_pack<{element},{cut.tile_blocks}>", "hopper_pack.cuh", (slots, cut.row_tiles * plan.groups, 1),
         (THREADS, 1, 1), 0, (geometry, WEIGHT, packed),
     )  # fmt: skip
-    map_of_x: Argument = Bytes(bytes(128)) if cut.source == "THREADS" else cut.tensor_map()
+    map_of_x: Argument = Bytes(bytes(128)) if cut.source.startswith("LOAD") else cut.tensor_map()
     launch = KernelLaunch(
         f"gtc::hopper_gather<{element},gtc::{cut.source},{cut.tile_blocks}>", "hopper_gather.cuh",
         (min(cut.tiles, device.multiprocessors), 1, 1), (_THREADS, 1, 1), cut.shared,

@@ -52,7 +52,8 @@ struct BlockOutputs {
 
     GTC_DEVICE static BlockOutputs of(const HopperGeometry& g, const HopperTile& tile, const Block& block) {
         BlockOutputs outputs;
-        outputs.offset = static_cast<long long>(tile.image) * g.y_batch;
+        outputs.offset = static_cast<long long>(tile.image) * g.y_batch +
+                         static_cast<long long>(tile.group) * g.out_channels * g.y_channel;
         GTC_UNROLL
         for (int a = 0; a < 3; ++a) {
             const HopperAxis& axis = g.axis[a];
@@ -66,98 +67,123 @@ struct BlockOutputs {
         return outputs;
     }
 
-    // The pixel is the sum of two whose digits do not meet.
-    GTC_DEVICE bool has(const BoxPixel& pixel, const BoxPixel& more, int images) const {
-        bool inside = pixel.image + more.image < images;
+    // Whether each pixel of the box has an output.
+    GTC_DEVICE bool has_all(const HopperGeometry& g, int images) const {
+        bool inside = images >> g.batch_log2 > 0;
+        GTC_UNROLL
+        for (int a = 0; a < 3; ++a) inside &= low[a] == 0 && count[a] >> g.axis[a].box_log2 > 0;
+        return inside;
+    }
+
+    GTC_DEVICE bool has(const BoxPixel& pixel, int images) const {
+        bool inside = pixel.image < images;
         GTC_UNROLL
         for (int a = 0; a < 3; ++a) {
-            inside &= static_cast<unsigned>(pixel.at[a] + (more.at[a] - low[a])) < static_cast<unsigned>(count[a]);
+            inside &= static_cast<unsigned>(pixel.at[a] - low[a]) < static_cast<unsigned>(count[a]);
         }
         return inside;
     }
 };
 
-template <class T>
-GTC_DEVICE Vector<T, 2> pair_of(float a, float b) {
-    return {Narrow<T>::from(a), Narrow<T>::from(b)};
+// Output channels of the group of a thread's rows, by block and half; -1 beyond the last.
+GTC_DEVICE void find_channels(const HopperGeometry& g, int block, int thread, int (&channel)[2][2]) {
+    GTC_UNROLL
+    for (int i = 0; i < 4; ++i) {
+        const int m = i / 2, row = thread / 32 * 16 + i % 2 * 8 + thread % 32 / 4;
+        const int of_group = (block + m) / g.units * BLOCK_ROWS + channel_of_row(g, row);
+        channel[m][i % 2] = block + m < g.blocks && of_group < g.out_channels ? of_group : -1;
+    }
 }
 
-// Stores the sums of one warpgroup; `pixel` is its first of the box, `block` its first block, `thread` its thread.
+// Stores the sums of one warpgroup: its first block of rows and first pixel of the box.
 template <class T, int COLUMNS>
 struct HopperEpilogue {
+    static constexpr int PAIRS = COLUMNS / 8;  // of pixels, a thread
+
     const HopperGeometry& g;
+    const HopperTile& tile;
     T* out;
-    BlockOutputs outputs[2];
-    int channel[2][2];  // of the group, by block and half; those beyond the last have no output
-    int images;
-    BoxPixel own[2];  // the thread's pixels among eight neighbours
+    int block, pixel, thread;
 
-    GTC_DEVICE HopperEpilogue(const HopperGeometry& g_, const HopperTile& tile, int block, int pixel, int thread,
-                              T* out_)
-        : g(g_), out(out_), images(g_.batch - tile.image) {
+    // Offset of a pixel of the box from its first.
+    GTC_DEVICE int offset_of(int at) const {
+        const BoxPixel p = BoxPixel::of(g, at);
+        int offset = p.image * g.y_batch;
         GTC_UNROLL
-        for (int i = 0; i < 2; ++i) own[i] = BoxPixel::of(g, pixel + thread % 4 * 2 + i);
-        GTC_UNROLL
-        for (int m = 0; m < 2; ++m) {
-            const Block rows = block_of(g, block + m);
-            outputs[m] = BlockOutputs::of(g, tile, rows);
-            outputs[m].offset += static_cast<long long>(tile.group) * g.out_channels * g.y_channel;
-        }
-        find_channels(g, block, thread, channel);
-    }
-
-    GTC_DEVICE static void find_channels(const HopperGeometry& g, int block, int thread, int (&channel)[2][2]) {
-        GTC_UNROLL
-        for (int i = 0; i < 4; ++i) {
-            const int m = i / 2, row = thread / 32 * 16 + i % 2 * 8 + thread % 32 / 4;
-            const int of_group = (block + m) / g.units * BLOCK_ROWS + channel_of_row(g, row);
-            channel[m][i % 2] = block + m < g.blocks && of_group < g.out_channels ? of_group : -1;
-        }
-    }
-
-    GTC_DEVICE int offset_of(const BoxPixel& pixel) const {
-        int offset = pixel.image * g.y_batch;
-        GTC_UNROLL
-        for (int a = 0; a < 3; ++a) offset += pixel.at[a] * (g.axis[a].stride * g.axis[a].y_stride);
+        for (int a = 0; a < 3; ++a) offset += p.at[a] * (g.axis[a].stride * g.axis[a].y_stride);
         return offset;
     }
 
-    template <class Vector>
-    GTC_DEVICE static void store(T* to, const Vector& value) {
-        store_global(reinterpret_cast<Vector*>(to), value);
+    // Which of the thread's pixels, eight apart, have an output, as bits.
+    GTC_DEVICE unsigned valid_pixels(const BlockOutputs& outputs, int first) const {
+        const int images = g.batch - tile.image;
+        if (outputs.has_all(g, images)) return (1u << PAIRS) - 1;
+        unsigned valid = 0;
+        GTC_ROLLED
+        for (int j = 0; j < PAIRS; ++j) {
+            valid |= static_cast<unsigned>(outputs.has(BoxPixel::of(g, first + 8 * j), images)) << j;
+        }
+        return valid;
     }
 
-    // By block, pixel of a pair and half: whether two, or four, are stored at once at the first's place.
+    // What a thread stores together begins at the sum of `m`, pixel `p` of the pair, and half.
     template <int TOGETHER>
     GTC_DEVICE void store_all(const float (&sums)[2][COLUMNS / 2]) const {
         constexpr int BLOCKS = TOGETHER == UNITS_2 || TOGETHER == UNITS_PIXELS ? 1 : 2;
         constexpr int PIXELS = TOGETHER == PIXELS_2 || TOGETHER == UNITS_PIXELS ? 1 : 2;
         constexpr int HALVES = TOGETHER == CHANNELS_2 ? 1 : 2;
+        constexpr int EACH = BLOCKS * PIXELS * HALVES;
+        T* to[EACH];
+        unsigned valid[EACH];
+        int channel[2][2];
+        find_channels(g, block, thread, channel);
+        const int first = pixel + thread % 4 * 2;
         GTC_UNROLL
-        for (int j = 0; j < COLUMNS / 8; ++j) {
-            const BoxPixel first = BoxPixel::of(g, 8 * j);
-            const int offset = offset_of(first);
+        for (int m = 0; m < BLOCKS; ++m) {
+            const BlockOutputs outputs = BlockOutputs::of(g, tile, block_of(g, block + m));
             GTC_UNROLL
-            for (int i = 0; i < BLOCKS * PIXELS; ++i) {
-                const int m = i / PIXELS, p = i % PIXELS;
-                if (!outputs[m].has(first, own[p], images)) continue;
-                T* const to = out + outputs[m].offset + (offset_of(own[p]) + offset);
+            for (int p = 0; p < PIXELS; ++p) {
+                const unsigned inside = valid_pixels(outputs, first + p);
+                T* const base = out + outputs.offset + offset_of(first + p);
                 GTC_UNROLL
                 for (int half = 0; half < HALVES; ++half) {
-                    if (channel[m][half] < 0) continue;
-                    store_one<TOGETHER>(to + static_cast<long long>(channel[m][half]) * g.y_channel, sums, m,
-                                        4 * j + 2 * half + p);
+                    const int i = (m * PIXELS + p) * HALVES + half;
+                    to[i] = base + static_cast<long long>(channel[m][half]) * g.y_channel;
+                    GTC_KEEP(to[i]);
+                    valid[i] = channel[m][half] < 0 ? 0 : inside;
                 }
             }
         }
+        int offsets[PAIRS];  // of pixel 8*j: the sum of those of j's digits, as sizes are powers of two
+        GTC_UNROLL
+        for (int j = 0; j < PAIRS; ++j) {
+            if (j & (j - 1)) {
+                offsets[j] = offsets[j & (j - 1)] + offsets[j & -j];
+            } else {
+                offsets[j] = offset_of(8 * j);
+                keep(offsets[j]);
+            }
+        }
+        GTC_UNROLL
+        for (int j = 0; j < PAIRS; ++j) {
+            GTC_UNROLL
+            for (int i = 0; i < EACH; ++i) {
+                if (!(valid[i] >> j & 1)) continue;
+                const int p = i / HALVES % PIXELS, half = i % HALVES;
+                store_one<TOGETHER>(to[i] + offsets[j], sums, i / HALVES / PIXELS, 4 * j + 2 * half + p);
+            }
+        }
+    }
+
+    template <class Stored>
+    GTC_DEVICE static void store(T* to, const Stored& value) {
+        store_global(reinterpret_cast<Stored*>(to), value);
     }
 
     template <int TOGETHER>
     GTC_DEVICE static void store_one(T* to, const float (&sums)[2][COLUMNS / 2], int m, int i) {
         if constexpr (TOGETHER == UNITS_PIXELS) {
-            const Vector<T, 2> left = pair_of<T>(sums[0][i], sums[1][i]);
-            const Vector<T, 2> right = pair_of<T>(sums[0][i + 1], sums[1][i + 1]);
-            store(to, Vector<T, 4>{left.at[0], left.at[1], right.at[0], right.at[1]});
+            store_global_8(to, uint2{pair_of<T>(sums[0][i], sums[1][i]), pair_of<T>(sums[0][i + 1], sums[1][i + 1])});
         } else if constexpr (TOGETHER == UNITS_2) {
             store(to, pair_of<T>(sums[0][i], sums[1][i]));
         } else if constexpr (TOGETHER == PIXELS_2) {

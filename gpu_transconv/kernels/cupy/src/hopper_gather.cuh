@@ -11,9 +11,9 @@
 
 namespace gtc {
 
-// How x comes to a stage: by tensor copies, channels last ([pixel][channel] there) or first ([channel][pixel]), or by
-// threads, in either format, as [pixel][channel].
-enum Source { COPY_LAST, COPY_FIRST, THREADS };
+// How x comes to a stage: by tensor copies, channels last ([pixel][channel] there) or first ([channel][pixel]), or
+// loaded by threads, channels last or first, as [pixel][channel].
+enum Source { COPY_LAST, COPY_FIRST, LOAD_LAST, LOAD_FIRST };
 
 // BLOCKS is 4: each consumer has two blocks and all 128 pixels; or 2: both have both blocks, and 64 pixels each.
 template <class T, Source SOURCE, int BLOCKS>
@@ -21,7 +21,8 @@ struct HopperPipeline {
     static constexpr int STAGES = 4, CONSUMERS = 2, GROUP_THREADS = 128, THREADS_PER_BLOCK = 3 * GROUP_THREADS;
     static constexpr int COLUMNS = BLOCKS == 4 ? BOX_PIXELS : BOX_PIXELS / 2;
     static constexpr int X_BYTES = BOX_PIXELS * CHUNK * 2;
-    static constexpr bool ACROSS = SOURCE == COPY_FIRST;
+    static constexpr bool ACROSS = SOURCE == COPY_FIRST, BY_THREADS = SOURCE == LOAD_LAST || SOURCE == LOAD_FIRST;
+    static constexpr bool LAST = SOURCE == COPY_LAST || SOURCE == LOAD_LAST;
     static_assert(BLOCKS == 4 || BLOCKS == 2, "the sizes that tiles have");
 
     struct Stage {
@@ -61,7 +62,7 @@ struct HopperPipeline {
     GTC_DEVICE void begin() {
         if (threadIdx.x == 0) {
             for (int i = 0; i < STAGES; ++i) {
-                barrier_init(&shared->full[i], SOURCE == THREADS ? GROUP_THREADS : 1);
+                barrier_init(&shared->full[i], BY_THREADS ? GROUP_THREADS : 1);
                 barrier_init(&shared->empty[i], CONSUMERS * GROUP_THREADS / 32);
             }
             barrier_init_fence();
@@ -79,15 +80,17 @@ struct HopperPipeline {
             const unsigned char* slots =
                 packed + slots_begin(g) +
                 (static_cast<long long>(tile.group) * g.slots + load_global(&step->slot)) * SLOT_BYTES;
+            GTC_ROLLED
             for (;; ++step) {
                 const Step now = load_global(step);
                 if (!now.mask) break;
                 const unsigned bytes = static_cast<unsigned>(blocks_in(now.mask)) * SLOT_BYTES;
+                GTC_ROLLED
                 for (int chunk = 0; chunk < g.chunks; ++chunk, slots += bytes, turn.advance()) {
                     Stage& stage = shared->stage[turn.stage];
                     Barrier* full = &shared->full[turn.stage];
                     barrier_wait(&shared->empty[turn.stage], turn.parity ^ 1);
-                    if constexpr (SOURCE == THREADS) {
+                    if constexpr (BY_THREADS) {
                         load_box(stage, tile, now, chunk, thread, x);
                         fence_async();
                         if (thread != 0) {
@@ -95,9 +98,9 @@ struct HopperPipeline {
                             continue;
                         }
                     }
-                    barrier_arrive_expect(full, bytes + (SOURCE == THREADS ? 0 : X_BYTES));
+                    barrier_arrive_expect(full, bytes + (BY_THREADS ? 0 : X_BYTES));
                     copy_bulk(stage.weight, slots, bytes, full);
-                    if constexpr (SOURCE != THREADS) copy_box(stage, tile, now, chunk, map, full);
+                    if constexpr (!BY_THREADS) copy_box(stage, tile, now, chunk, map, full);
                 }
             }
         }
@@ -165,10 +168,12 @@ struct HopperPipeline {
             const int block = tile.row_tile * BLOCKS + first_block;
             float sums[2][COLUMNS / 2];
             begin_sums(sums, bias ? bias + tile.group * g.out_channels : nullptr, block, thread);
+            GTC_ROLLED
             for (const Step* step = steps_of(g, packed, tile.row_tile);; ++step) {
                 const int mask = load_global(&step->mask);
                 if (!mask) break;
                 const int before = blocks_in(mask & ((1 << first_block) - 1)), own = mask >> first_block & 3;
+                GTC_ROLLED
                 for (int chunk = 0; chunk < g.chunks; ++chunk, turn.advance()) {
                     barrier_wait(&shared->full[turn.stage], turn.parity);
                     multiply(sums, shared->stage[turn.stage], own, before, consumer);
@@ -176,13 +181,13 @@ struct HopperPipeline {
                 }
             }
             activation.apply(sums);
-            store(HopperEpilogue<T, COLUMNS>(g, tile, block, first_pixel, thread, out), sums);
+            store(HopperEpilogue<T, COLUMNS>{g, tile, out, block, first_pixel, thread}, sums);
         }
     }
 
     GTC_DEVICE void begin_sums(float (&sums)[2][COLUMNS / 2], const T* bias, int block, int thread) const {
         int channel[2][2];
-        HopperEpilogue<T, COLUMNS>::find_channels(g, block, thread, channel);
+        find_channels(g, block, thread, channel);
         GTC_UNROLL
         for (int i = 0; i < 4; ++i) {
             const int m = i / 2, half = i % 2;
@@ -224,13 +229,14 @@ struct HopperPipeline {
     }
 
     GTC_DEVICE void store(const HopperEpilogue<T, COLUMNS>& epilogue, const float (&sums)[2][COLUMNS / 2]) const {
-        if constexpr (SOURCE != COPY_FIRST) {
-            if (g.together == CHANNELS_2) return epilogue.template store_all<CHANNELS_2>(sums);
+        const int together = reinterpret_cast<unsigned long long>(epilogue.out) % 8 ? APART : g.together;
+        if constexpr (LAST) {
+            if (together == CHANNELS_2) return epilogue.template store_all<CHANNELS_2>(sums);
         }
-        if constexpr (SOURCE != COPY_LAST) {
-            if (g.together == UNITS_PIXELS) return epilogue.template store_all<UNITS_PIXELS>(sums);
-            if (g.together == UNITS_2) return epilogue.template store_all<UNITS_2>(sums);
-            if (g.together == PIXELS_2) return epilogue.template store_all<PIXELS_2>(sums);
+        if constexpr (!LAST) {
+            if (together == UNITS_PIXELS) return epilogue.template store_all<UNITS_PIXELS>(sums);
+            if (together == UNITS_2) return epilogue.template store_all<UNITS_2>(sums);
+            if (together == PIXELS_2) return epilogue.template store_all<PIXELS_2>(sums);
         }
         epilogue.template store_all<APART>(sums);
     }
@@ -263,6 +269,7 @@ GTC_DEVICE void gather_by_definition(const HopperGeometry& g, const T* x, const 
         const T* factors = weight + static_cast<long long>(group) * g.in_channels * g.out_channels * volume +
                            static_cast<long long>(channel - group * g.out_channels) * g.weight_out;
         float sum = 0;
+        GTC_ROLLED
         for (int tap = 0; tap < volume; ++tap) {
             int k = tap;
             long long at = from;
@@ -277,6 +284,7 @@ GTC_DEVICE void gather_by_definition(const HopperGeometry& g, const T* x, const 
                 at += static_cast<long long>(i) * axis.x_stride;
                 k /= axis.kernel;
             }
+            GTC_ROLLED
             for (int c = 0; inside && c < g.in_channels; ++c) {
                 multiply_add(sum, widen(load_global(factors + static_cast<long long>(c) * g.weight_in + tap)),
                              widen(load_global(x + at + static_cast<long long>(c) * g.x_channel)));
@@ -300,7 +308,7 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(384, 1)
     pipeline.begin();
     if (threadIdx.x < Pipeline::GROUP_THREADS) {
         registers_fewer<40>();
-        if (SOURCE == THREADS || threadIdx.x == 0) pipeline.produce(map, x);
+        if (Pipeline::BY_THREADS || threadIdx.x == 0) pipeline.produce(map, x);
     } else {
         registers_more<232>();
         pipeline.consume(bias, out);

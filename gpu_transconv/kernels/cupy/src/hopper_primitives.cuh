@@ -11,7 +11,10 @@
 //   matrix_descriptor(shared, leading, stride)   a matrix in shared memory, swizzled by 128 bytes; offsets in bytes
 //   group_fence()  group_multiply<T, COLUMNS, ACROSS>(sums, a, b)  group_commit()  group_wait<N>()
 //   registers_more<N>()  registers_fewer<N>()   of every thread of the warpgroup
-//   exp2_fast  reciprocal_fast
+//   keep(number)              in a register, not computed again where it is used
+//   GTC_ROLLED                before a loop of which the compiler is to make no copies
+//   exp2_fast  reciprocal_fast  pair_of<half or bfloat16>(low, high)    two numbers in a word, to nearest even
+//   store_global_8(pointer, two words)
 //
 // group_multiply adds A B to the sums of a warpgroup: A has 64 rows and 32 bytes of depth, depth contiguous; B has
 // COLUMNS columns, with the depth contiguous, or, where ACROSS, the columns.
@@ -22,6 +25,8 @@
 #ifdef GTC_HOST
 #include "host_hopper.h"
 #else
+
+#define GTC_ROLLED _Pragma("unroll 1")
 
 namespace gtc {
 
@@ -158,6 +163,23 @@ GTC_DEVICE float reciprocal_fast(float value) {
     float result;
     asm("rcp.approx.ftz.f32 %0, %1;\n" : "=f"(result) : "f"(value));
     return result;
+}
+
+GTC_DEVICE void keep(int& number) { asm volatile("" : "+r"(number)); }
+
+GTC_DEVICE void store_global_8(void* to, uint2 value) {
+    asm volatile("st.global.v2.b32 [%0], {%1, %2};\n" ::"l"(to), "r"(value.x), "r"(value.y) : "memory");
+}
+
+template <class T>
+GTC_DEVICE uint32_t pair_of(float low, float high) {
+    uint32_t pair;
+    if constexpr (IsHalf<T>::value) {
+        asm("cvt.rn.f16x2.f32 %0, %1, %2;\n" : "=r"(pair) : "f"(high), "f"(low));
+    } else {
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;\n" : "=r"(pair) : "f"(high), "f"(low));
+    }
+    return pair;
 }
 
 }  // namespace gtc
