@@ -137,14 +137,13 @@ def _argument(argument: Argument, arrays: Mapping[str, np.ndarray | None]) -> An
     if isinstance(argument, Bytes):
         return argument.value
     if isinstance(argument, TensorMap):
-        return tensor_map_bytes(argument, arrays[argument.buffer])
+        return tensor_map_bytes(argument, arrays[argument.buffer].ctypes.data)
     return None if argument.type == "pointer" else np.dtype(argument.type).type(argument.value)
 
 
-def tensor_map_bytes(tensor: TensorMap, array: np.ndarray) -> bytes:
+def tensor_map_bytes(tensor: TensorMap, address: int) -> bytes:
     """Lay a tensor map out as struct TensorMap of hopper_on_host.h."""
     assert tensor.fault is None, tensor.fault
-    address = array.ctypes.data
     assert address % 16 == 0, "the driver takes addresses that are multiples of 16"
     numbers = (*tensor.sizes, *tensor.box, *tensor.steps, tensor.item, SWIZZLE)
     return struct.pack("@5Q17I5I", address, *tensor.strides, *numbers, *[0] * 5)
