@@ -62,6 +62,7 @@ def run_kernel(
     names: Sequence[str] = (),
     races: bool = True,
     order: int = 0,
+    read_by_maps: Sequence[np.ndarray] = (),
 ) -> None:
     """Run a kernel to its end.
 
@@ -78,6 +79,8 @@ def run_kernel(
         Whether unordered accesses are looked for, and not only those outside the arrays.
     order
         Threads, and asynchronous copies, take their turns by chance where it is not 0; equal numbers, equal order.
+    read_by_maps
+        Arrays that are no arguments, but that tensor maps among them are of.
 
     Raises
     ------
@@ -87,6 +90,7 @@ def run_kernel(
     kernel = load_kernel(source, name)
     values = _values(kernel, arguments)
     regions = _regions(kernel, arguments, names)
+    regions += [_Region(b"x", array.ctypes.data, array.nbytes, array.itemsize, 0) for array in read_by_maps]
     smallest = min((region.item for region in regions if region.item > 1), default=2)  # scratch memory is bytes
     message = ctypes.create_string_buffer(_MESSAGE_BYTES)
     failed = runtime().cuda_on_host_launch(

@@ -15,7 +15,7 @@ from .memory import refuse_capture
 
 #: File of src/ -> the architecture that it is compiled for, where it has instructions of that one alone, for which CuPy
 #: does not compile.
-ARCHITECTURES = {"hopper_gather.cuh": "sm_90a"}
+ARCHITECTURES = {"hopper_gather.cuh": "sm_90a", "hopper_probe.cuh": "sm_90a"}
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"\n', re.MULTILINE)
 
 

@@ -16,8 +16,9 @@
 //   exp2_fast  reciprocal_fast  pair_of<half or bfloat16>(low, high)    two numbers in a word, to nearest even
 //   store_global_8(pointer, two words)
 //
-// group_multiply adds A B to the sums of a warpgroup: A has 64 rows and 32 bytes of depth, depth contiguous; B has
-// COLUMNS columns, with the depth contiguous, or, where ACROSS, the columns.
+// group_multiply adds A B to the sums of a warpgroup: A, in shared memory or four registers of each thread, has 64 rows
+// and 32 bytes of depth, depth contiguous; B has COLUMNS columns, with the depth contiguous, or, where ACROSS, the
+// columns.
 #pragma once
 
 #include "primitives.cuh"
@@ -101,6 +102,7 @@ GTC_DEVICE void group_wait() {
     "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), \
         "+f"(d[i + 7])
 #define GTC_SUMS_32(d, i) GTC_SUMS_8(d, i), GTC_SUMS_8(d, i + 8), GTC_SUMS_8(d, i + 16), GTC_SUMS_8(d, i + 24)
+#define GTC_SUMS_64(d) GTC_SUMS_32(d, 0), GTC_SUMS_32(d, 32)
 #define GTC_NAMES_32                                                         \
     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
@@ -111,7 +113,7 @@ GTC_DEVICE void group_wait() {
     "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 #define GTC_MULTIPLY(shape, types, names, a, b, transposed) \
     "{\n.reg .pred add;\nsetp.eq.u32 add, 0, 0;\n"          \
-    "wgmma.mma_async.sync.aligned." shape "." types " {" names "}, " a ", " b ", add, 1, 1, 0, " transposed ";\n}\n"
+    "wgmma.mma_async.sync.aligned." shape "." types " {" names "}, " a ", " b ", add, 1, 1" transposed ";\n}\n"
 
 template <class T>
 struct IsHalf {
@@ -125,23 +127,54 @@ struct IsHalf<half> {
 template <class T, int COLUMNS, bool ACROSS>
 GTC_DEVICE void group_multiply(float (&d)[COLUMNS / 2], unsigned long long a, unsigned long long b) {
     static_assert(COLUMNS == 128 || COLUMNS == 64, "the sizes that tiles have");
-    constexpr bool IS_HALF = IsHalf<T>::value;
-    if constexpr (COLUMNS == 128 && IS_HALF) {
-        asm volatile(GTC_MULTIPLY("m64n128k16", "f32.f16.f16", GTC_NAMES_64, "%64", "%65", "%66")
-                     : GTC_SUMS_32(d, 0), GTC_SUMS_32(d, 32)
-                     : "l"(a), "l"(b), "n"(ACROSS ? 1 : 0));
+    constexpr int B = ACROSS ? 1 : 0;
+    if constexpr (sizeof(T) == 4 && COLUMNS == 128) {
+        asm volatile(GTC_MULTIPLY("m64n128k8", "f32.tf32.tf32", GTC_NAMES_64, "%64", "%65", "")
+                     : GTC_SUMS_64(d)
+                     : "l"(a), "l"(b));
+    } else if constexpr (sizeof(T) == 4) {
+        asm volatile(GTC_MULTIPLY("m64n64k8", "f32.tf32.tf32", GTC_NAMES_32, "%32", "%33", "")
+                     : GTC_SUMS_32(d, 0)
+                     : "l"(a), "l"(b));
+    } else if constexpr (IsHalf<T>::value && COLUMNS == 128) {
+        asm volatile(GTC_MULTIPLY("m64n128k16", "f32.f16.f16", GTC_NAMES_64, "%64", "%65", ", 0, %66")
+                     : GTC_SUMS_64(d)
+                     : "l"(a), "l"(b), "n"(B));
     } else if constexpr (COLUMNS == 128) {
-        asm volatile(GTC_MULTIPLY("m64n128k16", "f32.bf16.bf16", GTC_NAMES_64, "%64", "%65", "%66")
-                     : GTC_SUMS_32(d, 0), GTC_SUMS_32(d, 32)
-                     : "l"(a), "l"(b), "n"(ACROSS ? 1 : 0));
-    } else if constexpr (IS_HALF) {
-        asm volatile(GTC_MULTIPLY("m64n64k16", "f32.f16.f16", GTC_NAMES_32, "%32", "%33", "%34")
+        asm volatile(GTC_MULTIPLY("m64n128k16", "f32.bf16.bf16", GTC_NAMES_64, "%64", "%65", ", 0, %66")
+                     : GTC_SUMS_64(d)
+                     : "l"(a), "l"(b), "n"(B));
+    } else if constexpr (IsHalf<T>::value) {
+        asm volatile(GTC_MULTIPLY("m64n64k16", "f32.f16.f16", GTC_NAMES_32, "%32", "%33", ", 0, %34")
                      : GTC_SUMS_32(d, 0)
-                     : "l"(a), "l"(b), "n"(ACROSS ? 1 : 0));
+                     : "l"(a), "l"(b), "n"(B));
     } else {
-        asm volatile(GTC_MULTIPLY("m64n64k16", "f32.bf16.bf16", GTC_NAMES_32, "%32", "%33", "%34")
+        asm volatile(GTC_MULTIPLY("m64n64k16", "f32.bf16.bf16", GTC_NAMES_32, "%32", "%33", ", 0, %34")
                      : GTC_SUMS_32(d, 0)
-                     : "l"(a), "l"(b), "n"(ACROSS ? 1 : 0));
+                     : "l"(a), "l"(b), "n"(B));
+    }
+}
+
+// A in registers, with the layout of mma.m16n8k16 and m16n8k8 in each warp's 16 rows.
+#define GTC_FOUR(a) "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3])
+#define GTC_FOUR_NAMES "{%32, %33, %34, %35}"
+
+template <class T, int COLUMNS, bool ACROSS>
+GTC_DEVICE void group_multiply(float (&d)[COLUMNS / 2], const uint32_t (&a)[4], unsigned long long b) {
+    static_assert(COLUMNS == 64, "the size that is used");
+    constexpr int B = ACROSS ? 1 : 0;
+    if constexpr (sizeof(T) == 4) {
+        asm volatile(GTC_MULTIPLY("m64n64k8", "f32.tf32.tf32", GTC_NAMES_32, GTC_FOUR_NAMES, "%36", "")
+                     : GTC_SUMS_32(d, 0)
+                     : GTC_FOUR(a), "l"(b));
+    } else if constexpr (IsHalf<T>::value) {
+        asm volatile(GTC_MULTIPLY("m64n64k16", "f32.f16.f16", GTC_NAMES_32, GTC_FOUR_NAMES, "%36", ", %37")
+                     : GTC_SUMS_32(d, 0)
+                     : GTC_FOUR(a), "l"(b), "n"(B));
+    } else {
+        asm volatile(GTC_MULTIPLY("m64n64k16", "f32.bf16.bf16", GTC_NAMES_32, GTC_FOUR_NAMES, "%36", ", %37")
+                     : GTC_SUMS_32(d, 0)
+                     : GTC_FOUR(a), "l"(b), "n"(B));
     }
 }
 
