@@ -126,6 +126,11 @@ class HopperProduct:
         return "PIXELS_2" if stride == 1 and columns % 2 == 0 and wide else "APART"
 
     @property
+    def work(self) -> int:
+        """Multiply-adds that are executed."""
+        return self.slots * self.plan.groups * math.prod(self.boxes) * BLOCK_ROWS * BOX_PIXELS * CHUNK
+
+    @property
     def effort(self) -> float:
         """Multiply-adds that take as long at the matrix unit's peak, the device being full."""
         share = _COPY_SHARE if self.source.startswith("COPY") else _LOAD_SHARE
