@@ -49,8 +49,9 @@ H100 SXM5 would get, to be checked against `python -m benchmarks.gpu_check measu
   and what reads from shared memory cost beside the products. float32 is held against 67 TFLOP/s; TF32 and float16
   against {fraction:.1%} of the tensor cores' peak, which is what `mma.sync` reached on this architecture
   ([Luo et al., 2024](https://arxiv.org/abs/2402.13499)), or, where the kernel is `wgmma`, against the whole peak and the
-  shares of it that `hopper_product.py` assumes. Bytes are the compulsory ones, and scratch memory written and read once; all other reads are taken to come from the cache for nothing, and a copy is taken to reach the
-  published bandwidth.
+  shares of it that `hopper_product.py` assumes. Bytes are the compulsory ones, and scratch memory written and read
+  once; all other reads are taken to come from the cache for nothing, and a copy is taken to reach the published
+  bandwidth.
 - **Kernel**: `rows x pixels` of a tile, `merged` where all phases are rows of one product, `/n` for a reduction
   split into n parts, `direct` for the kernel without tiles, `owned` for scatter into tiles of the output,
   `wgmma` for the kernel of Hopper's matrix unit, with `loads` where threads load x; then the share of the products that
