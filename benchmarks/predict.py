@@ -48,8 +48,8 @@ H100 SXM5 would get, to be checked against `python -m benchmarks.gpu_check measu
   (assumed). Arithmetic counts whole tiles, padding and edges included, the last wave of blocks, idle multiprocessors,
   and what reads from shared memory cost beside the products. float32 is held against 67 TFLOP/s; TF32 and float16
   against {fraction:.1%} of the tensor cores' peak, which is what `mma.sync` reached on this architecture
-  ([Luo et al., 2024](https://arxiv.org/abs/2402.13499)), or, where the kernel is `wgmma`, against the whole peak and the
-  shares of it that `hopper_product.py` assumes. Bytes are the compulsory ones, and scratch memory written and read
+  ([Luo et al., 2024](https://arxiv.org/abs/2402.13499)), or, where the kernel is `wgmma`, against the whole peak and
+  the shares of it that `hopper_product.py` assumes. Bytes are the compulsory ones, and scratch memory written and read
   once; all other reads are taken to come from the cache for nothing, and a copy is taken to reach the published
   bandwidth.
 - **Kernel**: `rows x pixels` of a tile, `merged` where all phases are rows of one product, `/n` for a reduction

@@ -25,18 +25,18 @@ class Probe:
     across: bool
     columns: int
     registers: bool = False
-    narrow: bool = False  # a line of shared memory holds four lines of the box
+    line: int = _LINE_BYTES  # bytes of a line of columns
 
     @property
     def name(self) -> str:
         """Words of a step of ``gpu_check probe``."""
         words = [self.dtype, "across" if self.across else "along", str(self.columns)]
-        return "-".join(words + ["registers"] * self.registers + ["narrow"] * self.narrow)
+        return "-".join(words + ["registers"] * self.registers + [f"line-{self.line}"] * (self.line < _LINE_BYTES))
 
     @property
     def kernel(self) -> str:
         """Name expression."""
-        flags = f"{str(self.across).lower()},{str(self.registers).lower()}"
+        flags = f"{str(self.across).lower()},{str(self.registers).lower()},{self.line}"
         return f"gtc::hopper_probe<{C_TYPES[self.dtype]},{self.columns},{flags}>"
 
     @property
@@ -61,12 +61,8 @@ class Probe:
             sizes, box = (self.depth, self.columns, 1, 1, 1), (self.depth, self.columns, 1, 1, 1)
             return TensorMap("x", size, sizes, (line, *[line * self.columns] * 3), box)
         row = self.columns * size
-        if self.narrow:
-            part = self.columns // 4
-            strides = (part * size, row, row, row * self.depth)
-            return TensorMap("x", size, (part, 4, 1, self.depth, 1), strides, (16, 4, 1, self.depth, 1))
-        return TensorMap("x", size, (self.columns, 1, 1, self.depth, 1), (row, row, row, row * self.depth),
-                         (_LINE_BYTES // size, 1, 1, self.depth, 1))  # fmt: skip
+        sizes, box = (self.columns, 1, 1, self.depth, 1), (self.line // size, 1, 1, self.depth, 1)
+        return TensorMap("x", size, sizes, (row, row, row, row * self.depth), box)
 
     def operands(self) -> tuple[np.ndarray, np.ndarray]:
         """A [row][depth] and the box as it lies in global memory, in float32."""
@@ -81,13 +77,13 @@ class Probe:
         return np.asarray(a @ (x if self.across else x.T))
 
     def image(self, x: np.ndarray) -> np.ndarray:
-        """Bytes of the box as they must lie in shared memory: lines of 128 bytes, whose 16 bytes are exchanged."""
+        """Bytes of the box as they must lie in shared memory: the 16-byte units of a line exchanged by address."""
         lines = x
         if self.across:  # a box for every line's worth of columns, each [depth][column]
-            lines = np.concatenate(np.split(x, self.columns * self.item // _LINE_BYTES, axis=1))
-        found = np.ascontiguousarray(lines).view(np.uint8).reshape(-1, 8, 16)
-        number = np.arange(len(found))[:, None] % 8
-        return np.take_along_axis(found, (np.arange(8) ^ number)[:, :, None], axis=1).reshape(-1)
+            lines = np.concatenate(np.split(x, self.columns * self.item // self.line, axis=1))
+        found = np.ascontiguousarray(lines).view(np.uint8).reshape(-1, 16)
+        unit = np.arange(len(found))
+        return found[unit ^ (unit // 8 % (self.line // 16))].reshape(-1)
 
 
 PROBES = (
@@ -95,7 +91,7 @@ PROBES = (
       for columns in (64, 128)),
     *(Probe("float32", False, columns) for columns in (64, 128)),
     *(Probe(dtype, False, 64, registers=True) for dtype in ("float16", "bfloat16", "float32")),
-    Probe("float16", True, 64, narrow=True),
+    *(Probe("float16", True, 128, line=line) for line in (64, 32)),
 )  # fmt: skip
 
 

@@ -156,7 +156,7 @@ void land_tensor(const InFlight& copy) {
             from += static_cast<size_t>(at) * (a ? map.stride[a - 1] : map.item);
         }
         size_t to = begin + linear;
-        if (map.swizzle == 128) to ^= (to >> 7 & 7) << 4;
+        to ^= (to >> 7 & (map.swizzle / 16 - 1)) << 4;
         if (inside) {
             cuda_on_host_check(map.base + from, map.item, READ);
             memcpy(shared_window + to, map.base + from, map.item);

@@ -29,9 +29,13 @@ inline void copy_tensor(void* shared, const TensorMap& map, const int (&at)[5], 
 }
 inline void fence_async() { cuda_on_host::cuda_on_host_fence_async(); }
 
-inline unsigned long long matrix_descriptor(const void* shared, unsigned leading, unsigned stride) {
-    return (shared_address(shared) & 0x3ffffu) >> 4 | static_cast<unsigned long long>(leading >> 4) << 16 |
-           static_cast<unsigned long long>(stride >> 4) << 32 | 1ull << 62;
+// `line` counts the bytes of a swizzled line: 128, 64 or 32.
+inline unsigned long long matrix_descriptor(const void* shared, unsigned leading, unsigned stride,
+                                            unsigned line = 128) {
+    const unsigned long long layout = line == 128 ? 1 : line == 64 ? 2 : 3;
+    return (static_cast<unsigned long long>(shared_address(shared)) & 0x3ffffu) >> 4 |
+           static_cast<unsigned long long>(leading >> 4) << 16 | static_cast<unsigned long long>(stride >> 4) << 32 |
+           layout << 62;
 }
 
 inline void group_fence() { cuda_on_host::cuda_on_host_group_fence(); }

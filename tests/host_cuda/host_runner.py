@@ -12,7 +12,7 @@ import numpy as np
 from host_compiler import Kernel, load_kernel, runtime
 
 from gpu_transconv.kernels.cupy.launch_plan import Argument, Buffer, Bytes, KernelLaunch
-from gpu_transconv.kernels.cupy.tensor_map import SWIZZLE, TensorMap
+from gpu_transconv.kernels.cupy.tensor_map import TensorMap
 
 Triple = tuple[int, int, int]
 
@@ -149,7 +149,7 @@ def tensor_map_bytes(tensor: TensorMap, address: int) -> bytes:
     """Lay a tensor map out as struct TensorMap of hopper_on_host.h."""
     assert tensor.fault is None, tensor.fault
     assert address % 16 == 0, "the driver takes addresses that are multiples of 16"
-    numbers = (*tensor.sizes, *tensor.box, *tensor.steps, tensor.item, SWIZZLE)
+    numbers = (*tensor.sizes, *tensor.box, *tensor.steps, tensor.item, tensor.swizzle)
     return struct.pack("@5Q17I5I", address, *tensor.strides, *numbers, *[0] * 5)
 
 

@@ -81,12 +81,12 @@ BROKEN = {
     ),
     "leading offset of lines of pixels": (
         "pipeline",
-        "ACROSS ? X_BYTES / 2 : 16",
-        "ACROSS ? X_BYTES / 4 : 16",
+        "x, CHUNK * 2 << g.line_log2",
+        "x, CHUNK << g.line_log2",
         "first",
         "",
     ),
-    "next channels in lines of pixels": ("pipeline", "(ACROSS ? 16 * 128 : 32)", "32", "first", ""),
+    "next channels in lines of pixels": ("pipeline", "ACROSS ? 16 * 2 << g.line_log2 : 32", "32", "first", ""),
     "rank of a block in the mask": ("pipeline", "mask & ((1 << first_block) - 1)", "0", "last", ""),
     "weights of blocks that are left out": ("pipeline", "slots += bytes, ", "slots += SLOT_BYTES, ", "last", ""),
     "sign of a shift": (

@@ -33,7 +33,8 @@ def test_the_emulation_passes(probe):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "word"), [("part * 64 : 0", "0 : 0", "box"), ("STEP * 128", "STEP * 64", "sums")]
+    ("old", "new", "word"),
+    [("{part * LINE_BYTES", "{0 * LINE_BYTES", "box"), ("STEP * LINE_BYTES", "STEP * 64", "sums")],
 )
 def test_what_differs_is_said(old, new, word, tmp_path):
     probe = next(one for one in PROBES if one.across and one.columns == 128)

@@ -55,22 +55,26 @@ void place(unsigned thread, int i, int* row, int* column) {
 }
 
 struct Descriptor {
-    size_t start, leading, stride;
+    size_t start, leading, stride, layout;
 
     explicit Descriptor(uint64_t bits)
-        : start((bits & 0x3fff) << 4), leading((bits >> 16 & 0x3fff) << 4), stride((bits >> 32 & 0x3fff) << 4) {
-        if (bits >> 62 != 1) fail("a descriptor without the 128-byte swizzle");
+        : start((bits & 0x3fff) << 4),
+          leading((bits >> 16 & 0x3fff) << 4),
+          stride((bits >> 32 & 0x3fff) << 4),
+          layout(bits >> 62) {
+        if (!layout) fail("a descriptor without a swizzle");
         if (bits >> 49 & 7) fail("a descriptor with a base offset");
     }
 
-    // Address of an element in the window of shared memory. Depth contiguous: lines of 128 bytes, eight to a pattern,
-    // `stride` from pattern to pattern. Across: lines of 128 bytes of columns, a line for each step of depth.
+    // Address of an element in the window of shared memory. Depth contiguous: lines of depth, eight to a pattern,
+    // `stride` from pattern to pattern. Across: lines of columns, one for each step of depth, `leading` from those of
+    // some columns to the next ones'. Of the 16-byte units of a line 8, 4 or 2 change places.
     size_t address(int line, int depth, int item, bool across) const {
-        const size_t n = line, k = depth, per_line = 128 / item;
-        const size_t linear = across
-                                  ? start + n / per_line * leading + k / 8 * stride + k % 8 * 128 + n % per_line * item
-                                  : start + n / 8 * stride + n % 8 * 128 + k * item;
-        return linear ^ (linear >> 7 & 7) << 4;
+        const size_t n = line, k = depth, bytes = 256 >> layout, per_line = bytes / item;
+        const size_t linear =
+            across ? start + n / per_line * leading + k / 8 * stride + k % 8 * bytes + n % per_line * item
+                   : start + n / 8 * stride + n % 8 * bytes + k * item;
+        return linear ^ (linear >> 7 & (bytes / 16 - 1)) << 4;
     }
 };
 

@@ -64,7 +64,7 @@ def geometry_bytes(cut: HopperProduct) -> bytes:
     numbers += [plan.batch, plan.groups, *cut.channels]
     numbers += [plan.in_channels * inputs, 1 if last else inputs, plan.out_channels * outputs, 1 if last else outputs]
     numbers += [*weight_steps(cut.product), cut.box[0], cut.units, cut.blocks, cut.row_tiles, math.prod(cut.boxes)]
-    numbers += [cut.steps, cut.chunks, cut.slots, int(cut.group_axis), _TOGETHER[cut.together]]
+    numbers += [cut.steps, cut.chunks, cut.slots, int(cut.group_axis), cut.line, _TOGETHER[cut.together]]
     numbers.append(ACTIVATION_CODES[plan.activation])
     return struct.pack(f"@{len(numbers)}if", *numbers, plan.slope)
 

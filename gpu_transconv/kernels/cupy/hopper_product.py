@@ -25,8 +25,9 @@ BLOCK_ROWS, BOX_PIXELS, CHUNK, _STAGES = 64, 128, 64, 4
 HEADER = 256
 #: Bytes of one block's weights of a chunk, and of one Step of hopper_geometry.cuh.
 _SLOT_BYTES, _STEP_BYTES = BLOCK_ROWS * CHUNK * 2, 32
-#: Pixels of one row that a line of shared memory holds, channels first.
-_LINE_PIXELS = 64
+#: Pixels of one row that a line of shared memory holds, channels first, as powers of two: 128, 64 or 32 bytes, as
+#: swizzles have them. And boxes more, per halving, that are as good as the more copies of shorter lines.
+_LINES, _SHORTER_LINES = (6, 5, 4), 0.05
 #: Boxes of pixels, over the fewest that there could be, up to which tensor copies are worth their whole lines: threads
 #: reach some 60 % of their speed.
 _MOST_WASTE = 1.6
@@ -54,6 +55,8 @@ class HopperProduct:
         Whether the tensor map has the groups in the place of depth.
     tile_blocks : int
         Blocks of a tile of rows, 4 or 2.
+    line : int
+        Power of two of the pixels in a line of shared memory, channels first.
     """
 
     product: Product
@@ -62,6 +65,7 @@ class HopperProduct:
     source: str
     group_axis: bool
     tile_blocks: int = 4
+    line: int = _LINES[0]
 
     @property
     def plan(self) -> Plan:
@@ -160,7 +164,9 @@ class HopperProduct:
         of_group, plane = self.channels[0], d * h * w * item
         if self.source == "COPY_FIRST":
             strides = (w * item, h * w * item, plane, of_group * plane)
-            return TensorMap("x", item, (w, h, d, of_group, plan.batch * plan.groups), strides, (64, 1, 1, CHUNK, 1))
+            return TensorMap(
+                "x", item, (w, h, d, of_group, plan.batch * plan.groups), strides, (1 << self.line, 1, 1, CHUNK, 1)
+            )
         line = plan.in_channels * item
         third = (plan.groups, of_group * item) if self.group_axis else (d, h * w * line)
         sizes = (of_group if self.group_axis else plan.in_channels, w, h, third[0], plan.batch)
@@ -206,8 +212,11 @@ def _by_copies(cut: HopperProduct) -> HopperProduct | None:
         return copied if max(copied.tensor_map().box) <= 256 else None
     if plan.in_spatial[2] % per_line or max(steps) > 1:
         return None
-    lines = replace(cut, source="COPY_FIRST", box=_fit_box(plan.batch, axes, 6))
-    return lines if math.prod(lines.boxes) <= _MOST_WASTE * math.prod(cut.boxes) else None
+    copied = min(
+        (replace(cut, source="COPY_FIRST", line=line, box=_fit_box(plan.batch, axes, line)) for line in _LINES),
+        key=lambda one: math.prod(one.boxes) * (1 + _SHORTER_LINES * (_LINES[0] - one.line)),
+    )
+    return copied if math.prod(copied.boxes) <= _MOST_WASTE * math.prod(cut.boxes) else None
 
 
 @lru_cache(maxsize=1024)

@@ -8,9 +8,11 @@ from typing import TypeAlias
 
 Five: TypeAlias = tuple[int, int, int, int, int]
 
-#: Of cuTensorMapEncodeTiled, from the driver's documentation: bytes to which addresses and strides are aligned, and
-#: those of a box's first dimension with the 128-byte swizzle; elements of a box, and step, at most.
-_ALIGNMENT, SWIZZLE, _MOST_BOX, _MOST_STEP = 16, 128, 256, 8
+#: Of cuTensorMapEncodeTiled, by the driver's documentation: bytes to which addresses and strides are aligned; and the
+#: most elements of a box, and of a step.
+_ALIGNMENT, _MOST_BOX, _MOST_STEP = 16, 256, 8
+#: Bytes of the lines of shared memory that a swizzle exchanges.
+SWIZZLES = (32, 64, 128)
 _MOST_SIZE, _MOST_STRIDE = 1 << 32, 1 << 40
 
 
@@ -19,7 +21,7 @@ class TensorMap:
     """A kernel's argument: where the array `buffer` has its elements, the fastest dimension first.
 
     `strides` are those of the other four, in bytes. Of a `box` every `steps`-th element is copied; what lies outside
-    the tensor arrives as zeros. Lines of shared memory are swizzled by 128 bytes.
+    the tensor arrives as zeros. A line of shared memory is one of the box, swizzled by as many bytes as it has.
     """
 
     buffer: str
@@ -40,8 +42,12 @@ class TensorMap:
             return f"box {self.box}"
         if not all(0 < step <= _MOST_STEP for step in self.steps) or self.steps[0] != 1:
             return f"steps {self.steps}"
-        line = self.box[0] * self.item
-        return None if line <= SWIZZLE and line % _ALIGNMENT == 0 else f"lines of {line} bytes"
+        return None if self.swizzle in SWIZZLES else f"lines of {self.swizzle} bytes"
+
+    @property
+    def swizzle(self) -> int:
+        """Bytes of a line."""
+        return self.box[0] * self.item
 
     @property
     def bytes(self) -> int:

@@ -117,7 +117,7 @@ def test_maps_and_launches_are_what_a_driver_takes(data_format):
                 if isinstance(tensor, TensorMap):
                     reads.add(cut.source)
                     assert tensor.fault is None
-                    assert tensor.bytes * (2 if cut.source == "COPY_FIRST" else 1) == 128 * 128
+                    assert tensor.bytes * (128 >> cut.line if cut.source == "COPY_FIRST" else 1) == 128 * 128
     assert reads == {"COPY_FIRST" if data_format == "channels_first" else "COPY_LAST"}
 
 

@@ -42,6 +42,7 @@ struct HopperGeometry {
     int chunks;                  // of the channels of a group
     int slots;                   // of a group's packed weights
     int group_axis;              // not 0: the group is a coordinate of the tensor map, in the place of depth
+    int line_log2;               // pixels of a line of shared memory, channels first, as a power of two
     int together, activation;
     float slope;
 };

@@ -110,9 +110,9 @@ struct HopperPipeline {
 
     GTC_DEVICE void copy_box(Stage& stage, const HopperTile& tile, const Step& step, int chunk, const TensorMap& map,
                              Barrier* full) const {
-        GTC_UNROLL
-        for (int part = 0; part < (ACROSS ? 2 : 1); ++part) {
-            const BoxPixel first = BoxPixel::of(g, part * 64);
+        GTC_ROLLED
+        for (int part = 0; part < (ACROSS ? BOX_PIXELS >> g.line_log2 : 1); ++part) {
+            const BoxPixel first = BoxPixel::of(g, ACROSS ? part << g.line_log2 : 0);
             int at[3];
             GTC_UNROLL
             for (int a = 0; a < 3; ++a) {
@@ -121,7 +121,7 @@ struct HopperPipeline {
             const int image = tile.image + first.image;
             if constexpr (ACROSS) {
                 const int to[5] = {at[2], at[1], at[0], chunk * CHUNK, image * g.groups + tile.group};
-                copy_tensor(stage.x + part * (X_BYTES / 2), map, to, full);
+                copy_tensor(stage.x + (part * CHUNK * 2 << g.line_log2), map, to, full);
             } else {
                 const int channel = chunk * CHUNK + (g.group_axis ? 0 : tile.group * g.in_channels);
                 const int to[5] = {channel, at[2], at[1], g.group_axis ? tile.group : at[0], image};
@@ -197,31 +197,34 @@ struct HopperPipeline {
         }
     }
 
-    GTC_DEVICE static void multiply(float (&sums)[2][COLUMNS / 2], const Stage& stage, int own, int before,
-                                    int consumer) {
+    GTC_DEVICE void multiply(float (&sums)[2][COLUMNS / 2], const Stage& stage, int own, int before,
+                             int consumer) const {
         const unsigned char* x = stage.x + (BLOCKS == 4 ? 0 : consumer * COLUMNS * 128);
         const unsigned long long weight = matrix_descriptor(stage.weight + before * SLOT_BYTES, 16, 1024);
-        const unsigned long long pixels = matrix_descriptor(x, ACROSS ? X_BYTES / 2 : 16, 1024);
+        // Lines of 2 << line_log2 bytes: 64 of them are the box of a copy, 8 the pattern of a swizzle.
+        const unsigned long long pixels =
+            ACROSS ? matrix_descriptor(x, CHUNK * 2 << g.line_log2, 16 << g.line_log2, 2 << g.line_log2)
+                   : matrix_descriptor(x, 16, 1024);
+        const int next = ACROSS ? 16 * 2 << g.line_log2 : 32;  // bytes to the next 16 channels
         if (own == 3) {
-            multiply_blocks<0, 2>(sums, weight, pixels);
+            multiply_blocks<0, 2>(sums, weight, pixels, next / 16);
         } else if (own == 1) {
-            multiply_blocks<0, 1>(sums, weight, pixels);
+            multiply_blocks<0, 1>(sums, weight, pixels, next / 16);
         } else if (own == 2) {
-            multiply_blocks<1, 1>(sums, weight, pixels);
+            multiply_blocks<1, 1>(sums, weight, pixels, next / 16);
         }
     }
 
-    // 16 channels further on are 32 bytes in lines of channels, and 16 lines in lines of pixels.
     template <int FIRST, int COUNT>
     GTC_DEVICE static void multiply_blocks(float (&sums)[2][COLUMNS / 2], unsigned long long weight,
-                                           unsigned long long pixels) {
+                                           unsigned long long pixels, int next) {
         group_fence();
         GTC_UNROLL
         for (int k = 0; k < CHUNK / 16; ++k) {
             GTC_UNROLL
             for (int m = 0; m < COUNT; ++m) {
                 group_multiply<T, COLUMNS, ACROSS>(sums[FIRST + m], weight + (k * 32 + m * SLOT_BYTES) / 16,
-                                                   pixels + k * (ACROSS ? 16 * 128 : 32) / 16);
+                                                   pixels + k * next);
             }
         }
         group_commit();

@@ -8,7 +8,7 @@
 //   barrier_arrive(barrier)  barrier_arrive_expect(barrier, bytes)  barrier_wait(barrier, parity of the phase)
 //   copy_bulk(shared, global, bytes, barrier)  copy_tensor(shared, map, coordinates, barrier)
 //   fence_async()             orders this thread's stores to shared memory before reads by copies and products
-//   matrix_descriptor(shared, leading, stride)   a matrix in shared memory, swizzled by 128 bytes; offsets in bytes
+//   matrix_descriptor(shared, leading, stride, line)   a matrix in shared memory, in swizzled lines; offsets in bytes
 //   group_fence()  group_multiply<T, COLUMNS, ACROSS>(sums, a, b)  group_commit()  group_wait<N>()
 //   registers_more<N>()  registers_fewer<N>()   of every thread of the warpgroup
 //   keep(number)              in a register, not computed again where it is used
@@ -83,10 +83,13 @@ GTC_DEVICE void copy_tensor(void* shared, const TensorMap& map, const int (&at)[
 
 GTC_DEVICE void fence_async() { asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory"); }
 
-GTC_DEVICE unsigned long long matrix_descriptor(const void* shared, unsigned leading, unsigned stride) {
+// `line` counts the bytes of a swizzled line: 128, 64 or 32.
+GTC_DEVICE unsigned long long matrix_descriptor(const void* shared, unsigned leading, unsigned stride,
+                                                unsigned line = 128) {
+    const unsigned long long layout = line == 128 ? 1 : line == 64 ? 2 : 3;
     return (static_cast<unsigned long long>(shared_address(shared)) & 0x3ffffu) >> 4 |
            static_cast<unsigned long long>(leading >> 4) << 16 | static_cast<unsigned long long>(stride >> 4) << 32 |
-           1ull << 62;
+           layout << 62;
 }
 
 GTC_DEVICE void group_fence() { asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory"); }

@@ -7,9 +7,9 @@
 namespace gtc {
 
 // Multiplies A, 64 lines of 128 bytes of depth as the caller has them, by a box of COLUMNS columns that tensor copies
-// bring: lines of depth, or, where ACROSS, of columns, a box for every 64. Writes the box as it lies in shared memory,
-// and the sums [row][column]. One block of 128 threads.
-template <class T, int COLUMNS, bool ACROSS, bool REGISTERS>
+// bring: lines of depth, or, where ACROSS, LINE_BYTES of columns, a box for each. Writes the box as it lies in shared
+// memory, and the sums [row][column]. One block of 128 threads.
+template <class T, int COLUMNS, bool ACROSS, bool REGISTERS, int LINE_BYTES>
 GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, 1)
     hopper_probe(const GTC_GRID_CONSTANT TensorMap map, const T* a, uint32_t* image, float* sums) {
     constexpr int LINE = 128 / sizeof(T), STEP = 32 / sizeof(T), BOX_BYTES = COLUMNS * 128;
@@ -34,9 +34,9 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, 1)
     __syncthreads();
     if (thread == 0) {
         barrier_arrive_expect(&shared.arrived, BOX_BYTES);
-        for (int part = 0; part < (ACROSS ? COLUMNS / 64 : 1); ++part) {
-            const int at[5] = {ACROSS ? part * 64 : 0, 0, 0, 0, 0};
-            copy_tensor(shared.b + part * 8192, map, at, &shared.arrived);
+        for (int part = 0; part < (ACROSS ? BOX_BYTES / LINE / LINE_BYTES : 1); ++part) {
+            const int at[5] = {part * LINE_BYTES / int(sizeof(T)), 0, 0, 0, 0};
+            copy_tensor(shared.b + part * LINE * LINE_BYTES, map, at, &shared.arrived);
         }
     }
     barrier_wait(&shared.arrived, 0);
@@ -48,11 +48,12 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, 1)
     GTC_UNROLL
     for (int i = 0; i < COLUMNS / 2; ++i) d[i] = 0;
     const unsigned long long left = matrix_descriptor(shared.a, 16, 1024);
-    const unsigned long long right = matrix_descriptor(shared.b, ACROSS ? 8192 : 16, 1024);
+    const unsigned long long right =
+        matrix_descriptor(shared.b, ACROSS ? LINE * LINE_BYTES : 16, 8 * LINE_BYTES, LINE_BYTES);
     const int row = thread / 32 * 16 + thread % 32 / 4;
     GTC_UNROLL
     for (int k = 0; k < LINE / STEP; ++k) {
-        const unsigned long long b = right + k * (ACROSS ? STEP * 128 : 32) / 16;
+        const unsigned long long b = right + k * (ACROSS ? STEP * LINE_BYTES : 32) / 16;
         if constexpr (REGISTERS) {
             uint32_t words[4];
             GTC_UNROLL
