@@ -29,6 +29,8 @@ from .tile_shapes import C_TYPES, DeviceProperties
 _THREADS = 384
 #: Share of the matrix unit's peak that mma.sync can reach on Hopper; an estimate from public measurements.
 _MMA_SHARE = 0.6
+#: How much faster it must seem to be, so that a tie goes to what wastes less.
+_MARGIN = 1.1
 _TOGETHER = {name: code for code, name in enumerate(("APART", "PIXELS_2", "UNITS_2", "UNITS_PIXELS", "CHANNELS_2"))}
 
 
@@ -41,7 +43,15 @@ def choose_hopper(plan: Plan, device: DeviceProperties) -> HopperProduct | None:
     if cut is None or cut.shared > device.shared_per_block:
         return None
     slowdown = direct_slowdown(plan, device) if isinstance(other, DirectGather) else 1 / _MMA_SHARE
-    return cut if cut.cost(device) < other.cost * slowdown else None
+    return cut if cut.cost(device) * _MARGIN < other.cost * slowdown else None
+
+
+def gather_effort(plan: Plan, device: DeviceProperties) -> float:
+    """Multiply-adds of the best gather that take as long at the arithmetic's peak, the device being full."""
+    if cut := choose_hopper(plan, device):
+        return cut.effort
+    chosen = choose_gather(plan, device)
+    return chosen.effort * (direct_slowdown(plan, device) if isinstance(chosen, DirectGather) else 1)
 
 
 @lru_cache(maxsize=1024)

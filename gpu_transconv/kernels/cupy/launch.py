@@ -12,10 +12,10 @@ from ...problem.plan import Operation, Plan
 from ...problem.product import stamps
 from ..kernel import Description, Kernel
 from . import memory
-from .choose import DirectGather, choose_gather, direct_slowdown, fit_tiles, shapes_for
+from .choose import direct_slowdown, fit_tiles, shapes_for
 from .compile import CompiledKernel, compiled, most_shared
 from .geometry import pack_product
-from .hopper import best_gather_launches, choose_hopper
+from .hopper import best_gather_launches, gather_effort
 from .hopper_driver import map_of, warpgroups_available
 from .input_grad import fit_tap_stamps, input_atomic_launches, input_owned_launches
 from .launch_plan import (
@@ -75,12 +75,7 @@ def refusal(plan: Plan) -> str | None:
 
 
 def _gather_work(plan: Plan) -> float:
-    device = _current_properties()
-    if cut := choose_hopper(plan, device):
-        return cut.effort / _useful(plan)
-    chosen = choose_gather(plan, device)
-    slowdown = direct_slowdown(plan, device) if isinstance(chosen, DirectGather) else 1
-    return chosen.effort * slowdown / _useful(plan)
+    return gather_effort(plan, _current_properties()) / _useful(plan)
 
 
 def _scatter_atomic_work(plan: Plan) -> float:
