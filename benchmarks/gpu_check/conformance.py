@@ -59,7 +59,8 @@ class Probe:
         line, size = self.depth * self.item, self.item
         if not self.across:
             sizes, box = (self.depth, self.columns, 1, 1, 1), (self.depth, self.columns, 1, 1, 1)
-            return TensorMap("x", size, sizes, (line, *[line * self.columns] * 3), box)
+            whole = line * self.columns
+            return TensorMap("x", size, sizes, (line, whole, whole, whole), box)
         row = self.columns * size
         sizes, box = (self.columns, 1, 1, self.depth, 1), (self.line // size, 1, 1, self.depth, 1)
         return TensorMap("x", size, sizes, (row, row, row, row * self.depth), box)
@@ -83,7 +84,7 @@ class Probe:
             lines = np.concatenate(np.split(x, self.columns * self.item // self.line, axis=1))
         found = np.ascontiguousarray(lines).view(np.uint8).reshape(-1, 16)
         unit = np.arange(len(found))
-        return found[unit ^ (unit // 8 % (self.line // 16))].reshape(-1)
+        return np.asarray(found[unit ^ (unit // 8 % (self.line // 16))].reshape(-1))
 
 
 PROBES = (
