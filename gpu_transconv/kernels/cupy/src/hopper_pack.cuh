@@ -32,8 +32,9 @@ GTC_GLOBAL hopper_steps(const GTC_GRID_CONSTANT HopperGeometry g, unsigned char*
     const int row_tile = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
     if (row_tile >= g.row_tiles) return;
     Step* step = const_cast<Step*>(steps_of(g, packed, row_tile));
-    int slot = 0;
-    for (int block = 0; block < row_tile * BLOCKS; ++block) slot += taps_of(g, block_of(g, block)) * g.chunks;
+    const int first = row_tile * BLOCKS, whole = first / g.units;  // channels' blocks, all of whose units come before
+    int slot = whole * (g.slots / (g.blocks / g.units));
+    for (int block = whole * g.units; block < first; ++block) slot += taps_of(g, block_of(g, block)) * g.chunks;
     const HopperAxis(&axis)[3] = g.axis;
     for_each_shift(axis[0], [&](int d) {
         for_each_shift(axis[1], [&](int h) {
