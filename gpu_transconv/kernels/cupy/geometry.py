@@ -100,7 +100,7 @@ def geometry_bytes(packed: PackedProduct) -> bytes:
     numbers: list[int] = []
     inputs, outputs = math.prod(plan.in_spatial), math.prod(plan.out_spatial)
     last = plan.channels_last
-    x_step, y_step = (plan.in_channels, plan.out_channels) if last else (1, 1)
+    x_step, y_step = channel_steps(plan)
     for a, axis in enumerate(product.axes):
         x_stride = math.prod(plan.in_spatial[a + 1 :]) * x_step
         y_stride = math.prod(plan.out_spatial[a + 1 :]) * y_step
@@ -108,7 +108,7 @@ def geometry_bytes(packed: PackedProduct) -> bytes:
         numbers += [axis.step, x_stride, y_stride]
     numbers += [plan.batch, plan.groups, plan.in_channels // plan.groups, plan.out_channels // plan.groups]
     numbers += [plan.in_channels * inputs, 1 if last else inputs, plan.out_channels * outputs, 1 if last else outputs]
-    numbers += _weight_steps(product)
+    numbers += weight_steps(product)
     numbers += [product.rows, packed.row_pitch, int(packed.pixels_first), int(product.frame is not None)]
     numbers += [int(product.is_cut_off), run_units(packed)]
     # 0d: the struct ends where another double could begin.
@@ -135,7 +135,12 @@ def run_units(packed: PackedProduct) -> int:
     return of_run if pixels % neighbours == 0 and (neighbours == 1 or of_run == units) else 0
 
 
-def _weight_steps(product: Product) -> tuple[int, int]:
+def channel_steps(plan: Plan) -> tuple[int, int]:
+    """Steps from pixel to pixel on the last axis, in x and in the output."""
+    return (plan.in_channels, plan.out_channels) if plan.channels_last else (1, 1)
+
+
+def weight_steps(product: Product) -> tuple[int, int]:
     """Steps in the caller's weights from one depth channel of the product, and from one row channel, to the next."""
     plan, taps = product.plan, math.prod(product.plan.kernel)
     swapped = (taps, plan.in_channels // plan.groups * taps)

@@ -16,6 +16,7 @@ from ...problem.product import stamps
 from .choose import DIRECT_THREADS, DirectGather, TiledProduct, choose_gather, fit_tiles, shapes_for
 from .geometry import PackedProduct, geometry_bytes, index_bytes, index_type, is_covered, pack_product
 from .owned_boxes import cut_output
+from .tensor_map import TensorMap
 from .tile_shapes import C_TYPES, PIECE, DeviceProperties, Tile, TileShape
 
 
@@ -47,7 +48,7 @@ class Bytes:
     value: bytes
 
 
-Argument: TypeAlias = Buffer | Scalar | Bytes
+Argument: TypeAlias = Buffer | Scalar | Bytes | TensorMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ Planner: TypeAlias = Callable[[Plan, DeviceProperties], LaunchPlan]
 #: The caller's arrays, and what stands for one that is not there.
 X, WEIGHT, OUT, NULL = Buffer("x"), Buffer("weight"), Buffer("out"), Scalar("pointer", 0)
 #: Bytes of PackedHeader in geometry.cuh: as much as an allocation is aligned to, so that the weights are too.
-_HEADER = 256
+HEADER = 256
 #: Threads per block of the kernels whose threads go over many elements each, and the most blocks: more than are
 #: resident on any device.
 THREADS, _MOST_BLOCKS = 256, 1 << 16
@@ -117,7 +118,7 @@ def _pack(kernel: str, packed: PackedProduct) -> KernelLaunch:
 
 def packed_weight(packed: PackedProduct) -> Buffer:
     """The packed weights: a header, which must be zero before, then the elements."""
-    return Buffer("packed", _HEADER + packed.elements * DTYPES[packed.plan.dtype].size, zeroed=True)
+    return Buffer("packed", HEADER + packed.elements * DTYPES[packed.plan.dtype].size, zeroed=True)
 
 
 def bias_of(plan: Plan) -> Argument:

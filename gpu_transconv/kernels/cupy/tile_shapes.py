@@ -39,6 +39,7 @@ class DeviceProperties:
     capability: tuple[int, int] = (9, 0)
     multiprocessors: int = 132
     shared_per_block: int = 227 << 10  # bytes, with the attribute that allows more than 48 KiB
+    has_warpgroups: bool = False  # products of a warpgroup, and what compiles them and encodes tensor maps
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,7 @@ class Compiled:
     resources: Resources
     cubin: bytes
     ptx: str
+    log: str
 
 
 def compile_kernel(kernel: Kernel, architecture: str) -> Compiled:
@@ -118,7 +119,7 @@ def compile_kernel(kernel: Kernel, architecture: str) -> Compiled:
         _first(r"(\d+) bytes spill stores", entry),
         seconds,
     )
-    return Compiled(resources, cubin, text)
+    return Compiled(resources, cubin, text, log)
 
 
 def nvrtc(source: str, options: tuple[str, ...], architecture: str, *names: str) -> tuple[bytes, str, str]:
