@@ -220,8 +220,10 @@ def run_launches(launches: Iterable[BoundLaunch], arrays: Mapping[str, CupyArray
     for kernel, grid, block, shared, bound, places in launches:
         arguments: list[object] = list(bound)
         for place, wanted in places:
-            is_map = isinstance(wanted, TensorMap)
-            arguments[place] = map_of(wanted, arrays[wanted.buffer]) if is_map else arrays[wanted]
+            if isinstance(wanted, TensorMap):
+                arguments[place] = map_of(wanted, arrays[wanted.buffer])
+            else:
+                arguments[place] = arrays[wanted]
         kernel(grid, block, tuple(arguments), shared_mem=shared)
 
 
