@@ -1,4 +1,4 @@
-"""What a call with PyTorch's tensors costs: 1 x 1 x 4 elements, by our function, by torch's, and by torch's module.
+"""What a call with PyTorch's tensors costs: 1 x 1 x 4 elements, by our function and module, and by torch's.
 
 Run by asv, or as ``python -m benchmarks.bench_torch``, which prints the times beside each other, taken in turns.
 """
@@ -14,8 +14,9 @@ import gpu_transconv as gtc
 from .harness import TIMEOUT
 
 _CALLS, _TRIES = 2000, 15
-WAYS = ("ours", "torch.nn.functional", "torch.nn.ConvTranspose1d")
-MODES = ("no gradient", "weight", "input and weight", "forward and backward")
+OURS, THEIRS = ("ours", "our module"), ("torch.nn.functional", "torch.nn.ConvTranspose1d")
+WAYS = OURS + THEIRS
+MODES = ("no gradient", "weight", "input and weight", "weight changed before", "forward and backward")
 
 
 def make_call(way: str, mode: str) -> Callable[[], Any]:
@@ -23,14 +24,16 @@ def make_call(way: str, mode: str) -> Callable[[], Any]:
     try:
         import torch
 
-        conv_transpose1d = gtc.torch.conv_transpose1d
+        conv_transpose1d, module = gtc.torch.conv_transpose1d, gtc.torch.ConvTranspose1d(1, 1, 4)
     except (ImportError, AttributeError) as error:  # no PyTorch, or a commit without
         raise NotImplementedError(str(error)) from None
 
     layer = torch.nn.ConvTranspose1d(1, 1, 4)
+    module.load_state_dict(layer.state_dict())
     x = torch.randn(1, 1, 4, requires_grad=mode in MODES[2:])
     calls = {
         "ours": lambda: conv_transpose1d(x, layer.weight, layer.bias),
+        "our module": lambda: module(x),
         "torch.nn.functional": lambda: torch.nn.functional.conv_transpose1d(x, layer.weight, layer.bias),
         "torch.nn.ConvTranspose1d": lambda: layer(x),
     }
@@ -38,6 +41,9 @@ def make_call(way: str, mode: str) -> Callable[[], Any]:
     call = calls[way]
     if mode == "no gradient":
         return torch.no_grad()(call)
+    if mode == "weight changed before":
+        weight = module.weight if way == "our module" else layer.weight
+        return lambda: (torch.autograd.graph.increment_version(weight), call())
     if mode == "forward and backward":
         grad = torch.ones_like(layer(x))
         return lambda: call().backward(grad)
@@ -75,8 +81,9 @@ def main() -> None:
         calls = {way: make_call(way, mode) for way in WAYS}
         rounds = [{way: microseconds(call) for way, call in calls.items()} for _ in range(_TRIES)]
         best = {way: min(times[way] for times in rounds) for way in WAYS}
-        ratios = "".join(f"  {best['ours'] / best[way]:.2f} of {way}" for way in WAYS[1:])
-        print(f"{mode:21} {best['ours']:7.1f} us{ratios}")
+        for way in OURS:
+            ratios = "".join(f"  {best[way] / best[other]:.2f} of {other}" for other in THEIRS)
+            print(f"{mode:22} {way:11} {best[way]:7.1f} us{ratios}", flush=True)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ _VARIABLES = ("GPU_TRANSCONV_BACKEND", "GPU_TRANSCONV_FORMULATION", "GPU_TRANSCO
 # Straight from where os.environ keeps them, where that is known: a look-up takes a tenth of the time.
 _STORE: Any = getattr(os.environ, "_data", os.environ)
 _KEYS = _VARIABLES if _STORE is os.environ else tuple(map(os.environ.encodekey, _VARIABLES))
+_look_up, (_BACKEND, _FORMULATION, _DETERMINISTIC) = _STORE.get, _KEYS
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _POOL_BYTES = "GPU_TRANSCONV_POOL_BYTES"
 _SIZE = re.compile(r"(\d+)\s*([kmgt]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
@@ -118,7 +119,7 @@ def resolve(
 
 def in_force() -> tuple[Settings | None, tuple[str | bytes | None, ...]]:
     """What `resolve` adds to a call's arguments, as the key of a cache: the innermost `use` block, the environment."""
-    return _active.get(), tuple(map(_STORE.get, _KEYS))
+    return _active.get(), (_look_up(_BACKEND), _look_up(_FORMULATION), _look_up(_DETERMINISTIC))
 
 
 @lru_cache(maxsize=256, typed=True)  # typed: a caller's "auto" is not the default "auto"

@@ -12,15 +12,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from ..arrays.memory import Memory
 from ..problem.plan import Operation, Plan
 
+#: A kernel with all but x and the result, both flat: true where these want `launch` instead.
+Bound: TypeAlias = Callable[[Any, Any], int]
 #: Which index the outer loop owns: the output's, which collects, or the input's, which stamps.
 Formulation: TypeAlias = Literal["gather", "scatter"]
 #: An array where the kernel runs: NumPy's, or of the library of a GPU backend.
 Operand: TypeAlias = Any
+
+
+class Step(NamedTuple):
+    """One step of compiling ahead: a kernel for a dtype, and what compiles it or reads it from its file."""
+
+    kernel: str
+    dtype: str
+    run: Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +60,18 @@ def as_it_is(plan: Plan, weight: Operand, bias: Operand | None) -> None:
     """Prepare nothing: the kernel reads the weights as they are."""
 
 
+def unbound(plan: Plan, packed: object) -> None:
+    """Bind nothing."""
+
+
 def once(plan: Plan) -> float:  # noqa: ARG001
     """Count the useful operations once."""
     return 1.0
+
+
+def free(plan: Plan) -> float:  # noqa: ARG001
+    """Count no operations."""
+    return 0.0
 
 
 def undescribed(plan: Plan) -> Description:  # noqa: ARG001
@@ -76,11 +95,15 @@ class Kernel:
         Prepares the weights, once for all plans with the same `weight_key`.
     weight_key : callable ``(plan) -> hashable``
         All that the prepared weights depend on besides their values; plans with equal keys share them.
+    bind : callable ``(plan, packed) -> Bound or None``
+        The same as `launch` in short, for those who call a small problem often; None where it would not be faster.
     refusal : callable ``(plan) -> str or None``
         Why it cannot run a plan here, or None where it can.
     work_ratio : callable ``(plan) -> float``
         How many times the useful operations the kernel takes, padding and the ends of tiles included; the cost model
         multiplies them. The formulation with the smaller one is the backend's own preference.
+    pack_ratio : callable ``(plan) -> float``
+        How many times as long as the useful operations it takes to prepare the weights, where that is done in a call.
     describe : callable ``(plan) -> Description``
     memory : Memory, optional
         Brings arrays to the backend's device; None where that is host memory.
@@ -97,8 +120,10 @@ class Kernel:
     operation: Operation = "forward"
     pack: Callable[[Plan, Operand, Operand | None], Any] = as_it_is
     weight_key: Callable[[Plan], Hashable] = never
+    bind: Callable[[Plan, Any], Bound | None] = unbound
     refusal: Callable[[Plan], str | None] = never
     work_ratio: Callable[[Plan], float] = once
+    pack_ratio: Callable[[Plan], float] = free
     describe: Callable[[Plan], Description] = undescribed
     memory: Memory | None = None
     deterministic: bool = True

@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from ..problem.arguments import Ints
 from ..problem.plan import Operation
@@ -20,31 +19,11 @@ from .batches import call_batch
 from .decisions import Decision
 from .geometry import Spec
 from .kernels import decision_for, run, run_on_cpu
+from .ready import Ready
+from .views import is_plain, observed, transformed
 
-_C = torch._C
-#: Types of tensors whose memory holds their values, with nothing else that wants to know what is done with them.
-PLAIN = frozenset((Tensor, torch.nn.Parameter))
-#: Whether a tensor is a batch as torch.autograd makes one for `is_grads_batched`; the operators are called per part.
-_is_batched = _C._functorch.is_legacy_batchedtensor
 #: The gradient by one of a map's tensors: (gradient by its result, first, second, spec) to that.
 _By: TypeAlias = Callable[[Tensor, Tensor, Tensor, Spec], Tensor]
-
-
-def transformed() -> bool:
-    """Whether a transform of torch.func or forward-mode differentiation is going on."""
-    return _C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-
-
-def observed() -> bool:
-    """Whether a mode or a tracer wants to see every operator."""
-    return bool(_C._len_torch_dispatch_stack() or _C._len_torch_function_stack() or _C._is_tracing())
-
-
-def is_plain(*tensors: Tensor | None) -> bool:
-    """Whether all tensors are plain ones with memory that a kernel can read."""
-    return all(
-        t is None or (type(t) in PLAIN and (t.is_cpu or t.is_cuda) and not _is_batched(t)) for t in tensors
-    )  # fmt: skip
 
 
 class Map:
@@ -107,10 +86,12 @@ class Map:
 
     @staticmethod
     def _forward(
-        ctx: Any, first: Tensor, second: Tensor, bias: Tensor | None, spec: Spec, decision: Decision
+        ctx: Any, first: Tensor, second: Tensor, bias: Tensor | None, spec: Spec, decision: Decision | Ready
     ) -> Tensor:
         ctx.save_for_backward(first, second)
         ctx.spec = spec
+        if isinstance(decision, Ready):
+            return decision.run(first, second, bias, second.requires_grad)
         launch = run_on_cpu if first.is_cpu else run
         return launch(decision, first, second, bias, second.requires_grad)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ..settings import AUTO
-from .functional import conv_transpose1d, conv_transpose2d, conv_transpose3d
+from .routes import call
 from .weights import weight_of
 
 
@@ -18,9 +18,8 @@ class ConvTransposeNd(torch.nn.modules.conv._ConvTransposeNd):
 
     #: The backend that `accelerate` was given.
     backend: ClassVar[str] = AUTO
-    #: The number of spatial axes, and the operator.
+    #: The number of spatial axes.
     _axes: ClassVar[int]
-    _operator: ClassVar[Callable[..., Tensor]]
 
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:  # noqa: A002 (as torch.nn's)
         """Apply the operator: shapes, dtypes and errors are those of ``torch.nn``'s module.
@@ -43,10 +42,11 @@ class ConvTransposeNd(torch.nn.modules.conv._ConvTransposeNd):
                 input, list(output_size), self.stride, self.padding, self.kernel_size,  # type: ignore[arg-type]
                 self._axes, self.dilation,  # type: ignore[arg-type]
             )  # fmt: skip
-        return type(self)._operator(
-            input, weight_of(self), self.bias, self.stride, self.padding, output_padding, self.groups, self.dilation,
-            backend=type(self).backend,
-        )  # fmt: skip
+        bias: Any = self._parameters.get("bias", self)  # torch.nn.Module's own look-up takes longer
+        if bias is self:  # it is parametrized
+            bias = self.bias
+        geometry = self.stride, self.padding, output_padding, self.groups, self.dilation, None, "channels_first"
+        return call(self._axes, input, weight_of(self), bias, geometry, (None, None, AUTO, self.backend))  # type: ignore[arg-type]
 
 
 class ConvTranspose1d(ConvTransposeNd, torch.nn.ConvTranspose1d):
@@ -63,7 +63,6 @@ class ConvTranspose1d(ConvTransposeNd, torch.nn.ConvTranspose1d):
     """
 
     _axes = 1
-    _operator = staticmethod(conv_transpose1d)
 
 
 class ConvTranspose2d(ConvTransposeNd, torch.nn.ConvTranspose2d):
@@ -80,7 +79,6 @@ class ConvTranspose2d(ConvTransposeNd, torch.nn.ConvTranspose2d):
     """
 
     _axes = 2
-    _operator = staticmethod(conv_transpose2d)
 
 
 class ConvTranspose3d(ConvTransposeNd, torch.nn.ConvTranspose3d):
@@ -95,7 +93,6 @@ class ConvTranspose3d(ConvTransposeNd, torch.nn.ConvTranspose3d):
     """
 
     _axes = 3
-    _operator = staticmethod(conv_transpose3d)
 
 
 #: Ours, by torch's own.

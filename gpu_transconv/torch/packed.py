@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import weakref
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -54,7 +54,7 @@ class Contents(NamedTuple):
         )
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
     """Packed weights, what they were made from, the memory that this is in, and the weight's bytes."""
 
     weights: Weights
@@ -64,17 +64,18 @@ class _Entry(NamedTuple):
     nbytes: int
 
 
-class _Owner:
-    """A tensor, and what was packed of it and its views, by kind and address."""
+class Owner:
+    """A tensor, and what was packed of it and its views, by kind and address; calls of `ready` by x's shape."""
 
-    __slots__ = ("entries", "reference")
+    __slots__ = ("entries", "ready", "reference")
 
     def __init__(self, reference: weakref.ref[Tensor]) -> None:
         self.reference = reference
-        self.entries: dict[tuple[object, int], _Entry] = {}
+        self.entries: dict[tuple[object, int], Entry] = {}
+        self.ready: dict[object, Any] = {}
 
 
-_owners: dict[int, _Owner] = {}
+_owners: dict[int, Owner] = {}
 _lock = ProcessLock()
 
 
@@ -83,8 +84,7 @@ def packed(packs: object, decision: Decision, weight: Tensor, bias: Tensor | Non
 
     `recording` says that a gradient by the weight is wanted.
     """
-    base = weight._base
-    owner = _owners.get(id(weight if base is None else base))
+    owner = owner_of(weight)
     if owner is not None:
         entry = owner.entries.get((packs, weight.data_ptr()))
         if entry is not None and entry.weight.same(weight) and (bias is None or same_contents(entry.bias, bias)):
@@ -116,10 +116,16 @@ def _make(packs: object, decision: Decision, weight: Tensor, bias: Tensor | None
         return None
     kernel, plan = decision.choice.implementation, decision.plan
     weights = prepare(kernel, plan, Operands(NUMPY, array, array, array, biases))
-    entry = _Entry(weights, known, known_bias, weight.untyped_storage().data_ptr(), plan.weight_bytes)
+    entry = Entry(weights, known, known_bias, weight.untyped_storage().data_ptr(), plan.weight_bytes)
     base = weight._base
     _keep(weight if base is None else base, (packs, weight.data_ptr()), entry)
     return weights
+
+
+def owner_of(weight: Tensor) -> Owner | None:
+    """Return what is kept of a weight, or of the tensor that it is a view of."""
+    base = weight._base
+    return _owners.get(id(weight if base is None else base))
 
 
 def contents_of(tensor: Tensor) -> Contents | None:
@@ -158,18 +164,20 @@ def _prime(most: int) -> int:
     return next((n for n in range(most, 1, -1) if all(n % d for d in range(2, math.isqrt(n) + 1))), 1)
 
 
-def _keep(owner: Tensor, key: tuple[object, int], entry: _Entry) -> None:
+def _keep(owner: Tensor, key: tuple[object, int], entry: Entry) -> None:
     number = id(owner)
     with _lock():
         found = _owners.get(number)
         if found is None or found.reference() is not owner:
-            found = _owners[number] = _Owner(weakref.ref(owner, partial(_forget, number)))
+            found = _owners[number] = Owner(weakref.ref(owner, partial(_forget, number)))
         of_other_memory = [old for old, kept in found.entries.items() if kept.memory != entry.memory]
         for old in (*of_other_memory, key):
             found.entries.pop(old, None)
         while len(found.entries) >= _MOST_OF_ONE:
             found.entries.pop(next(iter(found.entries)))
         found.entries[key] = entry
+        kept = list(map(id, found.entries.values()))
+        found.ready = {shape: call for shape, call in found.ready.items() if id(call.entry) in kept}
         _make_room()
 
 

@@ -22,9 +22,11 @@ from ..problem.arguments import Activation, IntOrInts, Ints, Padding
 from ..settings import in_force
 from .casting import autocast
 from .decisions import Decision, Layout, decide
-from .functions import FORWARD, PLAIN, is_plain
+from .functions import FORWARD
 from .geometry import Flat, Spec, flat_params, settings_of, spec_of
 from .kernels import run_on_cpu
+from .ready import recall, remember
+from .views import PLAIN, is_plain
 
 _C = torch._C
 #: stride, padding, output_padding, groups, dilation, activation, data_format, as the caller wrote them.
@@ -45,23 +47,27 @@ def call(ndim: int, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Ge
         and geometry[-1] == "channels_first" and not _is_watched()
     ):  # fmt: skip
         return _unusual(ndim, x, weight, bias, geometry, words)
+    asked = epoch(), in_force(), _C._get_deterministic_algorithms()
+    ready = recall(asked, x, weight, bias, geometry, words)
+    recorded = is_grad_enabled() and (
+        x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    )
+    if ready is not None and not (recorded and ready.spec.params.activation):
+        if recorded:
+            return FORWARD.record(x, weight, bias, ready.spec, ready)  # type: ignore[no-any-return]
+        return ready.run(x, weight, bias, False)
     try:
         spec, decision = _decide(
-            (epoch(), in_force(), _C._get_deterministic_algorithms(), ndim, words), (x.shape, x.stride(), x.dtype),
-            (weight.shape, weight.stride(), weight.dtype), None if bias is None else (bias.shape, bias.dtype),
-            *geometry,
+            (*asked, ndim, words), (x.shape, x.stride(), x.dtype), (weight.shape, weight.stride(), weight.dtype),
+            None if bias is None else (bias.shape, bias.dtype), *geometry,
         )  # fmt: skip
-    except (
-        TypeError
-    ):  # an argument that cannot be the key of a cache, such as a list; or it is wrong, which is said there
+    except TypeError:  # a list, say, is no key of a cache; or an argument is wrong, which is said there
         return _unusual(ndim, x, weight, bias, geometry, words)
-    if not is_grad_enabled() or not (
-        x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
-    ):  # fmt: skip
-        return run_on_cpu(decision, x, weight, bias, False)
-    if spec.params.activation is None:
-        return FORWARD.record(x, weight, bias, spec, decision)  # type: ignore[no-any-return]
-    return _apply(x, weight, bias, spec)
+    if recorded and spec.params.activation is not None:
+        return _apply(x, weight, bias, spec)
+    y = FORWARD.record(x, weight, bias, spec, decision) if recorded else run_on_cpu(decision, x, weight, bias, False)
+    remember(asked, x, weight, bias, geometry, words, spec, decision)
+    return y
 
 
 @lru_cache(maxsize=2048, typed=True)  # typed: True is not taken for 1

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from .functions import is_plain
 from .packed import Contents, contents_of, same_contents
+from .views import is_plain
 
 #: The weight last worked out for a module, with the contents of itself and the tensors that it came from, and the axis
 #: of its norm; no contents where its values alone can tell whether it is still the right one.

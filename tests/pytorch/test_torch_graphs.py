@@ -7,6 +7,8 @@ import warnings
 import pytest
 from torch_cases import LAST, OURS, THEIRS, torch
 
+import gpu_transconv
+
 #: PyTorch's own, of what it imports to look into graphs.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 OPERATORS = torch.ops.gpu_transconv
@@ -125,6 +127,25 @@ def test_compiled_under_autocast(blocks, compiler):
         y, want = compiled(x), theirs(x)
     assert y.dtype is want.dtype is torch.bfloat16
     torch.testing.assert_close(y, want, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("norm", [torch.nn.utils.weight_norm, torch.nn.utils.parametrizations.weight_norm])
+def test_compiled_with_a_weight_that_is_worked_out(compiler, norm):
+    model = torch.nn.Sequential(norm(torch.nn.ConvTranspose1d(4, 6, 4, stride=2)), torch.nn.Tanh())
+    x = torch.randn(2, 4, 9)
+
+    def results(function):
+        with torch.no_grad():
+            y = function(x)
+        return y, *torch.autograd.grad(function(x).square().sum(), list(model.parameters()))
+
+    want = results(model)
+    compiled = compiler(gpu_transconv.torch.accelerate(model), backend="aot_eager")
+    torch.testing.assert_close(results(compiled), want, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        next(model.parameters()).mul_(2)
+        torch.testing.assert_close(compiled(x), gpu_transconv.torch.restore(model)(x), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.long

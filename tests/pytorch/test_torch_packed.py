@@ -9,7 +9,9 @@ import weakref
 import pytest
 from torch_cases import OURS, THEIRS, torch
 
+import gpu_transconv
 from gpu_transconv.torch import packed as store
+from gpu_transconv.torch import ready, routes
 
 SMALL, LARGE = (3, 2, 4), (64, 32, 16)  # compared value by value, and by samples
 
@@ -176,3 +178,99 @@ def test_what_is_kept_is_bounded(packs, monkeypatch):
     for start in range(100):
         call(torch.randn(1, 2, 5), window[start : start + 24].view(2, 3, 4))
     assert len(store._owners[id(window)].entries) <= store._MOST_OF_ONE
+
+
+def test_autocast_casts_and_packs_once(packs):
+    weight, bias = torch.nn.Parameter(torch.randn(LARGE) / 8), torch.nn.Parameter(torch.randn(32))
+    x = torch.randn(1, 64, 9)
+    for count in (1, 2):
+        for mode in (torch.no_grad, torch.inference_mode, torch.no_grad):
+            with mode(), torch.autocast("cpu"):
+                y = OURS[1](x, weight, bias)
+                torch.testing.assert_close(y, THEIRS[1](x, weight, bias), rtol=2e-2, atol=2e-2)
+            assert len(packs) == count
+        weight.data.mul_(2)
+
+
+# --- small layers called before ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """How often a call that was remembered was found again."""
+    found = []
+    find = routes.recall
+
+    def recall(*arguments):
+        call = find(*arguments)
+        found.extend([1] if call else [])
+        return call
+
+    monkeypatch.setattr(routes, "recall", recall)
+    return found
+
+
+def same(x, weight, bias=None, **keywords):
+    """Compare a call with torch's, gradients included."""
+    results = []
+    for function in (OURS[1], THEIRS[1]):
+        with torch.no_grad():
+            y = function(x, weight, bias, **keywords)
+        wanted = [t for t in (x, weight, bias) if t is not None and t.requires_grad]
+        grads = torch.autograd.grad(function(x, weight, bias, **keywords).square().sum(), wanted) if wanted else ()
+        results.append((y, *grads))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+def test_a_small_call_is_remembered(calls):
+    weight, bias = torch.randn(SMALL, requires_grad=True), torch.randn(2, requires_grad=True)
+    x = torch.randn(1, 3, 9, requires_grad=True)
+    same(x, weight, bias, stride=2)
+    assert len(calls) == 1  # without and with gradients
+    for given in (x, torch.randn(1, 3, 9), torch.randn(1, 3, 9, dtype=torch.float64).to(torch.float32)):
+        calls.clear()
+        same(given, weight, bias, stride=2)
+        assert len(calls) == 2
+    for change in (lambda: weight.data.mul_(2), lambda: bias.data.add_(1), lambda: weight.data.zero_()):
+        change()
+        same(x, weight, bias, stride=2)
+    x.data[0, 1, 3] = float("inf")
+    same(x, weight, bias, stride=2)
+
+
+def test_another_call_is_not_taken_for_it(calls):
+    weight, x = torch.randn(SMALL), torch.randn(1, 3, 9)
+    same(x, weight, stride=2)
+    wide = torch.randn(1, 3, 18)
+    others = (
+        lambda: same(x, weight, stride=1), lambda: same(x, weight, stride=2, padding=1),
+        lambda: same(x[:, :2], weight[:2]),
+        lambda: same(x, weight, torch.randn(2), stride=2), lambda: same(wide[:, :, ::2], weight, stride=2),
+        lambda: same(torch.randn(2, 3, 9), weight, stride=2), lambda: same(x, weight.flip(2), stride=2),
+        lambda: same(x.double(), weight.double(), stride=2), lambda: same(torch._neg_view(x), weight, stride=2),
+    )  # fmt: skip
+    for other in others:
+        other()
+    with pytest.raises(TypeError, match="stride must be an int"):
+        OURS[1](x, weight, stride=True)
+    calls.clear()
+    with torch.no_grad():
+        OURS[1](x, weight, stride=2, activation="relu")
+        torch.testing.assert_close(
+            OURS[1](x, weight, stride=2, activation="relu"), torch.relu(THEIRS[1](x, weight, stride=2))
+        )
+        assert len(calls) == 1
+        with gpu_transconv.use(backend="reference"):
+            OURS[1](x, weight, stride=2)
+            assert gpu_transconv.last_choice().implementation.backend == "reference"
+    leaf = x.clone().requires_grad_()
+    OURS[1](leaf, weight, stride=2, activation="relu").sum().backward()
+    want = torch.autograd.grad(torch.relu(THEIRS[1](x.requires_grad_(), weight, stride=2)).sum(), x)[0]
+    torch.testing.assert_close(leaf.grad, want)
+
+
+def test_remembered_calls_are_bounded():
+    weight = torch.randn(SMALL)
+    for length in range(1, 2 * ready._MOST):
+        same(torch.randn(1, 3, length), weight)
+    assert len(store._owners[id(weight)].ready) <= ready._MOST

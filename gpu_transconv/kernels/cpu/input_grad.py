@@ -9,10 +9,10 @@ from __future__ import annotations
 from ...arrays.views import Array
 from ...problem.plan import Plan
 from ...problem.rewrites import correlation
-from ..kernel import Description, Kernel
+from ..kernel import Bound, Description, Kernel
 from .choose import choose_input_exact, choose_input_gather, choose_input_scatter
 from .elementwise_input_grad import elementwise_input_gather, elementwise_input_scatter
-from .launch import LEAST_PIECE, PIECES, describe, job_of, run_elementwise, run_tiles
+from .launch import LEAST_PIECE, PIECES, bind, describe, job_of, run_elementwise, run_tiles
 from .pack import Packed, pack
 from .runtime.threads import thread_count
 from .weight_order import WeightOrder
@@ -64,12 +64,28 @@ def _launch_scatter(plan: Plan, grad: Array, weight: Array, bias: None, out: Arr
         run_elementwise(elementwise_input_scatter, parts, plan, grad, weight, None, out, packed.elementwise, pieces)
 
 
+def _bind_gather(plan: Plan, packed: Packed) -> Bound | None:
+    return bind(choose_input_gather, correlation(plan), packed)
+
+
+def _bind_scatter(plan: Plan, packed: Packed) -> Bound | None:
+    return bind(choose_input_scatter, correlation(plan), packed)
+
+
 def _gather_ratio(plan: Plan) -> float:
     return choose_input_gather(correlation(plan)).work_ratio
 
 
+def _gather_pack_ratio(plan: Plan) -> float:
+    return choose_input_gather(correlation(plan)).pack_ratio
+
+
 def _scatter_ratio(plan: Plan) -> float:
     return choose_input_scatter(correlation(plan)).work_ratio
+
+
+def _scatter_pack_ratio(plan: Plan) -> float:
+    return choose_input_scatter(correlation(plan)).pack_ratio
 
 
 def _describe_gather(plan: Plan) -> Description:
@@ -83,10 +99,10 @@ def _describe_scatter(plan: Plan) -> Description:
 KERNELS = (
     Kernel(
         "cpu", "gather", _launch_gather, operation="input_grad", pack=_pack_gather, weight_key=_gather_order,
-        work_ratio=_gather_ratio, describe=_describe_gather,
+        bind=_bind_gather, work_ratio=_gather_ratio, pack_ratio=_gather_pack_ratio, describe=_describe_gather,
     ),
     Kernel(
         "cpu", "scatter", _launch_scatter, operation="input_grad", pack=_pack_scatter, weight_key=_scatter_order,
-        work_ratio=_scatter_ratio, describe=_describe_scatter,
+        bind=_bind_scatter, work_ratio=_scatter_ratio, pack_ratio=_scatter_pack_ratio, describe=_describe_scatter,
     ),
 )  # fmt: skip

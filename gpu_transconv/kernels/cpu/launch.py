@@ -15,9 +15,10 @@ import numpy as np
 from ...arrays.views import Array
 from ...problem.dtypes import DTYPES
 from ...problem.plan import Plan
-from ..kernel import Description, Kernel
+from ..kernel import Bound, Description, Kernel
 from .arguments import Arguments, Table, flatten
-from .choose import Choice, choose_exact, choose_gather, choose_scatter
+from .choice import Choice
+from .choose import choose_exact, choose_gather, choose_scatter
 from .complexes import apart, result_of, together
 from .elementwise import Elementwise, elementwise_gather, elementwise_scatter
 from .geometry import make_geometry
@@ -126,7 +127,34 @@ def _has_long_tables(plan: Plan) -> bool:
 
 
 def _threads(plan: Plan) -> int:
-    return 1 if plan.flops // 2 + plan.bytes < SMALL else thread_count()
+    return 1 if _is_small(plan) else thread_count()
+
+
+def _is_small(plan: Plan) -> bool:
+    return plan.flops // 2 + plan.bytes < SMALL
+
+
+def bind(choose: Chooser, plan: Plan, packed: Packed) -> Bound | None:
+    """Return what runs a small problem by its job's function alone; the contract is `Kernel.bind`."""
+    tiles, whole = packed.tiles, plan.batch and not packed.elementwise.size
+    if tiles is None or not (whole and _is_small(plan) and plan.dtype in ("float32", "float64")):
+        return None
+    function, arguments, work = job_of(choose, plan)
+    weight, bias = tiles
+    table, dtype = arguments.table, weight.dtype
+
+    def run(x: Array, out: Array) -> int:
+        return function(x, weight, bias, out, table, workspace(work, dtype), 0)
+
+    return run
+
+
+def _bind_gather(plan: Plan, packed: Packed) -> Bound | None:
+    return bind(choose_gather, plan, packed)
+
+
+def _bind_scatter(plan: Plan, packed: Packed) -> Bound | None:
+    return bind(choose_scatter, plan, packed)
 
 
 def run_tiles(plan: Plan, job: Job, packed: TileWeights, x: Array, out: Array) -> int:
@@ -166,9 +194,17 @@ def _gather_ratio(plan: Plan) -> float:
     return choose_gather(plan).work_ratio
 
 
+def _gather_pack_ratio(plan: Plan) -> float:
+    return choose_gather(plan).pack_ratio
+
+
 @lru_cache(maxsize=512)
 def _scatter_ratio(plan: Plan) -> float:
     return choose_scatter(plan).work_ratio
+
+
+def _scatter_pack_ratio(plan: Plan) -> float:
+    return choose_scatter(plan).pack_ratio
 
 
 def _describe_gather(plan: Plan) -> Description:
@@ -190,12 +226,12 @@ def describe(choose: Chooser, plan: Plan) -> Description:
 
 KERNELS = (
     Kernel(
-        "cpu", "gather", _launch_gather, pack=_pack_gather, weight_key=_gather_order, work_ratio=_gather_ratio,
-        describe=_describe_gather, fixed_order=True,
+        "cpu", "gather", _launch_gather, pack=_pack_gather, weight_key=_gather_order, bind=_bind_gather,
+        work_ratio=_gather_ratio, pack_ratio=_gather_pack_ratio, describe=_describe_gather, fixed_order=True,
     ),
     Kernel(
-        "cpu", "scatter", _launch_scatter, pack=_pack_scatter, weight_key=_scatter_order, work_ratio=_scatter_ratio,
-        describe=_describe_scatter, fixed_order=True,
+        "cpu", "scatter", _launch_scatter, pack=_pack_scatter, weight_key=_scatter_order, bind=_bind_scatter,
+        work_ratio=_scatter_ratio, pack_ratio=_scatter_pack_ratio, describe=_describe_scatter, fixed_order=True,
     ),
     *weight_grad.KERNELS,
 )  # fmt: skip

@@ -42,7 +42,7 @@ GRADIENTS = {
 def run_launches(plan: Plan, planned: LaunchPlan, arrays: Arrays) -> np.ndarray:
     """Pack and launch; the output holds no result before."""
     found: dict[str, Any] = dict(zip(("x", "weight", "bias"), arrays, strict=True))
-    found["out"] = poisoned(plan.output_shape, plan.dtype)
+    found["out"] = poisoned(plan.result_shape, plan.dtype)
     found = {name: None if array is None else memory.as_device(array) for name, array in found.items()}
     for buffer in planned.buffers:
         made = memory.empty((buffer.size,), "uint8")
@@ -50,6 +50,6 @@ def run_launches(plan: Plan, planned: LaunchPlan, arrays: Arrays) -> np.ndarray:
         found[buffer.name] = made
     every = (*planned.pack, *planned.launch)
     launch.run_launches([launch.bind_launch(one, launch.current_device()) for one in every], found)
-    out = poisoned(plan.output_shape, plan.dtype)
+    out = poisoned(plan.result_shape, plan.dtype)
     memory.copy_to(found["out"], out)
     return out

@@ -53,6 +53,9 @@ _ROWS = 2.0
 _MANY, _SEVERAL = 48, 12
 #: Products per channel up to which it does.
 _PHASES = 256
+#: Vector operations for a row of a stamp of one channel, its taps on the innermost axis, that is added to the results:
+#: 5 cycles, as many as 80 products take in vectors of 16.
+_STAMP = 80.0
 #: Vector operations in which a weight arrives from the caches: 1.5 cycles, see the log in docs/speed/performance.md.
 _ARRIVAL = 1.5
 #: Share of the time at which pairs must stay below to be worth it.
@@ -109,8 +112,22 @@ def cost_of_stamps(plan: Plan) -> float | None:
     if not fits_boxes(axes) or plan.channels_last or places > _PLACES:
         return None
     sums = _ADD * by_phase(plan).rows * by_phase(plan).taps * math.ceil(cin / 64)
-    products = useful_products(plan) * _waiting(cout * axes[2].kernel)
+    products = _fill(plan) * useful_products(plan) * _waiting(cout * axes[2].kernel)
     return _BOX * _widened(axes[2]) * (products + sums) + _COPY * _margin(axes) * places * _thinned(axes) * cin
+
+
+@lru_cache(maxsize=1024)
+def cost_of_lines(plan: Plan) -> float:
+    """Cost of scatter along lines of memory, whose rows are inputs: no zeros, and no vector that is not full."""
+    product, inputs = by_phase(plan), math.prod(plan.in_spatial)
+    stamps = _STAMP / (plan.in_channels // plan.groups * product.axes[2].kernel)
+    return useful_products(plan) * inputs / math.prod(axis.blocks for axis in product.axes) * (1 + stamps)
+
+
+def _fill(plan: Plan) -> float:
+    """How many blocks there are room for in the vectors of all blocks, over those that there are."""
+    blocks = max(plan.batch, 1) * math.prod(axis.blocks for axis in by_phase(plan).axes)
+    return math.ceil(blocks / _lanes(plan)) * _lanes(plan) / blocks
 
 
 def _products_of_gather(plan: Plan) -> float:
@@ -119,7 +136,7 @@ def _products_of_gather(plan: Plan) -> float:
     if plan.channels_last:  # rows come in whole vectors
         lane = _lanes(plan)
         return useful_products(plan) * math.ceil(rows / lane) * lane / rows
-    return useful_products(plan) * _waiting(rows)
+    return _fill(plan) * useful_products(plan) * _waiting(rows)
 
 
 def _rows(axis: Axis, cout: int) -> float:

@@ -21,7 +21,7 @@ from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
 from .cost import PANEL_CHANNELS, cost_of_runs, flat_channels, useful_products
-from .layout import FIRST_ROW, SHIFT_W, TAP, TAPS, Layout
+from .layout import FIRST_ROW, FIRST_SET, SHIFT_W, TAP, TAPS, WEIGHT, Layout
 from .store import LINE
 
 #: Bytes of a panel of input, which stays in the second-level cache next to sums and weights: half of Zen 4's 1 MiB.
@@ -29,10 +29,10 @@ PANEL_BYTES = 512 * 1024
 #: Products added before a partial sum is put down, which bounds the panel and the error of a long float32 sum (chosen,
 #: not measured); and the same where blocks are computed in pairs (measured, see the log in docs/speed/performance.md).
 _DEPTH, _PAIRED_DEPTH = 2048, 8 * 2048
-#: The same where every sum has one order (`Plan.fixed_order`), in all kernels of gather: so many that a sum over 512
-#: channels and two taps is put down once. With 256, a layer of an audio decoder (512 to 256 channels, kernel 16, stride
-#: 8) took 1.09 times as long (Zen 4).
-_FIXED_PRODUCTS = 1024
+#: The same where every sum has one order (`Plan.fixed_order`), in all kernels of gather: so many that a sum over 1024
+#: channels and two taps is put down once. With 1024 products, a layer of an audio decoder (1024 to 512 channels, kernel
+#: 16, stride 8) took 1.16 times as long on a few inputs, and no less on many (Zen 4).
+_FIXED_PRODUCTS = 2048
 #: Blocks up to which one run takes all of them, with a panel that is less deep. Chosen, not measured.
 _FEW = 128
 #: Tasks per thread up to which their number should be a multiple of the threads. Chosen, not measured.
@@ -59,6 +59,7 @@ class Runs(NamedTuple):
     flat: int  # whether block and input pixel are the same number
     joined: int  # whether taps and channels of a set follow each other in the panel, as one sum
     step: PerAxis  # inputs from one block to the next: 2 with pairs, the axis' step in the gradient by the input
+    bounds: Table  # by part of the chunks: its first chunk
     iota: Table
     tile: int  # address of the compiled tiles
 
@@ -107,8 +108,8 @@ def cut_runs(plan: Plan, layout: Layout, threads: int) -> Gather:
     steps = [axis.step * pair for axis, pair in zip(product.axes, (1, layout.paired_h, layout.paired_w), strict=True)]
     joined = int(depth == cin and _has_runs(layout))
     cut = Runs(
-        pixels, runs, depth, splits, LINE_ROOM, panel, int(flat), joined, PerAxis(*steps), _iota(layout),
-        tile_table(plan.accumulate),
+        pixels, runs, depth, splits, LINE_ROOM, panel, int(flat), joined, PerAxis(*steps),
+        _bounds(layout, splits), _iota(layout), tile_table(plan.accumulate),
     )  # fmt: skip
     return Gather(make_geometry(plan), layout, part, cut)
 
@@ -218,6 +219,13 @@ def _rows_of_sums(layout: Layout, all_at_once: bool) -> int:
     """Rows whose sums are kept at a time: of all chunks, where a sum needs several panels, or else of the largest."""
     first_rows = np.append(layout.chunks[:, FIRST_ROW], layout.row_channels.size)
     return layout.row_channels.size if all_at_once else int(np.diff(first_rows).max())
+
+
+def _bounds(layout: Layout, splits: int) -> Table:
+    """First chunks of parts that have about as many weights each."""
+    before = layout.sets[layout.chunks[:, FIRST_SET], WEIGHT]
+    inner = [int(np.abs(before - layout.weights * split // splits).argmin()) for split in range(1, splits)]
+    return np.array([0, *inner, len(layout.chunks)], np.int64)
 
 
 def _iota(layout: Layout) -> Table:

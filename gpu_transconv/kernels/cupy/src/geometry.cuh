@@ -24,6 +24,12 @@ struct Axis {
     Index x_stride, y_stride;
 };
 
+// Results that are stored at once where so many lie together: 16 bytes, and four at most.
+template <int BYTES>  // of a result in the output
+constexpr int RUN_OF = BYTES <= 4   ? 4
+                       : BYTES <= 8 ? 2
+                                    : 1;
+
 template <class Index>
 struct Geometry {
     Axis<Index> axis[3];
@@ -34,9 +40,26 @@ struct Geometry {
     Index pixels_first;           // not 0: row = channel*units + unit; else row = unit*out_channels + channel
     Index single_frame;           // not 0: the frame_ members hold, phases are not enumerated
     Index is_cut_off;             // not 0: some pixel's unit lies outside the output
+    Index run_units;              // not 0: results lie in runs of RUN_OF, so many units of some pixels
     double slope;
     int activation;
 };
+
+template <class Index>
+struct UnsignedOf {
+    using type = unsigned long long;
+};
+template <>
+struct UnsignedOf<int> {
+    using type = unsigned;
+};
+template <class Index>
+using Unsigned = typename UnsignedOf<Index>::type;
+
+template <class Index>
+GTC_DEVICE bool is_within(Index i, Index size) {
+    return static_cast<Unsigned<Index>>(i) < static_cast<Unsigned<Index>>(size);
+}
 
 template <class Index>
 GTC_DEVICE Index floor_divide(Index a, Index b) {
@@ -117,14 +140,15 @@ template <class Index>
 struct TapCount {
     Index j[3];
 
-    GTC_DEVICE static TapCount of(const PhaseLines<Index>& lines, Index index) {
+    GTC_DEVICE static TapCount of(const PhaseLines<Index>& lines, Unsigned<Index> index) {
         TapCount count;
         GTC_UNROLL
-        for (int a = 2; a >= 0; --a) {
-            const Index next = index / lines.axis[a].taps;
-            count.j[a] = index - next * lines.axis[a].taps;
+        for (int a = 2; a > 0; --a) {
+            const auto taps = static_cast<Unsigned<Index>>(lines.axis[a].taps), next = index / taps;
+            count.j[a] = static_cast<Index>(index - next * taps);
             index = next;
         }
+        count.j[0] = static_cast<Index>(index);
         return count;
     }
 
@@ -166,27 +190,25 @@ GTC_DEVICE bool is_inside(const Geometry<Index>& g, const Pixel<Index>& pixel, c
     bool inside = true;
     GTC_UNROLL
     for (int a = 0; a < 3; ++a) {
-        const Index i = pixel.at[a] + tap.shift[a];
-        inside = inside && i >= 0 && i < g.axis[a].size;
+        inside = inside && is_within(pixel.at[a] + tap.shift[a], g.axis[a].size);
     }
     return inside;
 }
 
-// A row of the product: an output channel and a unit on each axis.
+// A row of the product, an output channel and a unit on each axis: where it writes.
 template <class Index>
-struct Row {
-    Index channel;
+struct alignas(16) Row {
     Index out[3];  // after the pixel's output
     Index y;
 };
 
 template <class Index>
-GTC_DEVICE Row<Index> row_of(const Geometry<Index>& g, Index index) {
+GTC_DEVICE Row<Index> row_of(const Geometry<Index>& g, Index index, Index& channel) {
     Row<Index> row;
     const Index units = g.axis[0].frame_units * g.axis[1].frame_units * g.axis[2].frame_units;
-    row.channel = g.pixels_first ? index / units : index % g.out_channels;
+    channel = g.pixels_first ? index / units : index % g.out_channels;
     Index unit = g.pixels_first ? index % units : index / g.out_channels;
-    row.y = row.channel * g.y_channel;
+    row.y = channel * g.y_channel;
     GTC_UNROLL
     for (int a = 2; a >= 0; --a) {
         const Index next = unit / g.axis[a].frame_units;
@@ -195,18 +217,6 @@ GTC_DEVICE Row<Index> row_of(const Geometry<Index>& g, Index index) {
         row.y += row.out[a] * g.axis[a].y_stride;
     }
     return row;
-}
-
-template <class Index>
-GTC_DEVICE bool is_output(const Geometry<Index>& g, const PhaseLines<Index>& lines, const Pixel<Index>& pixel,
-                          const Row<Index>& row) {
-    bool inside = true;
-    GTC_UNROLL
-    for (int a = 0; a < 3; ++a) {
-        const Index o = pixel.at[a] * g.axis[a].stride + lines.axis[a].out + row.out[a];
-        inside = inside && o >= 0 && o < g.axis[a].output_size;
-    }
-    return inside;
 }
 
 // Packed weights, [group][tap][input channel][row], begin with this header; `nonfinite` is not 0 where some weight is

@@ -1,0 +1,95 @@
+"""Small layers called before: what they cost is mostly the look at their arguments, so that this is done once.
+
+A call is remembered with the weight that it was of, as long as what was packed of that is kept (`packed`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor, from_numpy
+
+from ..dispatch.select import note
+from ..kernels.kernel import Bound
+from .decisions import Decision
+from .geometry import Spec
+from .kernels import run_on_cpu
+from .packed import Entry, owner_of, same_contents
+
+#: Calls of a tensor that are remembered at most.
+_MOST = 64
+
+
+class Ready(NamedTuple):
+    """A call that was made before: what decided how it is computed, and what computes it."""
+
+    asked: tuple[object, ...]
+    geometry: tuple[Any, ...]
+    words: tuple[Any, ...]
+    layouts: tuple[object, ...]
+    spec: Spec
+    decision: Decision
+    entry: Entry
+    bound: Bound
+
+    def run(self, first: Tensor, second: Tensor, bias: Tensor | None, recording: bool) -> Tensor:
+        """Compute the result."""
+        plan = self.decision.plan
+        if not first.is_neg():  # a view that stands for the negative of its memory
+            array = (first.detach() if first.requires_grad else first).numpy()
+            result = np.empty(plan.result_shape, plan.dtype)
+            if not self.bound(array.reshape(-1), result.reshape(-1)):
+                note(self.decision.choice, plan)
+                return from_numpy(result)
+        return run_on_cpu(self.decision, first, second, bias, recording)
+
+
+def recall(
+    asked: tuple[object, ...], x: Tensor, weight: Tensor, bias: Tensor | None, geometry: tuple[Any, ...],
+    words: tuple[Any, ...],
+) -> Ready | None:  # fmt: skip
+    """Return what was remembered of the same call, if the weights hold what they did."""
+    owner = owner_of(weight)
+    if owner is None:
+        return None
+    ready: Ready | None = owner.ready.get(x.shape)
+    if ready is None or ready.asked != asked:
+        return None
+    stride, padding, output_padding, groups, dilation, activation, data_format = ready.geometry
+    precision, deterministic, formulation, backend = ready.words
+    if (
+        stride is geometry[0] and padding is geometry[1] and output_padding is geometry[2] and groups is geometry[3]
+        and dilation is geometry[4] and activation is geometry[5] and data_format is geometry[6]
+        and precision is words[0] and deterministic is words[1] and formulation is words[2] and backend is words[3]
+        and ready.layouts == layouts_of(x, weight, bias)
+        and ready.entry.weight.same(weight) and (bias is None or same_contents(ready.entry.bias, bias))
+    ):  # fmt: skip
+        return ready
+    return None
+
+
+def layouts_of(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[object, ...]:
+    """All that a call depends on besides x's shape, arguments and values."""
+    if bias is None:
+        return x.stride(), x.dtype, weight.shape, weight.stride(), weight.dtype
+    return x.stride(), x.dtype, weight.shape, weight.stride(), weight.dtype, bias.shape, bias.dtype
+
+
+def remember(
+    asked: tuple[object, ...], x: Tensor, weight: Tensor, bias: Tensor | None, geometry: tuple[Any, ...],
+    words: tuple[Any, ...], spec: Spec, decision: Decision,
+) -> None:  # fmt: skip
+    """Remember a call if its layer is small, its weights are kept, and x is read as it lies in memory."""
+    plan, kernel, packs = decision.plan, decision.choice.implementation, decision.packs
+    owner = owner_of(weight)
+    entry = None if owner is None else owner.entries.get((packs, weight.data_ptr()))
+    if owner is None or entry is None or decision.first is not None or not x.is_contiguous():
+        return
+    bound = kernel.bind(plan, entry.weights.packed)
+    if bound is None:
+        return
+    if len(owner.ready) >= _MOST:
+        owner.ready.clear()
+    layouts = layouts_of(x, weight, bias)
+    owner.ready[x.shape] = Ready(asked, geometry, words, layouts, spec, decision, entry, bound)
