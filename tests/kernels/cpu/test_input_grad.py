@@ -38,7 +38,7 @@ BOXES = {
 THINNED = {
     "long-rows": ((2, 5, 333), (5, 1, 3), {"stride": 2, "padding": 1, "groups": 5}),
     "planes": ((1, 4, 9, 70), (4, 1, 4, 4), {"stride": 2, "padding": 1, "groups": 4}),
-    "several-outputs": ((2, 3, 7, 35), (3, 3, 5, 6), {"stride": (1, 5), "padding": (2, 3), "groups": 3}),
+    "several-results": ((2, 9, 7, 35), (9, 1, 5, 6), {"stride": (1, 5), "padding": (2, 3), "groups": 3}),
     "wide-taps": ((1, 3, 40, 50), (3, 1, 3, 5), {"stride": (3, 2), "dilation": (5, 9), "padding": 4, "groups": 3}),
     "volumes": ((1, 2, 5, 6, 40), (2, 1, 3, 2, 8), {"stride": (2, 1, 3), "padding": (1, 0, 5), "groups": 2}),
     "one-row-of-grad": ((1, 3, 3, 40), (3, 1, 3, 4), {"stride": (1, 2), "padding": (2, 1), "groups": 3}),
