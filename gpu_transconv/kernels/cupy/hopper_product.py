@@ -20,6 +20,8 @@ from .geometry import index_type
 from .tensor_map import TensorMap
 from .tile_shapes import DeviceProperties
 
+#: As in hopper_geometry.cuh and hopper_pipeline.cuh: rows of a block, the M of a product; pixels of a box, its N; channels
+#: of a chunk, 128 bytes of a half type; and stages of shared memory, as many as fit beside 256 rows.
 BLOCK_ROWS, BOX_PIXELS, CHUNK, _STAGES = 64, 128, 64, 4
 #: Bytes before the packed weights, PackedHeader of geometry.cuh.
 HEADER = 256
