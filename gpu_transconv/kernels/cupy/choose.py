@@ -97,7 +97,7 @@ def shapes_of(dtype: str, precision: str, channels_last: bool, device: DevicePro
     shapes = SIMT_SHAPES[SUM_BYTES.get(dtype, DTYPES[dtype].size)]
     # Beside the largest tile's sums a thread has too few registers for what it keeps in mind where the channels lie
     # together, and wherever the compiler needs more of them: it would spill.
-    crowded = channels_last or device.capability >= (10, 0)
+    crowded = channels_last or not (8, 0) <= device.capability < (10, 0)
     return tuple(shape for shape in shapes if not crowded or shape.rows * shape.pixels <= _CROWDED_RESULTS)
 
 
