@@ -148,8 +148,13 @@ def gather_launches(
     """Launch gather; the best kernel for the device, or, for tests, tiles of one shape over one product."""
     chosen = fit_tiles(packed, shape, device) if packed and shape else choose_gather(plan, device)
     if isinstance(chosen, DirectGather):
-        return plan_launches(plan, None, (_gather_direct(chosen),))
+        return direct_launches(plan, chosen)
     return plan_launches(plan, chosen.packed, _gather_tiles(chosen))
+
+
+def direct_launches(plan: Plan, chosen: DirectGather) -> LaunchPlan:
+    """Launch gather without tiles."""
+    return plan_launches(plan, None, (_gather_direct(chosen),))
 
 
 def _gather_direct(chosen: DirectGather) -> KernelLaunch:
