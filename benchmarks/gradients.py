@@ -5,7 +5,7 @@
     python -m benchmarks.gradients                                      # both, one and two threads; some minutes
     python -m benchmarks.gradients --operation input_grad --threads 1 --layers unet_up4,hifigan_v1_up3
     python -m benchmarks.gradients --contenders gather scatter --json out.json
-    python -m benchmarks.gradients --json benchmarks/results/gradients/machine.json     # adds to the file
+    python -m benchmarks.gradients --json out.json                      # adds to the file
     python -m benchmarks.gradients --page                               # write tables and pictures of the kept files
 
 "prepared" is `ConvTranspose.input_grad`, which has packed its weights before; the gradient by the weight has none.

@@ -33,10 +33,9 @@ def write_page() -> None:
     for path in files():
         report = read(path)
         for operation in OPERATIONS:
-            for threads, machine in report["machines"].items():
-                rows = rows_of(report, operation, int(threads))
-                picture = IMAGES / picture_name(path, operation, int(threads))
-                draw(rows, machine, "float32", picture, title=_NAMES[operation])
+            threads = max(map(int, report["machines"]))
+            rows, machine = rows_of(report, operation, threads), report["machines"][str(threads)]
+            draw(rows, machine, "float32", IMAGES / picture_name(path, operation), title=_NAMES[operation])
     PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), section(), BEGIN, END, PAGE.name), encoding="utf-8")
 
 
@@ -57,9 +56,9 @@ def rows_of(report: dict[str, Any], operation: str, threads: int) -> list[Row]:
     return sorted(rows, key=lambda row: -(compared(row, FUNCTION) or 0))
 
 
-def picture_name(path: Path, operation: str, threads: int) -> str:
-    """File name of the picture of an operation."""
-    return f"{operation}-{path.stem}-{threads}-thread{'s' * (threads > 1)}.png"
+def picture_name(path: Path, operation: str) -> str:
+    """File name of the picture of an operation, with the most threads."""
+    return f"{operation}-{path.stem}.png"
 
 
 def section() -> str:
@@ -71,13 +70,12 @@ def section() -> str:
         for operation in OPERATIONS:
             rows = {threads: rows_of(report, operation, threads) for threads in counts}
             words = [line for threads in counts for line in _summary(rows[threads], report, threads)]
-            pictures = [
-                f"![{_NAMES[operation]}, {threads} threads: speed against the roofline, and against PyTorch]"
-                f"(../images/{picture_name(path, operation, threads)})"
-                for threads in counts
-            ]
+            picture = (
+                f"![{_NAMES[operation]}, {max(counts)} threads: speed against the roofline, and against PyTorch]"
+                f"(../images/{picture_name(path, operation)})"
+            )
             parts += [f"### {_NAMES[operation]}", _conditions(report), "\n".join(words)]
-            parts += ["\n".join(_lines(rows, report)), *pictures]
+            parts += ["\n".join(_lines(rows, report)), picture]
     return "\n\n".join(parts)
 
 
@@ -122,18 +120,22 @@ def _summary(rows: Sequence[Row], report: dict[str, Any], threads: int) -> list[
             lines.append(f"- {name}, {how}: {mean:.2f} times as fast as PyTorch; {words}")
     possible = geometric_mean([row["contenders"]["torch"]["min_ms"] / row["roofline_ms"] for row in rows])
     lines.append(f"- with every layer at the roofline, {how}: {possible:.2f} times")
-    for kind, least, which, words in (
-        (("dense",), PEAK, 0, "of the peak"),
-        (("few channels", "depthwise"), COPY, 1, "of the copies' bandwidth"),
+    for dense, kind, least, which, words in (
+        (True, "dense and bound by products", PEAK, 0, "of the peak"),
+        (False, "all others", COPY, 1, f"of the copies' bandwidth, or {PEAK:.0%} of the peak,"),
     ):
-        shares = {row["layer"]["name"]: parts_of(row, machine, _best(row)) for row in rows if kind_of(row) in kind}
+        shares = {
+            row["layer"]["name"]: parts_of(row, machine, _best(row))
+            for row in rows
+            if dense == (kind_of(row) == "dense" and row["bound"] == "compute")
+        }
         missing = [
             f"{layer} {parts[which]:.0%}" + f" (and {parts[0]:.0%} of the peak)" * which
             for layer, parts in shares.items()
             if parts[which] < least and not (which and parts[0] >= PEAK)
         ]
         lines.append(
-            f"- {' and '.join(kind)}, {how}: {least:.0%} {words} or more on "
+            f"- {kind}, {how}: {least:.0%} {words} or more on "
             f"{len(shares) - len(missing)} of {len(shares)}" + f"; not {', '.join(missing)}" * bool(missing)
         )
     return lines
