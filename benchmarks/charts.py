@@ -22,6 +22,7 @@ def draw(
     dtype: str,
     path: Path,
     metadata: Mapping[str, str] | None = None,
+    title: str = "Transposed convolution",
 ) -> None:
     """Write a PNG with both pictures; without peers the second shows the fraction of the roofline.
 
@@ -34,7 +35,7 @@ def draw(
     _draw_roofline(roofline, rows, machine, dtype)
     _draw_bars(bars, rows)
     threads = f" {machine['threads']} thread{'s' * (machine['threads'] > 1)}," if "threads" in machine else ""
-    figure.suptitle(f"Transposed convolution, {dtype},{threads} {name_machine(machine)}")
+    figure.suptitle(f"{title}, {dtype},{threads} {name_machine(machine)}")
     figure.savefig(path, dpi=100, metadata=dict(metadata or {}))
 
 

@@ -14,6 +14,8 @@ from gpu_transconv.tools.bench.contenders import OURS
 from gpu_transconv.tools.bench.report import Row
 
 RESULTS = Path(__file__).with_name("results")
+#: What `benchmarks.models` wrote, beside the results of layers.
+MODELS = RESULTS / "models"
 #: Of the package's contenders, the one that stands for it.
 _ORDER = ("prepared", *OURS, "auto")
 _ASV = "bench_forward.{}.{}"
@@ -55,6 +57,32 @@ class Speed:
 def own_name(row: Row) -> str | None:
     """Name the contender that stands for the package, or None where none was right."""
     return next((name for name in _ORDER if row["contenders"].get(name, {}).get("status") == "ok"), None)
+
+
+@dataclass(frozen=True)
+class Models:
+    """Whole models measured together on one machine."""
+
+    heading: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+
+
+def read_models(folder: Path = MODELS) -> list[Models]:
+    """Read the files of `benchmarks.models`; a model that several have on equal threads counts where it is newest."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    newest: dict[tuple[str, int], str] = {}
+    for document in found:
+        for row in document["rows"]:
+            key = row["name"], document["heading"]["machine"]["threads"]
+            newest[key] = max(newest.get(key, ""), document["heading"]["date"])
+    kept = []
+    for document in found:
+        heading = document["heading"]
+        rows = [row for row in document["rows"] if row["status"] == "ok"
+                and newest[row["name"], heading["machine"]["threads"]] == heading["date"]]  # fmt: skip
+        if rows:
+            kept.append(Models(heading, rows))
+    return kept
 
 
 def read_groups(path: Path) -> list[Group]:

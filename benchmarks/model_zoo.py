@@ -1,4 +1,4 @@
-"""Models of public packages that contain transposed convolutions, built offline with random weights.
+"""Models of public packages, and of papers, that contain transposed convolutions, offline and with random weights.
 
 ``python -m benchmarks.models`` measures them. Each needs its package; what is not installed is left out by name.
 """
@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+from .shares import dcgan, fsrcnn
 
 #: A model, and what one inference is: called without arguments.
 Built = tuple[Any, Callable[[], Any]]
@@ -194,7 +196,13 @@ def _linknet() -> Built:
     return model, partial(model, _torch().randn(1, 3, 256, 256))
 
 
+def _of_a_paper(build: Callable[[], tuple[Any, Any]]) -> Built:
+    model, x = build()
+    return model.eval(), partial(model, _torch().randn(x.shape))
+
+
 SPEECH, MUSIC, IMAGE, VOLUME = "speech and audio codecs", "music separation", "images", "volumes"
+GENERATOR = "generators, super-resolution"
 MODELS = {
     model.name: model
     for model in (
@@ -207,6 +215,8 @@ MODELS = {
         Model("Qwen2.5-Omni BigVGAN", SPEECH, "transformers", _bigvgan, functional=True),
         Model("SNAC", SPEECH, "snac", _snac),
         Model("HTDemucs, 2 s", MUSIC, "demucs", _htdemucs),
+        Model("DCGAN's generator", GENERATOR, "torch", partial(_of_a_paper, dcgan)),
+        Model("FSRCNN", GENERATOR, "torch", partial(_of_a_paper, fsrcnn)),
         Model("SAM mask decoder", IMAGE, "transformers", _sam),
         Model("EoMT", IMAGE, "transformers", _eomt),
         Model("YOLO11n-seg", IMAGE, "ultralytics", _yolo),

@@ -119,8 +119,9 @@ def measure(entry: Model, seconds: float) -> Row:
     torchs_inside, own_inside = (median(times) for times in inside)
     return row | {
         "status": "ok", "rounds": rounds, "torch_ms": torchs * 1e3, "ours_ms": own * 1e3, "ratio": torchs / own,
-        "torch_inside_ms": torchs_inside * 1e3, "ours_inside_ms": own_inside * 1e3, "share": torchs_inside / torchs,
-        "ours_share": own_inside / own, "part": own_inside / torchs_inside,
+        "torch_inside_ms": torchs_inside * 1e3, "ours_inside_ms": own_inside * 1e3,
+        "share": min(1, torchs_inside / torchs),
+        "ours_share": min(1, own_inside / own), "part": own_inside / torchs_inside,
     }  # fmt: skip
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gpu_transconv.kernels.cupy.choose import DirectGather, choose_gather
+from gpu_transconv.kernels.cupy.hopper import best_gather_launches, choose_hopper
+from gpu_transconv.kernels.cupy.hopper_product import BLOCK_ROWS, BOX_PIXELS
 from gpu_transconv.kernels.cupy.launch_plan import Buffer, KernelLaunch, gather_launches, scatter_owned_launches
 from gpu_transconv.kernels.cupy.owned_boxes import cheaper, cut_output
 from gpu_transconv.kernels.cupy.tile_shapes import DeviceProperties
@@ -32,7 +34,7 @@ BANDWIDTH = 3.35e12
 MATRIX_FRACTION = 0.629
 #: Assumed: from one kernel's end to the next one's first work.
 LAUNCH_SECONDS = 2e-6
-H100 = DeviceProperties()
+H100 = DeviceProperties(has_warpgroups=True)
 
 _TEXT = """# Predicted: H100
 
@@ -46,12 +48,20 @@ H100 SXM5 would get, to be checked against `python -m benchmarks.gpu_check measu
   (assumed). Arithmetic counts whole tiles, padding and edges included, the last wave of blocks, idle multiprocessors,
   and what reads from shared memory cost beside the products. float32 is held against 67 TFLOP/s; TF32 and float16
   against {fraction:.1%} of the tensor cores' peak, which is what `mma.sync` reached on this architecture
-  ([Luo et al., 2024](https://arxiv.org/abs/2402.13499)). Bytes are the compulsory ones, and scratch memory written
-  and read once; all other reads are taken to come from the cache for nothing, and a copy is taken to reach the
-  published bandwidth.
+  ([Luo et al., 2024](https://arxiv.org/abs/2402.13499)), or, where the kernel is `wgmma`, against the whole peak and
+  the shares of it that `hopper_product.py` assumes. Bytes are the compulsory ones, and scratch memory written and read
+  once; all other reads are taken to come from the cache for nothing, and a copy is taken to reach the published
+  bandwidth.
 - **Kernel**: `rows x pixels` of a tile, `merged` where all phases are rows of one product, `/n` for a reduction
-  split into n parts, `direct` for the kernel without tiles, `owned` for scatter into tiles of the output; then the
-  share of the products that is useful.
+  split into n parts, `direct` and `rows` for the kernels without tiles, `owned` for scatter into tiles of the output,
+  `wgmma` for the kernel of Hopper's matrix unit, with `loads` where threads load x; then the share of the products that
+  is useful.
+- **Instructions** of sm_90, counted in the machine code, not measured on a GPU: `tests/kernels/cupy/test_sass.py`
+  holds the most of each. The loop of the 128x128 tile in float16 has 322 for 32 matrix instructions where the tile
+  reads single pixels of channels, 216 where it reads 16 bytes of them (kernel = stride), and 235 with the channels
+  last. A result takes 7 to be stored, four at once, where the phases of the last axis fill its stride (12 where they
+  do not, 17 where some are cut off), and 10 with the channels last. A depthwise layer with kernel 4 and stride 2 on
+  two axes takes 35 (float32) or 38 (float16) per output, products included.
 
 Channels first, batch as in `tools/bench/layers.json`, bias, the formulation that `auto` takes. Milliseconds.
 
@@ -73,7 +83,11 @@ def predict(layer: Layer, precision: str, device: DeviceProperties = H100) -> Pr
     plan = replace(layer.plan(dtype), precision="tf32" if precision == "tf32" else "highest")
     roofline = max(plan.flops / PEAK[precision], plan.bytes / BANDWIDTH)
     peak = PEAK[precision] * (1 if precision == "float32" else MATRIX_FRACTION)
-    if cheaper(plan, device) == "scatter":
+    if cut := choose_hopper(plan, device):
+        seconds, launches = 2 * cut.cost(device) / PEAK[precision], best_gather_launches(plan, device).launch
+        executed = cut.work
+        kernel = f"wgmma {cut.tile_blocks * BLOCK_ROWS}x{BOX_PIXELS}" + (" loads" if "LOAD" in cut.source else "")
+    elif cheaper(plan, device) == "scatter":
         owned = cut_output(plan, device)
         seconds = 2 * owned.cost / peak
         executed = owned.work
@@ -92,7 +106,7 @@ def _executed(plan: Plan, device: DeviceProperties) -> tuple[float, str]:
     """Multiply-adds that gather executes, and the name of its kernel."""
     chosen = choose_gather(plan, device)
     if isinstance(chosen, DirectGather):
-        return plan.flops / 2, f"direct {chosen.channels}x{chosen.pixels}"
+        return plan.flops / 2, "rows" if chosen.row_stride else f"direct {chosen.channels}x{chosen.pixels}"
     shape, product = chosen.tile.shape, chosen.packed.product
     chunks = math.ceil(plan.in_channels // plan.groups / chosen.tile.depth)
     per_chunk = shape.rows * shape.pixels * chosen.tile.depth

@@ -14,8 +14,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .documents import RESULTS, Group, read_groups
-from .tables import by_domain, by_machine, conditions, every_layer, headline, main_group, packing, remarks, title
+from .documents import RESULTS, Group, Models, read_groups, read_models
+from .tables import (
+    by_domain,
+    by_machine,
+    conditions,
+    every_layer,
+    headline,
+    main_group,
+    packing,
+    remarks,
+    shares,
+    title,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -27,12 +38,17 @@ BEGIN, END = "<!-- results: begin, by python -m benchmarks.readme -->", "<!-- re
 PICTURE_KEY = "Results"
 
 
-def section(groups: Sequence[Group]) -> str:
-    """Write the README's section: a line per domain of the main group, and under which conditions."""
+def section(groups: Sequence[Group], models: Sequence[Models] | None = None) -> str:
+    """Write the README's section: a line per domain of the main group, and under which conditions.
+
+    The share of the operator in whole models is from the results that are kept, unless they are given.
+    """
     group = main_group(groups)
     if group is None:
         return "No results are kept."
-    return "\n".join([headline(group), "", *by_domain(group), "", conditions(group), "", *remarks(group)])
+    found = read_models() if models is None else models
+    notes = [*remarks(group), *shares(found)]
+    return "\n".join([headline(group), "", *by_domain(group, found), "", conditions(group), "", *notes])
 
 
 def prepared_section(groups: Sequence[Group]) -> str:

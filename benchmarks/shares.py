@@ -49,25 +49,27 @@ def count(model: Any, x: Any) -> tuple[int, int]:
     return found[True], found[True] + found[False]
 
 
-def _dcgan() -> tuple[Any, Any]:
+def dcgan() -> tuple[Any, Any]:
+    """The generator, and its input."""
     import torch
     from torch import nn
 
     widths = (1024, 512, 256, 128, 3)
-    layers = [nn.ConvTranspose2d(100, 1024, 4)]
-    layers += [nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in pairwise(widths)]
-    return nn.Sequential(*layers), torch.empty(1, 100, 1, 1)
+    layers: list[Any] = [nn.ConvTranspose2d(100, 1024, 4, bias=False)]
+    for a, b in pairwise(widths):
+        layers += [nn.BatchNorm2d(a), nn.ReLU(), nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False)]
+    return nn.Sequential(*layers, nn.Tanh()), torch.empty(1, 100, 1, 1)
 
 
-def _fsrcnn() -> tuple[Any, Any]:
+def fsrcnn() -> tuple[Any, Any]:
+    """The model that makes pictures three times as large, and its input."""
     import torch
     from torch import nn
 
-    layers = [nn.Conv2d(1, 56, 5, padding=2), nn.Conv2d(56, 12, 1)]
-    layers += [nn.Conv2d(12, 12, 3, padding=1) for _ in range(4)]
-    return nn.Sequential(*layers, nn.Conv2d(12, 56, 1), nn.ConvTranspose2d(56, 1, 9, 3, 4, 2)), torch.empty(
-        1, 1, 64, 64
-    )
+    convolutions = [nn.Conv2d(1, 56, 5, padding=2), nn.Conv2d(56, 12, 1),
+                    *[nn.Conv2d(12, 12, 3, padding=1) for _ in range(4)], nn.Conv2d(12, 56, 1)]  # fmt: skip
+    layers = [layer for one in convolutions for layer in (one, nn.PReLU(one.out_channels))]
+    return nn.Sequential(*layers, nn.ConvTranspose2d(56, 1, 9, 3, 4, 2)), torch.empty(1, 1, 64, 64)
 
 
 def _unet(dims: int, widths: Sequence[int], size: int) -> tuple[Any, Any]:
@@ -153,11 +155,30 @@ def _encodec() -> tuple[Any, Any]:
     return nn.Sequential(*layers, nn.Conv1d(32, 1, 7, padding=3)), torch.empty(1, 128, 75)
 
 
+def _codec(latent: int, widths: Sequence[int], rates: Sequence[int], audio: int, frames: int) -> tuple[Any, Any]:
+    """A decoder of audio: per rate a transposed convolution, and three residual units of kernels 7 and 1."""
+    import torch
+    from torch import nn
+
+    layers: list[Any] = [nn.Conv1d(latent, widths[0], 7, padding=3)]
+    for (before, after), rate in zip(pairwise(widths), rates, strict=True):
+        layers.append(nn.ConvTranspose1d(before, after, 2 * rate, rate, (rate + 1) // 2))
+        layers += [nn.Sequential(nn.Conv1d(after, after, 7, dilation=d, padding="same"), nn.Conv1d(after, after, 1))
+                   for d in (1, 3, 9)]  # fmt: skip
+    return nn.Sequential(*layers, nn.Conv1d(widths[-1], audio, 7, padding=3)), torch.empty(1, latent, frames)
+
+
 #: Name, what it is for, where it is from, and how it is built.
 MODELS: tuple[tuple[str, str, str, Callable[[], tuple[Any, Any]]], ...] = (
-    ("DCGAN's generator", "pictures from noise", "arXiv:1511.06434", _dcgan),
-    ("FSRCNN, three times as large", "super-resolution", "arXiv:1608.00367", _fsrcnn),
+    ("DCGAN's generator", "pictures from noise", "arXiv:1511.06434", dcgan),
+    ("FSRCNN, three times as large", "super-resolution", "arXiv:1608.00367", fsrcnn),
     ("EnCodec's decoder, 24 kHz", "audio codec", "arXiv:2210.13438", _encodec),
+    ("DAC's decoder, 44 kHz", "audio codec", "arXiv:2306.06546",
+     lambda: _codec(1024, (1536, 768, 384, 192, 96), (8, 8, 4, 2), 1, 50)),
+    ("Stable Audio's decoder", "music generation", "arXiv:2407.14358",
+     lambda: _codec(64, (2048, 1024, 512, 256, 128, 128), (8, 8, 4, 4, 2), 2, 8)),
+    ("nnU-Net, 3-D", "medical segmentation", "arXiv:1809.10486",
+     lambda: _unet(3, (32, 64, 128, 256, 320, 320), 128)),
     ("U-Net, 2-D", "segmentation", "arXiv:1505.04597", lambda: _unet(2, (64, 128, 256, 512, 1024), 256)),
     ("HiFi-GAN V1", "vocoder", "arXiv:2010.05646", _hifigan),
 )  # fmt: skip

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from statistics import median
 from typing import Any
 
 from gpu_transconv.tools.bench.layers import shipped
 from gpu_transconv.tools.bench.machine import name_machine
 from gpu_transconv.tools.bench.report import Row, geometric_mean, percent
 
-from .documents import Group, own_name
+from .documents import Group, Models, own_name
 
 #: What contenders are called where people read.
 NAMES = {
@@ -18,6 +19,13 @@ NAMES = {
     "onnxruntime": "ONNX Runtime",
     "onnxruntime_out": "ONNX Runtime, bound output",
     "openvino": "OpenVINO",
+}
+#: Domains of layers that models' domains belong to, where they are called otherwise.
+_DOMAINS = {
+    "speech and audio codecs": "audio decoders, vocoders",
+    "music separation": "audio decoders, vocoders",
+    "images": "segmentation, detection, depth",
+    "volumes": "medical, 3-D",
 }
 _PACKAGES = ("python", "numpy", "numba", "tbb", "torch", "onnxruntime", "openvino", "cuda", "cudnn")
 
@@ -48,15 +56,15 @@ def _fractions(rows: Iterable[Row]) -> list[float]:
     return [row["contenders"][name]["roofline_fraction"] for row in rows if (name := own_name(row))]
 
 
-def by_domain(group: Group) -> list[str]:
+def by_domain(group: Group, models: Sequence[Models]) -> list[str]:
     """Table with a line per domain, and one of all layers."""
     domains: dict[str, list[Row]] = {}
     for row in group.rows:
         layer = shipped().get(row["layer"]["name"])
         domains.setdefault(layer.domain if layer else "other", []).append(row)
     lines = table(
-        ("domain", "layers", "PyTorch / prepared", "best other / prepared (range)", "worst layer", "PyTorch / function",
-         "best other / function", "prepared, of the roofline"),
+        ("domain", "layers", "PyTorch / prepared", "best other / prepared (range)", "worst layer",
+         "best other / function", "prepared, of the roofline", "share of a model's time (range)"),
         "lrrrlrrr",
     )  # fmt: skip
     rows = {**dict(sorted(domains.items(), key=lambda item: (item[0] == "other", -len(item[1])))), "all": group.rows}
@@ -69,12 +77,27 @@ def by_domain(group: Group) -> list[str]:
             times(ratios(found, "prepared", "torch")),
             times(best) + span,
             _worst(found),
-            times(ratios(found, "function", "torch")),
             times(ratios(found, "function")),
             percent(geometric_mean(_fractions(found))),
-        )
+            _share([row["share"] for one in models for row in one.rows
+                    if domain in ("all", _DOMAINS.get(row["domain"], row["domain"]))]),
+        )  # fmt: skip
         lines.append(table_row(cells))
     return lines
+
+
+def _share(found: Sequence[float]) -> str:
+    return f"{percent(median(found))} ({percent(min(found))} to {percent(max(found))})" if found else "-"
+
+
+def shares(models: Sequence[Models]) -> list[str]:
+    """Say whose share of a model's time it is: of how many models, with how many threads and when."""
+    if not models:
+        return []
+    dates = " and ".join(sorted({one.heading["date"][:10] for one in models}))
+    threads = " and ".join(sorted({str(one.heading["machine"]["threads"]) for one in models}))
+    return [f"- The share is the part of PyTorch's time that is spent in transposed convolutions, as the median of "
+            f"{sum(len(one.rows) for one in models)} whole models (threads: {threads}; {dates})."]  # fmt: skip
 
 
 def _worst(rows: Sequence[Row]) -> str:
@@ -122,7 +145,7 @@ def by_machine(groups: Sequence[Group]) -> list[str]:
     """Table with a line per machine, dtype and data format."""
     columns = ("machine", "dtype", "layers", "of the roofline", "best other / prepared", "PyTorch / prepared",
                "slower on", "best other / function", "slower on")  # fmt: skip
-    lines = table(columns, "lllrrrrrr")
+    lines = table(columns, "llrrrrrrr")
     for group in groups:
         kind = group.dtype if group.data_format == "channels_first" else f"{group.dtype}, {group.data_format}"
         cells = [group.device, kind, str(sum(own_name(row) is not None for row in group.rows))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -11,6 +12,7 @@ DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
 from docs.gallery_pages import SETTINGS, insert_numbers
+from docs.glossary import on_read
 from gpu_transconv import __version__
 from gpu_transconv.tools.cli import make_parser
 
@@ -39,7 +41,7 @@ mathjax_path = "katex/katex.min.js"
 mathjax_options = {"defer": "defer"}
 html_static_path = ["_static"]
 html_css_files = ["katex/katex.min.css", "site.css"]
-html_js_files = [("formulas.js", {"defer": "defer", "priority": 900}), "sortable.js"]
+html_js_files = [("formulas.js", {"defer": "defer", "priority": 900}), "sortable.js", "figures.js"]
 
 html_theme = "pydata_sphinx_theme"
 html_context = {"default_mode": "light"}  # figures are drawn for a white page
@@ -89,7 +91,10 @@ def write_help(app: object) -> None:
 
 def setup(app: object) -> dict[str, bool]:
     """Connect what this file does to Sphinx's events."""
+    # That kernels are being compiled is no part of a page.
+    logging.getLogger("gpu_transconv").setLevel(logging.ERROR)
     app.connect("builder-inited", write_help)  # type: ignore[attr-defined]
     app.connect("source-read", insert_numbers)  # type: ignore[attr-defined]
+    app.connect("doctree-read", on_read)  # type: ignore[attr-defined]
     app.connect("autodoc-process-docstring", keep_stars, priority=1)  # type: ignore[attr-defined]
     return {"parallel_read_safe": True}

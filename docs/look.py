@@ -6,8 +6,8 @@
     python -m docs.look paint start        # pages whose address has one of these words
 
 A page is refused that scrolls sideways, asks for something that it does not get (or for anything beyond the disk),
-writes an error to the console, or has letters of less than nine pixels at 830 pixels. Chromium comes with Debian
-(``apt-get install --no-install-recommends chromium``), or is named in CHROMIUM.
+writes an error to the console, cuts off text, or has letters of less than nine pixels at 830 pixels. Chromium comes
+with Debian (``apt-get install --no-install-recommends chromium``), or is named in CHROMIUM.
 """
 
 from __future__ import annotations
@@ -48,6 +48,21 @@ SMALLEST = """(() => { const seen = []; const walk = document.createTreeWalker(d
         && !e.closest(".katex-mathml, script, style, .sr-only, .visually-hidden"))
       seen.push([parseFloat(getComputedStyle(e).fontSize), walk.currentNode.textContent.trim().slice(0, 40)]); }
   return seen.sort((a, b) => a[0] - b[0])[0]; })()"""
+
+#: Text that lies beyond the window's edge, is cut off by a box around it, or begins before a box that scrolls.
+CUT = """(() => { const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) { const e = walk.currentNode.parentElement, text = walk.currentNode.textContent.trim();
+    const range = document.createRange(); range.selectNodeContents(walk.currentNode);
+    const seen = range.getBoundingClientRect(), style = getComputedStyle(e);
+    if (!text.replace(/\\u200b/g, "") || !seen.width || !seen.height || style.visibility !== "visible"
+        || e.closest(".katex-mathml, script, style, .sr-only, .visually-hidden, .skip-link, #pst-skip-link")) continue;
+    let box = e; while (box && getComputedStyle(box).overflowX === "visible") box = box.parentElement;
+    const inside = box && box !== document.body && box !== document.documentElement;
+    const edges = inside ? box.getBoundingClientRect() : {left: 0, right: innerWidth};
+    const scrolls = inside && /auto|scroll/.test(getComputedStyle(box).overflowX);
+    const left = edges.left - (inside ? box.scrollLeft : 0);
+    if (seen.left < left - 1 || (!scrolls && seen.right > edges.right + 1)) return text.slice(0, 40); }
+  return ""; })()"""
 
 
 class Browser:
@@ -147,6 +162,8 @@ def look(tab: Browser, page: Path) -> tuple[dict[str, Image.Image], list[str]]:
         wide = tab.value("document.documentElement.scrollWidth")
         if wide > width:
             faults.append(f"at {width} pixels it is {wide} wide")
+        if cut := tab.value(CUT):
+            faults.append(f"at {width} pixels this is cut off: {cut!r}")
         pictures[str(width)] = tab.picture()
         if width == GREY:
             smallest = tab.value(SMALLEST)

@@ -44,7 +44,7 @@ def _decide(
     params = make_params(ndim, **dict(zip(_GEOMETRY, geometry, strict=True)))
     biases = None if bias is None else ArraySpec(bias, bias_dtype)
     plan = plan_call(params, ArraySpec(x, x_dtype), ArraySpec(weight, weight_dtype), biases, settings.precision)
-    return plan, select(plan, settings, device)
+    return plan, select(plan, settings, device, packs=True)
 
 
 def conv_transpose1d(
@@ -69,6 +69,22 @@ def conv_transpose1d(
     """Transposed convolution over one spatial axis.
 
     Same as `conv_transpose`, with the argument order of ``torch.nn.functional.conv_transpose1d``.
+
+    Parameters
+    ----------
+    x : array, shape (N, Cin, length) or (Cin, length)
+        Input.
+    weight : array, shape (Cin, Cout // groups, kernel)
+        Filters, in x's dtype.
+    bias, stride, padding, output_padding, groups, dilation, output_size, data_format, activation
+        As in `conv_transpose`.
+    precision, deterministic, formulation, backend, out
+        As in `conv_transpose`.
+
+    Returns
+    -------
+    array
+        The result, as `conv_transpose` gives it.
 
     Examples
     --------
@@ -105,6 +121,22 @@ def conv_transpose2d(
 
     Same as `conv_transpose`, with the argument order of ``torch.nn.functional.conv_transpose2d``.
 
+    Parameters
+    ----------
+    x : array, shape (N, Cin, rows, columns) or (Cin, rows, columns)
+        Input.
+    weight : array, shape (Cin, Cout // groups, kernel rows, kernel columns)
+        Filters, in x's dtype.
+    bias, stride, padding, output_padding, groups, dilation, output_size, data_format, activation
+        As in `conv_transpose`.
+    precision, deterministic, formulation, backend, out
+        As in `conv_transpose`.
+
+    Returns
+    -------
+    array
+        The result, as `conv_transpose` gives it.
+
     Examples
     --------
     >>> import numpy as np, gpu_transconv as gtc
@@ -140,6 +172,22 @@ def conv_transpose3d(
     """Transposed convolution over three spatial axes.
 
     Same as `conv_transpose`, with the argument order of ``torch.nn.functional.conv_transpose3d``.
+
+    Parameters
+    ----------
+    x : array, shape (N, Cin, depth, rows, columns) or (Cin, depth, rows, columns)
+        Input.
+    weight : array, shape (Cin, Cout // groups, kernel depth, kernel rows, kernel columns)
+        Filters, in x's dtype.
+    bias, stride, padding, output_padding, groups, dilation, output_size, data_format, activation
+        As in `conv_transpose`.
+    precision, deterministic, formulation, backend, out
+        As in `conv_transpose`.
+
+    Returns
+    -------
+    array
+        The result, as `conv_transpose` gives it.
 
     Examples
     --------

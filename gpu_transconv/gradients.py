@@ -205,4 +205,4 @@ def _decide(
 ) -> tuple[Plan, Choice]:  # fmt: skip
     specs = ArraySpec(first, first_dtype), ArraySpec(second, second_dtype)
     plan = planner(params, *specs, sizes, settings.precision)
-    return plan, select(plan, settings, device)
+    return plan, select(plan, settings, device, packs=True)

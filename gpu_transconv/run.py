@@ -50,9 +50,16 @@ def launch(kernel: Kernel, plan: Plan, operands: Operands, out: Array | None, we
     if kernel.memory is None:
         result = _run_host(kernel, plan, operands, weights, view)
     else:
-        go = _run_cuda if operands.device == "cuda" else _run_moved
-        with _placed(kernel.memory, operands, library.allocator(caller_x)), _ordered(kernel.memory, operands, view):
-            result = go(kernel, kernel.memory, plan, operands, weights, view)
+        memory, allocate = kernel.memory, library.allocator(caller_x)
+        if not isinstance(operands.x, CudaArray):
+            with library.device(caller_x), memory.on_stream(None, allocate):
+                result = _run_moved(kernel, memory, plan, operands, weights, view)
+        else:
+            with library.device(caller_x), memory.on_stream(operands.x.stream, allocate):
+                arrays = [a for a in (operands.x, operands.weight, operands.bias, view) if isinstance(a, CudaArray)]
+                others = _wait_for_others(memory, arrays)
+                result = _run_cuda(kernel, memory, plan, operands, weights, view)
+                _let_others_wait(memory, arrays, others)
     if out is not None:
         return out
     return result if library is NUMPY else library.wrap(result, caller_x)
@@ -111,10 +118,11 @@ def _run_cuda(
     target = None
     if out is None or is_free_cuda(raw(out), raw(operands.x), weight, bias):
         target = memory.as_device(raw(own))
-    if target is None or start_of(target) != start_of(raw(own)):  # in the last case it was misaligned
+    in_place = target is not None and (target is raw(own) or start_of(target) == start_of(raw(own)))  # else misaligned
+    if not in_place:
         target = memory.scratch(plan.result_shape, plan.dtype)
     kernel.launch(plan, x, weight, bias, target, packed)
-    if start_of(target) != start_of(raw(own)):
+    if not in_place:
         memory.copy_to(target, raw(own))
     return own
 
@@ -130,23 +138,26 @@ def _nothing(memory: Memory, plan: Plan, own: Array | None) -> Array:
     return own
 
 
-@contextmanager
-def _ordered(memory: Memory, operands: Operands, out: View | None) -> Iterator[None]:
-    """Order the work after what is on the streams of the other arrays, and what comes on those after the work.
+def _wait_for_others(memory: Memory, arrays: list[CudaArray]) -> set[int]:
+    """Order the work after what is on the streams of the arrays other than the first; return those streams."""
+    first = _same_stream(arrays[0].stream)
+    others = {stream for a in arrays if (stream := _same_stream(a.stream)) is not None and stream != first}
+    for stream in others:
+        memory.wait_for(stream)
+    return others
+
+
+def _let_others_wait(memory: Memory, arrays: list[CudaArray], others: set[int]) -> None:
+    """Order what comes on those streams after the work.
 
     What a library may take back in an order of its own, or in that of another stream, is kept until the work has
     passed.
     """
-    views = (operands.x, operands.weight, operands.bias, out)
-    arrays = [view for view in views if isinstance(view, CudaArray)]  # all of them, or none
-    streams = [_same_stream(a.stream) for a in arrays]
-    others = {stream for stream in streams[1:] if stream is not None} - set(streams[:1])
-    for stream in others:
-        memory.wait_for(stream)
-    yield
     for stream in others:
         memory.let_wait(stream)
-    current = _same_stream(memory.current_stream()) if any(a.home is not None for a in arrays) else None
+    current = None
+    if any(a.home is not None for a in arrays):
+        current = _same_stream(memory.current_stream())
     kept = [a.array for a in arrays if a.lent or (a.home is not None and _same_stream(a.home) != current)]
     if kept:
         memory.hold(kept)

@@ -116,7 +116,13 @@ class StreamingConvTranspose:
         self._kind: tuple[ArrayLibrary, Array] = (NUMPY, None)
 
     def copy(self) -> StreamingConvTranspose:
-        """Return a stream that goes on from here by itself; both share the weights."""
+        """Return a stream that goes on from here by itself; both share the weights.
+
+        Returns
+        -------
+        StreamingConvTranspose
+            With the same state as this one.
+        """
         other = object.__new__(StreamingConvTranspose)
         other.__dict__.update(self.__dict__)
         return other
@@ -173,6 +179,11 @@ class StreamingConvTranspose:
 
     def finish(self) -> Array:
         """Return the outputs that are left, now that no input follows; the next chunk starts a new stream.
+
+        Returns
+        -------
+        array
+            Outputs, of the last chunk's own kind; perhaps of length 0.
 
         Raises
         ------

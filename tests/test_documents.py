@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from functools import cache
 from importlib import import_module
@@ -184,6 +185,13 @@ def test_what_is_to_be_installed_can_be():
         for extras in re.findall(r"pip install (?:-e )?[\"']?\.\[([\w,-]+)\]", text):
             for extra in extras.split(","):
                 assert re.search(rf"^{extra} = \[", project, re.MULTILINE), (path, extra)
+
+
+def test_every_extra_is_on_the_page():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    text = (ROOT / "docs" / "start" / "install.md").read_text(encoding="utf-8")
+    assert set(re.findall(r'`"\.\[([\w-]+)\]"`', text)) == set(project["optional-dependencies"])
+    assert f"Python {project['requires-python'].removeprefix('>=')} or newer" in text
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

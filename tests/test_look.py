@@ -25,6 +25,9 @@ PAGES = {
     "<script>console.error('oh')</script>": "console: oh",
     "<script>missing()</script>": "exception",
     '<p style="font-size: 7px">tiny</p>': "letters of 7.0 pixels",
+    '<p style="width: 3em; overflow: hidden; white-space: nowrap">longer than that</p>': "this is cut off: 'longer",
+    '<div style="overflow: auto"><p style="margin-left: -3em">begins before</p></div>': "this is cut off: 'begins",
+    '<div style="overflow: auto; white-space: nowrap">' + "scrolls " * 99 + "</div>": "",
 }
 
 

@@ -51,6 +51,32 @@ def test_jax(page, kind):
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.fixture(scope="module")
+def keras(tmp_path_factory):
+    """Keras on JAX: its words mean the same on every backend."""
+    pytest.importorskip("jax")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_BACKEND", "jax")
+        patch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
+        return pytest.importorskip("keras")
+
+
+@pytest.mark.parametrize("kind", ["valid", "same"])
+def test_keras(page, keras, kind):
+    for rng, kernel, stride, dilation, size in geometries(3, 15):
+        if stride > 1 < dilation:
+            continue  # Keras refuses it
+        x = rng.integers(-4, 5, (1, size, 2)).astype(np.float32)
+        weight = rng.integers(-4, 5, (kernel, 3, 2)).astype(np.float32)
+        keywords = {"padding": "same"}
+        if kind == "valid":
+            keywords = {"padding": 0, "output_padding": max(stride - page["span_of"](kernel, dilation), 0)}
+        expected = keras.ops.conv_transpose(x, weight, stride, kind, dilation_rate=dilation)
+        found = gtc.conv_transpose1d(x, weight.transpose(2, 1, 0), stride=stride, dilation=dilation,
+                                     data_format="channels_last", **keywords)  # fmt: skip
+        np.testing.assert_array_equal(found, expected, err_msg=str((kernel, stride, dilation, size)))
+
+
 @pytest.mark.parametrize("kind", ["pads", "SAME_UPPER", "SAME_LOWER", "output_shape"])
 def test_onnx(page, kind):
     onnx = pytest.importorskip("onnx")

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
 
+from gpu_transconv.kernels.cupy.hopper import best_gather_launches
 from gpu_transconv.kernels.cupy.launch_plan import (
     KernelLaunch,
-    gather_launches,
     scatter_atomic_launches,
     scatter_owned_launches,
 )
@@ -30,7 +30,7 @@ def launches_of(tasks: Iterable[Task], device: DeviceProperties) -> list[KernelL
     found: dict[tuple[str, str], KernelLaunch] = {}
     for task in tasks:
         plan = replace(task.plan, precision="tf32" if PRECISIONS[task.precision][1] else "highest")
-        for make in (gather_launches, scatter_atomic_launches, scatter_owned_launches):
+        for make in (best_gather_launches, scatter_atomic_launches, scatter_owned_launches):
             planned = make(plan, device)
             for launch in (*planned.pack, *planned.launch):
                 found.setdefault((launch.source, launch.kernel), launch)

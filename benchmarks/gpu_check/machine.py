@@ -13,6 +13,8 @@ import numpy as np
 
 import gpu_transconv as gtc
 
+from . import conformance
+from .conformance import PROBES
 from .measure import PRECISIONS, first_line
 
 _PACKAGES = (
@@ -23,7 +25,8 @@ _COPY_BYTES = 2**30
 _PRODUCT_SIZE = {"float32": 4096, "tf32": 8192, "float16": 8192, "bfloat16": 8192}
 #: What nvidia-smi is asked for.
 _QUERY = (
-    "name", "driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem", "temperature.gpu",
+    "name", "compute_cap", "driver_version",
+    "clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem", "temperature.gpu",
     "power.draw", "power.limit", "clocks_throttle_reasons.active", "ecc.mode.current", "mig.mode.current",
 )  # fmt: skip
 _FACTS = ("versions", "driver", "device", "libnvvm", "nvrtc")
@@ -61,7 +64,12 @@ def step_names() -> list[str]:
         for precision in precisions
         for kind in _KINDS
     ]
-    return [*_FACTS, "copy", *products, *calls]
+    return [*_FACTS, *_conformance(), "copy", *products, *calls]
+
+
+def _conformance() -> list[str]:
+    """On capability 9.0, before all else that runs there: what its matrix unit and tensor copies do."""
+    return [f"matrix_unit {probe.name}" for probe in PROBES] if ask_driver().get("compute_cap") == "9.0" else []
 
 
 def step(device: Any, name: str) -> dict[str, Any]:
@@ -77,6 +85,8 @@ def step(device: Any, name: str) -> dict[str, Any]:
     }
     if kind in facts:
         return facts[kind]()
+    if kind == "matrix_unit":
+        return conformance.run(words[0])
     if kind == "product":
         return {"tflops": product_tflops(device, words[0])}
     return _call(*words)

@@ -30,14 +30,15 @@ print(diagonal)
 # and they are a matrix :math:`M`, and :math:`M x` is the *feature map*: one number for each place. One such number is
 # an *activation*, or simply a feature.
 
+# sphinx_gallery_start_ignore
+best = int((conv_matrix(diagonal[None, None], (1, 4, 4)) @ rows.SMALL.ravel()).max())
+# sphinx_gallery_end_ignore
 rows.flattening()
 
 # %%
 # At its last place the filter lies on the stroke and finds |best|, the most that it can find among pixels of 0 and 1.
-
-best = int((conv_matrix(diagonal[None, None], (1, 4, 4)) @ rows.SMALL.ravel()).max())
-
-# %%
+# At its second and third place, what is bright lies beside the diagonal, and counts against it.
+#
 # Equal size: stride 1, padding 1
 # -------------------------------
 #
@@ -47,8 +48,9 @@ best = int((conv_matrix(diagonal[None, None], (1, 4, 4)) @ rows.SMALL.ravel()).m
 # neither down nor up.
 
 M = conv_matrix(diagonal[None, None], (1, 7, 7), padding=1).toarray()
+# sphinx_gallery_start_ignore
 height, width = M.shape
-print(M.shape)
+# sphinx_gallery_end_ignore
 
 # %%
 # A row, a column, a stamp
@@ -65,10 +67,9 @@ rows.row_and_column()
 # The right-hand picture was not read from the matrix; the package's operator painted it. For all |height| features
 # together:
 
-same = sum(
-    np.array_equal(M[i], M.T[:, i]) and np.array_equal(M[i], rows.painted_stamp(i).ravel()) for i in range(len(M))
-)
-print(same, "of", len(M), "rows are the column and the stamp")
+columns = [np.array_equal(M[i], M.T[:, i]) for i in range(49)]
+painted = [np.array_equal(M[i], rows.painted_stamp(i).ravel()) for i in range(49)]
+print(f"{sum(columns)} rows are the column, {sum(painted)} are the stamp")
 
 # %%
 # Many features paint many stamps, each times its activation, and where stamps overlap they add: that is what a
@@ -94,16 +95,18 @@ drawing = detect.drawing()
 kept = detect.rectify(detect.detect(drawing, diagonal))
 painted = gtc.conv_transpose2d(kept[None, None], diagonal[None, None], padding=1)[0, 0]
 
+# sphinx_gallery_start_ignore
 pixels = int(drawing.sum())
 active = int((kept > 0).sum())
 inside = int((kept[1:8, 1:8].diagonal() > 0).sum())
 beyond = int(np.count_nonzero(painted[9:]) + np.count_nonzero(painted[:, 9:]))
-print(painted.shape == drawing.shape, active, inside, beyond)
+# sphinx_gallery_end_ignore
 
 # %%
 # Of the drawing's |pixels| bright pixels, |active| are found, and |inside| of these lie on the stroke from the
 # north-west. Beyond that stroke's surroundings, |beyond| pixels are painted: the other three strokes are gone. The
-# first row below shows it.
+# first row of the next figure
+# shows it.
 #
 # A photograph needs more than one filter. The second row uses four, for strokes in four directions. Their nine
 # weights have mean zero: the weights of the diagonal filter sum to -3, so on a photograph it would mostly measure
@@ -119,8 +122,10 @@ from gpu_transconv.tools.demo.picture import read_grey
 
 grey = detect.normalise(read_grey(Path(get_sample_data("grace_hopper.jpg", asfileobj=False)), 160)[0])
 result = detect.demonstrate(grey - grey.mean())
+# sphinx_gallery_start_ignore
 likeness = f"{result.likeness:.2f}"
 share = f"{np.count_nonzero(result.kept) / result.kept.size:.0%}"
+# sphinx_gallery_end_ignore
 overview(grey, result)
 
 # %%

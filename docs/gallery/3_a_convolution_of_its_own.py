@@ -27,12 +27,12 @@ from gpu_transconv.tools.demo.rows import square_matrix
 # The diagonal filter is its own half-turn, so for it nothing changes at all: **the detector is its own transpose.**
 # With a hook the turn is visible.
 
-M = square_matrix(DIAGONAL)
-different = int((M != M.T).sum())
-hook = square_matrix(turned.HOOK)
-hook_different = int((hook != hook.T).sum())
+M, hook = square_matrix(DIAGONAL), square_matrix(turned.HOOK)
 plain = conv_matrix(turned.half_turn(turned.HOOK)[None, None], (1, 7, 7), padding=1).toarray()
+# sphinx_gallery_start_ignore
+different, hook_different = int((M != M.T).sum()), int((hook != hook.T).sum())
 turned_different = int((plain != hook.T).sum())
+# sphinx_gallery_end_ignore
 turned.turned()
 
 # %%
@@ -66,28 +66,27 @@ films.stuffing()
 # that convolution times the matrix that stuffs is :math:`M^T`, entry for entry. For thirty sizes, strides and
 # paddings:
 
-cases = [(kernel, stride, padding) for kernel in (2, 3, 4) for stride in (1, 2, 3) for padding in (0, 1, 2, 3)
-         if padding < kernel][:27]  # fmt: skip
+from itertools import product
+
+# kernel, stride, padding
+cases = [case for case in product((2, 3, 4), (1, 2, 3), (0, 1, 2, 3)) if case[2] < case[0]]
 cases += [(5, 2, 2), (5, 3, 1), (5, 4, 2)]
 rng = np.random.default_rng(0)
 equal = 0
 for kernel, stride, padding in cases:
-    transposed, composed = turned.as_one_convolution(
-        rng.integers(-9, 10, (kernel, kernel)), (stride * 3 + kernel, stride * 2 + kernel + 1), stride, padding
-    )
+    weight = rng.integers(-9, 10, (kernel, kernel))
+    picture = stride * 3 + kernel, stride * 2 + kernel + 1
+    transposed, composed = turned.as_one_convolution(weight, picture, stride, padding)
     equal += np.array_equal(transposed, composed)
+# sphinx_gallery_start_ignore
 number = len(cases)
-print(equal, "of", number)
-
-# %%
-# |equal| of |number| are equal. It is a good way to see the operator, and a poor way to run it:
-
 made, used = films.products()
 wasted = made - used
-print(made, used)
+# sphinx_gallery_end_ignore
 
 # %%
-# in the film, |made| products are made, and |wasted| of them have a stuffed or padded zero in them.
+# |equal| of |number| are equal. It is a good way to see the operator, and a poor way to run it: in the film, |made|
+# products are made, and |wasted| of them have a stuffed or padded zero in them.
 #
 # Stride 2, by rows, without the zeros: phases
 # --------------------------------------------
@@ -97,22 +96,19 @@ print(made, used)
 # one of its weights. That is an ordinary convolution, of stride 1, with a small filter; there are four of them, and
 # their results are interleaved.
 
-films.phases()
-
-# %%
-# The four small filters have
-
+# sphinx_gallery_start_ignore
 taps = turned.taps_of_phases(3, 2, 1)
 sizes = [len(down) * len(across) for down in taps for across in taps]
 one, two, three, four = sizes
 total = sum(sizes)
-print(sizes, total)
+# sphinx_gallery_end_ignore
+films.phases()
 
 # %%
-# |one|, |two|, |three| and |four| taps, together |total|: every tap of the 3 x 3 filter is in exactly one of them.
-# The |used| products with a feature are made, and no other. This is how the package's gather kernels compute, and it
-# is the answer in full: a transposed convolution of stride :math:`s` is :math:`s \times s` ordinary convolutions,
-# whose outputs interleave; at stride 1 it is one, with the filter turned by half.
+# The four small filters have |one|, |two|, |three| and |four| taps, together |total|: every tap of the 3 x 3 filter is
+# in exactly one of them. The |used| products with a feature are made, and no other. This is how the package's gather
+# kernels compute, and it is the answer in full: a transposed convolution of stride :math:`s` is :math:`s \times s`
+# ordinary convolutions, whose outputs interleave; at stride 1 it is one, with the filter turned by half.
 #
 # Both ways on one page
 # ---------------------

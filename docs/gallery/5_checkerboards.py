@@ -9,6 +9,7 @@ and what helps.
 
 import numpy as np
 
+from gpu_transconv import conv_transpose2d
 from gpu_transconv.tools.demo import checkerboards as boards
 
 # %%
@@ -21,8 +22,10 @@ from gpu_transconv.tools.demo import checkerboards as boards
 # stamps and the others get one; along two axes these multiply.
 
 sums = boards.phase_sums(np.ones((3, 3), int), 2)
+# sphinx_gallery_start_ignore
 most, least = sums.max(), sums.min()
 middle = sums[0, 1]
+# sphinx_gallery_end_ignore
 print(sums)
 
 # %%
@@ -40,7 +43,9 @@ boards.counts()
 # A second layer stamps the pattern of the first, and adds its own, twice as fine. Three layers of kernel 3 and stride
 # 2:
 
+# sphinx_gallery_start_ignore
 low, high = (f"{value(boards.after_layers(3)):.2f}" for value in (np.min, np.max))
+# sphinx_gallery_end_ignore
 boards.compounding()
 
 # %%
@@ -54,17 +59,19 @@ boards.compounding()
 
 kernel = boards.random_filter()
 before = boards.phase_sums(kernel, 2)
+# sphinx_gallery_start_ignore
 smallest, largest = f"{before.min():.2f}", f"{before.max():.2f}"
 uneven = f"{boards.unevenness(boards.of_even(kernel, 2)):.2f}"
 even = f"{boards.unevenness(boards.of_even(boards.evened(kernel, 2), 2)):.1g}"
-print(before)
+# sphinx_gallery_end_ignore
+print(before.round(2))
 
 # %%
 # This random filter's sums run from |smallest| to |largest|, and an even map comes out up to |uneven| away from its
 # mean. Two cures:
 #
-# - *Equal sums.* Add to the taps of each phase what is missing to the average. An even map then stays even, up to
-#   rounding (|even|). A network can keep its weights so while it learns, or be started so.
+# - *Equal sums.* Add to the taps of each phase what is missing to the average. An even map then stays even: it comes
+#   out |even| away from its mean. A network can keep its weights so while it learns, or be started so.
 # - *Repeat, then convolve.* Repeat every feature in a square of stride x stride pixels and convolve with stride 1.
 #   That is a transposed convolution as well, with a larger filter that is built of shifted copies of the small one.
 #   Every phase sums up the whole small filter, so the sums are always equal, whatever is learned. The price: the
@@ -75,11 +82,11 @@ small = kernel[:3, :3]
 features = np.random.default_rng(1).standard_normal((8, 8))
 repeated = boards.resized(features, small, 2)
 whole = boards.resize_convolution(small, 2)
-from gpu_transconv import conv_transpose2d
-
 at_once = conv_transpose2d(features[None], whole[None, None], stride=2, padding=1)[0]
+# sphinx_gallery_start_ignore
 difference = f"{np.abs(repeated - at_once).max():.1g}"
 rows, columns = whole.shape
+# sphinx_gallery_end_ignore
 boards.cures()
 
 # %%

@@ -8,15 +8,16 @@ import threading
 from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import dask
-import numpy as np
 from dask.base import tokenize
 from dask.system import CPU_COUNT
 
-from ..arrays import NUMPY, Array, Operands, check_device, view_of
+from ..arrays import NUMPY, Array, HostArray, Operands, check_device, view_of
 from ..arrays.locks import ProcessLock
+from ..arrays.pool import Pool
 from ..arrays.views import numpy_dtype
 from ..dispatch.select import Choice, note, select
 from ..problem.plan import Plan
@@ -31,6 +32,13 @@ class Cuts:
 
     channels: ChannelCut
     spatial: tuple[SpatialCut, ...]
+
+
+class Tasks(NamedTuple):
+    """How many tasks may run at the same time: in this process, and on this machine."""
+
+    here: int
+    beside: int
 
 
 class ChunkOperator:
@@ -50,7 +58,8 @@ class ChunkOperator:
         self._lock = ProcessLock()
         self._whole: dict[str, tuple[Plan, Choice]] = {}
         self._packed: dict[Hashable, Weights] = {}
-        self._tasks: int | None = None
+        self._counted: Tasks | None = None
+        self._results = Pool(0)
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
@@ -79,19 +88,28 @@ class ChunkOperator:
             with self._lock():
                 if key not in self._packed:
                     self._packed[key] = prepare(kernel, plan, operands)
-            # Dask counts what it holds: results are not taken from memory that is kept for later.
-            out = np.empty(plan.output_shape, numpy_dtype(plan.dtype)) if library is NUMPY else None
+            out = self._empty(plan) if library is NUMPY else None
             result = launch(kernel, plan, operands, out, self._packed[key])
         note(choice, plan)
         return result
 
+    def _empty(self, plan: Plan) -> HostArray:
+        """Memory for a chunk of the result.
+
+        Dask counts what it holds, not what is kept here for later: no more than a chunk for each task that may run.
+        """
+        most = self._tasks().here * plan.result_bytes
+        self._results.limit = max(self._results.limit, most)
+        return self._results.empty(plan.output_shape, numpy_dtype(plan.dtype), plan.result_bytes)
+
     def _threads_of_a_task(self) -> int:
         """Threads for one task: what `use` allowed, or the cores shared by all tasks that may run beside it here."""
-        if self.threads is not None:
-            return self.threads
-        if self._tasks is None:
-            self._tasks = _tasks_beside()
-        return max(1, CPU_COUNT // self._tasks)
+        return max(1, CPU_COUNT // self._tasks().beside) if self.threads is None else self.threads
+
+    def _tasks(self) -> Tasks:
+        if self._counted is None:
+            self._counted = _count_tasks()
+        return self._counted
 
     def _share(self, array: Array | None, channel: int) -> Array | None:
         """The part of weight or bias that a chunk of channels needs."""
@@ -126,14 +144,16 @@ class ChunkOperator:
         return found
 
 
-def _tasks_beside() -> int:
-    """How many tasks may run at the same time on this machine."""
+def _count_tasks() -> Tasks:
     distributed = sys.modules.get("distributed")
     with suppress(ValueError):  # where this is no worker of the distributed scheduler
         if distributed is not None:
-            host = urlsplit(distributed.get_worker().address).hostname
+            worker = distributed.get_worker()
+            host = urlsplit(worker.address).hostname
             threads: dict[str, int] = distributed.get_client().nthreads()
-            return sum(count for address, count in threads.items() if urlsplit(address).hostname == host)
+            beside = sum(count for address, count in threads.items() if urlsplit(address).hostname == host)
+            return Tasks(worker.state.nthreads, beside)
     if multiprocessing.parent_process() is None and threading.current_thread() is threading.main_thread():
-        return 1  # the synchronous scheduler
-    return int(dask.config.get("num_workers", None) or CPU_COUNT)
+        return Tasks(1, 1)  # the synchronous scheduler
+    count = int(dask.config.get("num_workers", None) or CPU_COUNT)
+    return Tasks(1 if multiprocessing.parent_process() else count, count)

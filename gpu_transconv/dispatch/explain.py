@@ -87,7 +87,13 @@ class Explanation:
     plan: Plan = field(repr=False)
 
     def rows(self) -> list[tuple[str, str]]:
-        """Names and values as they are printed."""
+        """Return names and values as they are printed.
+
+        Returns
+        -------
+        list of (str, str)
+            One pair per line.
+        """
         scratch = "unknown" if self.workspace_bytes is None else f"{self.workspace_bytes:,} bytes"
         rows = [
             ("output", f"{_times(self.output_shape)} {self.plan.dtype}, summed in {self.plan.accumulate}"),
@@ -185,10 +191,10 @@ def explain(
 
 
 def explain_plan(plan: Plan, settings: Settings, device: str = "cpu") -> Explanation:
-    """Tell the same of a plan on arrays of `device`."""
-    kernel, reason = select(plan, settings, device)
+    """Tell the same of a plan on arrays of `device`, in a call that prepares the weights."""
+    kernel, reason = select(plan, settings, device, packs=True)
     names, _ = select_backends(plan, settings.backend, device)
-    found = [candidate for name in names for candidate in candidates(plan, name)]
+    found = [candidate for name in names for candidate in candidates(plan, name, packs=True)]
     chosen = next(candidate for candidate in found if candidate.kernel is kernel)
     description, limits = kernel.describe(plan), device_limits(backend_of(kernel.backend).device)
     seconds, bound = limits.roofline(plan)

@@ -41,8 +41,8 @@ class Candidate(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def select(plan: Plan, settings: Settings, device: str = "cpu") -> Choice:
-    """Pick the implementation for arrays on `device`, "cpu" or "cuda".
+def select(plan: Plan, settings: Settings, device: str = "cpu", packs: bool = False) -> Choice:
+    """Pick the implementation for arrays on `device`, "cpu" or "cuda"; with `packs` every call prepares the weights.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def select(plan: Plan, settings: Settings, device: str = "cpu") -> Choice:
         If it does not take the arrays' dtype, or arrays on that device.
     """
     names, why = select_backends(plan, settings.backend, device)
-    found = [c for name in names for c in candidates(plan, name) if _allows(settings, c.kernel)]
+    found = [c for name in names for c in candidates(plan, name, packs) if _allows(settings, c.kernel)]
     refused = [f"{c.kernel.name} cannot run this problem: {c.refusal}" for c in found if c.refusal]
     able = [c for c in found if c.refusal is None]
     if not found:
@@ -120,11 +120,11 @@ def milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:.3g} ms"
 
 
-def candidates(plan: Plan, name: str) -> list[Candidate]:
-    """Kernels of a backend by the time that they should take, those that cannot run at the end."""
+def candidates(plan: Plan, name: str, packs: bool = False) -> list[Candidate]:
+    """Kernels of a backend by the time that they should take, those that cannot run at the end; see `select`."""
     limits, tuned = device_limits(backend(name).device), store.times(plan, backend(name).device)
     able = [kernel for kernel in kernels_of(name) if kernel.operation == plan.operation]
-    ratios = {kernel: kernel.work_ratio(plan) for kernel in able}
+    ratios = {kernel: kernel.work_ratio(plan) + (kernel.pack_ratio(plan) if packs else 0.0) for kernel in able}
     found = [
         Candidate(kernel, predict(kernel, plan, limits, ratio), tuned.get(kernel.name), _refusal(kernel, plan))
         for kernel, ratio in ratios.items()
@@ -150,6 +150,11 @@ def last_choice() -> Choice | None:
     """Return the implementation that this thread ran last, and why; None before the first call.
 
     The same is logged by the logger ``gpu_transconv`` at level DEBUG, for all threads.
+
+    Returns
+    -------
+    Choice or None
+        Its `implementation`, which has a `name`, and the `reason`.
 
     Examples
     --------

@@ -143,7 +143,7 @@ def _forward_saving(call: Call, x: Traced, weight: Traced, bias: Traced | None) 
     return _activate(call, before), (x, weight, bias, before if call.activation else None)
 
 
-def _forward_pull(call: Call, saved: tuple[Traced, ...], grad: Traced) -> Gradients:
+def _forward_pull(call: Call, saved: tuple[Traced, Traced, Traced | None, Traced | None], grad: Traced) -> Gradients:
     x, weight, bias, before = saved
     if before is not None:
         grad = jax.vjp(partial(_activate, call), before)[1](grad)[0]

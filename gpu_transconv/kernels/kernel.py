@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from ..arrays.memory import Memory
 from ..problem.plan import Operation, Plan
@@ -23,6 +23,14 @@ Bound: TypeAlias = Callable[[Any, Any], int]
 Formulation: TypeAlias = Literal["gather", "scatter"]
 #: An array where the kernel runs: NumPy's, or of the library of a GPU backend.
 Operand: TypeAlias = Any
+
+
+class Step(NamedTuple):
+    """One step of compiling ahead: a kernel for a dtype, and what compiles it or reads it from its file."""
+
+    kernel: str
+    dtype: str
+    run: Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,11 @@ def once(plan: Plan) -> float:  # noqa: ARG001
     return 1.0
 
 
+def free(plan: Plan) -> float:  # noqa: ARG001
+    """Count no operations."""
+    return 0.0
+
+
 def undescribed(plan: Plan) -> Description:  # noqa: ARG001
     """Tell nothing."""
     return Description()
@@ -89,6 +102,8 @@ class Kernel:
     work_ratio : callable ``(plan) -> float``
         How many times the useful operations the kernel takes, padding and the ends of tiles included; the cost model
         multiplies them. The formulation with the smaller one is the backend's own preference.
+    pack_ratio : callable ``(plan) -> float``
+        How many times as long as the useful operations it takes to prepare the weights, where that is done in a call.
     describe : callable ``(plan) -> Description``
     memory : Memory, optional
         Brings arrays to the backend's device; None where that is host memory.
@@ -108,6 +123,7 @@ class Kernel:
     bind: Callable[[Plan, Any], Bound | None] = unbound
     refusal: Callable[[Plan], str | None] = never
     work_ratio: Callable[[Plan], float] = once
+    pack_ratio: Callable[[Plan], float] = free
     describe: Callable[[Plan], Description] = undescribed
     memory: Memory | None = None
     deterministic: bool = True

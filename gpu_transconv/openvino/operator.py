@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import openvino
@@ -17,6 +18,8 @@ from ..settings import use
 #: Elements of an axis without a bound, where only the outputs of the other axes are asked for: more than any padding
 #: cuts off. Chosen, not measured.
 _LONG = 1 << 20
+#: Shapes of x whose results' shapes are kept, of each layer.
+_MOST_SHAPES = 256
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,23 @@ class Layer:
     weight: Shape
     operator: ConvTranspose
     threads: int | None
+    shapes: dict[str, Any] = field(default_factory=dict)  # of results, by what is known of the shape of x
 
     def shape_of_result(self, x: Shape) -> Shape:
         """Shape of the result for an x of that shape."""
         return make_plan(self.params, tuple(x), self.weight, "float32", has_bias=False).output_shape
 
     def partial_shape(self, x: Any) -> Any:
-        """What is known of the result's shape from what is known of that of x."""
+        """What is known of the result's shape from what is known of that of x; kept, as each inference asks for it."""
+        name = str(x)
+        found = self.shapes.get(name)
+        if found is None:
+            if len(self.shapes) >= _MOST_SHAPES:
+                self.shapes.clear()
+            found = self.shapes[name] = self._partial_shape(x)
+        return found
+
+    def _partial_shape(self, x: Any) -> Any:
         if x.rank.is_dynamic:
             return openvino.PartialShape.dynamic(len(self.weight))
         spatial = list(x)[2:]
@@ -82,8 +95,8 @@ class TransposedConvolution(openvino.Op):  # type: ignore[misc] # OpenVINO has n
 
     def evaluate(self, outputs: Sequence[Any], inputs: Sequence[Any]) -> bool:
         """Compute into the memory of the output tensor."""
-        x = inputs[0].data
-        outputs[0].shape = self._layer.shape_of_result(x.shape)
-        with use(threads=self._layer.threads):
-            self._layer.operator(x, outputs[0].data)
+        x, layer = inputs[0].data, self._layer
+        outputs[0].shape = layer.shape_of_result(x.shape)
+        with nullcontext() if layer.threads is None else use(threads=layer.threads):
+            layer.operator(x, outputs[0].data)
         return True

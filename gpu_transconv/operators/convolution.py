@@ -40,6 +40,11 @@ def as_convolution(
     stride, padding, output_padding, dilation, groups
         As in `gpu_transconv.conv_transpose`.
 
+    Returns
+    -------
+    Convolution
+        Stuffs and convolves; its `weight` is the turned one.
+
     Raises
     ------
     ValueError

@@ -26,8 +26,14 @@ class ConvOperator(LinearOperator):  # type: ignore[misc] # SciPy has no types
     conjugate weight (``A.T @ f``: with the weight itself), on the backend that `gpu_transconv.use` names. Multiplies a
     flattened vector, or a matrix with one vector per column, in the common dtype of weight and vector.
 
-    Arguments, errors and source are those of `gpu_transconv.operators.conv_matrix`; `weight` is copied. SciPy is needed
-    to import the class.
+    Errors and source are those of `gpu_transconv.operators.conv_matrix`. SciPy is needed to import the class.
+
+    Parameters
+    ----------
+    weight : ndarray, shape (Cin, Cout // groups, *kernel)
+        Filters; copied.
+    image_shape, stride, padding, dilation, groups
+        As in `gpu_transconv.operators.conv_matrix`.
 
     Attributes
     ----------

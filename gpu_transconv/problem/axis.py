@@ -15,8 +15,8 @@ shift falls by ``d / gcd(s, d)``. So shifts fall, or stay, from tap to tap. A ph
 the kernel is shorter than the stride or where stride and dilation share a factor, holds the bias alone.
 
 The gradient by the input is the same relation with the other end thinned out: only every ``step``-th output is there,
-so ``step*o = i - pad_low + k*d`` and output `o` reads input ``step*o + shift``. `rewrites.correlation` makes such axes,
-whose stride is 1. Inputs then come in *source blocks* of `step`: input ``step*b + place`` is in block `b`.
+so ``step*o = i - pad_low + k*d`` and output `o` reads input ``step*o + shift``. `exchanged` makes such axes, whose
+stride is 1. Inputs then come in *source blocks* of `step`: input ``step*b + place`` is in block `b`.
 
 No other module computes phases, shifts or what an axis reaches; where kernels need tables, they are made here.
 """
@@ -24,7 +24,7 @@ No other module computes phases, shifts or what an axis reaches; where kernels n
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import NamedTuple, TypeAlias, TypeVar
 
@@ -205,13 +205,20 @@ class Axis:
         return _tap_tables(self.kernel, self.stride, self.dilation, self.pad_low)
 
 
-def correlation_axis(axis: Axis) -> Axis:
+def exchanged(axis: Axis) -> Axis:
     """Exchange the ends of an axis: its outputs are read, its inputs are the results, and taps keep their order.
 
     Tap k of result i reads ``i*step - low + k*d``. As an axis that has stride 1, so one phase, in which the shift rises
     by `d` from tap to tap where it falls in the forward direction: `dilation` and `pad_low` are ``-d`` and ``-low``.
+    This is the one description of an axis seen from its input; all others are made of it.
     """
     return Axis(axis.output_size, axis.kernel, 1, -axis.dilation, -axis.pad_low, axis.size, axis.stride)
+
+
+def backwards(axis: Axis) -> Axis:
+    """Number the taps of an axis from the last one on: so do the weights that go with it."""
+    low = axis.pad_low - (axis.kernel - 1) * axis.dilation
+    return replace(axis, dilation=-axis.dilation, pad_low=low)
 
 
 @lru_cache(maxsize=64)

@@ -40,7 +40,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
-from .axis import Axis, correlation_axis
+from .axis import Axis, exchanged
 from .plan import Plan
 from .rewrites import kernel_axes
 
@@ -171,7 +171,7 @@ def stamps(plan: Plan) -> Product:
 
 def correlation(plan: Plan) -> Product:
     """Every input a column that reads grad_output at all taps: the gradient by x, one product for all strides."""
-    d, h, w = axes = tuple(correlation_axis(axis) for axis in plan.axes)
+    d, h, w = axes = tuple(exchanged(axis) for axis in plan.axes)
     frame = tuple(AxisFrame(1, 0, axis.output_size, axis.kernel, axis.pad_low) for axis in axes)
     return Product(_from_output(plan, (d, h, w)), (d, h, w), (frame[0], frame[1], frame[2]), is_swapped=True)
 

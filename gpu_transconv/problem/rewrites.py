@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from .axis import Axis
+from .axis import Axis, backwards, exchanged
 from .plan import Plan
 
 _UNIT = Axis(1, 1, 1, 1, 0, 1)
@@ -83,9 +83,8 @@ def correlation(plan: Plan) -> Plan:
 
 
 def _correlation(axis: Axis) -> Axis:
-    pad_low = (axis.kernel - 1) * axis.dilation - axis.pad_low
-    step = axis.stride if axis.size > 1 else 1
-    return Axis(axis.output_size, axis.kernel, 1, axis.dilation, pad_low, axis.size, step)
+    one = backwards(exchanged(axis))
+    return one if axis.size > 1 else replace(one, step=1)
 
 
 @lru_cache(maxsize=512)

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from .axis import Axis
+from .axis import Axis, exchanged
 from .plan import Plan
 from .rewrites import kernel_axes
 
@@ -94,13 +94,14 @@ def from_output(axis: Axis) -> Side:
     phases = tuple(
         SidePhase(len(taps), *taps[0]) if taps else SidePhase(0, 0, 0) for taps in axis.taps_by_phase(axis.phase_count)
     )
-    return Side(axis.output_size, axis.size, axis.blocks, axis.stride, 1, axis.tap_step, -axis.shift_step, phases)
+    return Side(
+        axis.output_size, axis.size, axis.blocks, axis.stride, axis.step, axis.tap_step, -axis.shift_step, phases
+    )
 
 
 def from_input(axis: Axis) -> Side:
     """See an axis from its input, which has one phase with all taps."""
-    phases = (SidePhase(axis.kernel, 0, -axis.pad_low),)
-    return Side(axis.size, axis.output_size, axis.size, 1, axis.stride, 1, axis.dilation, phases)
+    return from_output(exchanged(axis))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@
 ``patch``       functional calls: torch's functions are replaced, until they are not
 ``modules``     `ConvTranspose1d`, `ConvTranspose2d`, `ConvTranspose3d`: torch's own with another `forward`
 ``classes``     which class a module changes to, and the way back
+``streaming``   `StreamingConvTranspose`: a module whose input comes in chunks, on a layer's weights
 ``weights``     the weight of a module, where it is worked out from other tensors
 ``functional``  `conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d`
 ``routes``      which way a call goes
@@ -32,11 +33,13 @@ from .accelerate import accelerate, explain, restore
 from .functional import conv_transpose1d, conv_transpose2d, conv_transpose3d
 from .modules import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from .patch import patch, unpatch
+from .streaming import StreamingConvTranspose
 
 __all__ = [
     "ConvTranspose1d",
     "ConvTranspose2d",
     "ConvTranspose3d",
+    "StreamingConvTranspose",
     "accelerate",
     "conv_transpose1d",
     "conv_transpose2d",

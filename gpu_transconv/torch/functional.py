@@ -27,7 +27,17 @@ def conv_transpose1d(
 ) -> Tensor:
     """Transposed convolution over one spatial axis, in place of ``torch.nn.functional.conv_transpose1d``.
 
-    Everything is as in `conv_transpose2d`.
+    Parameters
+    ----------
+    input, weight, bias, stride, padding, output_padding, groups, dilation, activation, data_format
+        As in `conv_transpose2d`.
+    precision, deterministic, formulation, backend
+        As in `conv_transpose2d`.
+
+    Returns
+    -------
+    Tensor
+        As `conv_transpose2d` gives it.
 
     Examples
     --------
@@ -76,8 +86,8 @@ def conv_transpose2d(
     padding : int, sequence of int, sequence of (int, int), "valid" or "same"
         As torch has it, and what else `gpu_transconv.conv_transpose` takes.
     activation : str or ("leaky_relu", float), optional
-        relu, leaky_relu, tanh, sigmoid, silu or gelu (tanh form), applied to the result: in the same kernel where no
-        gradient is wanted.
+        One of relu, leaky_relu, tanh, sigmoid, silu and gelu (tanh form), applied to the result: in the same kernel
+        where no gradient is wanted.
     data_format : {"channels_first", "channels_last"}
         With the latter input and result are (N, *spatial, C).
     precision : {"highest", "tf32", "fast"}, optional
@@ -136,7 +146,17 @@ def conv_transpose3d(
 ) -> Tensor:
     """Transposed convolution over three spatial axes, in place of ``torch.nn.functional.conv_transpose3d``.
 
-    Everything is as in `conv_transpose2d`.
+    Parameters
+    ----------
+    input, weight, bias, stride, padding, output_padding, groups, dilation, activation, data_format
+        As in `conv_transpose2d`.
+    precision, deterministic, formulation, backend
+        As in `conv_transpose2d`.
+
+    Returns
+    -------
+    Tensor
+        As `conv_transpose2d` gives it.
 
     Examples
     --------

@@ -143,8 +143,7 @@ def test_channels_of_a_group_come_together():
 def test_what_is_kept_does_not_travel():
     x, weight = da.ones((1, 4, 8), dtype=np.float32), np.ones((4, 2, 2), np.float32)
     y = conv_transpose(x, weight, stride=2)
-    [operator] = [value for value in y.__dask_graph__().values() if "ChunkOperator" in repr(value)][:1]
-    operator = getattr(operator, "value", operator)
+    operator = operator_of(y)
     before = len(pickle.dumps(operator))
     operator(np.ones((1, 4, 8), np.float32), (0, 0, 0))
     assert operator._packed
@@ -158,6 +157,23 @@ def test_equal_calls_have_equal_names():
     assert conv_transpose(x, weight.copy(), stride=2).name == name
     assert conv_transpose(x, weight * 2, stride=2).name != name
     assert conv_transpose(x, weight, stride=2, formulation="gather").name != name
+
+
+def operator_of(y: object) -> worker.ChunkOperator:
+    """What the graph of a result has for the workers."""
+    found = next(value for value in y.__dask_graph__().values() if "ChunkOperator" in repr(value))
+    return getattr(found, "value", found)
+
+
+def test_memory_of_results_is_used_again_and_no_more_is_kept_than_of_one_for_each_task():
+    chunk = np.ones((1, 1, 1 << 17), np.float32)  # whose result is large enough to be worth it
+    x, weight = da.ones((1, 1, 6 * chunk.size), chunks=chunk.shape, dtype=np.float32), np.ones((1, 1, 2), np.float32)
+    operator = operator_of(conv_transpose(x, weight, stride=2))
+    assert len({operator(chunk, (0, 0, n)).__array_interface__["data"][0] for n in range(6)}) == 1
+    results = [operator(chunk, (0, 0, n)) for n in range(6)]
+    assert len({result.__array_interface__["data"][0] for result in results}) == 6
+    del results
+    assert operator._results.kept == 2 * chunk.nbytes  # the main thread runs one task at once
 
 
 def test_threads_of_a_task(monkeypatch):

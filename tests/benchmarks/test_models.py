@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 
 def test_the_page_is_that_of_the_results():
     assert models_page.section() in models_page.PAGE.read_text(encoding="utf-8")
-    assert len(MODELS) == 18
+    assert len(MODELS) == 20
 
 
 def _small(change=lambda y: y):

@@ -23,11 +23,29 @@ def forget():
 
 @pytest.fixture
 def cupy(monkeypatch, tmp_path):
-    """Function that puts a stand-in in CuPy's place."""
+    """Function that puts a stand-in in CuPy's place; with `warpgroups` it has what the kernel for Hopper needs."""
+    import numpy as np
     from host_cupy import Cupy
+    from host_runner import tensor_map_bytes
 
-    def install(**facts):
+    from gpu_transconv.kernels.cupy import compile as compiling
+    from gpu_transconv.kernels.cupy import hopper_driver, launch
+
+    def machine_code(source, options, name):
+        assert options == ("-std=c++17", "-arch=sm_90a")
+        path = tmp_path / f"machine-code-{hash((source, name))}.cuh"
+        path.write_text(source)
+        return path, name
+
+    def encode(tensor, address):
+        content = tensor_map_bytes(tensor, address)
+        return np.frombuffer(content, np.dtype((np.void, len(content)))).copy()
+
+    def install(warpgroups=False, **facts):
         fake = Cupy(tmp_path, **facts)
+        monkeypatch.setattr(launch, "warpgroups_available", lambda capability: warpgroups and capability == (9, 0))
+        monkeypatch.setattr(compiling, "machine_code", machine_code)
+        monkeypatch.setattr(hopper_driver, "encode", encode)
         monkeypatch.setitem(sys.modules, "cupy", fake)
         forget()
         return fake

@@ -18,7 +18,9 @@ HERE = Path(__file__).parent
 CACHE = HERE / "__pycache__"
 #: The package's kernels.
 KERNELS = Path(cupy.__file__).parent / "src"
-_RUNTIME_UNIT = "".join(f'#include "{name}.cpp"\n' for name in ("runtime", "memory", "matrix_instructions"))
+_RUNTIME_UNIT = "".join(
+    f'#include "{name}.cpp"\n' for name in ("runtime", "memory", "matrix_instructions", "asynchronous", "warpgroup")
+)
 _RUNTIME_FLAGS = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror")
 _KERNEL_FLAGS = ("-std=c++17", "-O1", "-w", "-fno-strict-aliasing", "-fsanitize=thread", "-DGTC_HOST")
 #: What the kernels' headers include of the standard library: a third of a compilation.

@@ -173,7 +173,11 @@ class Cupy:
         made.data.memset_async(0, made.nbytes)
         return made
 
-    def RawModule(self, code: str, options: tuple[str, ...], name_expressions: tuple[str, ...]) -> Any:  # noqa: N802
+    def RawModule(  # noqa: N802
+        self, code: str = "", options: tuple[str, ...] = (), name_expressions: tuple[str, ...] = (), path: str = ""
+    ) -> Any:
+        if path:  # of what stands for machine code
+            return SimpleNamespace(get_function=lambda name: Function(self, Path(path), name))
         assert options == ("-std=c++17",)
         path = self.folder / f"{hashlib.sha256(code.encode()).hexdigest()[:16]}.cuh"
         path.write_text(code)

@@ -10,9 +10,9 @@
 #define GTC_LAUNCH_BOUNDS(threads, blocks)
 #define GTC_GRID_CONSTANT
 #define GTC_UNROLL
+#define GTC_UNROLL_BY(count)
 #define GTC_SM80 1
 #define GTC_SM90 1
-#define GTC_AMD 0
 #define GTC_UNCHECKED inline __attribute__((no_sanitize("thread"), noinline))
 
 namespace gtc {
@@ -20,6 +20,9 @@ namespace gtc {
 using uint32_t = unsigned int;
 
 inline unsigned char* dynamic_shared() { return cuda_on_host::cuda_on_host_shared(); }
+
+inline void keep(int&) {}
+inline void keep(long long&) {}
 
 // The compiler has every access of the kernels' code checked.
 
@@ -42,23 +45,6 @@ template <class T>
 GTC_DEVICE void store_shared(T* to, T value) {
     *to = value;
 }
-
-GTC_UNCHECKED uint4 checked_load_16(const void* from) {
-    cuda_on_host::cuda_on_host_check(from, 16, cuda_on_host::READ);
-    uint4 value;
-    std::memcpy(&value, from, 16);
-    return value;
-}
-
-GTC_UNCHECKED void checked_store_16(void* to, uint4 value) {
-    cuda_on_host::cuda_on_host_check(to, 16, cuda_on_host::WRITE);
-    std::memcpy(to, &value, 16);
-}
-
-inline uint4 load_global_16(const void* from) { return checked_load_16(from); }
-inline void store_global_16(void* to, uint4 value) { checked_store_16(to, value); }
-inline uint4 load_shared_16(const void* from) { return checked_load_16(from); }
-inline void store_shared_16(void* to, uint4 value) { checked_store_16(to, value); }
 
 inline void copy_async_16(void* shared, const void* global, bool valid) {
     cuda_on_host::cuda_on_host_copy_async(shared, global, 16, valid);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from host_compiler import Kernel, load_kernel, runtime
 
 from gpu_transconv.kernels.cupy.launch_plan import Argument, Buffer, Bytes, KernelLaunch
+from gpu_transconv.kernels.cupy.tensor_map import TensorMap
 
 Triple = tuple[int, int, int]
 
@@ -59,6 +61,8 @@ def run_kernel(
     shared_bytes: int = 0,
     names: Sequence[str] = (),
     races: bool = True,
+    order: int = 0,
+    read_by_maps: Sequence[np.ndarray] = (),
 ) -> None:
     """Run a kernel to its end.
 
@@ -73,6 +77,10 @@ def run_kernel(
         What faults call the arguments.
     races
         Whether unordered accesses are looked for, and not only those outside the arrays.
+    order
+        Threads, and asynchronous copies, take their turns by chance where it is not 0; equal numbers, equal order.
+    read_by_maps
+        Arrays that are no arguments, but that tensor maps among them are of.
 
     Raises
     ------
@@ -82,6 +90,7 @@ def run_kernel(
     kernel = load_kernel(source, name)
     values = _values(kernel, arguments)
     regions = _regions(kernel, arguments, names)
+    regions += [_Region(b"x", array.ctypes.data, array.nbytes, array.itemsize, 0) for array in read_by_maps]
     smallest = min((region.item for region in regions if region.item > 1), default=2)  # scratch memory is bytes
     message = ctypes.create_string_buffer(_MESSAGE_BYTES)
     failed = runtime().cuda_on_host_launch(
@@ -94,6 +103,7 @@ def run_kernel(
         ctypes.c_uint(len(regions)),
         ctypes.c_uint(1 if smallest < 4 else 2),
         ctypes.c_int(races),
+        ctypes.c_uint64(order * 0x9E3779B97F4A7C15 % 2**64),
         message,
         ctypes.c_uint(_MESSAGE_BYTES),
     )
@@ -102,7 +112,11 @@ def run_kernel(
 
 
 def run_launches(
-    launches: Iterable[KernelLaunch], folder: Path, arrays: Mapping[str, np.ndarray | None], races: bool = True
+    launches: Iterable[KernelLaunch],
+    folder: Path,
+    arrays: Mapping[str, np.ndarray | None],
+    races: bool = True,
+    order: int = 0,
 ) -> None:
     """Run the launches of one call in order; `arrays` holds the caller's arrays, scratch memory is made here."""
     launches = list(launches)
@@ -117,9 +131,8 @@ def run_launches(
     for launch in launches:
         arguments = [_argument(argument, found) for argument in launch.arguments]
         names = [argument.name if isinstance(argument, Buffer) else "" for argument in launch.arguments]
-        run_kernel(
-            folder / launch.source, launch.kernel, launch.grid, launch.block, arguments, launch.shared, names, races
-        )
+        source = folder / launch.source
+        run_kernel(source, launch.kernel, launch.grid, launch.block, arguments, launch.shared, names, races, order)
 
 
 def _argument(argument: Argument, arrays: Mapping[str, np.ndarray | None]) -> Any:
@@ -127,7 +140,17 @@ def _argument(argument: Argument, arrays: Mapping[str, np.ndarray | None]) -> An
         return arrays[argument.name]
     if isinstance(argument, Bytes):
         return argument.value
+    if isinstance(argument, TensorMap):
+        return tensor_map_bytes(argument, arrays[argument.buffer].ctypes.data)
     return None if argument.type == "pointer" else np.dtype(argument.type).type(argument.value)
+
+
+def tensor_map_bytes(tensor: TensorMap, address: int) -> bytes:
+    """Lay a tensor map out as struct TensorMap of hopper_on_host.h."""
+    assert tensor.fault is None, tensor.fault
+    assert address % 16 == 0, "the driver takes addresses that are multiples of 16"
+    numbers = (*tensor.sizes, *tensor.box, *tensor.steps, tensor.item, tensor.swizzle)
+    return struct.pack("@5Q17I5I", address, *tensor.strides, *numbers, *[0] * 5)
 
 
 def _values(kernel: Kernel, arguments: Sequence[Any]) -> list[Any]:

@@ -13,7 +13,7 @@ namespace {
 // What is known about a few neighbouring bytes. Barriers of the block and of the warp are counted; two accesses
 // are ordered if one of those that both threads take part in lies between them.
 struct Cell {
-    uint32_t write_epoch, read_epoch;
+    uint32_t write_epoch, read_epoch, write_clock;
     uint16_t write_thread, read_thread;
     uint16_t write_turn, read_turn;
     bool atomic_write, many_lanes, many_warps, foreign_reader, pending;
@@ -76,13 +76,15 @@ inline void track(Cell& cell, int kind, bool global, const char* name, uintptr_t
         fail("race: it %s %s[%zu] while an asynchronous copy to it is under way", verb(kind), name,
              static_cast<size_t>(offset / item));
     const bool both_atomic = kind == ATOMIC && cell.atomic_write;
-    if (!both_atomic && !ordered(cell.write_epoch, cell.write_thread, cell.write_turn, global))
+    if (!both_atomic && !ordered(cell.write_epoch, cell.write_thread, cell.write_turn, global) &&
+        !knows(cell.write_thread, cell.write_clock))
         fail_race(name, offset, item, kind, "wrote", cell.write_thread);
     if (kind == READ) return add_reader(cell, global);
     if (!readers_ordered(cell, global)) fail_race(name, offset, item, kind, "read", cell.read_thread);
     cell.write_epoch = now.epoch;
     cell.write_thread = static_cast<uint16_t>(now.current);
     cell.write_turn = now.fibers[now.current].turn;
+    cell.write_clock = own_clock();
     cell.atomic_write = kind == ATOMIC;
 }
 
@@ -91,6 +93,7 @@ void check_shared(uintptr_t offset, unsigned bytes, int kind) {
         fail("it %s shared memory at byte %zu; the block has %u", verb(kind), static_cast<size_t>(offset),
              now.shared_bytes);
     if (!check_races) return;
+    if (asynchronous) meet_asynchronous(offset, bytes, kind);
     for (uintptr_t cell = offset >> shift; cell <= (offset + bytes - 1) >> shift; ++cell)
         track(shared_cells[cell], kind, false, "shared memory, byte ", cell << shift, 1);
 }
@@ -193,6 +196,17 @@ void forget_copies() {
 
 bool is_shared(const void* address) {
     return reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(shared) < SHARED_BYTES;
+}
+
+void check_fenced(uintptr_t offset, unsigned bytes, unsigned reader) {
+    for (uintptr_t i = offset >> shift; i <= (offset + bytes - 1) >> shift; ++i) {
+        const Cell& cell = shared_cells[i];
+        if (cell.write_epoch < now.block_epoch || knows_fenced(reader, cell.write_thread, cell.write_clock)) continue;
+        fail(
+            "race: an asynchronous access to shared memory, byte %zu, which thread %u wrote without a fence and a "
+            "barrier between them",
+            static_cast<size_t>(i << shift), cell.write_thread);
+    }
 }
 
 EXPORT void cuda_on_host_check(const void* address, unsigned bytes, int kind) { check_aligned(address, bytes, kind); }

@@ -10,9 +10,10 @@
 namespace cuda_on_host {
 
 Launch now;
-alignas(128) unsigned char shared[SHARED_BYTES];
 
 namespace {
+
+alignas(1024) unsigned char window[128 + SHARED_BYTES];
 
 constexpr int POISON = 0xff;  // a NaN in every floating type
 
@@ -64,46 +65,105 @@ void run(unsigned thread) {
 void complete_warp(unsigned first, unsigned last) {
     Warp& warp = warps[first / WARP];
     if (warp.body) warp.body(warp.lanes, warp.arrived);
+    if (!warp.body && asynchronous) exchange_clocks(first, last);
     warp.arrived = 0;
     for (unsigned i = first; i < last; ++i)
         if (now.fibers[i].state == AT_WARP_BARRIER) now.fibers[i].state = READY;
 }
 
-// Run a warp until each of its threads has ended or stands at the block's barrier.
-void run_warp(unsigned first, unsigned last) {
+// Run a warp until each of its threads has ended, waits for others or leaves them the turn; whether one of them ran.
+bool run_warp(unsigned first, unsigned last) {
+    bool ran = false;
     for (bool again = true; again;) {
         again = false;
-        for (unsigned i = first; i < last; ++i)
-            if (now.fibers[i].state == READY) run(i);
-        unsigned waiting = 0, elsewhere = 0;
+        const unsigned offset = by_chance(last - first);
+        for (unsigned n = first; n < last; ++n) {
+            const unsigned i = first + (n - first + offset) % (last - first);
+            Fiber& fiber = now.fibers[i];
+            if (fiber.state == AT_CONDITION && fiber.condition(i)) fiber.state = READY;
+            if (fiber.state == READY) run(i), ran = true;
+        }
+        unsigned waiting = 0, elsewhere = 0, later = 0;
         for (unsigned i = first; i < last; ++i) {
-            if (now.fibers[i].state == AT_WARP_BARRIER) ++waiting, now.current = i;
-            if (now.fibers[i].state == AT_BLOCK_BARRIER || now.fibers[i].state == DONE) ++elsewhere;
+            const State state = now.fibers[i].state;
+            if (state == AT_WARP_BARRIER) ++waiting, now.current = i;
+            if (state == AT_BLOCK_BARRIER || state == DONE) ++elsewhere;
+            if (state == AT_CONDITION || state == READY) ++later;
         }
         if (waiting && elsewhere) fail("waits for its warp, of which %u threads are elsewhere", elsewhere);
-        if (waiting) complete_warp(first, last), again = true;
+        if (waiting && !later) complete_warp(first, last), again = ran = true;
     }
+    return ran;
+}
+
+bool run_warps() {
+    const unsigned count = (now.threads + WARP - 1) / WARP, offset = by_chance(count);
+    bool ran = false;
+    for (unsigned n = 0; n < count; ++n) {
+        const unsigned first = (n + offset) % count * WARP;
+        ran |= run_warp(first, first + WARP < now.threads ? first + WARP : now.threads);
+    }
+    return ran;
+}
+
+// The current thread becomes the last that waits for an event, if there is one.
+bool find_waiting() {
+    bool found = false;
+    for (unsigned i = 0; i < now.threads; ++i)
+        if (now.fibers[i].state == AT_CONDITION) now.current = i, found = true;
+    return found;
 }
 
 void run_block() {
     memset(shared, POISON, now.shared_bytes);
     now.block_epoch = ++now.epoch;
+    begin_asynchronous();
+    begin_warpgroups();
     for (unsigned i = 0; i < now.threads; ++i) now.fibers[i].state = READY, now.fibers[i].turn = 0;
     for (;;) {
-        for (unsigned first = 0; first < now.threads; first += WARP)
-            run_warp(first, first + WARP < now.threads ? first + WARP : now.threads);
-        unsigned waiting = 0;
-        for (unsigned i = 0; i < now.threads; ++i)
+        const bool ran = run_warps();
+        const bool landed = land_copies(!now.chance || !ran);
+        unsigned waiting = 0, done = 0;
+        for (unsigned i = 0; i < now.threads; ++i) {
             if (now.fibers[i].state == AT_BLOCK_BARRIER) ++waiting, now.current = i;
+            done += now.fibers[i].state == DONE;
+        }
+        if (waiting + done < now.threads) {
+            if (!ran && !landed && find_waiting()) fail("waits for ever %s", now.fibers[now.current].reason);
+            continue;
+        }
+        if (!waiting && copies_left()) fail("ends while an asynchronous copy is under way");
         if (!waiting) return;
         if (waiting != now.threads)
             fail("waits at a barrier that %u of %u threads do not reach", now.threads - waiting, now.threads);
         ++now.epoch;
+        if (asynchronous) exchange_clocks(0, now.threads);
         for (unsigned i = 0; i < now.threads; ++i) now.fibers[i].state = READY;
     }
 }
 
 }  // namespace
+
+unsigned char* const shared_window = window;
+unsigned char* const shared = window + 128;
+
+unsigned by_chance(unsigned end) {
+    if (!now.chance) return 0;
+    now.chance ^= now.chance << 13, now.chance ^= now.chance >> 7, now.chance ^= now.chance << 17;
+    return static_cast<unsigned>(now.chance >> 20) % end;
+}
+
+void perhaps_yield() {
+    if (by_chance(4) == 1) leave();
+}
+
+void wait_until(Condition condition, const char* reason) {
+    Fiber& me = now.fibers[now.current];
+    if (condition(now.current)) return perhaps_yield();
+    me.condition = condition, me.reason = reason;
+    me.state = AT_CONDITION;
+    leave();
+}
 
 void* reserve(size_t bytes) {
     void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -183,10 +243,12 @@ static void run_grid(const unsigned* grid, const unsigned* block) {
     }
 }
 
-// Run `kernel(values)` on the grid. Returns 0, or 1 with the first fault in `text`.
+// Run `kernel(values)` on the grid; `chance` begins the generator that orders threads. Returns 0, or 1 with the first
+// fault in `text`.
 EXPORT int cuda_on_host_launch(void (*kernel)(void**), void** values, const unsigned* grid, const unsigned* block,
                                unsigned shared_bytes, const Region* regions, unsigned count, unsigned cell_shift,
-                               int races, char* text, unsigned text_bytes) {
+                               int races, uint64_t chance, char* text, unsigned text_bytes) {
+    now.chance = chance;
     entry = kernel, arguments = values;
     now.message = text, now.message_bytes = text_bytes;
     now.shared_bytes = shared_bytes;

@@ -15,6 +15,7 @@ DENSE = named("2d-many-channels-twice-stride")
 SPLIT = Case("split", (1, 700, 2, 3), (700, 9, 2, 2), keywords={"stride": 2})
 ODD = named("2d-many-channels")
 FEW = named("2d-depthwise")
+RUNS = Case("runs", (1, 24, 9, 16), (24, 36, 2, 2), bias=True, keywords={"stride": 2})
 
 #: What is broken, in which file, how, and the run that must notice: variant, case, dtype, precision, data format.
 BROKEN = {
@@ -44,20 +45,38 @@ BROKEN = {
     ),
     "store off by one": (
         "epilogue.cuh",
-        "p.y + r.y",
-        "p.y + r.y + 1",
-        ("gather", DENSE, "float32", "highest", "channels_first"),
+        "sink.template put<1>(y[n] + r.y, {",
+        "sink.template put<1>(y[n] + r.y + 1, {",
+        ("gather", ODD, "float32", "highest", "channels_first"),
+    ),
+    "run off by one row": (
+        "epilogue.cuh",
+        "put(y + load_shared(&table[row].y)",
+        "put(y + load_shared(&table[row + UNITS].y)",
+        ("gather", RUNS, "float16", "highest", "channels_first"),
+    ),
+    "units of a run before its pixels": (
+        "epilogue.cuh",
+        "unit[i % UNITS].at[i / UNITS]",
+        "unit[i / ALONG].at[i % ALONG]",
+        ("gather", RUNS, "float16", "highest", "channels_first"),
+    ),
+    "channels off by one pixel": (
+        "epilogue.cuh",
+        "results.template load<false, COUNT>(row, n)",
+        "results.template load<false, COUNT>(row, n ^ 1)",
+        ("gather", RUNS, "float16", "highest", "channels_last"),
     ),
     "one output too many": (
-        "geometry.cuh",
-        "inside = inside && o >= 0 && o < g.axis[a].output_size;",
-        "inside = inside && o >= 0 && o <= g.axis[a].output_size;",
+        "epilogue.cuh",
+        "is_within(o[a] + after[a], g.axis[a].output_size)",
+        "is_within(o[a] + after[a], g.axis[a].output_size + 1)",
         ("scatter_atomic", DENSE, "float32", "highest", "channels_last"),
     ),
     "one input too many": (
         "geometry.cuh",
-        "inside = inside && i >= 0 && i < g.axis[a].size;",
-        "inside = inside && i >= 0 && i <= g.axis[a].size;",
+        "is_within(pixel.at[a] + tap.shift[a], g.axis[a].size)",
+        "is_within(pixel.at[a] + tap.shift[a], g.axis[a].size + 1)",
         ("gather", ODD, "float32", "highest", "channels_first"),
     ),
     "swapped fragment of the pixels": (
@@ -80,8 +99,8 @@ BROKEN = {
     ),
     "result of the wrong lane": (
         "tile_mma.cuh",
-        "lane() % 4 * 2 + i % 2;",
-        "lane() % 4 + i % 2 * 4;",
+        "first_pixel() + lane() % 4 * 2);",
+        "first_pixel() + (lane() + 1) % 4 * 2);",
         ("gather", DENSE, "float16", "highest", "channels_first"),
     ),
     "part of a split reduction left out": (
@@ -90,11 +109,23 @@ BROKEN = {
         "for (int i = 1; i < count; ++i) sum = add",
         ("gather", SPLIT, "float32", "highest", "channels_first"),
     ),
+    "rows: the next input's window": (
+        "gather_rows.cuh",
+        "next ? window[here + 1] : window[here]",
+        "next ? window[here] : window[here]",
+        ("gather_rows", FEW, "float16", "highest", "channels_first"),
+    ),
+    "rows beyond the last output": (
+        "gather_rows.cuh",
+        "if (first + i < left)",
+        "if (first + i <= left)",
+        ("gather_rows", FEW, "float16", "highest", "channels_first"),
+    ),
     "direct kernel beyond the last output": (
         "gather_direct.cuh",
         "if (ow >= g.axis[2].output_size) continue;",
         "if (ow > g.axis[2].output_size) continue;",
-        ("gather", FEW, "float32", "highest", "channels_first"),
+        ("gather_direct", FEW, "float16", "highest", "channels_last"),
     ),
     "stamps added without atomics": (
         "scatter.cuh",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import named
+from cases import Case, named
 from checks import assert_close, expected, implementations, make_arrays, run
 from device_checks import VARIANTS, run_launches
 from host_checks import requires_compiler
@@ -50,6 +50,36 @@ def test_gradients(row, name, dtype, data_format, cupy):
     assert_close(got, want, dtype, reduction_of(case, row.operation))
     word = row.operation if row.variant or row.operation == "weight_grad" else "gather_"
     assert any(word in kernel for kernel, _ in fake.launched)
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("operation", ["forward", "input_grad"])
+def test_warpgroups(operation, data_format, cupy):
+    """On a device that has them, layers of many channels; tensor copies read x, or grad_output, where it is."""
+    fake = cupy(warpgroups=True)
+    case = Case("many", (1, 64, 3, 64), (64, 136, 2, 2), bias=operation == "forward", keywords={"stride": (2, 1)})
+    if operation == "forward":
+        row = next(row for row in ROWS if not row.variant)
+        arrays = make_arrays(case, "bfloat16", data_format)
+        want = expected(case, arrays, data_format)
+        got = run(row, case, arrays, data_format, "bfloat16", want.shape)
+        assert_close(got, want, "bfloat16", case.reduction)
+    else:
+        row = next(row for row in GRADIENT_ROWS if row.name == "cupy/input_grad/gather")
+        arrays = make_gradient(case, "bfloat16", data_format)
+        want = exact_gradient(case, operation, arrays, data_format)
+        got = run_gradient(row, case, arrays, data_format, "bfloat16")
+        assert_close(got, want, "bfloat16", reduction_of(case, operation))
+    assert any("hopper_gather<" in kernel for kernel, _ in fake.launched)
+
+
+def test_other_devices_have_no_warpgroups(cupy):
+    fake = cupy(warpgroups=True, capability=(10, 0))
+    case = named("2d-kernel-is-twice-stride")
+    arrays = make_arrays(case, "float16")
+    gtc.conv_transpose(*arrays, **case.keywords, backend="cupy", formulation="gather")
+    assert fake.launched
+    assert not any("hopper" in kernel for kernel, _ in fake.launched)
 
 
 def test_arrays_on_the_device_are_used_where_they_are(cupy):

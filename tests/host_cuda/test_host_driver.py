@@ -30,6 +30,21 @@ def test_launches_of_one_kernel_need_different_shared_memory(cupy):
     assert len({name for name, _ in fake.launched if "scatter_owned" in name}) == 1
 
 
+# --- what a call costs the host ------------------------------------------------------------------------
+
+
+def test_a_prepared_call_asks_no_array_for_its_interface(cupy, monkeypatch):
+    """It builds a dictionary, and a wrapped array checks itself: more than the rest of the call."""
+    fake = cupy()
+    layer, x = gtc.ConvTranspose(fake.asarray(WEIGHT), stride=2, backend="cupy"), fake.asarray(X)
+    first = layer(x).get()
+    with monkeypatch.context() as patched:
+        patched.delattr(type(x), "__cuda_array_interface__")
+        again = layer(x).get()
+    close(again, want(X, WEIGHT))
+    np.testing.assert_array_equal(again, first)
+
+
 # --- streams -------------------------------------------------------------------------------------------
 
 

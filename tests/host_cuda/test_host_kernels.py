@@ -14,7 +14,8 @@ from host_compiler import KERNELS
 from test_random_geometries import make_problem
 from tile_cases import EDGE_TABLE, EDGES, plan_of, product_of
 
-from gpu_transconv.kernels.cupy.tile_shapes import DeviceProperties
+from gpu_transconv.kernels.cupy.geometry import run_units
+from gpu_transconv.kernels.cupy.tile_shapes import MMA_SHAPES, SIMT_SHAPES, DeviceProperties
 
 pytestmark = requires_compiler
 
@@ -67,6 +68,36 @@ def test_edges_of_every_tile_that_scatters(variant, data_format, shape, dtype, p
     check(EDGES["merged"], variant, dtype, precision, data_format, device, shape=shape)
 
 
+#: Kernel = stride, by the units of a run: all of a pixel or some of them, one or several pixels, or none at all.
+RUNS = {1: 1, 2: 2, 3: 0, 4: 4, 6: 0, 8: 4}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("stride", RUNS)
+def test_runs_of_results(stride, dtype):
+    case = Case("runs", (2, 3, 3, 8), (3, 5, 1, stride), bias=True, keywords={"stride": (1, stride)})
+    packed = product_of("merged", plan_of(case, make_arrays(case, dtype), "channels_first"))
+    assert run_units(packed) == RUNS[stride]
+    shape = SIMT_SHAPES[4][2] if dtype == "float32" else MMA_SHAPES[2]
+    check(case, "gather", dtype, "highest", "channels_first", shape=shape, packed=packed)
+
+
+#: Rows of one channel: whole runs and the rest of a row, inside and at the edges, several taps, rows and depths.
+ROWS = [
+    Case("twice-stride", (2, 3, 9, 24), (3, 1, 4, 4), keywords={"stride": 2, "padding": 1, "groups": 3}),
+    Case("odd", (1, 2, 5, 27), (2, 1, 3, 5), bias=True, keywords={"stride": 2, "padding": 1, "groups": 2}),
+    Case("long", (1, 2, 3, 17), (2, 1, 3, 11), keywords={"stride": (1, 2), "padding": (0, 3), "groups": 2}),
+    Case("depth", (1, 2, 3, 3, 18), (2, 1, 3, 3, 3), keywords={"stride": 2, "padding": 1, "groups": 2}),
+    Case("head", (1, 2, 12, 80), (2, 1, 2, 3), bias=True, keywords={"stride": 2, "activation": "relu"}),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
+@pytest.mark.parametrize("case", ROWS, ids=lambda case: case.name)
+def test_rows(case, dtype):
+    check(case, "gather_rows", dtype, "highest", "channels_first")
+
+
 @pytest.mark.parametrize("data_format", DATA_FORMATS)
 @pytest.mark.parametrize(("dtype", "precision"), KINDS)
 def test_split_reduction(dtype, precision, data_format):
@@ -116,7 +147,7 @@ def names_of(variant, case, dtype, precision, data_format):
 
 
 def test_every_kernel_is_reached():
-    sources = "".join(path.read_text() for path in KERNELS.glob("*.cuh") if "grad" not in path.name)
+    sources = "".join(path.read_text() for path in KERNELS.glob("*.cuh") if not re.search("grad|hopper", path.name))
     kernels = set(re.findall(r"GTC_GLOBAL\s+(?:GTC_LAUNCH_BOUNDS\([^)]*\)\s+)?(\w+)\(", sources))
     assert {"gather_tile", "pack_weight", "scatter_atomic"} <= kernels
     kernels.remove("pack_tap_stamps")  # of a gradient

@@ -1,6 +1,7 @@
 """Every kernel of the two gradients on every case, in every dtype and layout, against an independent oracle.
 
-``python tests/kernels/test_gradients.py 2000 --seed 7`` checks random geometries 0 ... 1999 of seed 7.
+``python tests/kernels/test_gradients.py 2000 --seed 7`` checks random geometries 0 ... 1999 of seed 7, and with
+``--first 500`` geometries 500 ... 2499.
 """
 
 from __future__ import annotations
@@ -178,10 +179,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Random geometries, every gradient kernel, against an oracle.")
     parser.add_argument("count", type=int, nargs="?", default=2000, help="how many geometries (2000)")
     parser.add_argument("--seed", type=int, default=1, help="which sequence of geometries (1)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first geometry (0)")
     options = parser.parse_args(arguments)
     found = [kernel for kernel in kernels() if kernel.operation in OPERATIONS and backends()[kernel.backend]]
     runs, wrong = Counter(), Counter()
-    for number in range(options.count):
+    for number in range(options.first, options.first + options.count):
         problem = make_problem(options.seed, number)
         for kernel in found if problem.dtype not in INTEGERS else ():
             runs[kernel.name] += 1

@@ -30,6 +30,9 @@ _CPU_TESTS = (
 #: Where the tests of each backend's kernels are, the quickest to notice something first.
 TESTS = {
     "cpu": [str(Path("tests", name).with_name(f"test_{Path(name).name}.py")) for name in _CPU_TESTS],
+    "gradients": [
+        f"tests/kernels/{name}.py" for name in ("cpu/test_input_grad", "cpu/test_weight_grad", "test_gradients")
+    ],
     "numba_cuda": [f"tests/simulator/test_{name}.py" for name in ("table", "gradient_table", "launches")],
     "cupy": ["tests/host_cuda/test_host_kernels.py"],
 }

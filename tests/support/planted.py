@@ -22,7 +22,7 @@ class Fault(NamedTuple):
     @property
     def backend(self) -> str:
         """Whose tests should notice; what is made beside the kernels is read by the CPU's."""
-        return self.file.partition("/")[0].replace("..", "cpu")
+        return "gradients" if self.name.startswith("gradient: ") else self.file.partition("/")[0].replace("..", "cpu")
 
 
 #: Tables, layouts and choices of the CPU's kernels: Python that runs before them.
@@ -38,7 +38,7 @@ _TABLES = (
     Fault("depthwise: a phase's own taps turned round", "cpu/depthwise/channel_boxes.py", "for shift in own]\n    return", "for shift in own[::-1]]\n    return"),
     Fault("depthwise: shift of the depth not from the lowest", "cpu/depthwise/channel_boxes.py", "(s_d - low[0]) * plane", "s_d * plane"),
     Fault("depthwise: tall boxes though the width is cut", "cpu/depthwise/channel_boxes.py", " if box_w == blocks[2] else 1", ""),
-    Fault("layout: later pieces start a channel late", "cpu/gemm/layout.py", "            first, end = piece * cout // pieces, (piece + 1) * cout // pieces\n            tables", "            first, end = piece * cout // pieces + (piece > 0), (piece + 1) * cout // pieces\n            tables"),
+    Fault("layout: later pieces start a channel late", "cpu/gemm/layout.py", "        first, end = piece * cout // pieces, (piece + 1) * cout // pieces\n        for", "        first, end = piece * cout // pieces + (piece > 0), (piece + 1) * cout // pieces\n        for"),
     Fault("layout: bias in every product of a pair", "cpu/gemm/layout.py", "if part.starts:", "if True:"),
     Fault("layout: padding of the lanes not counted", "cpu/gemm/layout.py", "self.weights += padded * part.taps", "self.weights += rows * part.taps"),
     Fault("pairs: the third product reads its neighbour's input", "cpu/gemm/winograd.py", "[((b,), (shift + 1, 1))]", "[((b,), (shift, 1))]"),
@@ -76,12 +76,25 @@ _COMPILED = (
     Fault("bfloat16 rounded half up", "cpu/emit/row_ir.py", "builder.add(odd, self._constant(0x7FFF))", "self._constant(0x8000)"),
     Fault("NaN of bfloat16 becomes infinite", "cpu/emit/row_ir.py", "builder.select(nan, builder.or_(bits, self._constant(0x400000)), rounded)", "rounded"),
     Fault("direct: outputs beyond the depth", "cpu/gemm/gather_boxes.py", "chunk[at.PHASES_H] if o_d < g.out_d else 0", "chunk[at.PHASES_H]"),
+    Fault("lines: bias of the first group", "cpu/gemm/scatter_lines.py", "channel = some.group * g.cout + some.first\n    size", "channel = some.first\n    size"),
+    Fault("lines: taps before the first result added", "cpu/gemm/scatter_lines.py", "max(0, (cut.spread - 1 - o_w) // cut.spread)", "0"),
+    Fault("lines: inputs of the first image", "cpu/gemm/scatter_lines.py", "address(x, first + n * g.x_batch)", "address(x, first)"),
+    Fault("lines: weights of the first slab", "cpu/gemm/scatter_lines.py", "begin = ((some.group * g.cin + k0) * g.cout", "begin = ((some.group * g.cin + 0 * k0) * g.cout"),
     Fault("gather: bias of the first group", "cpu/gemm/gather.py", "start = group * lay.row_channels.size + row", "start = row"),
     Fault("gather: rows of odd tiles too few", "cpu/emit/gemm_tile.py", "min(t + 1, more)", "min(t, more)"),
     Fault("store: phases of some channels as if of all", "cpu/gemm/store.py", "if count == pixel:", "if count <= pixel:"),
     Fault("tile of 4 vectors multiplies the third twice", "cpu/emit/gemm_tile.py", "columns = [load(b_row, v) for v", "columns = [load(b_row, v if v != 3 or vectors != 4 else 2) for v"),
     Fault("odd strides interleaved with the wrong phase", "cpu/emit/shuffles.py", "indices = [lanes + lane if phase == r else i for", "indices = [lanes + lane if phase == r + (stride > 5) else i for"),
     Fault("transposition of wide strides ends early", "cpu/emit/row_ir.py", "blocks = builder.sdiv(builder.add(outputs, builder.sub(stride, _I64(1))), stride)", "blocks = builder.sdiv(outputs, stride)"),
+)  # fmt: skip
+#: The CPU's kernels of the two gradients.
+_CPU_GRADIENTS = (
+    Fault("gradient: last row that a filter meets missed", "cpu/depthwise/thinned.py", "at // dilation + 1)", "at // dilation)"),
+    Fault("gradient: one vector too many taken as whole", "cpu/depthwise/thinned.py", "max(begin, min(whole, (w.size - first[2]) // (lanes * w.step)))", "whole"),
+    Fault("gradient: step of a single result", "../problem/rewrites.py", "one if axis.size > 1 else replace(one, step=1)", "replace(one, step=1)"),
+    Fault("gradient: lines of the first channel for all", "cpu/weight_grad/rows.py", "start = patch.c0 * g.cout * g.volume", "start = 0 * g.cout * g.volume"),
+    Fault("gradient: last piece left out", "cpu/weight_grad/store.py", "range(0, job.cut.pieces - step, 2 * step)", "range(0, job.cut.pieces - step - 1, 2 * step)"),
+    Fault("gradient: whole pixels though cut off below", "cpu/weight_grad/columns.py", "o_h >= 0 and o_h + last_h < g.out_h", "o_h + last_h < g.out_h"),
 )  # fmt: skip
 _NUMBA_CUDA = (
     Fault("direct: bias of the first group", "numba_cuda/gather_direct.py", "channel = group * g[at.COUT] + row + r\n                value", "channel = row + r\n                value"),
@@ -110,4 +123,4 @@ _CUPY = (
     Fault("TF32 not rounded", "cupy/src/numbers.cuh", "(bits + 0x1000u) & ~0x1fffu", "bits & ~0x1fffu"),
     Fault("rows by pixels as if by channels", "cupy/src/geometry.cuh", "Index unit = g.pixels_first ? index % units : index", "Index unit = index"),
 )  # fmt: skip
-FAULTS = _TABLES + _COMPILED + _NUMBA_CUDA + _CUPY
+FAULTS = _TABLES + _COMPILED + _CPU_GRADIENTS + _NUMBA_CUDA + _CUPY

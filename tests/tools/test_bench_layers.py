@@ -18,6 +18,7 @@ def test_random_layers_are_seeded_and_valid() -> None:
     drawn = layers.random_layers(40, 5, real, max_gmac=1.0)
     assert drawn == layers.random_layers(40, 5, real, max_gmac=1.0)
     assert drawn != layers.random_layers(40, 6, real, max_gmac=1.0)
+    assert layers.small_layers(9, 5) == layers.small_layers(9, 5) != layers.small_layers(9, 6)
     assert len({layer.name for layer in drawn}) == 40
     assert {layer.ndim for layer in drawn} == {1, 2, 3}
     for layer in drawn:

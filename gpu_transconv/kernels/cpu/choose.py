@@ -8,26 +8,27 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import NamedTuple
 
 from ...problem.dtypes import DTYPES
 from ...problem.plan import Plan
 from ...problem.rewrites import MOST_PHASES, Problem, kernel_axes, simplify
+from .choice import Choice
 from .cpu_kernel import CpuKernel, Tiles
 from .depthwise import channel_boxes, channels_last, thinned
 from .depthwise.channels_first import depthwise
 from .elementwise import elementwise_gather, elementwise_scatter
 from .elementwise_input_grad import elementwise_input_gather, elementwise_input_scatter
 from .emit.registers import VECTOR_BYTES
-from .gemm import line_partition, partitions, stamp_boxes
-from .gemm.cost import cost_of_boxes, cost_of_runs, cost_of_stamps, paired_axes, useful_products
+from .gemm import line_partition, partitions, stamp_boxes, stamp_lines
+from .gemm.cost import cost_of_boxes, cost_of_lines, cost_of_runs, cost_of_stamps, paired_axes, useful_products
 from .gemm.gather import gather
 from .gemm.gather_boxes import gather_boxes
 from .gemm.gather_lines import gather_lines
 from .gemm.scatter import scatter
+from .gemm.scatter_lines import scatter_lines
 from .gemm.winograd import saving
 from .geometry import fits_boxes
-from .pack import pack_channels_last, pack_filters, pack_lines, pack_rows, pack_stamps, pack_taps
+from .pack import pack_as_it_is, pack_channels_last, pack_filters, pack_lines, pack_rows, pack_stamps, pack_taps
 from .partition import HasPartition
 from .weight_order import TILED, WeightOrder, make_order, rows_layout, stamps_layout
 
@@ -39,30 +40,6 @@ _LOOPS, _SCATTERED_LOOPS = 16.0, 32.0
 _KEPT = 0.8
 #: Cost of scatter, in multiples of gather's, where it has no estimate of its own. Chosen, not measured.
 _SCATTERED = 1.5
-
-
-class Choice(NamedTuple):
-    """The kernel of a plan, the plan that it computes instead, and how the weights are ordered for it."""
-
-    kernel: CpuKernel
-    plan: Plan
-    order: WeightOrder
-
-    @property
-    def work_ratio(self) -> float:
-        """Its cost in multiples of the useful operations."""
-        return self.kernel.cost(self.plan) / useful_products(self.plan)
-
-    @property
-    def words(self) -> str:
-        """What the kernel is, and on how many axes blocks are in pairs."""
-        axes = ("", " on one axis", " on two axes")[len(self.order.paired)]
-        return f"{self.kernel.name} ({self.kernel.words}{axes})"
-
-    @property
-    def saved(self) -> float:
-        """Share of the products that it does without."""
-        return 1.0 - math.prod(1 - saving(kernel_axes(self.plan)[i]) for i in self.order.paired)
 
 
 @lru_cache(maxsize=1024)
@@ -145,6 +122,10 @@ def _cut_lines(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
     return line_partition.cut_lines(plan, threads)
 
 
+def _cut_stamp_lines(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
+    return stamp_lines.cut_lines(plan, threads)
+
+
 def _cut_stamp_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
     return stamp_boxes.cut_stamp_boxes(plan, *stamps_layout(order), threads)
 
@@ -179,6 +160,10 @@ RUNS = CpuKernel(
     Tiles(gather, pack_rows, _cut_runs, lanes=_lanes),
 )  # fmt: skip
 SCATTERED_LOOPS = CpuKernel("plain", "loops without tiles", _is_scattered_loops, _cost_of_scattered_loops)
+STAMP_LINES = CpuKernel(
+    "scatter_lines", "stamps along lines of memory, weights as they are", stamp_lines.takes, cost_of_lines,
+    Tiles(scatter_lines, pack_as_it_is, _cut_stamp_lines),
+)  # fmt: skip
 STAMPS = CpuKernel(
     "scatter", "matrix products in tiles, added into boxes of the output", _takes_all, _cost_of_scatter,
     Tiles(scatter, pack_stamps, _cut_stamp_boxes),
@@ -186,9 +171,10 @@ STAMPS = CpuKernel(
 
 #: The kernels of each formulation, in the order in which they are asked.
 GATHER = (LOOPS, DEPTHWISE_LAST, DEPTHWISE, THINNED, WINOGRAD, BOXES, RUNS)
-SCATTER = (SCATTERED_LOOPS, STAMPS)
+SCATTER = (SCATTERED_LOOPS, STAMP_LINES, STAMPS)
 #: The same for the gradient by the input.
 INPUT_GATHER = (*GATHER[:4], LINES, *GATHER[4:])
+INPUT_SCATTER = (SCATTERED_LOOPS, STAMPS)
 #: Those of gather that round as the definition does: what `precision` "fast" adds left out.
 EXACT = tuple(kernel for kernel in GATHER if kernel is not WINOGRAD)
 #: The compiled loops of both formulations, for arrays in the type of their sums.
@@ -245,6 +231,7 @@ def choose_scatter(plan: Plan) -> Choice:
     return _choose(SCATTER, plan)
 
 
+@lru_cache(maxsize=512)
 def choose_input_scatter(plan: Plan) -> Choice:
     """The same for the gradient by the input, of which `plan` is the correlation."""
-    return _swapped(choose_scatter(plan))
+    return _swapped(_choose(INPUT_SCATTER, plan))

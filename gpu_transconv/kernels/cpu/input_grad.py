@@ -76,8 +76,16 @@ def _gather_ratio(plan: Plan) -> float:
     return choose_input_gather(correlation(plan)).work_ratio
 
 
+def _gather_pack_ratio(plan: Plan) -> float:
+    return choose_input_gather(correlation(plan)).pack_ratio
+
+
 def _scatter_ratio(plan: Plan) -> float:
     return choose_input_scatter(correlation(plan)).work_ratio
+
+
+def _scatter_pack_ratio(plan: Plan) -> float:
+    return choose_input_scatter(correlation(plan)).pack_ratio
 
 
 def _describe_gather(plan: Plan) -> Description:
@@ -91,10 +99,10 @@ def _describe_scatter(plan: Plan) -> Description:
 KERNELS = (
     Kernel(
         "cpu", "gather", _launch_gather, operation="input_grad", pack=_pack_gather, weight_key=_gather_order,
-        bind=_bind_gather, work_ratio=_gather_ratio, describe=_describe_gather,
+        bind=_bind_gather, work_ratio=_gather_ratio, pack_ratio=_gather_pack_ratio, describe=_describe_gather,
     ),
     Kernel(
         "cpu", "scatter", _launch_scatter, operation="input_grad", pack=_pack_scatter, weight_key=_scatter_order,
-        bind=_bind_scatter, work_ratio=_scatter_ratio, describe=_describe_scatter,
+        bind=_bind_scatter, work_ratio=_scatter_ratio, pack_ratio=_scatter_pack_ratio, describe=_describe_scatter,
     ),
 )  # fmt: skip

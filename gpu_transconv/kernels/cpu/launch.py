@@ -17,7 +17,8 @@ from ...problem.dtypes import DTYPES
 from ...problem.plan import Plan
 from ..kernel import Bound, Description, Kernel
 from .arguments import Arguments, Table, flatten
-from .choose import Choice, choose_exact, choose_gather, choose_scatter
+from .choice import Choice
+from .choose import choose_exact, choose_gather, choose_scatter
 from .complexes import apart, result_of, together
 from .elementwise import Elementwise, elementwise_gather, elementwise_scatter
 from .geometry import make_geometry
@@ -193,9 +194,17 @@ def _gather_ratio(plan: Plan) -> float:
     return choose_gather(plan).work_ratio
 
 
+def _gather_pack_ratio(plan: Plan) -> float:
+    return choose_gather(plan).pack_ratio
+
+
 @lru_cache(maxsize=512)
 def _scatter_ratio(plan: Plan) -> float:
     return choose_scatter(plan).work_ratio
+
+
+def _scatter_pack_ratio(plan: Plan) -> float:
+    return choose_scatter(plan).pack_ratio
 
 
 def _describe_gather(plan: Plan) -> Description:
@@ -218,11 +227,11 @@ def describe(choose: Chooser, plan: Plan) -> Description:
 KERNELS = (
     Kernel(
         "cpu", "gather", _launch_gather, pack=_pack_gather, weight_key=_gather_order, bind=_bind_gather,
-        work_ratio=_gather_ratio, describe=_describe_gather, fixed_order=True,
+        work_ratio=_gather_ratio, pack_ratio=_gather_pack_ratio, describe=_describe_gather, fixed_order=True,
     ),
     Kernel(
         "cpu", "scatter", _launch_scatter, pack=_pack_scatter, weight_key=_scatter_order, bind=_bind_scatter,
-        work_ratio=_scatter_ratio, describe=_describe_scatter, fixed_order=True,
+        work_ratio=_scatter_ratio, pack_ratio=_scatter_pack_ratio, describe=_describe_scatter, fixed_order=True,
     ),
     *weight_grad.KERNELS,
 )  # fmt: skip

@@ -122,6 +122,11 @@ def pack_lines(order: WeightOrder, weight: Array, values: Array) -> tuple[Array,
     return (weight if order.swapped else _swap(order, weight)).reshape(-1), values
 
 
+def pack_as_it_is(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array]:
+    """Weights of the rows of scatter along lines, which multiplies no zeros: what is not finite does no harm there."""
+    return stored(weight), values
+
+
 def pack_rows(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:
     """Weights of the rows of gather, and the bias that each row starts with."""
     layout = rows_layout(order)

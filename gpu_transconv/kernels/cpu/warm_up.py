@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
-from typing import NamedTuple
 
 from numba import types
 
 from ...problem.dtypes import DTYPES
+from ..kernel import Step
 from . import input_grad, launch  # noqa: F401  (whose imports bring all kernels into KERNELS)
 from .choose import ELEMENTWISE
 from .emit.dot_tile import dot_table
@@ -20,14 +20,6 @@ from .runtime.compiled import KERNELS, CompiledKernel, Signature
 from .runtime.parallel import on_threads
 from .weight_grad.elementwise import elementwise_filters
 from .weight_order import TILED
-
-
-class Step(NamedTuple):
-    """A kernel for some types, and what compiles it or reads it from its file."""
-
-    kernel: str
-    dtype: str
-    run: Callable[[], object]
 
 
 def steps(dtypes: Iterable[str]) -> list[Step]:

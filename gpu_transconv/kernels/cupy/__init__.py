@@ -7,12 +7,14 @@ Read it in this order:
 3. ``src/tile_simt.cuh``, ``src/tile_mma.cuh`` and `tile_shapes`: a tile of it, by ordinary multiply-adds or by matrix
    instructions, and the sizes that there are.
 4. ``src/mainloop.cuh``, ``src/epilogue.cuh``: from global memory to the sums of a tile, and from there to the output.
-5. ``src/gather.cuh``, ``src/scatter.cuh``, ``src/scatter_owned.cuh``: the kernels; ``src/gather_direct.cuh`` needs no
-   tile.
+5. ``src/gather.cuh``, ``src/scatter.cuh``, ``src/scatter_owned.cuh``: the kernels; ``src/gather_direct.cuh`` and
+   ``src/gather_rows.cuh`` need no tile.
 6. The gradient by x: the same tiles on ``correlation(plan)``; ``src/input_grad_scatter.cuh`` makes a problem of stride
    1 for each phase of grad_output, ``src/source_phase.cuh``. The gradient by the weight: ``src/weight_grad.cuh`` with
    ``src/pixel_panels.cuh``, ``src/weight_grad_direct.cuh`` without tiles, and `weight_grad`, which cuts the pixels.
-7. `choose`, `owned_boxes`: which of them a layer gets; `launch_plan`: what is launched, as data; `launch`: by CuPy.
+7. Hopper's matrix unit: ``src/hopper_geometry.cuh`` and `hopper_product`, ``src/hopper_pipeline.cuh``,
+   ``src/hopper_epilogue.cuh``; `hopper` launches it, with what `hopper_driver` gets from NVIDIA's bindings.
+8. `choose`, `owned_boxes`: which of them a layer gets; `launch_plan`: what is launched, as data; `launch`: by CuPy.
 
 ``tests/host_cuda`` runs the same sources on the CPU; ``docs/develop/decisions/0009-cuda-cpp-tiles.md`` says why there
 is one tile for all of them.

@@ -19,18 +19,27 @@ _MOST_PARTS = 32
 _LEAST_CHUNKS = 8
 #: What a split reduction takes beside one that is not: its parts are written, read again and added.
 _SPLIT_WORK = 1.1
-#: Chunks' time that a tile takes for its tables and its stores.
-_TILE_CHUNKS = 2
+#: Chunks' time that a tile takes for its tables and its stores: about 2000 instructions of sm_90 a thread, where a
+#: chunk of the largest tile of half precision has 300.
+_TILE_CHUNKS = 6
 #: Blocks of tiles, and threads of such blocks, that the registers of one multiprocessor hold.
 _MOST_BLOCKS, _TILE_THREADS = 4, 512
 #: Threads that hide the direct kernel's reads on one multiprocessor.
 _FULL_THREADS = 1024
 #: Threads of a block of the direct kernel, as its launch bounds in gather_direct.cuh have it.
 DIRECT_THREADS = 128
+#: Neighbouring outputs and rows of one thread of gather_rows.cuh, strides that it is compiled for, and what it
+#: reads per multiply-add: six inputs and four weights for sixteen.
+_ROW_OUTPUTS, _ROWS, ROW_STRIDES, _ROW_READS = 8, 4, (2,), 10 / 16
+#: Multiply-adds' time of what a thread of gather_direct.cuh and of gather_rows.cuh does beside its products:
+#: instructions of sm_90, most of them divisions that find its place.
+_PIXELS_WORK, _ROWS_WORK = 500, 300
 #: Multiply-adds' time of one read of the direct kernel, which are four, and some of it not hidden.
 _READ_WORK = 6
 #: How much faster matrix instructions are than ordinary ones, as far as kernels can keep them busy.
 _TENSOR_CORES = 8
+#: Pixels of a tile so small that a kernel more is not worth its reads of 16 bytes.
+_NARROW = 32
 #: Most results of a tile where registers are few.
 _CROWDED_RESULTS = 64 * 128
 
@@ -55,31 +64,40 @@ class TiledProduct:
 
 @dataclass(frozen=True, slots=True)
 class DirectGather:
-    """Gather without tiles: channels and pixels of one thread, and the number of threads that have work."""
+    """Gather without tiles: channels and pixels of one thread, and the number of threads that have work.
+
+    Where `row_stride` is not 0 the pixels are all outputs of a row, whose axis has that stride: gather_rows.cuh.
+    """
 
     packed: PackedProduct
     channels: int
     pixels: int
     shares: int
+    row_stride: int
     effort: float  # in ordinary multiply-adds
     cost: float
 
 
-def uses_tensor_cores(plan: Plan, device: DeviceProperties) -> bool:
-    """Whether products of `plan` run on matrix instructions."""
+def uses_tensor_cores(dtype: str, precision: str, device: DeviceProperties) -> bool:
+    """Whether products run on matrix instructions."""
     return device.capability >= (8, 0) and (
-        plan.dtype in ("float16", "bfloat16") or (plan.dtype == "float32" and plan.precision == "tf32")
+        dtype in ("float16", "bfloat16") or (dtype == "float32" and precision == "tf32")
     )
 
 
 def shapes_for(plan: Plan, device: DeviceProperties) -> tuple[TileShape, ...]:
     """Tiles that can compute `plan` on `device`."""
-    if uses_tensor_cores(plan, device):
+    return shapes_of(plan.dtype, plan.precision, plan.channels_last, device)
+
+
+def shapes_of(dtype: str, precision: str, channels_last: bool, device: DeviceProperties) -> tuple[TileShape, ...]:
+    """Tiles that there are for a dtype and format."""
+    if uses_tensor_cores(dtype, precision, device):
         return MMA_SHAPES
-    shapes = SIMT_SHAPES[SUM_BYTES.get(plan.dtype, DTYPES[plan.dtype].size)]
+    shapes = SIMT_SHAPES[SUM_BYTES.get(dtype, DTYPES[dtype].size)]
     # Beside the largest tile's sums a thread has too few registers for what it keeps in mind where the channels lie
     # together, and wherever the compiler needs more of them: it would spill.
-    crowded = plan.channels_last or device.capability >= (10, 0)
+    crowded = channels_last or not (8, 0) <= device.capability < (10, 0)
     return tuple(shape for shape in shapes if not crowded or shape.rows * shape.pixels <= _CROWDED_RESULTS)
 
 
@@ -93,9 +111,17 @@ def input_of(packed: PackedProduct, shape: TileShape) -> str:
         part.taps == axis.step == 1 and part.shift == 0 and part.count == axis.size
         for part, axis in zip(frame, packed.product.axes, strict=True)
     )
-    aligned = math.prod(plan.in_spatial) % width == 0 and width > 1
-    same_type = isinstance(shape, MmaShape) or plan.dtype not in SUM_BYTES
-    return "PLANES_16" if in_place and aligned and same_type else "PLANES"
+    aligned = math.prod(plan.in_spatial) % width == 0
+    return "PLANES_16" if in_place and aligned and "PLANES_16" in inputs_of(shape, plan.dtype, False) else "PLANES"
+
+
+def inputs_of(shape: TileShape, dtype: str, channels_last: bool) -> tuple[str, ...]:
+    """Ways in which tiles of one shape can read x."""
+    wide = DTYPES[dtype].size < 16
+    if channels_last:
+        return ("PIXELS", "PIXELS_16") if wide else ("PIXELS",)
+    same_type = isinstance(shape, MmaShape) or dtype not in SUM_BYTES
+    return ("PLANES", "PLANES_16") if wide and same_type and shape.pixels > _NARROW else ("PLANES",)
 
 
 def fit_tiles(packed: PackedProduct, shape: TileShape, device: DeviceProperties) -> TiledProduct:
@@ -135,21 +161,51 @@ def busy(blocks: int, resident: int) -> float:
     return blocks / (-(-blocks // resident) * resident) if blocks else 1.0
 
 
-def fit_direct(plan: Plan, device: DeviceProperties) -> DirectGather:
-    """Lay the direct kernel's shares over a plan, and predict their cost."""
+def fit_direct(plan: Plan, device: DeviceProperties) -> list[DirectGather]:
+    """Lay shares of the kernels without tiles over a plan, and predict their cost."""
     packed = pack_product(correlation(plan) if plan.operation == "input_grad" else by_phase(plan))
-    of_group = packed.plan.out_channels // plan.groups
-    channels = next((n for n in (1, 2, 4) if n >= of_group), 4)
-    depth, height, width = packed.product.axes
-    pixels = 4 if width.blocks >= 4 else 1
-    shares = plan.batch * plan.groups * -(-of_group // channels) * -(-width.blocks // pixels)
-    shares *= width.phase_count
+    found = [_fit_pixels(packed, device)]
+    if stride := _row_stride(packed):
+        found.append(_fit_rows(packed, stride, device))
+    return found
+
+
+def _fit_pixels(packed: PackedProduct, device: DeviceProperties) -> DirectGather:
+    """Lay shares of gather_direct.cuh over a product: some channels at some pixels of one phase."""
+    of_group, (depth, height, width) = packed.plan.out_channels // packed.plan.groups, packed.product.axes
+    channels, pixels = (1 if of_group == 1 else 4), 4
+    shares = packed.plan.groups * -(-of_group // channels) * -(-width.blocks // pixels) * width.phase_count
     for axis in (depth, height):
         shares *= axis.blocks * axis.phase_count
-    loads = 1 / channels + 1 / pixels
+    return _direct(packed, channels, pixels, shares, 0, 1 / channels + 1 / pixels, device)
+
+
+def _fit_rows(packed: PackedProduct, stride: int, device: DeviceProperties) -> DirectGather:
+    """Lay shares of gather_rows.cuh over a product: outputs of some rows of one channel."""
+    depth, height, width = packed.product.axes
+    shares = packed.plan.groups * depth.output_size * -(-height.output_size // _ROWS)
+    return _direct(packed, 1, _ROW_OUTPUTS, shares * -(-width.output_size // _ROW_OUTPUTS), stride, _ROW_READS, device)
+
+
+def _direct(
+    packed: PackedProduct, channels: int, pixels: int, shares: int, row_stride: int, reads: float,
+    device: DeviceProperties,
+) -> DirectGather:  # fmt: skip
+    """Count shares of the whole batch, and predict their cost; `reads` are those of one multiply-add."""
+    plan = packed.plan
+    shares *= plan.batch
+    effort = plan.flops / 2 * (1 + _READ_WORK * reads) + shares * (_ROWS_WORK if row_stride else _PIXELS_WORK)
     fill = min(1.0, shares / (device.multiprocessors * _FULL_THREADS))
-    effort = plan.flops / 2 * (1 + _READ_WORK * loads)
-    return DirectGather(packed, channels, pixels, shares, effort, effort / max(fill, 1e-9))
+    return DirectGather(packed, channels, pixels, shares, row_stride, effort, effort / max(fill, 1e-9))
+
+
+def _row_stride(packed: PackedProduct) -> int:
+    """Stride of the last axis where gather_rows.cuh takes a product, else 0."""
+    product, plan = packed.product, packed.plan
+    if product.is_swapped or plan.channels_last or plan.out_channels != plan.groups:
+        return 0
+    stride = product.axes[2].stride
+    return stride if stride in ROW_STRIDES and all(axis.dilation == 1 for axis in product.axes) else 0
 
 
 @lru_cache(maxsize=1024)
@@ -159,10 +215,10 @@ def choose_gather(plan: Plan, device: DeviceProperties) -> TiledProduct | Direct
     packed = [pack_product(product) for product in products if product is not None]
     tiled = [fit_tiles(one, shape, device) for one in packed for shape in shapes_for(plan, device)]
     best = min(tiled, key=lambda product: product.cost)
-    direct = fit_direct(plan, device)
+    direct = min(fit_direct(plan, device), key=lambda found: found.cost)
     return direct if direct.cost * direct_slowdown(plan, device) < best.cost else best
 
 
 def direct_slowdown(plan: Plan, device: DeviceProperties) -> int:
     """How much slower the ordinary multiply-adds of the direct kernel are than those of tiles."""
-    return _TENSOR_CORES if uses_tensor_cores(plan, device) else 1
+    return _TENSOR_CORES if uses_tensor_cores(plan.dtype, plan.precision, device) else 1

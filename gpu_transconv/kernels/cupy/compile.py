@@ -9,9 +9,13 @@ from functools import lru_cache
 from importlib import resources
 from typing import Protocol
 
+from .hopper_driver import machine_code
 from .launch_plan import KernelLaunch
 from .memory import refuse_capture
 
+#: File of src/ -> the architecture that it is compiled for, where it has instructions of that one alone, for which CuPy
+#: does not compile.
+ARCHITECTURES = {"hopper_gather.cuh": "sm_90a", "hopper_probe.cuh": "sm_90a"}
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"\n', re.MULTILINE)
 
 
@@ -78,9 +82,14 @@ def compiled(source: str, kernel: str, device: int) -> CompiledKernel:
 
     refuse_capture(f"the kernel {kernel} has not been compiled yet")
     program = program_of(source, kernel)
-    module = cupy.RawModule(code=program.source, options=program.options, name_expressions=(program.name,))
+    name = program.name
     try:
-        function = module.get_function(program.name)
+        if source in ARCHITECTURES:
+            path, name = machine_code(program.source, (*program.options, f"-arch={ARCHITECTURES[source]}"), name)
+            module = cupy.RawModule(path=str(path))
+        else:
+            module = cupy.RawModule(code=program.source, options=program.options, name_expressions=(name,))
+        function = module.get_function(name)
     except cupy.cuda.compiler.CompileException as error:
         capability = cupy.cuda.Device(device).compute_capability
         raise RuntimeError(f"cannot compile {kernel} of {source} for sm_{capability}:\n{error}") from error

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from ...problem.arguments import ACTIVATIONS
 from ...problem.axis import Axis
+from ...problem.dtypes import DTYPES
 from ...problem.plan import Plan
 from ...problem.product import AxisFrame, Product
 from ...problem.rewrites import kernel_axes
@@ -17,6 +18,8 @@ from ...problem.rewrites import kernel_axes
 ACTIVATION_CODES: dict[str | None, int] = {None: 0, **{name: code for code, name in enumerate(ACTIVATIONS, 1)}}
 #: Packed rows are a multiple of this, so that a channel's rows begin at 16 bytes for every dtype, the shortest of 2.
 _ROW_MULTIPLE = 8
+#: Bytes and elements of a run of results at most.
+_RUN_BYTES, _MOST_RUN = 16, 4
 #: Bound of positions on an axis, and of packed elements, below which indices are C's int: the kernels add two
 #: positions, and a position outside the input is marked by -2^30.
 _MOST_POSITIONS, _MOST_ELEMENTS = 1 << 29, 1 << 30
@@ -97,7 +100,7 @@ def geometry_bytes(packed: PackedProduct) -> bytes:
     numbers: list[int] = []
     inputs, outputs = math.prod(plan.in_spatial), math.prod(plan.out_spatial)
     last = plan.channels_last
-    x_step, y_step = (plan.in_channels, plan.out_channels) if last else (1, 1)
+    x_step, y_step = channel_steps(plan)
     for a, axis in enumerate(product.axes):
         x_stride = math.prod(plan.in_spatial[a + 1 :]) * x_step
         y_stride = math.prod(plan.out_spatial[a + 1 :]) * y_step
@@ -105,15 +108,39 @@ def geometry_bytes(packed: PackedProduct) -> bytes:
         numbers += [axis.step, x_stride, y_stride]
     numbers += [plan.batch, plan.groups, plan.in_channels // plan.groups, plan.out_channels // plan.groups]
     numbers += [plan.in_channels * inputs, 1 if last else inputs, plan.out_channels * outputs, 1 if last else outputs]
-    numbers += _weight_steps(product)
+    numbers += weight_steps(product)
     numbers += [product.rows, packed.row_pitch, int(packed.pixels_first), int(product.frame is not None)]
-    numbers.append(int(product.is_cut_off))
+    numbers += [int(product.is_cut_off), run_units(packed)]
     # 0d: the struct ends where another double could begin.
     layout = f"@{len(numbers)}{index_format(plan)}di0d"
     return struct.pack(layout, *numbers, plan.slope, ACTIVATION_CODES[plan.activation])
 
 
-def _weight_steps(product: Product) -> tuple[int, int]:
+def run_units(packed: PackedProduct) -> int:
+    """Units of a run of results, RUN_OF in geometry.cuh, or 0 where results do not lie in aligned runs.
+
+    A run is so many neighbouring units of some neighbouring pixels. Both lie together where the units of the last axis
+    fill its stride, and whole runs make a line.
+    """
+    product, plan = packed.product, packed.plan
+    run = min(_RUN_BYTES // DTYPES[plan.dtype].size, _MOST_RUN)
+    if run < 2 or plan.channels_last or not packed.pixels_first or product.is_cut_off:
+        return 0
+    axis, frame = product.axes[2], product.frame[2] if product.frame else AxisFrame()
+    units, pixels = frame.units, frame.count if product.frame else axis.blocks
+    if units != axis.stride or (units > 1 and frame.unit_step != 1) or axis.output_size != pixels * units:
+        return 0
+    of_run = math.gcd(units, run)
+    neighbours = run // of_run  # pixels, which lie together where all of their units are in the run
+    return of_run if pixels % neighbours == 0 and (neighbours == 1 or of_run == units) else 0
+
+
+def channel_steps(plan: Plan) -> tuple[int, int]:
+    """Steps from pixel to pixel on the last axis, in x and in the output."""
+    return (plan.in_channels, plan.out_channels) if plan.channels_last else (1, 1)
+
+
+def weight_steps(product: Product) -> tuple[int, int]:
     """Steps in the caller's weights from one depth channel of the product, and from one row channel, to the next."""
     plan, taps = product.plan, math.prod(product.plan.kernel)
     swapped = (taps, plan.in_channels // plan.groups * taps)

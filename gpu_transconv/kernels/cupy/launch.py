@@ -12,9 +12,11 @@ from ...problem.plan import Operation, Plan
 from ...problem.product import stamps
 from ..kernel import Description, Kernel
 from . import memory
-from .choose import DirectGather, choose_gather, direct_slowdown, fit_tiles, shapes_for
+from .choose import direct_slowdown, fit_tiles, shapes_for
 from .compile import CompiledKernel, compiled, most_shared
 from .geometry import pack_product
+from .hopper import best_gather_launches, gather_effort
+from .hopper_driver import map_of, warpgroups_available
 from .input_grad import fit_tap_stamps, input_atomic_launches, input_owned_launches
 from .launch_plan import (
     Argument,
@@ -22,13 +24,13 @@ from .launch_plan import (
     Bytes,
     KernelLaunch,
     Planner,
-    gather_launches,
     scatter_atomic_launches,
     scatter_owned_launches,
 )
 from .memory import CupyArray, empty, has_allocator, held, is_capturing, scratch
 from .owned_boxes import cut_output
 from .packed import PackedWeights
+from .tensor_map import TensorMap
 from .tile_shapes import DeviceProperties
 from .weight_grad import (
     DirectWeights,
@@ -39,18 +41,19 @@ from .weight_grad import (
     weight_parts_launches,
 )
 
-#: An argument of a kernel: an array by name, or what CuPy passes by value.
-BoundArgument: TypeAlias = str | np.generic | np.ndarray[tuple[int], np.dtype[np.void]]
+#: An argument of a kernel: an array by name, the map of one, or what CuPy passes by value.
+BoundArgument: TypeAlias = str | TensorMap | np.generic | np.ndarray[tuple[int], np.dtype[np.void]]
 
 
 class BoundLaunch(NamedTuple):
-    """One kernel launch; arguments that are arrays stand by name."""
+    """One kernel launch; arguments that are arrays stand by name or map, and `arrays` has their places and these."""
 
     kernel: CompiledKernel
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
     shared: int
     arguments: tuple[BoundArgument, ...]
+    arrays: tuple[tuple[int, str | TensorMap], ...]
 
 
 class BoundPlan(NamedTuple):
@@ -73,10 +76,7 @@ def refusal(plan: Plan) -> str | None:
 
 
 def _gather_work(plan: Plan) -> float:
-    device = _current_properties()
-    chosen = choose_gather(plan, device)
-    slowdown = direct_slowdown(plan, device) if isinstance(chosen, DirectGather) else 1
-    return chosen.effort * slowdown / _useful(plan)
+    return gather_effort(plan, _current_properties()) / _useful(plan)
 
 
 def _scatter_atomic_work(plan: Plan) -> float:
@@ -123,7 +123,8 @@ def device_properties(device: int) -> DeviceProperties:
 
     attributes = cupy.cuda.Device(device).attributes
     capability = attributes["ComputeCapabilityMajor"], attributes["ComputeCapabilityMinor"]
-    return DeviceProperties(capability, attributes["MultiProcessorCount"], most_shared(device))
+    count = attributes["MultiProcessorCount"]
+    return DeviceProperties(capability, count, most_shared(device), warpgroups_available(capability))
 
 
 def current_device() -> int:
@@ -151,12 +152,14 @@ def _bind(launches: Planner, plan: Plan, device: int) -> BoundPlan:
 def bind_launch(launch: KernelLaunch, device: int) -> BoundLaunch:
     """Compile the kernel of a launch, and turn its arguments into what CuPy takes."""
     kernel = compiled(launch.source, launch.kernel, device)
-    return BoundLaunch(kernel, launch.grid, launch.block, launch.shared, tuple(map(_bind_argument, launch.arguments)))
+    arguments = tuple(map(_bind_argument, launch.arguments))
+    arrays = tuple((place, one) for place, one in enumerate(arguments) if isinstance(one, str | TensorMap))
+    return BoundLaunch(kernel, launch.grid, launch.block, launch.shared, arguments, arrays)
 
 
 def _bind_argument(argument: Argument) -> BoundArgument:
-    if isinstance(argument, Buffer):
-        return argument.name
+    if isinstance(argument, Buffer | TensorMap):  # a map is encoded when the array is known
+        return argument.name if isinstance(argument, Buffer) else argument
     if isinstance(argument, Bytes):  # an array of NumPy is passed by value, as a struct
         return np.frombuffer(argument.value, np.dtype((np.void, len(argument.value)))).copy()
     return np.uint64(0) if argument.type == "pointer" else np.dtype(argument.type).type(argument.value)
@@ -191,7 +194,8 @@ def _launch(
         held.sweep()
     bound = _bind(launches, plan, current_device())
     arrays = {"x": x, "weight": weight, "bias": bias, "out": out, "packed": _packed(packed, bound, weight)}
-    arrays |= {buffer.name: _scratch(buffer, packed) for buffer in bound.scratch}
+    for buffer in bound.scratch:
+        arrays[buffer.name] = _scratch(buffer, packed)
     run_launches(bound.launch, arrays)
     packed.used()
 
@@ -213,9 +217,14 @@ def _zeroed(made: CupyArray) -> CupyArray:
 
 def run_launches(launches: Iterable[BoundLaunch], arrays: Mapping[str, CupyArray | None]) -> None:
     """Enqueue launches on the current stream; `arrays` holds those that their arguments name."""
-    for launch in launches:
-        arguments = tuple(arrays[a] if isinstance(a, str) else a for a in launch.arguments)
-        launch.kernel(launch.grid, launch.block, arguments, shared_mem=launch.shared)
+    for kernel, grid, block, shared, bound, places in launches:
+        arguments: list[object] = list(bound)
+        for place, wanted in places:
+            if isinstance(wanted, TensorMap):
+                arguments[place] = map_of(wanted, arrays[wanted.buffer])
+            else:
+                arguments[place] = arrays[wanted]
+        kernel(grid, block, tuple(arguments), shared_mem=shared)
 
 
 def _kernel(operation: Operation, name: str, launches: Planner, work: Callable[[Plan], float]) -> Kernel:
@@ -229,10 +238,10 @@ def _kernel(operation: Operation, name: str, launches: Planner, work: Callable[[
 
 
 KERNELS = (
-    _kernel("forward", "gather", gather_launches, _gather_work),
+    _kernel("forward", "gather", best_gather_launches, _gather_work),
     _kernel("forward", "scatter/atomic", scatter_atomic_launches, _scatter_atomic_work),
     _kernel("forward", "scatter/tiles", scatter_owned_launches, _scatter_owned_work),
-    _kernel("input_grad", "gather", gather_launches, _gather_work),
+    _kernel("input_grad", "gather", best_gather_launches, _gather_work),
     _kernel("input_grad", "scatter/atomic", input_atomic_launches, _input_atomic_work),
     _kernel("input_grad", "scatter/tiles", input_owned_launches, _scatter_owned_work),
     _kernel("weight_grad", "gather", weight_gather_launches, _weight_gather_work),

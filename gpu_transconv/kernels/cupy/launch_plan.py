@@ -16,7 +16,8 @@ from ...problem.product import stamps
 from .choose import DIRECT_THREADS, DirectGather, TiledProduct, choose_gather, fit_tiles, shapes_for
 from .geometry import PackedProduct, geometry_bytes, index_bytes, index_type, is_covered, pack_product
 from .owned_boxes import cut_output
-from .tile_shapes import C_TYPES, DeviceProperties, TileShape
+from .tensor_map import TensorMap
+from .tile_shapes import C_TYPES, PIECE, DeviceProperties, Tile, TileShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Bytes:
     value: bytes
 
 
-Argument: TypeAlias = Buffer | Scalar | Bytes
+Argument: TypeAlias = Buffer | Scalar | Bytes | TensorMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ Planner: TypeAlias = Callable[[Plan, DeviceProperties], LaunchPlan]
 #: The caller's arrays, and what stands for one that is not there.
 X, WEIGHT, OUT, NULL = Buffer("x"), Buffer("weight"), Buffer("out"), Scalar("pointer", 0)
 #: Bytes of PackedHeader in geometry.cuh: as much as an allocation is aligned to, so that the weights are too.
-_HEADER = 256
+HEADER = 256
 #: Threads per block of the kernels whose threads go over many elements each, and the most blocks: more than are
 #: resident on any device.
 THREADS, _MOST_BLOCKS = 256, 1 << 16
@@ -117,7 +118,7 @@ def _pack(kernel: str, packed: PackedProduct) -> KernelLaunch:
 
 def packed_weight(packed: PackedProduct) -> Buffer:
     """The packed weights: a header, which must be zero before, then the elements."""
-    return Buffer("packed", _HEADER + packed.elements * DTYPES[packed.plan.dtype].size, zeroed=True)
+    return Buffer("packed", HEADER + packed.elements * DTYPES[packed.plan.dtype].size, zeroed=True)
 
 
 def bias_of(plan: Plan) -> Argument:
@@ -147,16 +148,23 @@ def gather_launches(
     """Launch gather; the best kernel for the device, or, for tests, tiles of one shape over one product."""
     chosen = fit_tiles(packed, shape, device) if packed and shape else choose_gather(plan, device)
     if isinstance(chosen, DirectGather):
-        return plan_launches(plan, None, (_gather_direct(chosen),))
+        return direct_launches(plan, chosen)
     return plan_launches(plan, chosen.packed, _gather_tiles(chosen))
+
+
+def direct_launches(plan: Plan, chosen: DirectGather) -> LaunchPlan:
+    """Launch gather without tiles."""
+    return plan_launches(plan, None, (_gather_direct(chosen),))
 
 
 def _gather_direct(chosen: DirectGather) -> KernelLaunch:
     plan = chosen.packed.plan
-    kernel = typed("gather_direct", plan, C_TYPES[plan.dtype], chosen.channels, chosen.pixels)
+    name = "gather_rows" if chosen.row_stride else "gather_direct"
+    sizes = [chosen.row_stride] if chosen.row_stride else [chosen.channels, chosen.pixels]
+    kernel = typed(name, plan, C_TYPES[plan.dtype], *sizes)
     arguments = (Bytes(geometry_bytes(chosen.packed)), X, WEIGHT, bias_of(plan), OUT, Scalar("int64", chosen.shares))
     grid = (-(-chosen.shares // DIRECT_THREADS), 1, 1)
-    return KernelLaunch(kernel, "gather_direct.cuh", grid, (DIRECT_THREADS, 1, 1), 0, arguments)
+    return KernelLaunch(kernel, f"{name}.cuh", grid, (DIRECT_THREADS, 1, 1), 0, arguments)
 
 
 def _gather_tiles(chosen: TiledProduct) -> tuple[KernelLaunch, ...]:
@@ -173,9 +181,12 @@ def _gather_tiles(chosen: TiledProduct) -> tuple[KernelLaunch, ...]:
     )  # fmt: skip
     if chosen.parts == 1:
         return (first,)
+    piece = Tile(PIECE, plan.dtype, "PLANES")
+    pieces = chosen.tiles * (shape.rows // PIECE.rows) * (shape.pixels // PIECE.pixels)
+    numbers = (Scalar("int32", number) for number in (chosen.parts, shape.rows, shape.pixels))
     add = KernelLaunch(
-        typed("gather_add_parts", plan, tile.name), "gather.cuh", (chosen.tiles, 1, 1), block, shared,
-        (geometry, parts, bias_of(plan), OUT, rows, Scalar("int32", chosen.parts)),
+        typed("gather_add_parts", plan, piece.name), "gather.cuh", (pieces, 1, 1), (PIECE.threads, 1, 1),
+        piece.shared(index_bytes(plan)), (geometry, parts, bias_of(plan), OUT, rows, *numbers),
     )  # fmt: skip
     return first, add
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
@@ -12,11 +12,10 @@ from numpy.typing import DTypeLike
 
 from ...arrays.held import COPIES, PREPARE, Held
 from ...arrays.views import Array
+from .streams import DEFAULT_STREAM, CupyStream, is_same_stream, new_event, stream_at
 
-#: CuPy's ndarray, stream and event. CuPy has no types, and is imported only where it is used.
+#: CuPy's ndarray. CuPy has no types, and is imported only where it is used.
 CupyArray: TypeAlias = Any
-CupyStream: TypeAlias = Any
-CupyEvent: TypeAlias = Any
 #: An array of any library with ``__cuda_array_interface__``.
 CudaArray: TypeAlias = Any
 #: Gives memory by the number of bytes.
@@ -25,8 +24,6 @@ Allocator: TypeAlias = Callable[[int], CudaArray]
 _INSTALL = "pip install 'cupy-cuda13x>=14.2' (or cupy-cuda12x, by the driver's CUDA version)"
 #: What 16-byte reads need; every allocator gives more, but an array may begin anywhere in its memory.
 _ALIGNMENT = 16
-#: The default stream by CUDA's two names for it, 0 and cudaStreamLegacy.
-_DEFAULT_STREAM = (0, 1)
 #: Gives scratch memory by the number of bytes, where the caller's library has an allocator of its own.
 _allocator: ContextVar[Allocator | None] = ContextVar("gpu_transconv_cupy_allocator", default=None)
 held = Held()
@@ -102,21 +99,28 @@ def copy_to(source: CupyArray, out: Array) -> None:
         _wrap(out)[...] = source
 
 
-@contextmanager
-def on_stream(pointer: int | None, allocate: Allocator | None = None) -> Iterator[None]:
+class on_stream:  # noqa: N801  # a function to those who call it; a generator would take four times as long
     """Enqueue what is launched inside on that CUDA stream; None stands for CuPy's current stream.
 
     `allocate` gives scratch memory by the number of bytes, as an object with ``__cuda_array_interface__``.
     """
-    token = _allocator.set(allocate)
-    try:
-        if pointer is None:
-            yield
-        else:
-            with _stream(pointer):
-                yield
-    finally:
-        _allocator.reset(token)
+
+    def __init__(self, pointer: int | None, allocate: Allocator | None = None) -> None:
+        self._pointer, self._allocate = pointer, allocate
+        self._stream: CupyStream | None = None
+
+    def __enter__(self) -> None:
+        import cupy
+
+        self._token = _allocator.set(self._allocate)
+        if self._pointer is not None and not is_same_stream(self._pointer, cupy.cuda.get_current_stream().ptr):
+            self._stream = stream_at(self._pointer)
+            self._stream.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        _allocator.reset(self._token)
+        if self._stream is not None:
+            self._stream.__exit__(*error)
 
 
 def device_of(pointer: int) -> int | None:
@@ -140,14 +144,14 @@ def wait_for(pointer: int) -> None:
     import cupy
 
     refuse_capture("weight, bias or out is on another stream")
-    cupy.cuda.get_current_stream().wait_event(_stream(pointer).record(_event()))
+    cupy.cuda.get_current_stream().wait_event(stream_at(pointer).record(new_event()))
 
 
 def let_wait(pointer: int) -> None:
     """Let another stream wait for what has been enqueued on the current one."""
     import cupy
 
-    _stream(pointer).wait_event(cupy.cuda.get_current_stream().record(_event()))
+    stream_at(pointer).wait_event(cupy.cuda.get_current_stream().record(new_event()))
 
 
 def hold(objects: object) -> None:
@@ -157,7 +161,7 @@ def hold(objects: object) -> None:
     if is_capturing():  # nothing runs now; a graph's inputs are its owner's to keep
         return
     held.sweep()
-    event = cupy.cuda.get_current_stream().record(_event())
+    event = cupy.cuda.get_current_stream().record(new_event())
     held.add([lambda: event.done], objects)
 
 
@@ -179,38 +183,13 @@ def is_capturing() -> bool:
     import cupy
 
     stream = cupy.cuda.get_current_stream()
-    return stream.ptr not in _DEFAULT_STREAM and bool(stream.is_capturing())
+    return stream.ptr not in DEFAULT_STREAM and bool(stream.is_capturing())
 
 
 def refuse_capture(why: str, cure: str = PREPARE) -> None:
     """Raise `RuntimeError` where the current stream is being captured."""
     if is_capturing():
         raise RuntimeError(f"x is on a stream that is being captured into a CUDA graph: {why}; {cure}")
-
-
-def _stream(pointer: int) -> CupyStream:
-    import cupy
-
-    if pointer in _DEFAULT_STREAM:
-        return cupy.cuda.Stream.null
-    made = getattr(cupy.cuda.Stream, "from_external", None)  # new in CuPy 14, where ExternalStream warns
-    return made(_External(pointer)) if made else cupy.cuda.ExternalStream(pointer)
-
-
-class _External:
-    """A stream by its address, in CUDA's protocol for streams."""
-
-    def __init__(self, pointer: int) -> None:
-        self._pointer = pointer
-
-    def __cuda_stream__(self) -> tuple[int, int]:
-        return 0, self._pointer
-
-
-def _event() -> CupyEvent:
-    import cupy
-
-    return cupy.cuda.Event(disable_timing=True)
 
 
 def _wrap(array: CudaArray) -> CupyArray:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 
 from ...arrays.locks import ProcessLock
-from .memory import CupyArray, CupyEvent, held, is_capturing, refuse_capture
+from .memory import CupyArray, held, is_capturing, refuse_capture
+from .streams import CupyEvent
 
 #: Events, one per stream, that are kept before those that have passed are dropped: more streams than programs use.
 _MOST_EVENTS = 16

@@ -39,6 +39,7 @@ class DeviceProperties:
     capability: tuple[int, int] = (9, 0)
     multiprocessors: int = 132
     shared_per_block: int = 227 << 10  # bytes, with the attribute that allows more than 48 KiB
+    has_warpgroups: bool = False  # products of a warpgroup, and what compiles them and encodes tensor maps
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +92,12 @@ class MmaShape:
 
 TileShape: TypeAlias = SimtShape | MmaShape
 
+# Few, so that a dozen kernels are all that a dtype and format needs: two more sizes between these would be the best for
+# one of 60 real layers by the cost model, and within 1.17 of it for the others.
 #: Tiles of matrix instructions, from the largest to the smallest.
 MMA_SHAPES = (
     MmaShape(128, 128, 64, 32, 4),
     MmaShape(64, 128, 32, 64, 4),
-    MmaShape(64, 64, 32, 32, 4),
-    MmaShape(32, 128, 32, 32, 4),
     MmaShape(32, 32, 32, 16, 4),
     MmaShape(16, 128, 16, 32, 4),
 )
@@ -105,14 +106,14 @@ SIMT_SHAPES = {
     4: (
         SimtShape(128, 128, 8, 8),
         SimtShape(64, 128, 8, 8),
-        SimtShape(64, 64, 4, 8),
-        SimtShape(32, 128, 4, 8),
         SimtShape(32, 32, 4, 4),
         SimtShape(16, 128, 4, 4),
     ),
     8: (SimtShape(64, 64, 4, 4), SimtShape(32, 32, 4, 4), SimtShape(16, 64, 4, 4)),
     16: (SimtShape(32, 32, 2, 4), SimtShape(16, 64, 2, 4)),
 }
+#: The piece of a tile that a block of gather_add_parts owns: a divisor of all tiles.
+PIECE = SimtShape(16, 32, 4, 4)
 #: Channels of one chunk of a SimtTile; bytes of them, of one pixel or row, of a MmaTile.
 _SIMT_DEPTH, _MMA_DEPTH_BYTES = 8, 64
 
@@ -149,18 +150,25 @@ class Tile:
             item = DTYPES[self.dtype].size
             by_pixel = self.input.startswith("PIXELS")
             inputs = s.pixels * (self.depth + 16 // item) if by_pixel else self.depth * (s.pixels + 8)
-            stage, pitch = (self.depth * (s.rows + 8) + inputs) * item, s.rows + 4
+            stage, rows, pitch, plane_pitch = (
+                (self.depth * (s.rows + 8) + inputs) * item,
+                s.rows,
+                s.rows + 4,
+                s.pixels + 8,
+            )
         else:
             vector = max(1, 16 // self.sum_bytes)
             stage = self.depth * (s.rows + s.pixels + 2 * vector) * self.sum_bytes
-            pitch = s.rows * vector // s.thread_rows + 1
-        work = _up(max(pitch * (s.pixels + 1) * self.sum_bytes, s.stages * _up(stage)))
+            rows = s.rows * vector // s.thread_rows
+            pitch, plane_pitch = rows + 1, s.pixels + vector
+        results = max(rows * plane_pitch, s.pixels * pitch) * self.sum_bytes
+        work = _up(max(results, s.stages * _up(stage)))
         return self._storage(index_bytes) + work
 
     def _storage(self, index_bytes: int) -> int:
-        """Bytes of SharedStorage: five numbers per row and pixel, seventeen for a phase's lines, a flag, the biases."""
+        """Bytes of SharedStorage: numbers of every row and pixel, seventeen of a phase's lines, a flag, the biases."""
         s = self.shape
-        return _up(((s.rows + s.pixels) * 5 + 17) * index_bytes + 4) + _up(s.rows * self.sum_bytes)
+        return _up((s.rows * 4 + s.pixels * 5 + 17) * index_bytes + 4) + _up(s.rows * self.sum_bytes)
 
     def panel_shared(self, index_bytes: int) -> int:
         """Bytes of shared memory where it sums over pixels: `panel_bytes` of weight_grad.cuh."""

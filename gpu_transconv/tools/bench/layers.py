@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,7 @@ def shipped() -> Mapping[str, Layer]:
     return {layer.name: layer for layer in load_layers(REAL_LAYERS)}
 
 
-def _layer_from(entry: Report, where: str) -> Layer:
+def _layer_from(entry: Any, where: str) -> Layer:
     try:
         ndim = len(entry["spatial"])
         ones, zeros = [1] * ndim, [0] * ndim
@@ -130,6 +131,26 @@ def random_layers(count: int, seed: int, around: Sequence[Layer], max_gmac: floa
         if layer.gmac <= max_gmac and plan.bytes <= _MAX_RANDOM_BYTES:
             found.append(layer)
     return found
+
+
+def small_layers(count: int, seed: int) -> list[Layer]:
+    """Draw `count` layers with few inputs and many weights: up to 8 x 8 or 6 x 6 x 6 inputs, 64 to 1024 channels."""
+    rng = random.Random(seed)
+    return [_small(rng, f"small_{seed}_{number}") for number in range(count)]
+
+
+def _small(rng: random.Random, name: str) -> Layer:
+    ndim = rng.choice((2, 3))
+    side, kernel = rng.randint(1, 8 if ndim == 2 else 6), rng.randint(2, 5 if ndim == 2 else 3)
+    stride = rng.choice((1, 2, 2, kernel))
+    cin = 8 * round(2 ** rng.uniform(3, 7))
+    padding = rng.randint(0, (kernel - 1) // 2) if side > 1 else 0
+    cout = max(32, cin // rng.choice((1, 2, 2, 4)))
+    spatial, kernels, strides, paddings = ((size,) * ndim for size in (side, kernel, stride, padding))
+    return Layer(
+        name, 1, cin, cout, spatial, kernels, strides, paddings, (0,) * ndim, (1,) * ndim,
+        model="few inputs, many weights",
+    )  # fmt: skip
 
 
 def _vary(rng: random.Random, base: Layer, name: str) -> Layer:

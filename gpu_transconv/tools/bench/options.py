@@ -12,7 +12,7 @@ from ...problem.arguments import DATA_FORMATS
 from ...problem.dtypes import DTYPES
 from ...settings import AUTO, HIGHEST, PRECISIONS, resolve
 from .contenders import OURS, Build, kernels, ours
-from .layers import Layer, load_layers, random_layers, shipped
+from .layers import Layer, load_layers, random_layers, shipped, small_layers
 from .libraries import PEERS
 
 #: Dtypes that are measured, the usual one first.
@@ -44,6 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_layer_options(parser, seconds=3.0)
     add = parser.add_argument
     add("--random", type=int, metavar="N", help="N random layers around those instead")
+    add("--small", type=int, metavar="N", help="N random layers with few inputs and many weights instead")
     add("--seed", type=int, default=0, metavar="N", help="of the random layers and of all contents (0)")
     add("--precision", default=HIGHEST, choices=PRECISIONS, metavar="NAME", help=_one_of(PRECISIONS))
     add("--statistic", default="min", choices=("min", "median"), help="that ratios use (min)")
@@ -75,6 +76,8 @@ def choose(options: argparse.Namespace) -> tuple[list[Layer], dict[str, Build]]:
         builds |= PEERS
     if options.contenders:
         builds = _pick(builds, options.contenders, "contender")
+    if options.small is not None:
+        return small_layers(options.small, options.seed), builds
     if options.random is None:
         return choose_layers(options), builds
     return random_layers(options.random, options.seed, _listed(options), options.max_gmac), builds

@@ -1,4 +1,4 @@
-"""``gpu-transconv warm-up``: compile the CPU kernels ahead, for images and clusters."""
+"""``gpu-transconv warm-up``: compile kernels ahead, for images and clusters."""
 
 from __future__ import annotations
 
@@ -16,30 +16,34 @@ from ..console import Report, make_console, print_json
 from . import CommandError, Parsers, add_command
 
 if TYPE_CHECKING:
-    from ...kernels.cpu.warm_up import Step
+    from ...kernels.kernel import Step
 
 _ABOUT = """\
 A dtype takes up to half a minute. The machine code serves this processor and this version. It goes to the folder
 that NUMBA_CACHE_DIR names, else into the package, else into the cache folder that "gpu-transconv info" prints.
+
+With --backend cupy it compiles what gather needs on the current device, a dozen kernels for a dtype and data format:
+then no shape compiles anything, unless its arrays have more than 2^30 elements. CuPy keeps the machine code.
 
 """
 
 
 def add(parsers: Parsers) -> None:
     """Declare the sub-command."""
-    summary = "compile the CPU kernels ahead of the first call"
+    summary = "compile kernels ahead of the first call"
     parser = add_command(parsers, "warm-up", run, summary, "gpu-transconv warm-up --dtype float32 float16", _ABOUT)
     words = f"one or more of {', '.join(DTYPES)}; float32 unless given"
     parser.add_argument("--dtype", nargs="+", default=["float32"], choices=DTYPES, metavar="NAME", help=words)
+    parser.add_argument("--backend", default="cpu", choices=("cpu", "cupy"), help="whose kernels; cpu unless given")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Compile; 1 if the machine code could not be kept."""
-    available = backends()["cpu"]
+    available = backends()[args.backend]
     if not available:
-        raise CommandError(f"backend 'cpu' is not available: {available.reason}")
-    kernels = import_module("...kernels.cpu.warm_up", __package__)
+        raise CommandError(f"backend '{args.backend}' is not available: {available.reason}")
+    kernels = import_module(f"...kernels.{args.backend}.warm_up", __package__)
     start = time.perf_counter()
     rows = list(_compile(kernels.steps(dict.fromkeys(args.dtype))))
     seconds, folder = time.perf_counter() - start, kernels.place()

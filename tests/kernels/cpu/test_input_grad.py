@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 import pytest
-from checks import assert_close, assert_same_specials
+from checks import assert_close, assert_same_specials, numpy_dtype
 
 import gpu_transconv as gtc
 from gpu_transconv.kernels.cpu import choose
@@ -34,10 +34,19 @@ BOXES = {
     "cropped-rows": ((1, 24, 40, 50), (24, 1, 7, 5), {"stride": (3, 2), "padding": (5, 4)}),
     "dilated-groups": ((2, 48, 30, 41), (48, 1, 3, 3), {"stride": 2, "dilation": (3, 1), "groups": 2}),
 }
+#: x, weight, keywords: depthwise with a stride, rows shorter and longer than vectors, filters cut off at every border.
+THINNED = {
+    "long-rows": ((2, 5, 333), (5, 1, 3), {"stride": 2, "padding": 1, "groups": 5}),
+    "planes": ((1, 4, 9, 70), (4, 1, 4, 4), {"stride": 2, "padding": 1, "groups": 4}),
+    "several-outputs": ((2, 3, 7, 35), (3, 3, 5, 6), {"stride": (1, 5), "padding": (2, 3), "groups": 3}),
+    "wide-taps": ((1, 3, 40, 50), (3, 1, 3, 5), {"stride": (3, 2), "dilation": (5, 9), "padding": 4, "groups": 3}),
+    "volumes": ((1, 2, 5, 6, 40), (2, 1, 3, 2, 8), {"stride": (2, 1, 3), "padding": (1, 0, 5), "groups": 2}),
+    "one-row-of-grad": ((1, 3, 3, 40), (3, 1, 3, 4), {"stride": (1, 2), "padding": (2, 1), "groups": 3}),
+}
 
 
 def problem(name, dtype="float32"):
-    x, weight, keywords = (LINES | BOXES)[name][:3]
+    x, weight, keywords = (LINES | BOXES | THINNED)[name][:3]
     rng = np.random.default_rng(len(name))
     weight = rng.standard_normal(weight).astype(dtype)
     grad = gtc.conv_transpose(np.zeros(x, dtype), weight, **keywords)
@@ -107,8 +116,16 @@ def test_few_channels_are_summed_with_their_taps(name, dtype):
     assert_right(arguments, dtype)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("name", THINNED)
+def test_depthwise_rows_are_thinned_out(name, dtype):
+    arguments = problem(name, numpy_dtype(dtype))
+    assert choose.choose_input_gather(correlation_of(*arguments)).kernel is choose.THINNED
+    assert_right(arguments, dtype)
+
+
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread")
-@pytest.mark.parametrize("name", ["long-lines", "padded", "grouped", "one-channel", "three-axes"])
+@pytest.mark.parametrize("name", ["long-lines", "padded", "grouped", "one-channel", "three-axes", "planes"])
 def test_threads_do_not_change_a_bit(name):
     arguments = problem(name)
     found = numba.get_num_threads()

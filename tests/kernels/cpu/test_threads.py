@@ -96,6 +96,32 @@ def test_a_forked_child_calls_after_its_parent(formulation):
     assert python(FORK, formulation).split() == ["child", "parent"]
 
 
+ONE_PROCESSOR = """
+import os, signal, warnings
+
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+import gpu_transconv as gtc
+from gpu_transconv.kernels.cpu.runtime import threads
+
+threads.choose_layer()
+threads.thread_count()
+with warnings.catch_warnings():
+    # Python warns about any fork of a process with threads; that this one works is what is tested.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    child = os.fork()
+if child == 0:
+    os._exit(0)
+os.waitpid(child, 0)
+print(threads.layer())
+signal.alarm(20)  # ends a process that would wait for ever
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this platform pins no process to a processor")
+def test_a_process_that_has_forked_on_one_processor_ends():
+    assert python(ONE_PROCESSOR, NUMBA_NUM_THREADS="2").split() == ["tbb"]
+
+
 LAYERS = """
 import os, signal, sys, threading, time, warnings
 from concurrent.futures import ThreadPoolExecutor

@@ -91,6 +91,7 @@ class Compiled:
     resources: Resources
     cubin: bytes
     ptx: str
+    log: str
 
 
 def compile_kernel(kernel: Kernel, architecture: str) -> Compiled:
@@ -118,7 +119,7 @@ def compile_kernel(kernel: Kernel, architecture: str) -> Compiled:
         _first(r"(\d+) bytes spill stores", entry),
         seconds,
     )
-    return Compiled(resources, cubin, text)
+    return Compiled(resources, cubin, text, log)
 
 
 def nvrtc(source: str, options: tuple[str, ...], architecture: str, *names: str) -> tuple[bytes, str, str]:
@@ -215,6 +216,8 @@ def others() -> Iterator[Kernel]:
         yield Kernel("scatter.cuh", f"gtc::scatter_finish<{dtype},int>")
         yield Kernel("pack.cuh", f"gtc::pack_weight<{dtype},false,int>")
         yield Kernel("gather_direct.cuh", f"gtc::gather_direct<{dtype},4,4,int>", 128, hot=True)
+        yield Kernel("gather_rows.cuh", f"gtc::gather_rows<{dtype},2,int>", 128, hot=True)
+    yield Kernel("gather_rows.cuh", "gtc::gather_rows<float,4,long long>", 128)
     for channels, pixels in ((1, 4), (2, 4), (1, 1)):
         yield Kernel("gather_direct.cuh", f"gtc::gather_direct<float,{channels},{pixels},int>", 128, hot=True)
 
@@ -226,12 +229,12 @@ def full() -> Iterator[Kernel]:
         yield tile_kernel("gather_tile", tile)
     yield from others()
     yield from representative(tensor=True)
-    for tile in (Tile(MMA_SHAPES[4], "float16", "PIXELS_16"), Tile(SIMT_SHAPES[4][4], "float32", "PLANES")):
+    for tile in (Tile(MMA_SHAPES[2], "float16", "PIXELS_16"), Tile(SIMT_SHAPES[4][2], "float32", "PLANES")):
         for kernel in ("gather_tile", "gather_add_parts", "scatter_atomic", "scatter_owned"):
             yield tile_kernel(kernel, tile, "long long", hot=False)
     yield from gradient_tiles(Tile(MMA_SHAPES[0], dtype, read) for dtype in ("float16", "float32") for read in reads)
     yield from gradient_tiles((Tile(MMA_SHAPES[1], "float32", "PLANES"), Tile(MMA_SHAPES[3], "bfloat16", "PLANES")))
-    yield from gradient_tiles(Tile(SIMT_SHAPES[4][size], "float32", "PLANES") for size in (1, 2, 4))
+    yield from gradient_tiles(Tile(SIMT_SHAPES[4][size], "float32", "PLANES") for size in (1, 2))
     yield from gradient_tiles(Tile(SIMT_SHAPES[4][1], "bfloat16", read) for read in reads)
     yield from gradient_tiles(
         (Tile(SIMT_SHAPES[8][0], "float64", "PLANES"), Tile(SIMT_SHAPES[8][0], "complex64", "PIXELS_16"))
@@ -243,18 +246,19 @@ def full() -> Iterator[Kernel]:
 def representative(tensor: bool, largest: int = 0) -> Iterator[Kernel]:
     """Each kernel and each kind of tile once, for every architecture; `largest` counts the SIMT tiles left out."""
     simt = Tile(SIMT_SHAPES[4][largest], "float32", "PLANES")
-    tiles = [simt, Tile(SIMT_SHAPES[4][2], "float16", "PLANES"), Tile(SIMT_SHAPES[8][0], "float64", "PLANES")]
+    tiles = [simt, Tile(SIMT_SHAPES[4][1], "float16", "PLANES"), Tile(SIMT_SHAPES[8][0], "float64", "PLANES")]
     if tensor:
         tiles += [Tile(MMA_SHAPES[0], dtype, "PIXELS_16") for dtype in ("float16", "bfloat16", "float32")]
     for tile in tiles:
         yield tile_kernel("gather_tile", tile)
     yield tile_kernel("gather_add_parts", simt, hot=False)
     yield tile_kernel("scatter_atomic", tiles[-1])
-    yield tile_kernel("scatter_atomic", Tile(SIMT_SHAPES[4][2], "float32", "PLANES"))
-    exclusive = tile_kernel("scatter_atomic", Tile(SIMT_SHAPES[4][2], "float32", "PIXELS_16"))
+    yield tile_kernel("scatter_atomic", Tile(SIMT_SHAPES[4][1], "float32", "PLANES"))
+    exclusive = tile_kernel("scatter_atomic", Tile(SIMT_SHAPES[4][1], "float32", "PIXELS_16"))
     yield replace(exclusive, name=exclusive.name.replace("false", "true"))
-    yield tile_kernel("scatter_owned", Tile(SIMT_SHAPES[4][2], "float32", "PLANES"), hot=False)
+    yield tile_kernel("scatter_owned", Tile(SIMT_SHAPES[4][1], "float32", "PLANES"), hot=False)
     yield Kernel("gather_direct.cuh", "gtc::gather_direct<gtc::bfloat16,1,4,int>", 128, hot=True)
+    yield Kernel("gather_rows.cuh", "gtc::gather_rows<gtc::half,4,int>", 128, hot=True)
     yield Kernel("pack.cuh", "gtc::pack_weight<float,true,int>")
     yield Kernel("scatter.cuh", "gtc::scatter_finish<gtc::bfloat16,int>")
     yield from gradient_tiles((tiles[-1],))
@@ -262,8 +266,8 @@ def representative(tensor: bool, largest: int = 0) -> Iterator[Kernel]:
 
 
 def matrix(architecture: str) -> list[Kernel]:
-    newest = architecture in ("sm_100", "sm_120")
-    kernels = full() if architecture == "sm_90" else representative(architecture != "sm_75", int(newest))
+    crowded = architecture in ("sm_75", "sm_100", "sm_120")  # as in choose.py
+    kernels = full() if architecture == "sm_90" else representative(architecture != "sm_75", int(crowded))
     return list(dict.fromkeys(kernels))
 
 

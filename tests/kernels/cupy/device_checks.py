@@ -8,13 +8,16 @@ import numpy as np
 from checks import Arrays, poisoned
 
 from gpu_transconv.kernels.cupy import launch, memory
+from gpu_transconv.kernels.cupy.choose import fit_direct
 from gpu_transconv.kernels.cupy.input_grad import input_atomic_launches, input_owned_launches
 from gpu_transconv.kernels.cupy.launch_plan import (
     LaunchPlan,
+    direct_launches,
     gather_launches,
     scatter_atomic_launches,
     scatter_owned_launches,
 )
+from gpu_transconv.kernels.cupy.tile_shapes import DeviceProperties
 from gpu_transconv.kernels.cupy.weight_grad import (
     weight_atomic_launches,
     weight_gather_launches,
@@ -28,6 +31,19 @@ VARIANTS = {
     "scatter_atomic": scatter_atomic_launches,
     "scatter_owned": scatter_owned_launches,
 }
+
+
+def _pixels(plan: Plan, device: DeviceProperties) -> LaunchPlan:
+    return direct_launches(plan, fit_direct(plan, device)[0])
+
+
+def _rows(plan: Plan, device: DeviceProperties) -> LaunchPlan:
+    (chosen,) = (direct for direct in fit_direct(plan, device) if direct.row_stride)
+    return direct_launches(plan, chosen)
+
+
+#: Gather without tiles, whatever a device would choose.
+FORCED = {"gather_direct": _pixels, "gather_rows": _rows}
 #: Operation, formulation and variant of a gradient -> what works out its launches.
 GRADIENTS = {
     "input_grad/gather": gather_launches,
@@ -42,7 +58,7 @@ GRADIENTS = {
 def run_launches(plan: Plan, planned: LaunchPlan, arrays: Arrays) -> np.ndarray:
     """Pack and launch; the output holds no result before."""
     found: dict[str, Any] = dict(zip(("x", "weight", "bias"), arrays, strict=True))
-    found["out"] = poisoned(plan.output_shape, plan.dtype)
+    found["out"] = poisoned(plan.result_shape, plan.dtype)
     found = {name: None if array is None else memory.as_device(array) for name, array in found.items()}
     for buffer in planned.buffers:
         made = memory.empty((buffer.size,), "uint8")
@@ -50,6 +66,6 @@ def run_launches(plan: Plan, planned: LaunchPlan, arrays: Arrays) -> np.ndarray:
         found[buffer.name] = made
     every = (*planned.pack, *planned.launch)
     launch.run_launches([launch.bind_launch(one, launch.current_device()) for one in every], found)
-    out = poisoned(plan.output_shape, plan.dtype)
+    out = poisoned(plan.result_shape, plan.dtype)
     memory.copy_to(found["out"], out)
     return out

@@ -44,8 +44,8 @@ requires_nvrtc = pytest.mark.skipif(
 LARGE_HALF = tile_kernel("gather_tile", tile_shapes.Tile(tile_shapes.MMA_SHAPES[0], "float16", "PIXELS_16"))
 LARGE_TF32 = tile_kernel("gather_tile", tile_shapes.Tile(tile_shapes.MMA_SHAPES[0], "float32", "PLANES"))
 LARGE_SIMT = tile_kernel("gather_tile", tile_shapes.Tile(tile_shapes.SIMT_SHAPES[4][0], "float32", "PLANES_16"))
-ATOMIC = tile_kernel("scatter_atomic", tile_shapes.Tile(tile_shapes.SIMT_SHAPES[4][2], "float32", "PIXELS"))
-OWNED = tile_kernel("scatter_owned", tile_shapes.Tile(tile_shapes.SIMT_SHAPES[4][2], "float32", "PLANES"))
+ATOMIC = tile_kernel("scatter_atomic", tile_shapes.Tile(tile_shapes.SIMT_SHAPES[4][1], "float32", "PIXELS"))
+OWNED = tile_kernel("scatter_owned", tile_shapes.Tile(tile_shapes.SIMT_SHAPES[4][1], "float32", "PLANES"))
 DIRECT = Kernel("gather_direct.cuh", "gtc::gather_direct<float,4,4,int>")
 
 

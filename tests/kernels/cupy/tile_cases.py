@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from cases import Case
 from checks import Arrays
@@ -49,3 +51,14 @@ def product_of(edge: str, plan: Plan) -> PackedProduct:
     product = by_phase(plan) if edge == "phases" else merged(plan)
     assert product is not None
     return pack_product(product)
+
+
+def aligned(case: Case, data_format: str) -> Case:
+    """The case with channels, or rows, that tensor copies can read."""
+    at, groups = -1 - case.ndim, case.keywords.get("groups", 1)
+    if data_format == "channels_last":
+        channels = -(-case.x[at] // groups // 8) * 8 * groups
+        return replace(case, x=(*case.x[:at], channels, *case.x[at + 1 :]), weight=(channels, *case.weight[1:]))
+    width = max((64, 32, 16)[len(case.name) % 3], -(-case.x[-1] // 8) * 8)
+    keywords = {name: value for name, value in case.keywords.items() if name != "output_size"}
+    return replace(case, x=(*case.x[:-1], width), keywords=keywords)

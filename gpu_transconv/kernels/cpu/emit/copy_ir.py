@@ -149,26 +149,6 @@ class CopyFunctions(RowFunctions):
         builder.ret_void()
         return function
 
-    def block_copier(self, adds):
-        """The function behind `copy_block` and `add_block`."""
-        pointer = self.wide.as_pointer()
-        name = f"{'add' if adds else 'copy'}_block_{self.wide}"
-        function, builder = self.begin(name, [pointer, _I64, pointer, *[_I64] * 3])
-        if builder is None:
-            return function
-        target, target_step, source, source_step, length, count = function.args
-        with cgutils.for_range(builder, self.parts(builder, length)) as part:
-            first = builder.mul(part.index, _I64(self.lanes))
-            mask = self.below(builder, first, length)
-            with cgutils.for_range(builder, count) as loop:
-                to, at = (builder.add(first, builder.mul(loop.index, step)) for step in (target_step, source_step))
-                value = self.load(builder, self.wide, source, at, mask)
-                if adds:
-                    value = builder.fadd(self.load(builder, self.wide, target, to, mask), value)
-                self.store(builder, value, target, to, mask)
-        builder.ret_void()
-        return function
-
     def product_adder(self, half):
         """The function behind `add_products`."""
         wide, stored = self.wide.as_pointer(), self.stored.as_pointer()

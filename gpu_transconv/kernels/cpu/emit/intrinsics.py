@@ -7,6 +7,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .block_ir import BlockFunctions
 from .copy_ir import CopyFunctions
 from .numbers import BFLOAT16, FLOAT16
 from .registers import CACHE_LINE, prefetch
@@ -130,6 +131,18 @@ def _call_copier(builder, target, source, way, args, half):
 
 
 @intrinsic
+def copy_checked(typingctx, target, target_step, source, source_step, length, count, half):
+    """Copy `count` rows of `length` elements; return whether some are not finite."""
+
+    def codegen(_context, builder, _signature, args):
+        functions = BlockFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
+        return call_for_halves(builder, functions, functions.checked_copier, args[:-1], args[-1])
+
+    i64 = types.int64
+    return i64(target, i64, source, i64, i64, i64, i64), codegen
+
+
+@intrinsic
 def copy_block(typingctx, target, target_step, source, source_step, length, count):
     """Copy `count` short rows of `length` elements each, `target_step` and `source_step` apart."""
     return _block_copier(False, target, source)
@@ -143,7 +156,7 @@ def add_block(typingctx, target, target_step, source, source_step, length, count
 
 def _block_copier(adds, target, source):
     def codegen(_context, builder, _signature, args):
-        functions = CopyFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
+        functions = BlockFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
         return builder.call(functions.block_copier(adds), args)
 
     i64 = types.int64
@@ -226,10 +239,8 @@ def _call_for_strides(builder, stride, otherwise, special):
 def call_for_halves(builder, functions, find, args, half):
     """Emit a call of what `find` returns for the kind of 16-bit numbers that `half` names, or of find(0)."""
     if functions.stored != _I16:
-        builder.call(find(0), args)
-        return
-    with builder.if_else(builder.icmp_signed("==", half, _I64(FLOAT16))) as (is_float16, is_bfloat16):
-        with is_float16:
-            builder.call(find(FLOAT16), args)
-        with is_bfloat16:
-            builder.call(find(BFLOAT16), args)
+        return builder.call(find(0), args)
+    function = builder.select(
+        builder.icmp_signed("==", half, _I64(FLOAT16)), *(find(kind) for kind in (FLOAT16, BFLOAT16))
+    )
+    return builder.call(function, args)

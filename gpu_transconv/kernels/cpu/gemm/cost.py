@@ -34,18 +34,28 @@ _FLAT = 8
 #: Places of a source block up to which boxes have a panel for each: with 1,024, fcn32s_up32 took 120 ms in boxes, and
 #: 63 in runs.
 _PLACES = 64
+#: Input channels of a panel of gather in boxes. Chosen, not measured.
+PANEL_CHANNELS = 64
 #: Rows up to which gather in boxes interleaves results into pixels of channels. Chosen, not measured.
 _LAST = 128
 #: Vector operations for a vector of a tile that is added to sums in cache instead of being stored once.
 _ADD = 5.0
 #: How much more a product costs in boxes, which keep less of the weights close than runs of blocks do.
 _BOX = 1.1
+#: The same where the input has a step, which boxes copy once, and runs for every tap: with up to 64 channels, which are
+#: one panel; with more, whose sums are put down in between; and where channels and taps are one loop. Fitted to eleven
+#: layers: boxes take 0.94 (encodec24_up4, 32 channels) to 1.06 (encodec24_up1, 256) times as long as runs, and 0.84
+#: with three channels (dcgan_l4_rgb).
+_ONE_PANEL, _PANELS, _ONE_LOOP = 1.0, 1.06, 0.9
 #: Rows of a tile below which it waits for its columns.
 _ROWS = 2.0
 #: Channels in, and channels out, from which computing blocks in pairs pays.
 _MANY, _SEVERAL = 48, 12
 #: Products per channel up to which it does.
 _PHASES = 256
+#: Vector operations for a row of a stamp of one channel, its taps on the innermost axis, that is added to the results:
+#: 5 cycles, as many as 80 products take in vectors of 16.
+_STAMP = 80.0
 #: Vector operations in which a weight arrives from the caches: 1.5 cycles, see the log in docs/speed/performance.md.
 _ARRIVAL = 1.5
 #: Share of the time at which pairs must stay below to be worth it.
@@ -74,14 +84,19 @@ def cost_of_boxes(plan: Plan) -> float:
     if not fits_boxes(axes) or places > _PLACES:
         return math.inf
     widened, margin = _widened(axes[2]), _margin(axes) * places * _thinned(axes)
-    if flat_channels(axes, cin) and not plan.channels_last:
-        return widened * _products_of_gather(plan) + _COPY * margin * cin
     if not plan.channels_last:
-        widened *= 1.0 if places == 1 else 1 + _TAP / cin
-        return _BOX * widened * _products_of_gather(plan) + _COPY * margin * cin
+        box = _BOX if places == 1 else _filled(axes, _lanes(plan)) * _box_with_step(axes, cin)
+        return box * widened * _products_of_gather(plan) + _COPY * margin * cin
     if plan.groups == 1 and cout * axes[2].stride * axes[1].stride <= _LAST:
         return _BOX * widened * useful_products(plan) * _waiting(_rows(axes[2], cout)) + _TURN * margin * cin
     return math.inf
+
+
+def _box_with_step(axes: tuple[Axis, Axis, Axis], cin: int) -> float:
+    """How much more a product costs in boxes where the input has a step."""
+    if flat_channels(axes, cin):
+        return _ONE_LOOP
+    return (_ONE_PANEL if cin <= PANEL_CHANNELS else _PANELS) * (1 + _TAP / cin)
 
 
 def flat_channels(axes: tuple[Axis, Axis, Axis], cin: int) -> bool:
@@ -97,8 +112,22 @@ def cost_of_stamps(plan: Plan) -> float | None:
     if not fits_boxes(axes) or plan.channels_last or places > _PLACES:
         return None
     sums = _ADD * by_phase(plan).rows * by_phase(plan).taps * math.ceil(cin / 64)
-    products = useful_products(plan) * _waiting(cout * axes[2].kernel)
+    products = _fill(plan) * useful_products(plan) * _waiting(cout * axes[2].kernel)
     return _BOX * _widened(axes[2]) * (products + sums) + _COPY * _margin(axes) * places * _thinned(axes) * cin
+
+
+@lru_cache(maxsize=1024)
+def cost_of_lines(plan: Plan) -> float:
+    """Cost of scatter along lines of memory, whose rows are inputs: no zeros, and no vector that is not full."""
+    product, inputs = by_phase(plan), math.prod(plan.in_spatial)
+    stamps = _STAMP / (plan.in_channels // plan.groups * product.axes[2].kernel)
+    return useful_products(plan) * inputs / math.prod(axis.blocks for axis in product.axes) * (1 + stamps)
+
+
+def _fill(plan: Plan) -> float:
+    """How many blocks there are room for in the vectors of all blocks, over those that there are."""
+    blocks = max(plan.batch, 1) * math.prod(axis.blocks for axis in by_phase(plan).axes)
+    return math.ceil(blocks / _lanes(plan)) * _lanes(plan) / blocks
 
 
 def _products_of_gather(plan: Plan) -> float:
@@ -107,7 +136,7 @@ def _products_of_gather(plan: Plan) -> float:
     if plan.channels_last:  # rows come in whole vectors
         lane = _lanes(plan)
         return useful_products(plan) * math.ceil(rows / lane) * lane / rows
-    return useful_products(plan) * _waiting(rows)
+    return _fill(plan) * useful_products(plan) * _waiting(rows)
 
 
 def _rows(axis: Axis, cout: int) -> float:
@@ -127,6 +156,12 @@ def _margin(axes: tuple[Axis, Axis, Axis]) -> float:
 def _widened(axis: Axis) -> float:
     """How much longer the rows of a panel are than those of the output's blocks."""
     return (axis.blocks + _sources(axis) - 1) / axis.blocks
+
+
+def _filled(axes: tuple[Axis, Axis, Axis], lanes: int) -> float:
+    """How many times as many columns the vectors of a small map have as its rows with their margins."""
+    columns = axes[1].blocks * (axes[2].blocks + _sources(axes[2]) - 1)
+    return -(-columns // lanes) * lanes / columns
 
 
 def _sources(axis: Axis) -> int:

@@ -66,7 +66,7 @@ def _gather_run(x, weight, bias, out, job, work, run, split, group):
     count = min(cut.pixels, g.batch * job.part.blocks_d * job.part.blocks_h * job.part.blocks_w - first)
     line, panel, sums = work[: cut.line], work[cut.line : cut.line + cut.panel], work[cut.line + cut.panel :]
     chunks = lay.chunks.shape[0]
-    chunk0, chunk1 = split * chunks // cut.splits, (split + 1) * chunks // cut.splits
+    chunk0, chunk1 = cut.bounds[split], cut.bounds[split + 1]
     wrong = 0
     for k0 in range(0, g.cin, cut.depth):
         slab = RunSlab(group, k0, min(cut.depth, g.cin - k0), first, count)

@@ -68,17 +68,22 @@ def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int, paired: tup
     # Channels first, the rows of all phases_h of a block follow each other in memory.
     together = len(phases_h) if lane == 1 and len(phases_h) * len(phases_w) <= _CHUNK_ROWS else 1
     tables = _Tables(every, [axis.kernel for axis in axes])
-    for d, h in product(range(len(phases_d)), range(0, len(phases_h), together)):
-        sets = [
+    outer = list(product(range(len(phases_d)), range(0, len(phases_h), together)))
+    parts = [
+        [
             tables.make_set(run, number_w, phases_d[d][0], phase_h, number_h)
             for phase_h in range(h, h + together)
             for number_h in range(len(phases_h[phase_h]))
             for number_w, runs in enumerate(tables.runs)
             for run in runs
         ]
-        pieces = math.ceil(cout / max(_LEAST if paired else 1, _CHUNK_ROWS // sum(part.phases for part in sets)))
-        for piece in range(pieces):
-            first, end = piece * cout // pieces, (piece + 1) * cout // pieces
+        for d, h in outer
+    ]
+    most = max(sum(part.phases for part in sets) for sets in parts)
+    pieces = math.ceil(cout / max(_LEAST if paired else 1, _CHUNK_ROWS // most))
+    for piece in range(pieces):
+        first, end = piece * cout // pieces, (piece + 1) * cout // pieces
+        for (d, h), sets in zip(outer, parts, strict=True):
             tables.add_chunk(d, h, together, first, end - first, sets, lane)
     return tables.as_layout(lane)
 

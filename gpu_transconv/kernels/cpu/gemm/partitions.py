@@ -20,8 +20,8 @@ from ..emit.gemm_tile import tile_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
-from .cost import flat_channels
-from .layout import FIRST_ROW, SHIFT_W, TAP, TAPS, Layout
+from .cost import PANEL_CHANNELS, cost_of_runs, flat_channels, useful_products
+from .layout import FIRST_ROW, FIRST_SET, SHIFT_W, TAP, TAPS, WEIGHT, Layout
 from .store import LINE
 
 #: Bytes of a panel of input, which stays in the second-level cache next to sums and weights: half of Zen 4's 1 MiB.
@@ -29,13 +29,13 @@ PANEL_BYTES = 512 * 1024
 #: Products added before a partial sum is put down, which bounds the panel and the error of a long float32 sum (chosen,
 #: not measured); and the same where blocks are computed in pairs (measured, see the log in docs/speed/performance.md).
 _DEPTH, _PAIRED_DEPTH = 2048, 8 * 2048
-#: The same where every sum has one order (`Plan.fixed_order`), in all kernels of gather: so many that a sum over 512
-#: channels and two taps is put down once. With 256, a layer of an audio decoder (512 to 256 channels, kernel 16, stride
-#: 8) took 1.09 times as long (Zen 4).
-_FIXED_PRODUCTS = 1024
+#: The same where every sum has one order (`Plan.fixed_order`), in all kernels of gather: so many that a sum over 1024
+#: channels and two taps is put down once. With 1024 products, a layer of an audio decoder (1024 to 512 channels, kernel
+#: 16, stride 8) took 1.16 times as long on a few inputs, and no less on many (Zen 4).
+_FIXED_PRODUCTS = 2048
 #: Blocks up to which one run takes all of them, with a panel that is less deep. Chosen, not measured.
 _FEW = 128
-#: Tasks per thread from which their number need not be a multiple of the threads. Chosen, not measured.
+#: Tasks per thread up to which their number should be a multiple of the threads. Chosen, not measured.
 _TASKS = 6
 #: Blocks of a run at most. Chosen, not measured.
 _PIXELS = 256
@@ -59,6 +59,7 @@ class Runs(NamedTuple):
     flat: int  # whether block and input pixel are the same number
     joined: int  # whether taps and channels of a set follow each other in the panel, as one sum
     step: PerAxis  # inputs from one block to the next: 2 with pairs, the axis' step in the gradient by the input
+    bounds: Table  # by part of the chunks: its first chunk
     iota: Table
     tile: int  # address of the compiled tiles
 
@@ -98,15 +99,17 @@ def cut_runs(plan: Plan, layout: Layout, threads: int) -> Gather:
     pixels = max(2 * lane, math.ceil(math.ceil(total / max(runs, more)) / lane) * lane)
     runs = math.ceil(total / pixels)
     tasks = runs * plan.groups
-    splits = 1 if tasks > _TASKS * threads else min(len(layout.chunks), threads // math.gcd(threads, tasks))
+    splits = min(len(layout.chunks), threads // math.gcd(threads, tasks))
+    if tasks > _TASKS * threads and -tasks % threads / tasks < (splits - 1) * _share_of_copies(plan):
+        splits = 1  # threads wait for each other less than they would copy twice
     panel = slots * depth * pixels
     # A tile may read and write whole vectors past the last block.
     part = make_partition(blocks, blocks, reach_of(product.axes), threads, LINE_ROOM + panel + rows * pixels + 256)
     steps = [axis.step * pair for axis, pair in zip(product.axes, (1, layout.paired_h, layout.paired_w), strict=True)]
     joined = int(depth == cin and _has_runs(layout))
     cut = Runs(
-        pixels, runs, depth, splits, LINE_ROOM, panel, int(flat), joined, PerAxis(*steps), _iota(layout),
-        tile_table(plan.accumulate),
+        pixels, runs, depth, splits, LINE_ROOM, panel, int(flat), joined, PerAxis(*steps),
+        _bounds(layout, splits), _iota(layout), tile_table(plan.accumulate),
     )  # fmt: skip
     return Gather(make_geometry(plan), layout, part, cut)
 
@@ -147,7 +150,7 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int) -> GatherBoxes:
     blocks, reach = [axis.blocks for axis in product.axes], reach_of(product.axes)
     low, span = zip(*reach, strict=True)
     steps = [axis.step for axis in product.axes]
-    depth = fixed_depth(plan) if plan.fixed_order else min(cin, 64)
+    depth = fixed_depth(plan) if plan.fixed_order else min(cin, PANEL_CHANNELS)
     sums = _rows_of_sums(layout, depth < cin)
     channels = depth * math.prod(steps)
     flat = flat_channels(product.axes, cin)
@@ -159,6 +162,9 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int) -> GatherBoxes:
     rows = max(1, room // pitch)
     box_d = even(blocks[0], max(1, round(math.sqrt(rows)) - span[0]))
     box_h = even(blocks[1], max(1, rows // (box_d + span[0]) - span[1]))
+    if math.prod(steps) > 1:
+        box_d, box_h, box_w = _shared_out(blocks, [box_d, box_h, box_w], plan.batch * plan.groups, threads)
+        pitch = box_w + span[2]
     height = box_h + span[1]
     place = (box_d + span[0]) * height * pitch
     channel = math.prod(steps) * place
@@ -177,6 +183,21 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int) -> GatherBoxes:
         flat_table(plan.accumulate) if flat else 0, _iota(layout), tile,
     )  # fmt: skip
     return GatherBoxes(make_geometry(plan), layout, part, cut)
+
+
+def _share_of_copies(plan: Plan) -> float:
+    """Time in which gather in runs copies its input, over that of its products."""
+    return cost_of_runs(plan) / useful_products(plan) - 1
+
+
+def _shared_out(blocks: list[int], box: list[int], images: int, threads: int) -> list[int]:
+    """Make boxes smaller, on the axis that has most of them, so that few of them are as many for every thread."""
+    counts = [math.ceil(size / part) for size, part in zip(blocks, box, strict=True)]
+    if images * math.prod(counts) > 2 * _TASKS * threads or images * math.prod(counts) % threads == 0:
+        return box
+    axis = max(range(3), key=lambda i: (counts[i], min(blocks[i], 2)))
+    more = math.ceil(counts[axis] / threads) * threads
+    return [math.ceil(blocks[i] / more) if i == axis else box[i] for i in range(3)]
 
 
 def fixed_depth(plan: Plan) -> int:
@@ -198,6 +219,13 @@ def _rows_of_sums(layout: Layout, all_at_once: bool) -> int:
     """Rows whose sums are kept at a time: of all chunks, where a sum needs several panels, or else of the largest."""
     first_rows = np.append(layout.chunks[:, FIRST_ROW], layout.row_channels.size)
     return layout.row_channels.size if all_at_once else int(np.diff(first_rows).max())
+
+
+def _bounds(layout: Layout, splits: int) -> Table:
+    """First chunks of parts that have about as many weights each."""
+    before = layout.sets[layout.chunks[:, FIRST_SET], WEIGHT]
+    inner = [int(np.abs(before - layout.weights * split // splits).argmin()) for split in range(1, splits)]
+    return np.array([0, *inner, len(layout.chunks)], np.int64)
 
 
 def _iota(layout: Layout) -> Table:

@@ -77,7 +77,20 @@ def layer() -> str:
     """Name of the layer in force: tbb, omp or workqueue. Where none is yet, it is settled now."""
     choose_layer()
     numba.get_num_threads()
-    return str(numba.threading_layer())
+    name = str(numba.threading_layer())
+    if name == "tbb":
+        _finish_first_task()
+    return name
+
+
+def _finish_first_task() -> None:
+    """Wait for the empty task with which Numba starts TBB's threads.
+
+    On a single processor there is no thread to run it, a fork drops it, and Numba then waits for it when the process
+    ends, for ever. Here the calling thread runs it.
+    """
+    tbb = import_module("numba.np.ufunc.tbbpool")
+    ctypes.CFUNCTYPE(None)(tbb.synchronize)()
 
 
 def must_be_serial() -> bool:
@@ -87,6 +100,7 @@ def must_be_serial() -> bool:
 
 def thread_count() -> int:
     """Threads that a kernel may use: as many as `use` allows, else as many as Numba is set to in this thread."""
+    layer()
     if _process.openmp_is_broken:
         return 1
     asked = most_threads()

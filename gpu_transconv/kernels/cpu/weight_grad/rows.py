@@ -7,6 +7,8 @@ places of their own. Outside of grad_output there are zeros; where x is infinite
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ..arguments import unpack
@@ -17,6 +19,17 @@ from ..runtime.compiled import inner, kernel
 from .row_partition import WeightRows
 from .store import add_pieces
 from .tasks import inputs_of, lines_met, scratch_of, sums_of
+
+
+class Patch(NamedTuple):
+    """Lines of x of a few channels, and the tap of the outermost axis that they meet."""
+
+    c0: int  # first input channel, within the block
+    channels: int
+    k_d: int
+    h0: int  # first line
+    rows: int  # lines
+    length: int  # pixels of a line
 
 
 @kernel
@@ -110,7 +123,7 @@ def _add_chunk(x, grad_output, strip, panel, inputs, sums, lines, job, block, ch
                 for row in range(rows):
                     target, of = address(inputs, row * pitch), address(x, start + row * g.in_w)
                     copy_rows(target, step, of, g.x_channel, height, 0, length, length, g.half)
-            _multiply(at, step, pitch, panel, sums, lines, job, c, height, k_d, h0, rows, length)
+            _multiply(at, (step, pitch), panel, sums, lines, job, Patch(c, height, k_d, h0, rows, length))
 
 
 @inner
@@ -135,15 +148,15 @@ def _pack_lines(grad_output, strip, panel, job, group, n, o_d, line0, w0):
 
 
 @inner
-def _multiply(at, step, pitch, panel, sums, lines, job, c, height, k_d, h0, rows, length):
-    """Run the tiles of `height` input channels from `c` on, whose inputs begin at address `at`, lines `pitch` apart."""
+def _multiply(at, distances, panel, sums, lines, job, patch):
+    """Run the tiles of a patch, whose inputs begin at address `at`; `distances` are those of channels and of lines."""
     g, cut = job.geometry, job.cut
-    columns = g.cout * g.kernel_w
+    columns, (step, pitch) = g.cout * g.kernel_w, distances
     for k_h in range(g.kernel_h):
-        count = lines_met(lines, job, k_h, h0, rows, pitch)
+        count = lines_met(lines, job, k_h, patch.h0, patch.rows, pitch)
         if not count:
             continue
-        start = c * g.cout * g.volume + (k_d * g.kernel_h + k_h) * g.kernel_w
+        start = patch.c0 * g.cout * g.volume + (patch.k_d * g.kernel_h + k_h) * g.kernel_w
         for part in range(cut.parts):
             first, last = part * columns // cut.parts, (part + 1) * columns // cut.parts
             dot_tile(
@@ -151,5 +164,5 @@ def _multiply(at, step, pitch, panel, sums, lines, job, c, height, k_d, h0, rows
                 address(sums, start), g.cout * g.volume, address(cut.places, first),
                 at, step, address(lines, 0),
                 address(panel, 0), address(cut.columns, first), address(lines, cut.rows),
-                count, length, height, last - first,
+                count, patch.length, patch.channels, last - first,
             )  # fmt: skip

@@ -1,77 +1,214 @@
 // From the sums of a tile to the output: where results lie in shared memory and in the output, bias and activation.
 //
 // The tile puts a slab of its rows in the place of the pipeline's stages; then all threads go over those results in the
-// order of the output, so that whole lines are written in both data formats.
+// order of the output, so that whole lines are written in both data formats. What a thread needs of a pixel, or of
+// channels that lie together, it reads once; then it goes from row to row, or from pixel to pixel, by fixed steps.
 #pragma once
 
 #include "mainloop.cuh"
 
 namespace gtc {
 
-// Where a slab's result lies in shared memory, neighbours in memory together, no two of a warp in one bank.
+// A slab's results in shared memory; PLANES: those of a row lie together, else those of a pixel.
+template <class Tile>
+struct StagedResults {
+    using Result = typename Tile::Result;
+    Result* results;
+
+    // COUNT neighbours: pixels of a row (PLANES), or rows of a pixel.
+    template <bool PLANES, int COUNT>
+    GTC_DEVICE Vector<Result, COUNT> load(int row, int pixel) const {
+        const Result* from = results + Tile::template place<PLANES>(row, pixel);
+        if constexpr (PLANES || Tile::RESULT_PITCH % COUNT == 0) {
+            return load_shared(reinterpret_cast<const Vector<Result, COUNT>*>(from));
+        } else {
+            Vector<Result, COUNT> found;
+            GTC_UNROLL
+            for (int i = 0; i < COUNT; ++i) found.at[i] = load_shared(from + i);
+            return found;
+        }
+    }
+};
+
 template <class Tile, class Index>
-GTC_DEVICE typename Tile::Result* result_at(const Mainloop<Tile, Index>& block, int row, int pixel) {
-    auto* results = reinterpret_cast<typename Tile::Result*>(block.work);
-    return block.g.pixels_first ? results + row * (Tile::PIXELS_PER_TILE + 1) + pixel
-                                : results + pixel * Tile::RESULT_PITCH + row;
+GTC_DEVICE StagedResults<Tile> staged_results(const Mainloop<Tile, Index>& block) {
+    return {reinterpret_cast<typename Tile::Result*>(block.work)};
 }
 
-// Calls sink(row in the tile, pixel in the tile) for every result of a slab, in the order in which the outputs lie
-// in memory: pixels and the units between them, or channels, of which STEP at a time.
-template <int STEP = 1, class Tile, class Index, class Sink>
-GTC_DEVICE void for_each_result(const Mainloop<Tile, Index>& block, int slab, Sink sink) {
-    const Geometry<Index>& g = block.g;
-    constexpr int N = Tile::PIXELS_PER_TILE, M = Tile::SLAB_ROWS / STEP;
-    int shift = 0;  // 2^shift neighbouring rows are units that lie side by side
-    while (g.pixels_first && g.axis[2].frame_units % (2 << shift) == 0 && M % (2 << shift) == 0) ++shift;
-    for (int e = threadIdx.x; e < M * N; e += Tile::THREADS) {
-        const int unit = e & ((1 << shift) - 1), rest = e >> shift;
-        const int row = g.pixels_first ? ((rest / N) << shift) + unit : e % M * STEP;
-        const int pixel = g.pixels_first ? rest % N : e / M;
-        sink(slab * Tile::SLAB_ROWS + row, pixel);
+// Puts a slab of the tile's results in shared memory; a barrier has to follow.
+template <class Tile, class Index>
+GTC_DEVICE void stage_results(const Mainloop<Tile, Index>& block, const Tile& tile, int slab) {
+    if (block.g.pixels_first) {
+        tile.template stage_results<true>(slab, staged_results(block).results);
+    } else {
+        tile.template stage_results<false>(slab, staged_results(block).results);
     }
 }
 
-// Whether four neighbouring rows are channels that lie together in `array`, aligned to 16 bytes.
-template <class Tile, class Index, class T>
-GTC_DEVICE bool by_four(const Mainloop<Tile, Index>& block, const T* array) {
-    const Geometry<Index>& g = block.g;
-    return !g.pixels_first && g.out_channels % 4 == 0 && Tile::SLAB_ROWS % 4 == 0 &&
-           reinterpret_cast<unsigned long long>(array) % 16 == 0;
-}
+// Bias, activation and rounding, and then to the output, or, of a row, COUNT neighbours at once.
+template <class T, class Index>
+struct StoreResults {
+    using A = Sum<T>;
+    const Geometry<Index>& g;
+    const A* bias;  // of the slab's rows
+    T* out;
 
-// Offset of a result in the output, or -1 where there is none.
+    template <int ROWS>
+    GTC_DEVICE Vector<A, ROWS> of_rows(int row) const {
+        return load_shared(reinterpret_cast<const Vector<A, ROWS>*>(bias + row));
+    }
+
+    // `biases` has one for all of them, or one for each.
+    template <int COUNT, int BIASES>
+    GTC_DEVICE Vector<T, COUNT> finish(Vector<A, COUNT> sums, const Vector<A, BIASES>& biases) const {
+        return finish_all<T>(sums, biases, g.activation, g.slope);
+    }
+
+    template <int COUNT>
+    GTC_DEVICE void put(Index at, const Vector<T, COUNT>& finished) const {
+        store_global(reinterpret_cast<Vector<T, COUNT>*>(out + at), finished);
+    }
+};
+
+// Rows of the slab that there are.
 template <class Tile, class Index>
-GTC_DEVICE Index output_of(const Mainloop<Tile, Index>& block, int row, int pixel) {
-    const auto* storage = block.storage;
-    const Row<Index> r = load_shared(storage->row + row);
-    const Pixel<Index> p = load_shared(storage->pixel + pixel);
-    if (block.g.is_cut_off ? !is_output(block.g, load_shared(&storage->lines), p, r) : p.y < 0) return -1;
-    return r.channel >= 0 ? p.y + r.y : -1;
+GTC_DEVICE int rows_of_slab(const Mainloop<Tile, Index>& block, int slab) {
+    const Index left = block.g.rows - block.first_row - slab * Tile::SLAB_ROWS;
+    return left < Tile::SLAB_ROWS ? static_cast<int>(left) : Tile::SLAB_ROWS;
 }
 
-// Adds bias, applies the activation, and writes a slab of `result(row, pixel)` to the output, four channels at once
-// where they lie together.
-template <class Tile, class Index, class T, class Result>
-GTC_DEVICE void store_results(const Mainloop<Tile, Index>& block, int slab, T* out, Result result) {
+// On each axis of the output, where a pixel's block lies: `after` the multiple of the stride.
+template <class Index>
+GTC_DEVICE void block_of(const Geometry<Index>& g, const Pixel<Index>& pixel, const Index (&after)[3], Index (&o)[3]) {
+    GTC_UNROLL
+    for (int a = 0; a < 3; ++a) o[a] = pixel.at[a] * g.axis[a].stride + after[a];
+}
+
+template <class Index>
+GTC_DEVICE bool is_output(const Geometry<Index>& g, const Index (&o)[3], const Index (&after)[3]) {
+    bool inside = true;
+    GTC_UNROLL
+    for (int a = 0; a < 3; ++a) inside = inside && is_within(o[a] + after[a], g.axis[a].output_size);
+    return inside;
+}
+
+// Results one by one, pixels of a row side by side: a warp has a row at a time, a thread every 32nd pixel of it.
+template <bool CUT_OFF, class Tile, class Index, class Results, class Sink>
+GTC_DEVICE void walk_elements(const Mainloop<Tile, Index>& block, int slab, const Results& results, const Sink& sink) {
+    using Result = typename Tile::Result;
+    constexpr int COLUMNS = Tile::PIXELS_PER_TILE / 32, STEP = Tile::THREADS / 32;
+    const int lane = threadIdx.x % 32, rows = rows_of_slab(block, slab);
+    const Row<Index>* table = block.storage->row + slab * Tile::SLAB_ROWS;
+    const PhaseLine<Index>* lines = block.storage->lines.axis;
+    const Index first[3] = {load_shared(&lines[0].out), load_shared(&lines[1].out), load_shared(&lines[2].out)};
+    Index y[COLUMNS], o[COLUMNS][3];
+    GTC_UNROLL
+    for (int n = 0; n < COLUMNS; ++n) {
+        const Pixel<Index> pixel = load_shared(block.storage->pixel + lane + 32 * n);
+        y[n] = pixel.y;
+        if (CUT_OFF) block_of(block.g, pixel, first, o[n]);
+    }
+    for (int row = threadIdx.x / 32; row < rows; row += STEP) {
+        Vector<Result, COLUMNS> sums;
+        GTC_UNROLL
+        for (int n = 0; n < COLUMNS; ++n) sums.at[n] = results.template load<true, 1>(row, lane + 32 * n).at[0];
+        const auto finished = sink.finish(sums, sink.template of_rows<1>(row));
+        Row<Index> r{};
+        if (CUT_OFF) {
+            r = load_shared(table + row);
+        } else {
+            r.y = load_shared(&table[row].y);
+        }
+        GTC_UNROLL
+        for (int n = 0; n < COLUMNS; ++n) {
+            if (CUT_OFF ? is_output(block.g, o[n], r.out) : y[n] >= 0) {
+                sink.template put<1>(y[n] + r.y, {finished.at[n]});
+            }
+        }
+    }
+}
+
+// Results by runs of UNITS neighbouring rows, units of a channel, times RUN / UNITS neighbouring pixels, which lie
+// together; none of them is cut off.
+template <int RUN, int UNITS, class Tile, class Index, class Results, class Sink>
+GTC_DEVICE void walk_runs(const Mainloop<Tile, Index>& block, int slab, const Results& results, const Sink& sink) {
+    using Result = typename Tile::Result;
+    constexpr int ALONG = RUN / UNITS, COLUMNS = Tile::PIXELS_PER_TILE / ALONG, STEP = Tile::THREADS / COLUMNS * UNITS;
+    static_assert(Tile::THREADS % COLUMNS == 0 && Tile::SLAB_ROWS % UNITS == 0, "a thread keeps its pixels");
+    const int pixel = threadIdx.x % COLUMNS * ALONG, rows = rows_of_slab(block, slab);
+    const Row<Index>* table = block.storage->row + slab * Tile::SLAB_ROWS;
+    const Index y = load_shared(&block.storage->pixel[pixel].y);
+    if (y < 0) return;
+    for (int row = threadIdx.x / COLUMNS * UNITS; row < rows; row += STEP) {
+        Vector<Result, ALONG> unit[UNITS];
+        GTC_UNROLL
+        for (int u = 0; u < UNITS; ++u) unit[u] = results.template load<true, ALONG>(row + u, pixel);
+        Vector<Result, RUN> run;
+        GTC_UNROLL
+        for (int i = 0; i < RUN; ++i) run.at[i] = unit[i % UNITS].at[i / UNITS];
+        sink.put(y + load_shared(&table[row].y), sink.finish(run, sink.template of_rows<1>(row)));
+    }
+}
+
+// Results by COUNT neighbouring rows, channels that lie together: a thread keeps its channels and goes through pixels.
+template <int COUNT, class Tile, class Index, class Results, class Sink>
+GTC_DEVICE void walk_channels(const Mainloop<Tile, Index>& block, int slab, const Results& results, const Sink& sink) {
+    constexpr int GROUPS = Tile::SLAB_ROWS / COUNT, STEP = Tile::THREADS / GROUPS;
+    static_assert(Tile::THREADS % GROUPS == 0, "a thread keeps its rows");
+    const int row = threadIdx.x % GROUPS * COUNT;
+    if (row >= rows_of_slab(block, slab)) return;
+    const Row<Index> r = load_shared(block.storage->row + slab * Tile::SLAB_ROWS + row);
+    const auto about = sink.template of_rows<COUNT>(row);
+    const Index none[3] = {0, 0, 0};
+    Index o[3], after[3];
+    GTC_UNROLL
+    for (int a = 0; a < 3; ++a) after[a] = load_shared(&block.storage->lines.axis[a].out) + r.out[a];
+    for (int n = threadIdx.x / GROUPS; n < Tile::PIXELS_PER_TILE; n += STEP) {
+        const Pixel<Index>* pixel = block.storage->pixel + n;
+        const Index y = load_shared(&pixel->y);
+        if (block.g.is_cut_off) {
+            block_of(block.g, load_shared(pixel), after, o);
+            if (!is_output(block.g, o, none)) continue;
+        } else if (y < 0) {
+            continue;
+        }
+        sink.put(y + r.y, sink.finish(results.template load<false, COUNT>(row, n), about));
+    }
+}
+
+// Hands every result of a slab that the output has to `sink`, as many at once as lie together.
+template <class Tile, class Index, class Results, class Sink>
+GTC_DEVICE void walk_results(const Mainloop<Tile, Index>& block, int slab, const Results& results, const Sink& sink) {
     const Geometry<Index>& g = block.g;
-    const auto finished = [&](int row, int pixel) {
-        return finish<T>(result(row, pixel), load_shared(block.storage->bias + row), g.activation, g.slope);
-    };
-    if (by_four(block, out)) {
-        for_each_result<4>(block, slab, [&](int row, int pixel) {
-            const auto to = output_of(block, row, pixel);
-            if (to < 0) return;
-            using Four = Vector<T, 4>;
-            const Four four{finished(row, pixel), finished(row + 1, pixel), finished(row + 2, pixel),
-                            finished(row + 3, pixel)};
-            store_global(reinterpret_cast<Four*>(out + to), four);
-        });
+    if (!g.pixels_first) {
+        if (Tile::SLAB_ROWS % 4 == 0 && g.out_channels % 4 == 0 && is_aligned<4>(sink.out)) {
+            walk_channels<4>(block, slab, results, sink);
+        } else {
+            walk_channels<1>(block, slab, results, sink);
+        }
+    } else if (g.is_cut_off) {
+        walk_elements<true>(block, slab, results, sink);
     } else {
-        for_each_result(block, slab, [&](int row, int pixel) {
-            const auto to = output_of(block, row, pixel);
-            if (to >= 0) store_global(out + to, finished(row, pixel));
-        });
+        walk_elements<false>(block, slab, results, sink);
+    }
+}
+
+// Adds bias, applies the activation, and writes a slab of results to the output.
+template <class Tile, class Index, class T, class Results>
+GTC_DEVICE void store_results(const Mainloop<Tile, Index>& block, int slab, T* out, const Results& results) {
+    constexpr int RUN = RUN_OF<sizeof(T)>;
+    const Geometry<Index>& g = block.g;
+    const StoreResults<T, Index> sink{g, block.storage->bias + slab * Tile::SLAB_ROWS, out};
+    if (RUN > 1 && g.run_units && is_aligned<RUN>(out)) {
+        if (g.run_units == 1) {
+            walk_runs<RUN, 1>(block, slab, results, sink);
+        } else if (g.run_units == 2) {
+            walk_runs < RUN, RUN<2 ? 1 : 2>(block, slab, results, sink);
+        } else {
+            walk_runs<RUN, RUN>(block, slab, results, sink);
+        }
+    } else {
+        walk_results(block, slab, results, sink);
     }
 }
 

@@ -24,6 +24,12 @@ struct Axis {
     Index x_stride, y_stride;
 };
 
+// Results that are stored at once where so many lie together: 16 bytes, and four at most.
+template <int BYTES>  // of a result in the output
+constexpr int RUN_OF = BYTES <= 4   ? 4
+                       : BYTES <= 8 ? 2
+                                    : 1;
+
 template <class Index>
 struct Geometry {
     Axis<Index> axis[3];
@@ -34,9 +40,32 @@ struct Geometry {
     Index pixels_first;           // not 0: row = channel*units + unit; else row = unit*out_channels + channel
     Index single_frame;           // not 0: the frame_ members hold, phases are not enumerated
     Index is_cut_off;             // not 0: some pixel's unit lies outside the output
+    Index run_units;              // not 0: results lie in runs of RUN_OF, so many units of some pixels
     double slope;
     int activation;
 };
+
+template <class Index>
+struct UnsignedOf {
+    using type = unsigned long long;
+};
+template <>
+struct UnsignedOf<int> {
+    using type = unsigned;
+};
+template <class Index>
+using Unsigned = typename UnsignedOf<Index>::type;
+
+template <class Index>
+GTC_DEVICE bool is_within(Index i, Index size) {
+    return static_cast<Unsigned<Index>>(i) < static_cast<Unsigned<Index>>(size);
+}
+
+// Rounded up, a sum a + b - 1 that is not negative; divisions without a sign take a third less.
+template <class Index>
+GTC_DEVICE Index divide_up(Index a, Index b) {
+    return static_cast<Index>((static_cast<Unsigned<Index>>(a) + b - 1) / static_cast<Unsigned<Index>>(b));
+}
 
 template <class Index>
 GTC_DEVICE Index floor_divide(Index a, Index b) {
@@ -53,13 +82,13 @@ struct PhaseLine {
 template <class Index>
 GTC_DEVICE PhaseLine<Index> phase_line(const Axis<Index>& axis, Index phase, bool single_frame) {
     if (single_frame) return {axis.frame_count, axis.frame_taps, 0, axis.frame_shift, axis.frame_out};
-    PhaseLine<Index> line{(axis.output_size - phase + axis.stride - 1) / axis.stride, 0, 0, 0, phase};
-    const Index reach = phase + axis.pad_low;
+    PhaseLine<Index> line{divide_up(axis.output_size - phase, axis.stride), 0, 0, 0, phase};
+    const Unsigned<Index> reach = phase + axis.pad_low;
     if (reach % axis.common) return line;
     line.first_tap = reach / axis.common % axis.tap_step * axis.tap_inverse % axis.tap_step;
     if (line.first_tap >= axis.kernel) return line;
-    line.taps = (axis.kernel - line.first_tap + axis.tap_step - 1) / axis.tap_step;
-    line.shift = (reach - line.first_tap * axis.dilation) / axis.stride;  // exact
+    line.taps = divide_up(axis.kernel - line.first_tap, axis.tap_step);
+    line.shift = (static_cast<Index>(reach) - line.first_tap * axis.dilation) / axis.stride;  // exact
     return line;
 }
 
@@ -117,14 +146,15 @@ template <class Index>
 struct TapCount {
     Index j[3];
 
-    GTC_DEVICE static TapCount of(const PhaseLines<Index>& lines, Index index) {
+    GTC_DEVICE static TapCount of(const PhaseLines<Index>& lines, Unsigned<Index> index) {
         TapCount count;
         GTC_UNROLL
-        for (int a = 2; a >= 0; --a) {
-            const Index next = index / lines.axis[a].taps;
-            count.j[a] = index - next * lines.axis[a].taps;
+        for (int a = 2; a > 0; --a) {
+            const auto taps = static_cast<Unsigned<Index>>(lines.axis[a].taps), next = index / taps;
+            count.j[a] = static_cast<Index>(index - next * taps);
             index = next;
         }
+        count.j[0] = static_cast<Index>(index);
         return count;
     }
 
@@ -166,27 +196,25 @@ GTC_DEVICE bool is_inside(const Geometry<Index>& g, const Pixel<Index>& pixel, c
     bool inside = true;
     GTC_UNROLL
     for (int a = 0; a < 3; ++a) {
-        const Index i = pixel.at[a] + tap.shift[a];
-        inside = inside && i >= 0 && i < g.axis[a].size;
+        inside = inside && is_within(pixel.at[a] + tap.shift[a], g.axis[a].size);
     }
     return inside;
 }
 
-// A row of the product: an output channel and a unit on each axis.
+// A row of the product, an output channel and a unit on each axis: where it writes.
 template <class Index>
-struct Row {
-    Index channel;
+struct alignas(16) Row {
     Index out[3];  // after the pixel's output
     Index y;
 };
 
 template <class Index>
-GTC_DEVICE Row<Index> row_of(const Geometry<Index>& g, Index index) {
+GTC_DEVICE Row<Index> row_of(const Geometry<Index>& g, Index index, Index& channel) {
     Row<Index> row;
     const Index units = g.axis[0].frame_units * g.axis[1].frame_units * g.axis[2].frame_units;
-    row.channel = g.pixels_first ? index / units : index % g.out_channels;
+    channel = g.pixels_first ? index / units : index % g.out_channels;
     Index unit = g.pixels_first ? index % units : index / g.out_channels;
-    row.y = row.channel * g.y_channel;
+    row.y = channel * g.y_channel;
     GTC_UNROLL
     for (int a = 2; a >= 0; --a) {
         const Index next = unit / g.axis[a].frame_units;
@@ -195,18 +223,6 @@ GTC_DEVICE Row<Index> row_of(const Geometry<Index>& g, Index index) {
         row.y += row.out[a] * g.axis[a].y_stride;
     }
     return row;
-}
-
-template <class Index>
-GTC_DEVICE bool is_output(const Geometry<Index>& g, const PhaseLines<Index>& lines, const Pixel<Index>& pixel,
-                          const Row<Index>& row) {
-    bool inside = true;
-    GTC_UNROLL
-    for (int a = 0; a < 3; ++a) {
-        const Index o = pixel.at[a] * g.axis[a].stride + lines.axis[a].out + row.out[a];
-        inside = inside && o >= 0 && o < g.axis[a].output_size;
-    }
-    return inside;
 }
 
 // Packed weights, [group][tap][input channel][row], begin with this header; `nonfinite` is not 0 where some weight is

@@ -122,15 +122,16 @@ struct InputLoader {
     // Begins the copies of one chunk to shared memory, or reads it into registers, for `flush` to put there.
     GTC_DEVICE void fetch(S* to, Index first_channel) {
         using Block = Vector<T, WIDTH>;
-        const Index left = channels - first_channel - channel(0);
-        const Index first = (first_channel + channel(0)) * channel_stride;
-        const Index step = (channel(1) - channel(0)) * channel_stride;
+        constexpr int CHANNELS = CHANNEL_LANES * (ALONG_PIXELS ? 1 : WIDTH);  // from one turn to the next
+        Index left = channels - first_channel - channel(0);
+        keep(left);
+        const Index first = (first_channel + channel(0)) * channel_stride, step = CHANNELS * channel_stride;
         GTC_UNROLL
         for (int slot = 0; slot < SLOTS; ++slot) {
             GTC_UNROLL
             for (int turn = 0; turn < TURNS; ++turn) {
                 if (!covers(slot, turn)) continue;
-                const bool valid = offset[slot] >= 0 && channel(turn) - channel(0) < left;
+                const bool valid = offset[slot] >= 0 && turn * CHANNELS < left;
                 const T* from = x + (offset[slot] + first + turn * step);
                 if constexpr (DIRECT) {
                     copy_async(reinterpret_cast<Block*>(place(to, slot, turn)),

@@ -21,7 +21,9 @@ struct alignas(16) SharedStorage {
 // After it the stages of the pipeline, whose place the results take afterwards.
 template <class Tile>
 struct Sizes {
-    static constexpr int RESULTS = Tile::RESULT_PITCH * (Tile::PIXELS_PER_TILE + 1) * sizeof(typename Tile::Result);
+    static constexpr int BY_ROW = Tile::SLAB_ROWS * Tile::PLANE_PITCH;
+    static constexpr int BY_PIXEL = Tile::PIXELS_PER_TILE * Tile::RESULT_PITCH;
+    static constexpr int RESULTS = (BY_ROW > BY_PIXEL ? BY_ROW : BY_PIXEL) * sizeof(typename Tile::Result);
     static constexpr int PIPELINE = Tile::STAGES * sizeof(typename Tile::Stage);
     static constexpr int WORK = ((RESULTS > PIPELINE ? RESULTS : PIPELINE) + 15) / 16 * 16;
 };
@@ -81,18 +83,16 @@ struct Mainloop {
         return {{nowhere, nowhere, nowhere}, 0, -1};
     }
 
-    // Where rows write, and their biases, from global to shared memory; rows beyond the last get channel -1.
+    // Where rows write, and their biases, from global to shared memory.
     GTC_DEVICE void fill_rows(const T* bias) {
-        for (int m = threadIdx.x; m < Tile::ROWS; m += Tile::THREADS) {
-            Row<Index> row{-1, {0, 0, 0}, 0};
-            Result value = zero<Result>();
-            if (first_row + m < g.rows) {
-                row = row_of(g, static_cast<Index>(first_row + m));
-                row.y += group * g.out_channels * g.y_channel;
-                if (bias) value = widen(load_global(bias + group * g.out_channels + row.channel));
-            }
+        const Index left = g.rows - first_row;
+        for (int m = threadIdx.x; m < Tile::ROWS && m < left; m += Tile::THREADS) {
+            Index channel;
+            Row<Index> row = row_of(g, static_cast<Index>(first_row + m), channel);
+            row.y += group * g.out_channels * g.y_channel;
             store_shared(storage->row + m, row);
-            store_shared(storage->bias + m, value);
+            store_shared(storage->bias + m,
+                         bias ? widen(load_global(bias + group * g.out_channels + channel)) : zero<Result>());
         }
     }
 

@@ -143,6 +143,33 @@ GTC_NOINLINE complex<Real> activate(complex<Real> v, int code, double) {
     return {v.re * logistic.re - v.im * logistic.im, v.re * logistic.im + v.im * logistic.re};
 }
 
+// The same of several, in one call.
+template <class A, int N>
+GTC_NOINLINE Vector<A, N> activate_all(Vector<A, N> values, int code, double slope) {
+    GTC_UNROLL
+    for (int i = 0; i < N; ++i) values.at[i] = activate(values.at[i], code, slope);
+    return values;
+}
+
+// Bias, activation and rounding of several; one bias for all of them, or one for each.
+template <class T, int N, int BIASES>
+GTC_DEVICE Vector<T, N> finish_all(Vector<Sum<T>, N> sums, const Vector<Sum<T>, BIASES>& biases, int activation,
+                                   double slope) {
+    GTC_UNROLL
+    for (int i = 0; i < N; ++i) sums.at[i] = add(sums.at[i], biases.at[i % BIASES]);
+    if (activation != LINEAR) sums = activate_all(sums, activation, slope);
+    Vector<T, N> finished;
+    GTC_UNROLL
+    for (int i = 0; i < N; ++i) finished.at[i] = Narrow<T>::from(sums.at[i]);
+    return finished;
+}
+
+// Whether COUNT neighbouring elements can be written at once from where `array` is.
+template <int COUNT, class T>
+GTC_DEVICE bool is_aligned(const T* array) {
+    return reinterpret_cast<unsigned long long>(array) % sizeof(Vector<T, COUNT>) == 0;
+}
+
 // bias and activation, then one rounding to the stored type.
 template <class T>
 GTC_DEVICE T finish(Sum<T> sum, Sum<T> bias, int activation, double slope) {

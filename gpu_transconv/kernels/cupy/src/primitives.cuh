@@ -1,17 +1,18 @@
 // Everything that depends on the architecture: copies, matrix instructions, atomics, half types, qualifiers.
 //
-// The kernels use these names alone, so that they compile for NVIDIA GPUs from sm_75 on, for AMD GPUs (SIMT and
-// scatter; without matrix instructions), and, with GTC_HOST defined, as plain C++: the header
-// "host_primitives.h" then supplies every name below this comment's list, and checks every access.
+// The kernels use these names alone, so that they compile for NVIDIA GPUs from sm_75 on, and, with GTC_HOST defined,
+// as plain C++: the header "host_primitives.h" then supplies every name below this comment's list, and checks every
+// access.
 //
 // Qualifiers      GTC_DEVICE (inline device function)  GTC_NOINLINE (device function, not inlined)
 //                 GTC_GLOBAL (kernel)  GTC_LAUNCH_BOUNDS(threads, blocks)  GTC_UNROLL (pragma before a loop)
+//                 GTC_UNROLL_BY(count) (so many times at once)
 //                 GTC_KEEP(pointer) (to global memory: hold it in registers, do not compute it again; empty by default)
 //                 GTC_GRID_CONSTANT (a kernel's struct parameter that is read in place; empty by default)
 // Plain names     threadIdx blockIdx blockDim gridDim  __syncthreads()  uint4 float4
 // In gtc::        dynamic_shared()                                  unsigned char*, aligned to 128 bytes
+//                 keep(index)                                       holds a number in a register
 //                 load_global store_global load_shared store_shared  one element of any trivial type, by pointer
-//                 load_global_16 store_global_16 load_shared_16 store_shared_16    uint4, aligned to 16 bytes
 //                 copy_async_16 copy_async_8 copy_async_4 (shared, global, valid)  zeros where not valid
 //                 copy_async_commit  copy_async_wait<N>
 //                 load_matrix_x4 load_matrix_x4_transposed
@@ -41,6 +42,8 @@ struct bfloat16 {
 #define GTC_GLOBAL __global__ void
 #define GTC_LAUNCH_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 #define GTC_UNROLL _Pragma("unroll")
+#define GTC_PRAGMA(words) _Pragma(#words)
+#define GTC_UNROLL_BY(count) GTC_PRAGMA(unroll count)
 #if defined(__CUDA_ARCH__)
 #define GTC_GRID_CONSTANT __grid_constant__
 #define GTC_KEEP(pointer)    \
@@ -57,11 +60,6 @@ struct bfloat16 {
 #define GTC_SM90 1
 #else
 #define GTC_SM90 0
-#endif
-#if defined(__HIP_PLATFORM_AMD__) || defined(__HIPCC_RTC__)
-#define GTC_AMD 1
-#else
-#define GTC_AMD 0
 #endif
 
 namespace gtc {
@@ -93,10 +91,9 @@ GTC_DEVICE void store_shared(T* to, T value) {
     *to = value;
 }
 
-GTC_DEVICE uint4 load_global_16(const void* from) { return *static_cast<const uint4*>(from); }
-GTC_DEVICE void store_global_16(void* to, uint4 value) { *static_cast<uint4*>(to) = value; }
-GTC_DEVICE uint4 load_shared_16(const void* from) { return *static_cast<const uint4*>(from); }
-GTC_DEVICE void store_shared_16(void* to, uint4 value) { *static_cast<uint4*>(to) = value; }
+// Holds a number in a register, so that it is not taken apart and put into every comparison anew.
+GTC_DEVICE void keep(int& number) { asm("" : "+r"(number)); }
+GTC_DEVICE void keep(long long& number) { asm("" : "+l"(number)); }
 
 #if GTC_SM80
 GTC_DEVICE uint32_t shared_address(const void* pointer) {
@@ -112,7 +109,8 @@ GTC_DEVICE void copy_async_16(void* shared, const void* global, bool valid) {
                  "r"(valid ? 16 : 0)
                  : "memory");
 #else
-    store_shared_16(shared, valid ? load_global_16(global) : uint4{0, 0, 0, 0});
+    store_shared(static_cast<uint4*>(shared),
+                 valid ? load_global(static_cast<const uint4*>(global)) : uint4{0, 0, 0, 0});
 #endif
 }
 
@@ -172,19 +170,11 @@ GTC_DEVICE void atomic_add_4(float* to, float4 value) {
 
 // Half types: conversions without a framework's header.
 
-#if GTC_AMD
-GTC_DEVICE float to_float(half value) {
-    _Float16 number;
-    __builtin_memcpy(&number, &value.bits, 2);
-    return static_cast<float>(number);
-}
-#else
 GTC_DEVICE float to_float(half value) {
     float result;
     asm("cvt.f32.f16 %0, %1;\n" : "=f"(result) : "h"(value.bits));
     return result;
 }
-#endif
 
 GTC_DEVICE float to_float(bfloat16 value) { return __uint_as_float(static_cast<uint32_t>(value.bits) << 16); }
 
@@ -194,12 +184,7 @@ GTC_DEVICE Half from_float(float value);
 template <>
 GTC_DEVICE half from_float<half>(float value) {
     half result;
-#if GTC_AMD
-    _Float16 number = static_cast<_Float16>(value);
-    __builtin_memcpy(&result.bits, &number, 2);
-#else
     asm("cvt.rn.f16.f32 %0, %1;\n" : "=h"(result.bits) : "f"(value));
-#endif
     return result;
 }
 

@@ -16,6 +16,31 @@ GTC_DEVICE void add_four(A* to, A a, A b, A c, A d) {
 }
 GTC_DEVICE void add_four(float* to, float a, float b, float c, float d) { atomic_add_4(to, float4{a, b, c, d}); }
 
+// Adds results to sums by atomics, four channels that lie together at once.
+template <class A, class Index>
+struct AddResults {
+    A* out;
+
+    template <int ROWS>
+    GTC_DEVICE int of_rows(int) const {
+        return 0;
+    }
+
+    template <int COUNT>
+    GTC_DEVICE const Vector<A, COUNT>& finish(const Vector<A, COUNT>& values, int) const {
+        return values;
+    }
+
+    template <int COUNT>
+    GTC_DEVICE void put(Index at, const Vector<A, COUNT>& values) const {
+        if constexpr (COUNT == 4) {
+            add_four(out + at, values.at[0], values.at[1], values.at[2], values.at[3]);
+        } else {
+            atomic_add(out + at, values.at[0]);
+        }
+    }
+};
+
 // Makes the stamps of one tile and adds them into `sums`, or, EXCLUSIVE, stores them finished to `out`. `block` has
 // filled its tables, and the threads have passed a barrier.
 template <bool EXCLUSIVE, class Tile, class Index, class T>
@@ -24,26 +49,14 @@ GTC_DEVICE void add_stamps(Mainloop<Tile, Index>& block, T* out, typename Tile::
     tile.clear();
     block.sum_chunks(tile, 0, block.chunks_per_tap());
 
-    GTC_UNROLL
+    GTC_UNROLL_BY(Tile::SLABS_AT_ONCE)
     for (int slab = 0; slab < Tile::SLABS; ++slab) {
-        tile.stage_results(slab, [&](int row, int pixel) { return result_at(block, row, pixel); });
+        stage_results(block, tile, slab);
         __syncthreads();
-        const int first = slab * Tile::SLAB_ROWS;
-        const auto result = [&](int row, int pixel) { return load_shared(result_at(block, row - first, pixel)); };
-        if (EXCLUSIVE) {
-            store_results(block, slab, out, result);
-        } else if (by_four(block, sums)) {
-            for_each_result<4>(block, slab, [&](int row, int pixel) {
-                const Index to = output_of(block, row, pixel);
-                if (to < 0) return;
-                add_four(sums + to, result(row, pixel), result(row + 1, pixel), result(row + 2, pixel),
-                         result(row + 3, pixel));
-            });
+        if constexpr (EXCLUSIVE) {
+            store_results(block, slab, out, staged_results(block));
         } else {
-            for_each_result(block, slab, [&](int row, int pixel) {
-                const Index to = output_of(block, row, pixel);
-                if (to >= 0) atomic_add(sums + to, result(row, pixel));
-            });
+            walk_results(block, slab, staged_results(block), AddResults<typename Tile::Result, Index>{sums});
         }
         __syncthreads();
     }

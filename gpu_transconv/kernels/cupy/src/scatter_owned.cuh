@@ -125,7 +125,8 @@ struct BoxOwner : Mainloop<Tile, Index> {
                     for (Index k = 0; k < lw.taps; ++k) {
                         const Index r = row + k * w.tap_step;
                         if (r < 0 || r >= Tile::SLAB_ROWS) continue;
-                        sum = add(sum, load_shared(result_at(*this, r, pixel - k * w.shift_step)));
+                        const int at = Tile::template place<true>(r, pixel - k * w.shift_step);
+                        sum = add(sum, load_shared(staged_results(*this).results + at));
                     }
                 }
             }
@@ -146,7 +147,7 @@ struct BoxOwner : Mainloop<Tile, Index> {
             this->sum_chunks(tile, 0, this->chunks_per_tap());
             GTC_UNROLL
             for (int slab = 0; slab < Tile::SLABS; ++slab) {
-                tile.stage_results(slab, [&](int r, int pixel) { return result_at(*this, r, pixel); });
+                tile.template stage_results<true>(slab, staged_results(*this).results);
                 __syncthreads();
                 collect(slab);
                 __syncthreads();

@@ -94,8 +94,10 @@ struct MmaTile {
     static constexpr int INPUT_PITCH = BY_PIXEL ? DEPTH + 16 / sizeof(T) : PIXELS_ + 8;
     static constexpr int INPUT_SIZE = BY_PIXEL ? PIXELS_ * INPUT_PITCH : DEPTH * INPUT_PITCH;
     static constexpr int ROW_FRAGMENTS = WARP_ROWS / 16, PIXEL_FRAGMENTS = WARP_PIXELS / 8;  // of one warp
-    static constexpr int SLABS = 1, SLAB_ROWS = ROWS_;
-    static constexpr int RESULT_PITCH = SLAB_ROWS + 4;  // of results with the rows together; four are read at once
+    static constexpr int SLABS = 1, SLABS_AT_ONCE = 1, SLAB_ROWS = ROWS_;
+    // Of results with the rows together, of which four are read at once, and with the pixels together: two are
+    // written at once, and those of a warp's half lie in different banks.
+    static constexpr int RESULT_PITCH = SLAB_ROWS + 4, PLANE_PITCH = PIXELS_ + 8;
     static constexpr bool TF32 = sizeof(T) == sizeof(float);  // what is read as weights has been rounded
     static_assert(WARP_ROWS % 16 == 0 && WARP_PIXELS % 16 == 0, "pixels are read two fragments at a time");
 
@@ -146,17 +148,29 @@ struct MmaTile {
         }
     }
 
-    template <class Place>
-    GTC_DEVICE void stage_results(int, Place at) const {
+    template <bool PLANES>
+    GTC_DEVICE static constexpr int place(int row, int pixel) {
+        return PLANES ? row * PLANE_PITCH + pixel : pixel * RESULT_PITCH + row;
+    }
+
+    // Puts the results in shared memory, those of a row together (PLANES) or those of a pixel.
+    template <bool PLANES>
+    GTC_DEVICE void stage_results(int, Result* results) const {
+        Result* first = results + place<PLANES>(first_row() + lane() / 4, first_pixel() + lane() % 4 * 2);
         GTC_UNROLL
         for (int m = 0; m < ROW_FRAGMENTS; ++m) {
             GTC_UNROLL
             for (int n = 0; n < PIXEL_FRAGMENTS; ++n) {
                 GTC_UNROLL
-                for (int i = 0; i < 4; ++i) {
-                    const int row = first_row() + m * 16 + lane() / 4 + i / 2 * 8;
-                    const int pixel = first_pixel() + n * 8 + lane() % 4 * 2 + i % 2;
-                    store_shared(at(row, pixel), sum[m][n][i]);
+                for (int i = 0; i < 4; i += 2) {
+                    Result* at = first + place<PLANES>(m * 16 + i / 2 * 8, n * 8);
+                    if constexpr (PLANES) {
+                        store_shared(reinterpret_cast<Vector<Result, 2>*>(at),
+                                     Vector<Result, 2>{sum[m][n][i], sum[m][n][i + 1]});
+                    } else {
+                        store_shared(at, sum[m][n][i]);
+                        store_shared(at + RESULT_PITCH, sum[m][n][i + 1]);
+                    }
                 }
             }
         }

@@ -21,7 +21,10 @@ struct SimtTile {
     static constexpr int ROW_VECTORS = THREAD_ROWS / VECTOR, PIXEL_VECTORS = THREAD_PIXELS / VECTOR;
     static constexpr int WEIGHT_PITCH = ROWS_ + VECTOR, INPUT_PITCH = PIXELS_ + VECTOR;
     static constexpr int SLABS = ROW_VECTORS, SLAB_ROWS = ROWS_ / SLABS;
-    static constexpr int RESULT_PITCH = SLAB_ROWS + 1;  // of results with the rows together
+    // Slabs whose code is written out: sums of 8 bytes and more do not leave the registers for two of them.
+    static constexpr int SLABS_AT_ONCE = sizeof(Result) > 4 ? 1 : SLABS;
+    // Of results with the rows together, and with the pixels together, which are written by vectors.
+    static constexpr int RESULT_PITCH = SLAB_ROWS + 1, PLANE_PITCH = PIXELS_ + VECTOR;
     static constexpr bool TF32 = false;
 
     struct alignas(16) Stage {
@@ -73,18 +76,33 @@ struct SimtTile {
         }
     }
 
-    // Puts the results of one slab of rows where `at(row in the slab, pixel)` says.
-    template <class Place>
-    GTC_DEVICE void stage_results(int slab, Place at) const {
+    template <bool PLANES>
+    GTC_DEVICE static constexpr int place(int row, int pixel) {
+        return PLANES ? row * PLANE_PITCH + pixel : pixel * RESULT_PITCH + row;
+    }
+
+    // Puts the results of one slab of rows in shared memory, those of a row together (PLANES) or those of a pixel.
+    template <bool PLANES>
+    GTC_DEVICE void stage_results(int slab, Result* results) const {
+        using Block = Vector<Result, VECTOR>;
+        Result* first = results + place<PLANES>(first_row(), first_pixel());
         GTC_UNROLL
         for (int r = 0; r < ROW_VECTORS; ++r) {
             if (r != slab) continue;
             GTC_UNROLL
             for (int m = 0; m < VECTOR; ++m) {
                 GTC_UNROLL
-                for (int n = 0; n < THREAD_PIXELS; ++n) {
-                    const int pixel = n / VECTOR * (PIXELS_ / PIXEL_VECTORS) + first_pixel() + n % VECTOR;
-                    store_shared(at(first_row() + m, pixel), sum[r * VECTOR + m][n]);
+                for (int n = 0; n < THREAD_PIXELS; n += VECTOR) {
+                    Result* at = first + place<PLANES>(m, n / VECTOR * (PIXELS_ / PIXEL_VECTORS));
+                    Block block;
+                    GTC_UNROLL
+                    for (int i = 0; i < VECTOR; ++i) block.at[i] = sum[r * VECTOR + m][n + i];
+                    if constexpr (PLANES) {
+                        store_shared(reinterpret_cast<Block*>(at), block);
+                    } else {
+                        GTC_UNROLL
+                        for (int i = 0; i < VECTOR; ++i) store_shared(at + i * RESULT_PITCH, block.at[i]);
+                    }
                 }
             }
         }

@@ -132,14 +132,14 @@ GTC_DEVICE void for_each_weight(const Tile& tile, const Geometry<Index>& g, cons
     auto* results = reinterpret_cast<Result*>(dynamic_shared() + sizeof(PanelStorage<Tile, Index>));
     GTC_UNROLL
     for (int slab = 0; slab < Tile::SLABS; ++slab) {
-        tile.stage_results(slab, [&](int row, int column) { return results + row * (COLUMNS + 1) + column; });
+        tile.template stage_results<true>(slab, results);
         __syncthreads();
         for (int e = threadIdx.x; e < Tile::SLAB_ROWS * COLUMNS; e += Tile::THREADS) {
             const int row = e / COLUMNS, column = e % COLUMNS;
             const Index from = at.row + slab * Tile::SLAB_ROWS + row, to = at.column + column;
             if (from >= g.in_channels || to >= g.out_channels) continue;
             const Index filter = (at.group * g.in_channels + from) * g.out_channels + to;
-            sink(filter * tap_count(g) + at.tap_index, load_shared(results + row * (COLUMNS + 1) + column));
+            sink(filter * tap_count(g) + at.tap_index, load_shared(results + Tile::template place<true>(row, column)));
         }
         __syncthreads();
     }

@@ -1,0 +1,68 @@
+"""Functions that copy or add blocks of rows in whole vectors, for weights and stamps, as LLVM IR."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba.core import cgutils
+
+from .row_ir import RowFunctions
+
+_I64 = ir.IntType(64)
+
+
+class BlockFunctions(RowFunctions):
+    """The functions of a module that copy elements (type `stored`) to sums (type `wide`), or add sums to sums."""
+
+    def checked_copier(self, half):
+        """The function behind `copy_checked`; what is finite leaves no bit in the difference from itself."""
+        wide, stored = self.wide.as_pointer(), self.stored.as_pointer()
+        kinds = [wide, _I64, stored, *[_I64] * 3]
+        function, builder = self.begin(f"copy_checked_{self.wide}_{self.stored}_{half}", kinds, _I64)
+        if builder is None:
+            return function
+        target, target_step, source, source_step, length, count = function.args
+        words = ir.VectorType(ir.IntType(8 * self.bytes), self.lanes)
+        nothing = ir.Constant(words, None)
+        wrong = cgutils.alloca_once_value(builder, nothing)
+        whole = builder.sdiv(length, _I64(self.lanes))
+        with cgutils.for_range(builder, count) as outer:
+            to, row = (
+                builder.gep(pointer, [builder.mul(outer.index, step)])
+                for pointer, step in ((target, target_step), (source, source_step))
+            )
+
+            def copy(first, mask, to=to, row=row):
+                value = self.widen(builder, self.load(builder, self.stored, row, first, mask), half)
+                self.store(builder, value, to, first, mask)
+                trace = builder.bitcast(builder.fsub(value, value), words)
+                builder.store(builder.or_(builder.load(wrong), trace), wrong)
+
+            with cgutils.for_range(builder, whole) as inner:
+                copy(builder.mul(inner.index, _I64(self.lanes)), None)
+            first = builder.mul(whole, _I64(self.lanes))
+            with builder.if_then(builder.icmp_signed("<", first, length)):
+                copy(first, self.below(builder, first, length))
+        found = builder.icmp_unsigned("!=", builder.load(wrong), nothing)
+        found = builder.bitcast(found, ir.IntType(self.lanes))
+        builder.ret(builder.zext(builder.icmp_unsigned("!=", found, found.type(0)), _I64))
+        return function
+
+    def block_copier(self, adds):
+        """The function behind `copy_block` and `add_block`."""
+        pointer = self.wide.as_pointer()
+        name = f"{'add' if adds else 'copy'}_block_{self.wide}"
+        function, builder = self.begin(name, [pointer, _I64, pointer, *[_I64] * 3])
+        if builder is None:
+            return function
+        target, target_step, source, source_step, length, count = function.args
+        with cgutils.for_range(builder, self.parts(builder, length)) as part:
+            first = builder.mul(part.index, _I64(self.lanes))
+            mask = self.below(builder, first, length)
+            with cgutils.for_range(builder, count) as loop:
+                to, at = (builder.add(first, builder.mul(loop.index, step)) for step in (target_step, source_step))
+                value = self.load(builder, self.wide, source, at, mask)
+                if adds:
+                    value = builder.fadd(self.load(builder, self.wide, target, to, mask), value)
+                self.store(builder, value, target, to, mask)
+        builder.ret_void()
+        return function

@@ -1,0 +1,95 @@
+"""How scatter cuts few inputs that meet many weights: see `scatter_lines`."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ....problem.dtypes import DTYPES
+from ....problem.plan import Plan
+from ....problem.rewrites import kernel_axes
+from ..arguments import Table
+from ..emit.gemm_tile import tile_table
+from ..emit.registers import VECTOR_BYTES
+from ..geometry import Geometry, make_geometry
+from ..partition import Partition, even, make_partition, reach_of
+from .cost import cost_of_lines, cost_of_stamps
+
+#: Inputs of all images up to which weights are read as they lie: so many that reading them once for each tile of inputs
+#: costs less than bringing them into another order.
+_FEW = 256
+#: Input channels that are summed over between two visits to the sums.
+_DEPTH = 128
+#: Weights of a row that are in work at a time, and bytes of their sums, which stay in the second-level cache.
+_COLUMNS, _SUMS = 1024, 1 << 17
+#: Output channels, which threads have to share, below which there is little to compute. Chosen, not measured.
+_CHANNELS, _LARGE = 8, 1 << 23
+#: Bytes of the panel of inputs of a group, at most.
+_PANEL_BYTES = 2 << 20
+
+
+class Lines(NamedTuple):
+    """Which weights are in work at a time, and where their sums lie; distances count elements."""
+
+    pixels: int  # inputs of all images
+    unit: int  # output channels whose weights fill whole vectors
+    units: int  # of a group
+    blocks: int  # of a group, some units each
+    depth: int  # input channels of a slab
+    row: int  # weights of an input channel
+    pitch: int  # of the sums of an input
+    panel: int  # elements of the inputs of a group
+    sums: int
+    spread: int  # from one tap to the next on the innermost axis
+    iota: Table
+    tile: int  # address of the compiled tiles
+
+
+class ScatterLines(NamedTuple):
+    """What the kernel `scatter_lines` unpacks; a block of its partition is one input."""
+
+    geometry: Geometry
+    part: Partition
+    lines: Lines
+
+
+def takes(plan: Plan) -> bool:
+    """Whether few inputs meet many weights, and weights as they lie cost less than in tiles."""
+    pixels = plan.batch * math.prod(plan.in_spatial)
+    axes, cin, item = kernel_axes(plan), plan.in_channels // plan.groups, DTYPES[plan.accumulate].size
+    plain = plan.dtype in ("float32", "float64") and not plan.fixed_order and all(axis.step == 1 for axis in axes)
+    points = all(axis.kernel == axis.stride == 1 and axis.size == axis.output_size for axis in axes)
+    if not plain or (plan.channels_last and not points) or not 0 < pixels <= _FEW or item * cin * pixels > _PANEL_BYTES:
+        return False
+    volume = math.prod(plan.kernel)
+    if volume > _COLUMNS or (plan.out_channels < _CHANNELS and plan.flops > _LARGE):
+        return False
+    stamps = cost_of_stamps(plan)
+    return stamps is None or cost_of_lines(plan) < stamps
+
+
+def cut_lines(plan: Plan, threads: int) -> ScatterLines:
+    """Cut the problem for `threads` threads; the order of every sum does not depend on their number."""
+    axes, item = kernel_axes(plan), DTYPES[plan.accumulate].size
+    cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
+    volume, pixels, lane = math.prod(plan.kernel), plan.batch * math.prod(plan.in_spatial), VECTOR_BYTES // item
+    most = max(1, min(_COLUMNS, _SUMS // (item * pixels)) // volume)
+    unit = lane // math.gcd(volume, lane)
+    if unit > most or cout // unit < threads:
+        unit = 1
+    units = -(-cout // unit)
+    blocks = -(-units // max(1, most // unit))
+    tasks = -(-blocks * plan.groups // threads) * threads
+    blocks = min(units, -(-tasks // plan.groups))
+    pitch = -(-(-(-units // blocks) * unit * volume) // lane) * lane
+    depth = even(cin, _DEPTH)
+    panel, sums = -(-cin * pixels // lane) * lane, pixels * pitch
+    work = panel + sums + depth * (pitch + lane)
+    part = make_partition(plan.in_spatial, plan.in_spatial, reach_of(axes), threads, work)
+    lines = Lines(
+        pixels, unit, units, blocks, depth, cout * volume, pitch, panel, sums, axes[2].dilation,
+        np.arange(16), tile_table(plan.accumulate),
+    )  # fmt: skip
+    return ScatterLines(make_geometry(plan), part, lines)

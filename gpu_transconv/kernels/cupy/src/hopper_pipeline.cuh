@@ -1,0 +1,248 @@
+// The pipeline of Hopper's gather: from x and the packed weights through stages of shared memory to sums in registers.
+//
+// A warpgroup produces: it walks the tiles of its multiprocessor, and for every step (input shift) and chunk of
+// channels has the weights of the tile's blocks and the box of x copied into a stage of shared memory. Two consume:
+// each adds the products of its two blocks of rows to sums in registers, then stores them. Every stage has two
+// barriers: `full`, which counts the bytes that arrive, and `empty`, which counts the consumers' warps that are done
+// with it.
+#pragma once
+
+#include "hopper_epilogue.cuh"
+
+namespace gtc {
+
+// How x comes to a stage: by tensor copies, channels last ([pixel][channel] there) or first ([channel][pixel]), or
+// loaded by threads, channels last or first, as [pixel][channel].
+enum Source { COPY_LAST, COPY_FIRST, LOAD_LAST, LOAD_FIRST };
+
+// BLOCKS is 4: each consumer has two blocks and all 128 pixels; or 2: both have both blocks, and 64 pixels each.
+template <class T, Source SOURCE, int BLOCKS>
+struct HopperPipeline {
+    static constexpr int STAGES = 4, CONSUMERS = 2, GROUP_THREADS = 128, THREADS_PER_BLOCK = 3 * GROUP_THREADS;
+    static constexpr int COLUMNS = BLOCKS == 4 ? BOX_PIXELS : BOX_PIXELS / 2;
+    static constexpr int X_BYTES = BOX_PIXELS * CHUNK * 2;
+    static constexpr bool ACROSS = SOURCE == COPY_FIRST, BY_THREADS = SOURCE == LOAD_LAST || SOURCE == LOAD_FIRST;
+    static constexpr bool LAST = SOURCE == COPY_LAST || SOURCE == LOAD_LAST;
+    static_assert(BLOCKS == 4 || BLOCKS == 2, "the sizes that tiles have");
+
+    struct Stage {
+        unsigned char weight[BLOCKS * SLOT_BYTES];
+        unsigned char x[X_BYTES];
+    };
+
+    struct Shared {
+        Stage stage[STAGES];
+        Barrier full[STAGES], empty[STAGES];
+    };
+
+    // Which stage is next, and the parity of its barriers' phase.
+    struct Turn {
+        int stage = 0;
+        unsigned parity = 0;
+
+        GTC_DEVICE void advance() {
+            if (++stage < STAGES) return;
+            stage = 0;
+            parity ^= 1;
+        }
+    };
+
+    const HopperGeometry& g;
+    const unsigned char* packed;
+    Shared* shared;
+    int tiles;
+
+    // The swizzle is of addresses, so stages begin at multiples of 1024.
+    GTC_DEVICE HopperPipeline(const HopperGeometry& g_, const unsigned char* packed_)
+        : g(g_), packed(packed_), tiles(g_.row_tiles * g_.groups * g_.pixel_tiles) {
+        unsigned char* memory = dynamic_shared();
+        shared = reinterpret_cast<Shared*>(memory + (-shared_address(memory) & 1023u));
+    }
+
+    GTC_DEVICE void begin() {
+        if (threadIdx.x == 0) {
+            for (int i = 0; i < STAGES; ++i) {
+                barrier_init(&shared->full[i], BY_THREADS ? GROUP_THREADS : 1);
+                barrier_init(&shared->empty[i], CONSUMERS * GROUP_THREADS / 32);
+            }
+            barrier_init_fence();
+        }
+        __syncthreads();
+    }
+
+    // One thread copies all, or all threads of the warpgroup load x and the first copies the weights.
+    GTC_DEVICE void produce(const TensorMap& map, const T* x) {
+        Turn turn;
+        const int thread = static_cast<int>(threadIdx.x) % GROUP_THREADS;
+        for (int index = static_cast<int>(blockIdx.x); index < tiles; index += static_cast<int>(gridDim.x)) {
+            const HopperTile tile = HopperTile::of(g, index);
+            const Step* step = steps_of(g, packed, tile.row_tile);
+            const unsigned char* slots =
+                packed + slots_begin(g) +
+                (static_cast<long long>(tile.group) * g.slots + load_global(&step->slot)) * SLOT_BYTES;
+            GTC_ROLLED
+            for (;; ++step) {
+                const Step now = load_global(step);
+                if (!now.mask) break;
+                const unsigned bytes = static_cast<unsigned>(blocks_in(now.mask)) * SLOT_BYTES;
+                GTC_ROLLED
+                for (int chunk = 0; chunk < g.chunks; ++chunk, slots += bytes, turn.advance()) {
+                    Stage& stage = shared->stage[turn.stage];
+                    Barrier* full = &shared->full[turn.stage];
+                    barrier_wait(&shared->empty[turn.stage], turn.parity ^ 1);
+                    if constexpr (BY_THREADS) {
+                        load_box(stage, tile, now, chunk, thread, x);
+                        fence_async();
+                        if (thread != 0) {
+                            barrier_arrive(full);
+                            continue;
+                        }
+                    }
+                    barrier_arrive_expect(full, bytes + (BY_THREADS ? 0 : X_BYTES));
+                    copy_bulk(stage.weight, slots, bytes, full);
+                    if constexpr (!BY_THREADS) copy_box(stage, tile, now, chunk, map, full);
+                }
+            }
+        }
+    }
+
+    GTC_DEVICE static int blocks_in(int mask) { return (mask & 1) + (mask >> 1 & 1) + (mask >> 2 & 1) + (mask >> 3); }
+
+    GTC_DEVICE void copy_box(Stage& stage, const HopperTile& tile, const Step& step, int chunk, const TensorMap& map,
+                             Barrier* full) const {
+        GTC_ROLLED
+        for (int part = 0; part < (ACROSS ? BOX_PIXELS >> g.line_log2 : 1); ++part) {
+            const BoxPixel first = BoxPixel::of(g, ACROSS ? part << g.line_log2 : 0);
+            int at[3];
+            GTC_UNROLL
+            for (int a = 0; a < 3; ++a) {
+                at[a] = (tile.block[a] + first.at[a]) * g.axis[a].step + step.shift[a];
+            }
+            const int image = tile.image + first.image;
+            if constexpr (ACROSS) {
+                const int to[5] = {at[2], at[1], at[0], chunk * CHUNK, image * g.groups + tile.group};
+                copy_tensor(stage.x + (part * CHUNK * 2 << g.line_log2), map, to, full);
+            } else {
+                const int channel = chunk * CHUNK + (g.group_axis ? 0 : tile.group * g.in_channels);
+                const int to[5] = {channel, at[2], at[1], g.group_axis ? tile.group : at[0], image};
+                copy_tensor(stage.x, map, to, full);
+            }
+        }
+    }
+
+    // A thread loads one pixel's channels of a chunk, zeros where there is none, and stores them as a swizzled line.
+    GTC_DEVICE void load_box(Stage& stage, const HopperTile& tile, const Step& step, int chunk, int thread,
+                             const T* x) const {
+        const BoxPixel pixel = BoxPixel::of(g, thread);
+        const int image = tile.image + pixel.image, channel = chunk * CHUNK;
+        bool inside = image < g.batch;
+        long long from = static_cast<long long>(image) * g.x_batch +
+                         static_cast<long long>(tile.group * g.in_channels + channel) * g.x_channel;
+        GTC_UNROLL
+        for (int a = 0; a < 3; ++a) {
+            const int at = (tile.block[a] + pixel.at[a]) * g.axis[a].step + step.shift[a];
+            inside = inside && at >= 0 && at < g.axis[a].size;
+            from += static_cast<long long>(at) * g.axis[a].x_stride;
+        }
+        const int channels = inside ? g.in_channels - channel : 0;
+        GTC_UNROLL
+        for (int part = 0; part < CHUNK / 8; ++part) {
+            Vector<T, 8> line{};
+            GTC_UNROLL
+            for (int i = 0; i < 8; ++i) {
+                const int k = part * 8 + i;
+                if (k < channels) line.at[i] = load_global(x + from + static_cast<long long>(k) * g.x_channel);
+            }
+            store_shared(reinterpret_cast<Vector<T, 8>*>(stage.x + thread * 128 + (part ^ thread % 8) * 16), line);
+        }
+    }
+
+    GTC_DEVICE void consume(const T* bias, T* out) {
+        Turn turn;
+        const int consumer = static_cast<int>(threadIdx.x) / GROUP_THREADS - 1;
+        const int thread = static_cast<int>(threadIdx.x) % GROUP_THREADS;
+        const int first_block = BLOCKS == 4 ? 2 * consumer : 0, first_pixel = BLOCKS == 4 ? 0 : COLUMNS * consumer;
+        const Activation activation(g.activation, g.slope);
+        for (int index = static_cast<int>(blockIdx.x); index < tiles; index += static_cast<int>(gridDim.x)) {
+            const HopperTile tile = HopperTile::of(g, index);
+            const int block = tile.row_tile * BLOCKS + first_block;
+            float sums[2][COLUMNS / 2];
+            begin_sums(sums, bias ? bias + tile.group * g.out_channels : nullptr, block, thread);
+            GTC_ROLLED
+            for (const Step* step = steps_of(g, packed, tile.row_tile);; ++step) {
+                const int mask = load_global(&step->mask);
+                if (!mask) break;
+                const int before = blocks_in(mask & ((1 << first_block) - 1)), own = mask >> first_block & 3;
+                GTC_ROLLED
+                for (int chunk = 0; chunk < g.chunks; ++chunk, turn.advance()) {
+                    barrier_wait(&shared->full[turn.stage], turn.parity);
+                    multiply(sums, shared->stage[turn.stage], own, before, consumer);
+                    if (thread % 32 == 0) barrier_arrive(&shared->empty[turn.stage]);
+                }
+            }
+            activation.apply(sums);
+            store(HopperEpilogue<T, COLUMNS>{g, tile, out, block, first_pixel, thread}, sums);
+        }
+    }
+
+    GTC_DEVICE void begin_sums(float (&sums)[2][COLUMNS / 2], const T* bias, int block, int thread) const {
+        int channel[2][2];
+        find_channels(g, block, thread, channel);
+        GTC_UNROLL
+        for (int i = 0; i < 4; ++i) {
+            const int m = i / 2, half = i % 2;
+            const float first = bias && channel[m][half] >= 0 ? widen(load_global(bias + channel[m][half])) : 0.0f;
+            GTC_UNROLL
+            for (int j = 0; j < COLUMNS / 8; ++j) sums[m][4 * j + 2 * half] = sums[m][4 * j + 2 * half + 1] = first;
+        }
+    }
+
+    GTC_DEVICE void multiply(float (&sums)[2][COLUMNS / 2], const Stage& stage, int own, int before,
+                             int consumer) const {
+        const unsigned char* x = stage.x + (BLOCKS == 4 ? 0 : consumer * COLUMNS * 128);
+        const unsigned long long weight = matrix_descriptor(stage.weight + before * SLOT_BYTES, 16, 1024);
+        // Lines of 2 << line_log2 bytes: 64 of them are the box of a copy, 8 the pattern of a swizzle.
+        const unsigned long long pixels =
+            ACROSS ? matrix_descriptor(x, CHUNK * 2 << g.line_log2, 16 << g.line_log2, 2 << g.line_log2)
+                   : matrix_descriptor(x, 16, 1024);
+        const int next = ACROSS ? 16 * 2 << g.line_log2 : 32;  // bytes to the next 16 channels
+        if (own == 3) {
+            multiply_blocks<0, 2>(sums, weight, pixels, next / 16);
+        } else if (own == 1) {
+            multiply_blocks<0, 1>(sums, weight, pixels, next / 16);
+        } else if (own == 2) {
+            multiply_blocks<1, 1>(sums, weight, pixels, next / 16);
+        }
+    }
+
+    template <int FIRST, int COUNT>
+    GTC_DEVICE static void multiply_blocks(float (&sums)[2][COLUMNS / 2], unsigned long long weight,
+                                           unsigned long long pixels, int next) {
+        group_fence();
+        GTC_UNROLL
+        for (int k = 0; k < CHUNK / 16; ++k) {
+            GTC_UNROLL
+            for (int m = 0; m < COUNT; ++m) {
+                group_multiply<T, COLUMNS, ACROSS>(sums[FIRST + m], weight + (k * 32 + m * SLOT_BYTES) / 16,
+                                                   pixels + k * next);
+            }
+        }
+        group_commit();
+        group_wait<0>();
+    }
+
+    GTC_DEVICE void store(const HopperEpilogue<T, COLUMNS>& epilogue, const float (&sums)[2][COLUMNS / 2]) const {
+        const int together = reinterpret_cast<unsigned long long>(epilogue.out) % 8 ? APART : g.together;
+        if constexpr (LAST) {
+            if (together == CHANNELS_2) return epilogue.template store_all<CHANNELS_2>(sums);
+        }
+        if constexpr (!LAST) {
+            if (together == UNITS_PIXELS) return epilogue.template store_all<UNITS_PIXELS>(sums);
+            if (together == UNITS_2) return epilogue.template store_all<UNITS_2>(sums);
+            if (together == PIXELS_2) return epilogue.template store_all<PIXELS_2>(sums);
+        }
+        epilogue.template store_all<APART>(sums);
+    }
+};
+
+}  // namespace gtc

@@ -1,0 +1,65 @@
+"""Compile ahead what gather needs: every kernel of a dtype and format, whatever the shapes will be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+from ...problem.dtypes import DTYPES
+from ..kernel import Step
+from .choose import ROW_STRIDES, inputs_of, shapes_of, uses_tensor_cores
+from .compile import compiled
+from .launch import current_device, device_properties
+from .tile_shapes import C_TYPES, PIECE, DeviceProperties, Tile
+
+
+def gather_kernels(
+    dtype: str, precision: str, channels_last: bool, device: DeviceProperties
+) -> Iterator[tuple[str, str]]:
+    """Source file and name of each, for arrays that 32-bit indices reach."""
+    for shape in shapes_of(dtype, precision, channels_last, device):
+        for read in inputs_of(shape, dtype, channels_last):
+            yield "gather.cuh", f"gtc::gather_tile<{Tile(shape, dtype, read).name},int>"
+    yield "gather.cuh", f"gtc::gather_add_parts<{Tile(PIECE, dtype, 'PLANES').name},int>"
+    yield "pack.cuh", f"gtc::pack_weight<{C_TYPES[dtype]},{str(precision == 'tf32').lower()},int>"
+    for channels in (1, 4):
+        yield "gather_direct.cuh", f"gtc::gather_direct<{C_TYPES[dtype]},{channels},4,int>"
+    if not channels_last:
+        for stride in ROW_STRIDES:
+            yield "gather_rows.cuh", f"gtc::gather_rows<{C_TYPES[dtype]},{stride},int>"
+
+
+def hopper_kernels(dtype: str, channels_last: bool, device: DeviceProperties) -> Iterator[tuple[str, str]]:
+    """Source file and name of each kernel for Hopper's matrix unit, where the device has it."""
+    if not device.has_warpgroups or dtype not in ("float16", "bfloat16"):
+        return
+    for blocks in (2, 4):
+        yield "hopper_pack.cuh", f"gtc::hopper_steps<{blocks}>"
+        yield "hopper_pack.cuh", f"gtc::hopper_pack<{C_TYPES[dtype]},{blocks}>"
+        for source in ("COPY_LAST", "LOAD_LAST") if channels_last else ("COPY_FIRST", "LOAD_FIRST"):
+            yield "hopper_gather.cuh", f"gtc::hopper_gather<{C_TYPES[dtype]},gtc::{source},{blocks}>"
+
+
+def place() -> str:
+    """Folder in which CuPy keeps machine code."""
+    import cupy
+
+    folder: str = cupy.cuda.compiler.get_cache_dir()
+    return folder
+
+
+def steps(dtypes: Iterable[str]) -> list[Step]:
+    """List what calls with these dtypes need on the current device, each once."""
+    number = current_device()
+    device = device_properties(number)
+    found: dict[tuple[str, str], Step] = {}
+    for dtype in (dtype for dtype in dtypes if dtype in C_TYPES):
+        precisions = ["highest", "tf32"] if uses_tensor_cores(dtype, "tf32", device) else ["highest"]
+        for precision in precisions if DTYPES[dtype].size == 4 else ["highest"]:
+            for channels_last in (False, True):
+                every = gather_kernels(dtype, precision, channels_last, device)
+                for source, name in (*every, *hopper_kernels(dtype, channels_last, device)):
+                    found[source, name] = Step(
+                        name.removeprefix("gtc::"), dtype, partial(compiled, source, name, number)
+                    )
+    return list(found.values())

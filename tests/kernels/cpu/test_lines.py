@@ -1,0 +1,61 @@
+"""Scatter along lines of memory: few inputs, and weights as they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gpu_transconv as gtc
+from gpu_transconv.kernels.cpu.choose import choose_scatter
+
+#: x, weight, and keywords: ragged blocks, groups, batches, slabs, borders, all ranks, steps between taps, points.
+CASES = {
+    "1-d": ((2, 70, 5), (70, 9, 4), {"stride": 3, "padding": 1, "output_padding": 2}),
+    "2-d-groups": ((3, 64, 3, 2), (64, 17, 3, 3), {"stride": 2, "padding": 1, "groups": 2}),
+    "3-d-slabs": ((1, 300, 2, 3, 2), (300, 5, 3, 3, 3), {"stride": 2, "padding": 1, "output_padding": 1}),
+    "dilated": ((1, 65, 4, 4), (65, 33, 3, 2), {"dilation": (2, 3), "padding": 2}),
+    "cropped": ((1, 48, 3, 3), (48, 16, 5, 5), {"stride": 2, "padding": [(3, 2), (2, 4)]}),
+    "points": ((4, 3, 3, 150), (150, 21, 1, 1), {"data_format": "channels_last"}),
+    "one-input": ((6, 100, 1, 1), (100, 13, 4, 4), {}),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", CASES)
+def test_few_inputs(name, dtype):
+    x_shape, weight_shape, keywords = CASES[name]
+    rng = np.random.default_rng(len(name))
+    x, weight = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, weight_shape))
+    bias = rng.standard_normal(weight.shape[1] * keywords.get("groups", 1)).astype(dtype)
+    keywords = {**keywords, "activation": "leaky_relu"}
+    plan = gtc.explain(x, weight, bias, **keywords, formulation="scatter").plan
+    assert choose_scatter(plan).kernel.name == "scatter_lines"
+    out = np.full(plan.output_shape, np.nan, dtype)
+    gtc.conv_transpose(x, weight, bias, **keywords, formulation="scatter", backend="cpu", out=out)
+    arrays = (array.astype("f8") for array in (x, weight, bias))
+    want = gtc.conv_transpose(*arrays, **keywords, backend="reference")
+    np.testing.assert_allclose(out, want, rtol=0, atol=(3e-6 if dtype == "float32" else 1e-14) * np.abs(want).max())
+
+
+def test_any_number_of_threads_has_the_same_bits():
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((1, 160, 4, 4), np.float32)
+    weight = rng.standard_normal((160, 50, 3, 3), np.float32)
+    weight.flags.writeable = False
+    results = []
+    for threads in (1, 2, 3):
+        with gtc.use(threads=threads):
+            results.append(gtc.conv_transpose(x, weight, stride=2, backend="cpu", formulation="scatter"))
+    assert all(np.array_equal(results[0], other) for other in results[1:])
+
+
+def test_what_is_not_finite_reaches_what_it_is_multiplied_with():
+    x, weight = np.ones((1, 64, 3, 3), np.float32), np.ones((64, 8, 3, 3), np.float32)
+    weight[5, 3, 0, 0], weight[63, 7, 2, 2], x[0, 9, 2, 2] = np.inf, np.nan, -np.inf
+    plan = gtc.explain(x, weight, stride=2, padding=1, formulation="scatter").plan
+    assert choose_scatter(plan).kernel.name == "scatter_lines"
+    with np.errstate(all="ignore"):
+        want = gtc.conv_transpose(x, weight, stride=2, padding=1, backend="reference")
+    np.testing.assert_allclose(
+        gtc.conv_transpose(x, weight, stride=2, padding=1, backend="cpu", formulation="scatter"), want, rtol=1e-5
+    )
