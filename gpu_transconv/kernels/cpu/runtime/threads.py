@@ -63,13 +63,11 @@ def choose_layer() -> None:
     if chosen or list(LAYERS) != numba.config.THREADING_LAYER_PRIORITY or _settled():
         return
     try:
-        pool = import_module("numba.np.ufunc.tbbpool")  # fails unless TBB can be loaded
+        import_module("numba.np.ufunc.tbbpool")  # fails unless TBB can be loaded
     except ImportError:
         numba.config.THREADING_LAYER = "workqueue"
     else:
         numba.config.THREADING_LAYER = "tbb"
-        # Kept for good: its end waits for tasks, and where a process with one core has forked these never end.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(pool))
 
 
 @lru_cache(maxsize=1)
