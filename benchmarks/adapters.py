@@ -127,13 +127,13 @@ def in_turns(
     return found
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("adapter", choices=("openvino", "dask"))
     parser.add_argument("--threads", type=int, nargs="+", default=[1], help="of OpenVINO, or workers of Dask (1)")
     parser.add_argument("--seconds", type=float, default=1.0, help="for each row (1)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     for threads in options.threads:
         (measure_openvino if options.adapter == "openvino" else measure_dask)(threads, options.seconds)
 

@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmarks.training --threads 1 --json benchmarks/results/training/this-machine-1-thread.json
+    python -m benchmarks.training --threads 1 --json results.json
     python -m benchmarks.training --layers nnunet3d_b,fcn8s_up2 --seconds 2
     python -m benchmarks.training --page      # writes the tables of docs/speed/performance.md from the kept results
 
@@ -64,15 +64,18 @@ def measure(layer: Layer, seconds: float) -> Row:
     """Check and time both; milliseconds, without ours where a result was wrong."""
     expected = make_step(layer, False, "float64")()
     steps = {"torch": make_step(layer, False), "ours": make_step(layer, True)}
-    errors = [
-        float((got - want).abs().max() / want.abs().max()) for got, want in zip(steps["ours"](), expected, strict=True)
-    ]
+    errors = [_difference(*pair) for pair in zip(steps["ours"](), expected, strict=True)]
     row: Row = {"layer": layer.name, "gmac": layer.gmac, "error": max(errors)}
     if not row["error"] <= _TOLERANCE:
         print(f"{layer.name}: error {row['error']:.2g} of the largest value", file=sys.stderr)
         del steps["ours"]
     del expected
     return row | {f"{name}_ms": min(times) * 1e3 for name, times in take_turns(steps, seconds).items()}
+
+
+def _difference(got: Any, want: Any) -> float:
+    """Largest difference, relative to the largest value."""
+    return float((got - want).detach().abs().max() / want.detach().abs().max())
 
 
 def write_page() -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import hypothesis
 import pytest
@@ -98,10 +99,14 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Names of the kernels that were launched, in order."""
     names: list[str] = []
 
-    def wrap(kernel: Kernel, launch: Callable[..., None]) -> Callable[..., None]:
+    def wrap(kernel: Kernel, launch: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *arguments: names.append(kernel.name) or launch(*arguments)
 
+    def wrap_bound(kernel: Kernel, bind: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments: (run := bind(*arguments)) and wrap(kernel, run)
+
     wrap_kernels(monkeypatch, "launch", wrap)
+    wrap_kernels(monkeypatch, "bind", wrap_bound)
     return names
 
 

@@ -142,7 +142,7 @@ def as_groups(value: object) -> int:
 
 
 def _as_int(value: object) -> int | None:
-    if isinstance(value, bool):
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool":  # NumPy 1.26 takes its own for an index
         return None
     try:
         return operator.index(value)  # type: ignore[arg-type] # raises where it is none

@@ -34,7 +34,12 @@ class Flow:
 
     def final(self, given: int) -> int:
         """Outputs that no input after the first `given` changes, and that are not cut off if none comes."""
-        return max(0, min(self.outputs(given), self.axis.output_of(given, 0)))
+        axis = self.axis
+        later = axis.output_of(given, 0)
+        if later < 0:  # cut off at the low end, so that the first one left is of another tap, or of an input after it
+            places = (axis.output_of(given, tap) for tap in range(axis.kernel))
+            later = min(place if place >= 0 else place % axis.stride for place in places)
+        return min(self.outputs(given), later)
 
     @property
     def held(self) -> int:

@@ -46,7 +46,7 @@ class ConvTransposeNd(torch.nn.modules.conv._ConvTransposeNd):
         if bias is self:  # it is parametrized
             bias = self.bias
         geometry = self.stride, self.padding, output_padding, self.groups, self.dilation, None, "channels_first"
-        return call(self._axes, input, weight_of(self), bias, geometry, (None, None, AUTO, self.backend))  # type: ignore[arg-type]
+        return call(self._axes, input, weight_of(self), bias, geometry, (None, None, AUTO, self.backend))
 
 
 class ConvTranspose1d(ConvTransposeNd, torch.nn.ConvTranspose1d):

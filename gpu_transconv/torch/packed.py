@@ -177,7 +177,7 @@ def _keep(owner: Tensor, key: tuple[object, int], entry: Entry) -> None:
             found.entries.pop(next(iter(found.entries)))
         found.entries[key] = entry
         kept = list(map(id, found.entries.values()))
-        found.ready = {shape: call for shape, call in found.ready.items() if id(call.entry) in kept}
+        found.ready = {shape: call for shape, call in list(found.ready.items()) if id(call.entry) in kept}
         _make_room()
 
 

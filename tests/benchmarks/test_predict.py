@@ -36,9 +36,10 @@ def test_the_roofline_is_the_larger_of_operations_and_bytes() -> None:
 
 def test_padding_and_idle_multiprocessors_cost_time() -> None:
     dense = REAL["simplebaseline_d3"]
-    assert predict.predict(dense, "float16").useful == pytest.approx(1)
+    tiles = DeviceProperties()  # without the kernel for Hopper, whose blocks of 64 rows this layer does not fill
+    assert predict.predict(dense, "float16", tiles).useful == pytest.approx(1)
     odd = replace(dense, cout=129, name="odd")
-    assert predict.predict(odd, "float16").useful < 0.9
+    assert predict.predict(odd, "float16", tiles).useful < 0.9
     idle = predict.predict(dense, "float16", DeviceProperties(multiprocessors=20_000))  # most have no tile
     assert idle.seconds > 2 * predict.predict(dense, "float16").seconds
     one_image = replace(dense, n=1, name="one")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from checks import Arrays, poisoned
-from device_checks import GRADIENTS, VARIANTS
+from device_checks import FORCED, GRADIENTS, VARIANTS
 from host_compiler import KERNELS, missing
 from host_runner import run_launches, to_device
 
@@ -30,7 +30,7 @@ def run_plan(
     plan: Plan, arrays: Arrays, variant: str, device: DeviceProperties = DEVICE, folder: Path = KERNELS, **choice: Any
 ) -> np.ndarray:
     """Pack and launch on the host; `choice` picks a tile or a product instead of the best."""
-    planned = VARIANTS[variant](plan, device, **choice)
+    planned = (VARIANTS | FORCED)[variant](plan, device, **choice)
     names = ("x", "weight", "bias")
     found = {name: None if array is None else to_device(array) for name, array in zip(names, arrays, strict=True)}
     out = to_device(poisoned(plan.output_shape, plan.dtype))

@@ -84,7 +84,6 @@ inline void registers_fewer() {
 inline float exp2_fast(float value) { return std::exp2(value); }
 inline float reciprocal_fast(float value) { return 1 / value; }
 
-inline void keep(int&) {}
 inline void store_global_8(void* to, uint2 value) { *static_cast<uint2*>(to) = value; }
 
 template <class T>

@@ -113,19 +113,19 @@ BROKEN = {
         "gather_rows.cuh",
         "next ? window[here + 1] : window[here]",
         "next ? window[here] : window[here]",
-        ("gather", FEW, "float16", "highest", "channels_first"),
+        ("gather_rows", FEW, "float16", "highest", "channels_first"),
     ),
     "rows beyond the last output": (
         "gather_rows.cuh",
         "if (first + i < left)",
         "if (first + i <= left)",
-        ("gather", FEW, "float16", "highest", "channels_first"),
+        ("gather_rows", FEW, "float16", "highest", "channels_first"),
     ),
     "direct kernel beyond the last output": (
         "gather_direct.cuh",
         "if (ow >= g.axis[2].output_size) continue;",
         "if (ow > g.axis[2].output_size) continue;",
-        ("gather", FEW, "float16", "highest", "channels_last"),
+        ("gather_direct", FEW, "float16", "highest", "channels_last"),
     ),
     "stamps added without atomics": (
         "scatter.cuh",

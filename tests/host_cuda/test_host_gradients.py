@@ -159,6 +159,8 @@ def test_random_geometries(number):
 
 #: What a device would give to tiles.
 LARGE = Case("large", (4, 128, 32, 32), (128, 128, 2, 2), keywords={"stride": 2})
+#: What it would not give to tiles.
+DEPTHWISE = Case("depthwise", (2, 64, 32, 32), (64, 1, 4, 4), keywords={"stride": 2, "padding": 1, "groups": 64})
 
 
 def names_of(variant, case, dtype, precision, data_format, device):
@@ -173,7 +175,7 @@ def test_every_kernel_is_reached():
     kernels = set(re.findall(r"GTC_GLOBAL\s+(?:GTC_LAUNCH_BOUNDS\([^)]*\)\s+)?(\w+)\(", sources))
     assert {"input_grad_owned", "weight_grad_tile", "weight_grad_direct"} <= kernels
     problems = [(case, dtype, precision) for case, dtype, precision in (p.values for p in TABLE)]
-    problems += [(LARGE, dtype, precision) for dtype, precision in KINDS]
+    problems += [(case, dtype, precision) for case in (LARGE, DEPTHWISE) for dtype, precision in KINDS]
     names = set().union(
         *(
             names_of(variant, *problem, data_format, device)

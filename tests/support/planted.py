@@ -71,7 +71,7 @@ _COMPILED = (
     Fault("depthwise, channels last: one input too many", "cpu/depthwise/channels_last.py", "(g.in_w - 1 - shift) // step + 1)", "(g.in_w - 1 - shift) // step + 2)"),
     Fault("depthwise: rows beyond the depth", "cpu/depthwise/channels_first.py", "high if 0 <= i_d < g.in_d and", "high if"),
     Fault("one order: columns of scatter from the first", "cpu/gemm/scatter.py", "vectors - done - step if cut.backwards else done", "done"),
-    Fault("scatter: last sum of a row not activated", "cpu/gemm/scatter.py", "source + i * cut.plane + box.width)", "source + i * cut.plane + box.width - 1)"),
+    Fault("scatter: last sum of a row not activated", "cpu/gemm/scatter.py", "cut.plane, box.width, g.activation", "cut.plane, box.width - 1, g.activation"),
     Fault("scatter: bias of the first channels", "cpu/gemm/scatter.py", "bias[channel + i % count]", "bias[channel - lay.chunks[c, at.CHANNEL] + i % count]"),
     Fault("bfloat16 rounded half up", "cpu/emit/row_ir.py", "builder.add(odd, self._constant(0x7FFF))", "self._constant(0x8000)"),
     Fault("NaN of bfloat16 becomes infinite", "cpu/emit/row_ir.py", "builder.select(nan, builder.or_(bits, self._constant(0x400000)), rounded)", "rounded"),

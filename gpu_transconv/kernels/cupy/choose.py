@@ -33,7 +33,7 @@ DIRECT_THREADS = 128
 _ROW_OUTPUTS, _ROWS, ROW_STRIDES, _ROW_READS = 8, 4, (2,), 10 / 16
 #: Multiply-adds' time of what a thread of gather_direct.cuh and of gather_rows.cuh does beside its products:
 #: instructions of sm_90, most of them divisions that find its place.
-_PIXELS_WORK, _ROWS_WORK = 900, 300
+_PIXELS_WORK, _ROWS_WORK = 500, 300
 #: Multiply-adds' time of one read of the direct kernel, which are four, and some of it not hidden.
 _READ_WORK = 6
 #: How much faster matrix instructions are than ordinary ones, as far as kernels can keep them busy.
@@ -97,7 +97,7 @@ def shapes_of(dtype: str, precision: str, channels_last: bool, device: DevicePro
     shapes = SIMT_SHAPES[SUM_BYTES.get(dtype, DTYPES[dtype].size)]
     # Beside the largest tile's sums a thread has too few registers for what it keeps in mind where the channels lie
     # together, and wherever the compiler needs more of them: it would spill.
-    crowded = channels_last or device.capability >= (10, 0)
+    crowded = channels_last or not (8, 0) <= device.capability < (10, 0)
     return tuple(shape for shape in shapes if not crowded or shape.rows * shape.pixels <= _CROWDED_RESULTS)
 
 
@@ -161,13 +161,13 @@ def busy(blocks: int, resident: int) -> float:
     return blocks / (-(-blocks // resident) * resident) if blocks else 1.0
 
 
-def fit_direct(plan: Plan, device: DeviceProperties) -> DirectGather:
-    """Lay the direct kernel's shares over a plan, and predict their cost."""
+def fit_direct(plan: Plan, device: DeviceProperties) -> list[DirectGather]:
+    """Lay shares of the kernels without tiles over a plan, and predict their cost."""
     packed = pack_product(correlation(plan) if plan.operation == "input_grad" else by_phase(plan))
     found = [_fit_pixels(packed, device)]
     if stride := _row_stride(packed):
         found.append(_fit_rows(packed, stride, device))
-    return min(found, key=lambda direct: direct.cost)
+    return found
 
 
 def _fit_pixels(packed: PackedProduct, device: DeviceProperties) -> DirectGather:
@@ -215,7 +215,7 @@ def choose_gather(plan: Plan, device: DeviceProperties) -> TiledProduct | Direct
     packed = [pack_product(product) for product in products if product is not None]
     tiled = [fit_tiles(one, shape, device) for one in packed for shape in shapes_for(plan, device)]
     best = min(tiled, key=lambda product: product.cost)
-    direct = fit_direct(plan, device)
+    direct = min(fit_direct(plan, device), key=lambda found: found.cost)
     return direct if direct.cost * direct_slowdown(plan, device) < best.cost else best
 
 

@@ -26,6 +26,7 @@ from .launch_plan import (
 )
 from .tile_shapes import C_TYPES, DeviceProperties
 
+#: Threads of a block: a warpgroup that produces and two that consume, as hopper_pipeline.cuh has them.
 _THREADS = 384
 #: Share of the matrix unit's peak that mma.sync can reach on Hopper; an estimate from public measurements.
 _MMA_SHARE = 0.6

@@ -17,12 +17,13 @@ from ...problem.product import Product, by_phase, correlation
 from .block_axis import BlockAxis, block_axis
 from .choose import busy
 from .geometry import index_type
+from .launch_plan import HEADER
 from .tensor_map import TensorMap
 from .tile_shapes import DeviceProperties
 
+#: As in hopper_geometry.cuh and hopper_pipeline.cuh: rows of a block, the M of a product; pixels of a box, its N;
+#: channels of a chunk, 128 bytes of a half type; and stages of shared memory, as many as fit beside 256 rows.
 BLOCK_ROWS, BOX_PIXELS, CHUNK, _STAGES = 64, 128, 64, 4
-#: Bytes before the packed weights, PackedHeader of geometry.cuh.
-HEADER = 256
 #: Bytes of one block's weights of a chunk, and of one Step of hopper_geometry.cuh.
 _SLOT_BYTES, _STEP_BYTES = BLOCK_ROWS * CHUNK * 2, 32
 #: Pixels of one row that a line of shared memory holds, channels first, as powers of two: 128, 64 or 32 bytes, as

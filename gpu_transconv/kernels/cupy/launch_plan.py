@@ -148,18 +148,20 @@ def gather_launches(
     """Launch gather; the best kernel for the device, or, for tests, tiles of one shape over one product."""
     chosen = fit_tiles(packed, shape, device) if packed and shape else choose_gather(plan, device)
     if isinstance(chosen, DirectGather):
-        return plan_launches(plan, None, (_gather_direct(chosen),))
+        return direct_launches(plan, chosen)
     return plan_launches(plan, chosen.packed, _gather_tiles(chosen))
 
 
-def _gather_direct(chosen: DirectGather) -> KernelLaunch:
-    plan = chosen.packed.plan
+def direct_launches(plan: Plan, chosen: DirectGather) -> LaunchPlan:
+    """Launch gather without tiles."""
     name = "gather_rows" if chosen.row_stride else "gather_direct"
     sizes = [chosen.row_stride] if chosen.row_stride else [chosen.channels, chosen.pixels]
-    kernel = typed(name, plan, C_TYPES[plan.dtype], *sizes)
-    arguments = (Bytes(geometry_bytes(chosen.packed)), X, WEIGHT, bias_of(plan), OUT, Scalar("int64", chosen.shares))
-    grid = (-(-chosen.shares // DIRECT_THREADS), 1, 1)
-    return KernelLaunch(kernel, f"{name}.cuh", grid, (DIRECT_THREADS, 1, 1), 0, arguments)
+    computed, grid = chosen.packed.plan, (-(-chosen.shares // DIRECT_THREADS), 1, 1)
+    kernel = typed(name, computed, C_TYPES[plan.dtype], *sizes)
+    geometry, shares = Bytes(geometry_bytes(chosen.packed)), Scalar("int64", chosen.shares)
+    arguments = (geometry, X, WEIGHT, bias_of(computed), OUT, shares)
+    launch = KernelLaunch(kernel, f"{name}.cuh", grid, (DIRECT_THREADS, 1, 1), 0, arguments)
+    return plan_launches(plan, None, (launch,))
 
 
 def _gather_tiles(chosen: TiledProduct) -> tuple[KernelLaunch, ...]:

@@ -29,6 +29,17 @@ def gather_kernels(
             yield "gather_rows.cuh", f"gtc::gather_rows<{C_TYPES[dtype]},{stride},int>"
 
 
+def hopper_kernels(dtype: str, channels_last: bool, device: DeviceProperties) -> Iterator[tuple[str, str]]:
+    """Source file and name of each kernel for Hopper's matrix unit, where the device has it."""
+    if not device.has_warpgroups or dtype not in ("float16", "bfloat16"):
+        return
+    for blocks in (2, 4):
+        yield "hopper_pack.cuh", f"gtc::hopper_steps<{blocks}>"
+        yield "hopper_pack.cuh", f"gtc::hopper_pack<{C_TYPES[dtype]},{blocks}>"
+        for source in ("COPY_LAST", "LOAD_LAST") if channels_last else ("COPY_FIRST", "LOAD_FIRST"):
+            yield "hopper_gather.cuh", f"gtc::hopper_gather<{C_TYPES[dtype]},gtc::{source},{blocks}>"
+
+
 def place() -> str:
     """Folder in which CuPy keeps machine code."""
     import cupy
@@ -46,7 +57,8 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
         precisions = ["highest", "tf32"] if uses_tensor_cores(dtype, "tf32", device) else ["highest"]
         for precision in precisions if DTYPES[dtype].size == 4 else ["highest"]:
             for channels_last in (False, True):
-                for source, name in gather_kernels(dtype, precision, channels_last, device):
+                every = gather_kernels(dtype, precision, channels_last, device)
+                for source, name in (*every, *hopper_kernels(dtype, channels_last, device)):
                     found[source, name] = Step(
                         name.removeprefix("gtc::"), dtype, partial(compiled, source, name, number)
                     )

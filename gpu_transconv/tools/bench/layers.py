@@ -145,8 +145,12 @@ def _small(rng: random.Random, name: str) -> Layer:
     stride = rng.choice((1, 2, 2, kernel))
     cin = 8 * round(2 ** rng.uniform(3, 7))
     padding = rng.randint(0, (kernel - 1) // 2) if side > 1 else 0
-    per_axis = [(size,) * ndim for size in (side, kernel, stride, padding, 0, 1)]
-    return Layer(name, 1, cin, max(32, cin // rng.choice((1, 2, 2, 4))), *per_axis, model="few inputs, many weights")
+    cout = max(32, cin // rng.choice((1, 2, 2, 4)))
+    spatial, kernels, strides, paddings = ((size,) * ndim for size in (side, kernel, stride, padding))
+    return Layer(
+        name, 1, cin, cout, spatial, kernels, strides, paddings, (0,) * ndim, (1,) * ndim,
+        model="few inputs, many weights",
+    )  # fmt: skip
 
 
 def _vary(rng: random.Random, base: Layer, name: str) -> Layer:

@@ -266,8 +266,8 @@ def representative(tensor: bool, largest: int = 0) -> Iterator[Kernel]:
 
 
 def matrix(architecture: str) -> list[Kernel]:
-    newest = architecture in ("sm_100", "sm_120")
-    kernels = full() if architecture == "sm_90" else representative(architecture != "sm_75", int(newest))
+    crowded = architecture in ("sm_75", "sm_100", "sm_120")  # as in choose.py
+    kernels = full() if architecture == "sm_90" else representative(architecture != "sm_75", int(crowded))
     return list(dict.fromkeys(kernels))
 
 

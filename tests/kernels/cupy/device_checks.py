@@ -8,13 +8,16 @@ import numpy as np
 from checks import Arrays, poisoned
 
 from gpu_transconv.kernels.cupy import launch, memory
+from gpu_transconv.kernels.cupy.choose import fit_direct
 from gpu_transconv.kernels.cupy.input_grad import input_atomic_launches, input_owned_launches
 from gpu_transconv.kernels.cupy.launch_plan import (
     LaunchPlan,
+    direct_launches,
     gather_launches,
     scatter_atomic_launches,
     scatter_owned_launches,
 )
+from gpu_transconv.kernels.cupy.tile_shapes import DeviceProperties
 from gpu_transconv.kernels.cupy.weight_grad import (
     weight_atomic_launches,
     weight_gather_launches,
@@ -28,6 +31,19 @@ VARIANTS = {
     "scatter_atomic": scatter_atomic_launches,
     "scatter_owned": scatter_owned_launches,
 }
+
+
+def _pixels(plan: Plan, device: DeviceProperties) -> LaunchPlan:
+    return direct_launches(plan, fit_direct(plan, device)[0])
+
+
+def _rows(plan: Plan, device: DeviceProperties) -> LaunchPlan:
+    (chosen,) = (direct for direct in fit_direct(plan, device) if direct.row_stride)
+    return direct_launches(plan, chosen)
+
+
+#: Gather without tiles, whatever a device would choose.
+FORCED = {"gather_direct": _pixels, "gather_rows": _rows}
 #: Operation, formulation and variant of a gradient -> what works out its launches.
 GRADIENTS = {
     "input_grad/gather": gather_launches,

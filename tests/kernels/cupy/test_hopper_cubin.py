@@ -17,8 +17,8 @@ from test_cubin import plan_of, requires_nvrtc
 
 from gpu_transconv.kernels.cupy.compile import ARCHITECTURES, read_source
 from gpu_transconv.kernels.cupy.hopper import best_gather_launches, choose_hopper, geometry_bytes, hopper_launches
-from gpu_transconv.kernels.cupy.hopper_product import HEADER, HopperProduct, cut_product
-from gpu_transconv.kernels.cupy.launch_plan import gather_launches
+from gpu_transconv.kernels.cupy.hopper_product import HopperProduct, cut_product
+from gpu_transconv.kernels.cupy.launch_plan import HEADER, gather_launches
 from gpu_transconv.kernels.cupy.tensor_map import TensorMap
 from gpu_transconv.kernels.cupy.tile_shapes import DeviceProperties
 from gpu_transconv.problem.gradients import as_operation

@@ -7,17 +7,21 @@ from cases import CASES, CORE, DATA_FORMATS, FLOATS
 from checks import make_arrays
 from tile_cases import plan_of
 
-from gpu_transconv.kernels.cupy.launch_plan import gather_launches
+from gpu_transconv.kernels.cupy.hopper import best_gather_launches
 from gpu_transconv.kernels.cupy.tile_shapes import DeviceProperties
-from gpu_transconv.kernels.cupy.warm_up import gather_kernels
+from gpu_transconv.kernels.cupy.warm_up import gather_kernels, hopper_kernels
 from gpu_transconv.tools.bench.layers import REAL_LAYERS, load_layers
 
 #: Matrix instructions or none, many and few multiprocessors, little shared memory: their choices differ.
-DEVICES = (DeviceProperties(), DeviceProperties((7, 5), 20, 64 << 10), DeviceProperties((8, 6), 2, 99 << 10))
+DEVICES = (
+    DeviceProperties(has_warpgroups=True),
+    DeviceProperties((7, 5), 20, 64 << 10),
+    DeviceProperties((8, 6), 2, 99 << 10),
+)
 
 
 def launched(plan, device):
-    planned = gather_launches(plan, device)
+    planned = best_gather_launches(plan, device)
     return {(launch.source, launch.kernel) for launch in (*planned.pack, *planned.launch)}
 
 
@@ -30,6 +34,7 @@ def test_a_dozen_kernels_are_all(device, dtype, data_format):
         return  # refused
     ahead = list(gather_kernels(name, precision, data_format == "channels_last", device))
     assert len(ahead) == len(set(ahead)) <= 12
+    ahead += hopper_kernels(name, data_format == "channels_last", device)
     for case in CASES if dtype == "float32" else CORE:
         if case.takes(name):
             plan = plan_of(case, make_arrays(case, name, data_format), data_format, precision)

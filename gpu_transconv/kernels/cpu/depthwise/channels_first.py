@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..arguments import unpack
 from ..emit.fir_tile import filter_rows
 from ..emit.intrinsics import copy_row, interleave_rows
-from ..emit.numbers import activate
+from ..emit.numbers import activate_run
 from ..emit.pointers import address, address_as, fence, lanes_past, offset
 from ..emit.registers import VECTOR_BYTES
 from ..partition import box_count, box_of
@@ -149,9 +149,7 @@ def _filter_plane(to, work, weight, bias, g, cut, source, channel, s, blocks, wi
 @inner
 def _flush(out, target, work, source, count, g):
     """Move a run of outputs to memory, whole lines past the caches."""
-    if g.activation:
-        for i in range(source, source + count):
-            work[i] = activate(work[i], g.activation, g.slope)
+    activate_run(work, source, count, g.activation, g.slope)
     lanes = VECTOR_BYTES // work.itemsize
     head = min((lanes - lanes_past(out, target)) % lanes, count) if g.stream and not g.half else 0
     if head:

@@ -14,7 +14,7 @@ from ....arrays.views import Array
 from ....problem.plan import Plan
 from ..arguments import unpack
 from ..emit.intrinsics import copy_row, interleave_rows
-from ..emit.numbers import activate
+from ..emit.numbers import activate_run
 from ..emit.pointers import address, fence
 from ..emit.sums import add_products
 from ..geometry import Geometry, make_geometry
@@ -67,9 +67,7 @@ def depthwise_last(x, weight, bias, out, table, work, thread):
         for j in range(box.width):
             copy_row(address(sums, j * g.groups), address(bias, 0), 0, g.groups, g.groups, 0)
         _add_taps(x, weight, sums, job, n, box)
-        if g.activation:
-            for i in range(box.width * g.groups):
-                sums[i] = activate(sums[i], g.activation, g.slope)
+        activate_run(sums, 0, box.width * g.groups, g.activation, g.slope)
         pixel = ((n * g.out_d + box.d) * g.out_h + box.h) * g.out_w + box.w
         interleave_rows(
             address(out, pixel * g.groups), address(sums, 0), 0, 1, box.width * g.groups, g.half, g.stream

@@ -14,7 +14,7 @@ from ..arguments import unpack
 from ..emit.flat_tile import flat_tile
 from ..emit.gemm_tile import ADD, PER_ROW, tile, tile_count, tile_range, tile_vectors
 from ..emit.intrinsics import copy_every, copy_row, interleave_rows, turn_rows
-from ..emit.numbers import activate
+from ..emit.numbers import activate_run
 from ..emit.pointers import address, fence, place
 from ..emit.registers import CACHE_LINE, VECTOR_BYTES
 from ..partition import Slab, box_count, box_of
@@ -218,9 +218,7 @@ def _store(out, sums, line, base, job, chunk, box, n, group):
     g, cut, channels = job.geometry, job.cut, chunk[at.CHANNELS]
     outputs = min(box.width * g.stride_w, g.out_w - box.w * g.stride_w)
     rows = channels * g.stride_w
-    if g.activation:
-        for j in range(base, base + rows * chunk[at.PHASES_H] * cut.plane):
-            sums[j] = activate(sums[j], g.activation, g.slope)
+    activate_run(sums, base, rows * chunk[at.PHASES_H] * cut.plane, g.activation, g.slope)
     for d in range(box.depth):
         o_d = (box.d + d) * g.stride_d + chunk[at.PHASE_D]
         for h in range(box.height):

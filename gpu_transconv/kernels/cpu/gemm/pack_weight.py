@@ -107,7 +107,7 @@ def _pack_piece(weight, packed, scratch, job, piece):
         wrong = copy_checked(start, length + _APART, source, g.cin * g.volume, length, channels, g.half)
         step = channels + channels // 64 * 8
         pitch = step * g.volume
-        if channels > 1 and length > 1:
+        if channels > 1:
             line = turned
             turn_rows(address(line, 0), step, start, length + _APART, length, 0, channels, channels, g.half)
     else:
@@ -138,6 +138,7 @@ def _pack_set(packed, lines, job, piece, chunk, s):
     first, source = lay.sets[s, at.WEIGHT], lay.sets[s, at.SOURCE]
     phases = rows // chunk
     sums = lay.paired_h + lay.paired_w > 2
+    joined = not sums and step == channels and channels == chunk  # whether the rows of neighbouring taps are too
     for tap in range(taps):
         at_tap, phase = source + tap * phases, 0
         t, low, high = -1, 0, 0
@@ -148,7 +149,7 @@ def _pack_set(packed, lines, job, piece, chunk, s):
             start, row = place * step, phase * chunk + piece.channel - piece.first
             past = row + channels
             phase += 1
-            while not sums and step == chunk and phase < phases and lay.sources[at_tap + phase, 0] == place + 1:
+            while joined and phase < phases and lay.sources[at_tap + phase, 0] == place + 1:
                 past, place, phase = past + chunk, place + 1, phase + 1
             while row < past:
                 while row >= high:

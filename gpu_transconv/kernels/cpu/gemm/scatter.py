@@ -16,7 +16,7 @@ from __future__ import annotations
 from ..arguments import unpack
 from ..emit.gemm_tile import ADD, tile, tile_count, tile_range, tile_vectors
 from ..emit.intrinsics import copy_every, copy_row
-from ..emit.numbers import activate, narrow, widen
+from ..emit.numbers import activate_run, narrow, widen
 from ..emit.pointers import address, fence, place
 from ..emit.registers import VECTOR_BYTES
 from ..partition import Slab, box_count, box_of
@@ -173,8 +173,7 @@ def _store_box(out, sums, line, job, n, channel, count, box):
             source += (o_d // g.stride_d - box.d) * cut.plane_d + (o_h // g.stride_h - box.h) * cut.pitch
             if g.activation:
                 for i in range(g.stride_w * count):
-                    for j in range(source + i * cut.plane, source + i * cut.plane + box.width):
-                        sums[j] = activate(sums[j], g.activation, g.slope)
+                    activate_run(sums, source + i * cut.plane, box.width, g.activation, g.slope)
             pixel = (o_d * g.out_h + o_h) * g.out_w + box.w * g.stride_w
             target = n * g.y_batch + channel * g.y_channel + pixel * g.y_pixel
             if g.last:

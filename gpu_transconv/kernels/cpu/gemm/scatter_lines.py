@@ -26,7 +26,7 @@ class Some(NamedTuple):
 
     group: int
     first: int  # within the group
-    count: int
+    channels: int
 
 
 @kernel
@@ -87,9 +87,9 @@ def _multiply(weight, panel, sums, rest, job, some, soon):
     """
     g, cut = job.geometry, job.lines
     lane = VECTOR_BYTES // sums.itemsize
-    columns = some.count * g.volume
+    columns = some.channels * g.volume
     vectors = (columns + lane - 1) // lane
-    last = some.group + 1 == g.groups and some.first + some.count == g.cout
+    last = some.group + 1 == g.groups and some.first + some.channels == g.cout
     for j in range(cut.pixels * cut.pitch):
         sums[j] = 0
     parts = (cut.pixels + TILE_ROWS - 1) // TILE_ROWS
@@ -124,7 +124,7 @@ def _add_stamps(out, sums, bias, job, some):
     channel = some.group * g.cout + some.first
     size = g.out_d * g.out_h * g.out_w
     for n in range(g.batch):
-        for c in range(some.count):
+        for c in range(some.channels):
             start = n * g.y_batch + (channel + c) * g.y_channel
             for j in range(start, start + size):
                 out[j] = narrow(bias[channel + c], out, g.half)
@@ -141,11 +141,11 @@ def _add_stamps(out, sums, bias, job, some):
                 if 0 <= o_h < g.out_h:
                     target = start + (o_d * g.out_h + o_h) * g.out_w
                     source = i * cut.pitch + (k_d * g.kernel_h + k_h) * g.kernel_w
-                    _add_row(out, target, sums, source, job, low, high, some.count)
+                    _add_row(out, target, sums, source, job, low, high, some.channels)
     if g.activation:
         for n in range(g.batch):
             start = n * g.y_batch + channel * g.y_channel
-            for j in range(start, start + some.count * g.y_channel):
+            for j in range(start, start + some.channels * g.y_channel):
                 out[j] = narrow(activate(widen(out[j], g.half), g.activation, g.slope), out, g.half)
 
 
@@ -169,7 +169,7 @@ def _store_pixels(out, sums, bias, job, some):
     channel = some.group * g.cout + some.first
     for i in range(cut.pixels):
         target, source = i * g.y_pixel + channel, i * cut.pitch
-        for c in range(some.count):
+        for c in range(some.channels):
             value = sums[source + c] + bias[channel + c]
             if g.activation:
                 value = activate(value, g.activation, g.slope)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ....problem.rewrites import MOST_PHASES
 from ..emit.intrinsics import interleave_rows
-from ..emit.numbers import activate
+from ..emit.numbers import activate_run
 from ..emit.pointers import address, lanes_past
 from ..emit.registers import VECTOR_BYTES
 from ..partition import Block, block_of
@@ -27,9 +27,8 @@ def store_chunk(out, sums, line, job, slab, chunk, width):
     g, lay, part, pixels = job.geometry, job.layout, job.part, job.runs.pixels
     if g.activation:
         for i in range(slab.blocks if g.last else width):
-            row = i * (width if g.last else pixels)
-            for j in range(width if g.last else slab.blocks):
-                sums[row + j] = activate(sums[row + j], g.activation, g.slope)
+            row, count = (i * width, width) if g.last else (i * pixels, slab.blocks)
+            activate_run(sums, row, count, g.activation, g.slope)
     channel, channels = slab.group * g.cout + chunk[at.CHANNEL], chunk[at.CHANNELS]
     if g.stride_d * g.stride_h * g.stride_w * lay.paired_h * lay.paired_w == 1:
         _store_pixels(out, sums, line, job, slab, channel, chunk, width)

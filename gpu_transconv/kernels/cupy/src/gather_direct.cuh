@@ -25,13 +25,13 @@ struct Share {
 // Neighbouring threads take neighbouring outputs: channels_last channel by channel, channels_first along the last
 // axis, where the phases lie side by side.
 template <int CHANNELS, int PIXELS_, class Index>
-GTC_DEVICE Share<Index> share_of(const Geometry<Index>& g, Index e) {
+GTC_DEVICE Share<Index> share_of(const Geometry<Index>& g, Unsigned<Index> e) {
     Share<Index> s;
     const Index channel_blocks = (g.out_channels + CHANNELS - 1) / CHANNELS;
     const auto take = [&](Index count) {
-        const Index rest = e / count, index = e - rest * count;
+        const Unsigned<Index> of = count, rest = e / of, index = e - rest * of;
         e = rest;
-        return index;
+        return static_cast<Index>(index);
     };
     const auto channels = [&] {
         s.channel = take(channel_blocks) * CHANNELS;
@@ -41,12 +41,12 @@ GTC_DEVICE Share<Index> share_of(const Geometry<Index>& g, Index e) {
     GTC_UNROLL
     for (int a = 2; a >= 0; --a) {
         const Axis<Index>& axis = g.axis[a];
-        const Index blocks = (axis.output_size + axis.stride - 1) / axis.stride;
+        const Index blocks = divide_up(axis.output_size, axis.stride);
         s.phase[a] = take(axis.phase_count);
         s.block[a] = a == 2 ? take((blocks + PIXELS_ - 1) / PIXELS_) * PIXELS_ : take(blocks);
     }
     if (g.pixels_first) channels();
-    s.batch = e;
+    s.batch = static_cast<Index>(e);
     return s;
 }
 
@@ -117,7 +117,7 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, DIRECT_BLOCKS<SUM_BYTES<T> * CHANNELS>)
     using A = Sum<T>;
     const long long stride = static_cast<long long>(gridDim.x) * blockDim.x;
     for (long long e = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; e < shares; e += stride) {
-        const Share<Index> s = share_of<CHANNELS, PIXELS_, Index>(g, static_cast<Index>(e));
+        const Share<Index> s = share_of<CHANNELS, PIXELS_, Index>(g, static_cast<Unsigned<Index>>(e));
         const Index od = s.block[0] * g.axis[0].stride + s.phase[0], oh = s.block[1] * g.axis[1].stride + s.phase[1];
         if (od >= g.axis[0].output_size || oh >= g.axis[1].output_size) continue;
         const Index volume = g.axis[0].kernel * g.axis[1].kernel * g.axis[2].kernel;

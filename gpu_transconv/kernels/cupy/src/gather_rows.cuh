@@ -88,10 +88,9 @@ struct RowShare {
 
     GTC_DEVICE static RowShare of(const Geometry<Index>& g, Unsigned<Index> e) {
         const auto take = [&](Index count) {
-            const auto rest = e / static_cast<Unsigned<Index>>(count);
-            const Index index = static_cast<Index>(e - rest * count);
+            const Unsigned<Index> of = count, rest = e / of, index = e - rest * of;
             e = rest;
-            return index;
+            return static_cast<Index>(index);
         };
         RowShare s{};
         s.width = take((g.axis[2].output_size + ROW_OUTPUTS - 1) / ROW_OUTPUTS) * ROW_OUTPUTS;

@@ -61,6 +61,12 @@ GTC_DEVICE bool is_within(Index i, Index size) {
     return static_cast<Unsigned<Index>>(i) < static_cast<Unsigned<Index>>(size);
 }
 
+// Rounded up, a sum a + b - 1 that is not negative; divisions without a sign take a third less.
+template <class Index>
+GTC_DEVICE Index divide_up(Index a, Index b) {
+    return static_cast<Index>((static_cast<Unsigned<Index>>(a) + b - 1) / static_cast<Unsigned<Index>>(b));
+}
+
 template <class Index>
 GTC_DEVICE Index floor_divide(Index a, Index b) {
     return a >= 0 ? a / b : -((-a + b - 1) / b);
@@ -76,13 +82,13 @@ struct PhaseLine {
 template <class Index>
 GTC_DEVICE PhaseLine<Index> phase_line(const Axis<Index>& axis, Index phase, bool single_frame) {
     if (single_frame) return {axis.frame_count, axis.frame_taps, 0, axis.frame_shift, axis.frame_out};
-    PhaseLine<Index> line{(axis.output_size - phase + axis.stride - 1) / axis.stride, 0, 0, 0, phase};
-    const Index reach = phase + axis.pad_low;
+    PhaseLine<Index> line{divide_up(axis.output_size - phase, axis.stride), 0, 0, 0, phase};
+    const Unsigned<Index> reach = phase + axis.pad_low;
     if (reach % axis.common) return line;
     line.first_tap = reach / axis.common % axis.tap_step * axis.tap_inverse % axis.tap_step;
     if (line.first_tap >= axis.kernel) return line;
-    line.taps = (axis.kernel - line.first_tap + axis.tap_step - 1) / axis.tap_step;
-    line.shift = (reach - line.first_tap * axis.dilation) / axis.stride;  // exact
+    line.taps = divide_up(axis.kernel - line.first_tap, axis.tap_step);
+    line.shift = (static_cast<Index>(reach) - line.first_tap * axis.dilation) / axis.stride;  // exact
     return line;
 }
 

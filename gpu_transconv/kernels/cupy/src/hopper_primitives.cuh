@@ -11,7 +11,6 @@
 //   matrix_descriptor(shared, leading, stride, line)   a matrix in shared memory, in swizzled lines; offsets in bytes
 //   group_fence()  group_multiply<T, COLUMNS, ACROSS>(sums, a, b)  group_commit()  group_wait<N>()
 //   registers_more<N>()  registers_fewer<N>()   of every thread of the warpgroup
-//   keep(number)              in a register, not computed again where it is used
 //   GTC_ROLLED                before a loop of which the compiler is to make no copies
 //   exp2_fast  reciprocal_fast  pair_of<half or bfloat16>(low, high)    two numbers in a word, to nearest even
 //   store_global_8(pointer, two words)
@@ -200,8 +199,6 @@ GTC_DEVICE float reciprocal_fast(float value) {
     asm("rcp.approx.ftz.f32 %0, %1;\n" : "=f"(result) : "f"(value));
     return result;
 }
-
-GTC_DEVICE void keep(int& number) { asm volatile("" : "+r"(number)); }
 
 GTC_DEVICE void store_global_8(void* to, uint2 value) {
     asm volatile("st.global.v2.b32 [%0], {%1, %2};\n" ::"l"(to), "r"(value.x), "r"(value.y) : "memory");
