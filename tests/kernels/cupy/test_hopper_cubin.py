@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import subprocess
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cases import CASES, DATA_FORMATS, named
@@ -17,6 +19,7 @@ from test_cubin import plan_of, requires_nvrtc
 
 from gpu_transconv.kernels.cupy.compile import ARCHITECTURES, read_source
 from gpu_transconv.kernels.cupy.hopper import best_gather_launches, choose_hopper, geometry_bytes, hopper_launches
+from gpu_transconv.kernels.cupy.hopper_driver import encode
 from gpu_transconv.kernels.cupy.hopper_product import HopperProduct, cut_product
 from gpu_transconv.kernels.cupy.launch_plan import HEADER, gather_launches
 from gpu_transconv.kernels.cupy.tensor_map import TensorMap
@@ -132,6 +135,32 @@ def test_what_the_driver_would_refuse():
         {"steps": (1, 9, 1, 1, 1)},
     ):
         assert replace(good, **change).fault
+
+
+@pytest.mark.parametrize("line", [32, 64, 128])
+def test_what_the_driver_is_asked_for(monkeypatch, line):
+    driver = pytest.importorskip("cuda.bindings.driver")
+    content, asked = ctypes.create_string_buffer(bytes(range(128)), 128), []
+
+    def encoded(*arguments):
+        asked.append(arguments)
+        return driver.CUresult.CUDA_SUCCESS, SimpleNamespace(getPtr=lambda: ctypes.addressof(content))
+
+    monkeypatch.setattr(driver, "cuTensorMapEncodeTiled", encoded)
+    tensor = TensorMap("x", 2, (64, 8, 8, 8, 1), (128, 1024, 8192, 65536), (line // 2, 8, 8, 1, 1))
+    encode.cache_clear()
+    assert encode(tensor, 4096).tobytes() == content.raw
+    assert encode(tensor, 4096) is encode(tensor, 4096)
+    ((_, rank, address, sizes, strides, box, steps, _, swizzle, *_),) = asked
+    assert (rank, address) == (5, 4096)
+    assert [list(map(int, numbers)) for numbers in (sizes, strides, box, steps)] == [
+        list(numbers) for numbers in (tensor.sizes, tensor.strides, tensor.box, tensor.steps)
+    ]
+    assert swizzle.name == f"CU_TENSOR_MAP_SWIZZLE_{line}B"
+
+    monkeypatch.setattr(driver, "cuTensorMapEncodeTiled", lambda *_: (driver.CUresult.CUDA_ERROR_INVALID_VALUE, None))
+    with pytest.raises(RuntimeError, match=r"the driver refuses TensorMap.*0x2000: CUDA_ERROR_INVALID_VALUE"):
+        encode(tensor, 8192)
 
 
 def test_choice():
