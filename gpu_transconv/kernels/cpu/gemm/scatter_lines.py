@@ -34,7 +34,7 @@ def scatter_lines(x, weight, bias, out, table, work, thread):
     """Fill the share of one thread of the flat `out`; a task is some output channels of a group, which it owns.
 
     Reads all inputs of the group, and `weight` as the caller has it. ``work[thread]`` holds the inputs, the stamps, and
-    a slab of weights.
+    weights where whole vectors of them would reach beyond the last.
     """
     job = unpack(ScatterLines, table)
     cut, g = job.lines, job.geometry
@@ -82,8 +82,7 @@ def _copy_inputs(x, panel, job, group):
 def _multiply(weight, panel, sums, rest, job, some, soon):
     """Sum the stamps of all inputs on some channels; `sums` are ordered input, channel, tap.
 
-    Where a slab of weights is read several times, or whole vectors of it would reach beyond the last, its rows are
-    brought together in `rest` first. While a slab is multiplied, the next comes to the caches, or what is at `soon`.
+    While a slab of weights is multiplied, those of the next come to the caches, or those at the place `soon`.
     """
     g, cut = job.geometry, job.lines
     lane = VECTOR_BYTES // sums.itemsize
@@ -97,9 +96,9 @@ def _multiply(weight, panel, sums, rest, job, some, soon):
         depth = min(cut.depth, g.cin - k0)
         begin = ((some.group * g.cin + k0) * g.cout + some.first) * g.volume
         source, step = address(weight, begin), cut.row
-        if parts > 1 or (last and columns % lane != 0):
-            copy_rows(address(rest, 0), cut.pitch + lane, source, step, depth, 0, columns, columns, 0)
-            source, step = address(rest, 0), cut.pitch + lane
+        if last and columns % lane != 0:
+            copy_rows(address(rest, 0), cut.pitch, source, step, depth, 0, columns, columns, 0)
+            source, step = address(rest, 0), cut.pitch
         ahead = soon if k0 + depth == g.cin else place(weight, begin + depth * cut.row)
         for part in range(parts):
             p, q = part * cut.pixels // parts, (part + 1) * cut.pixels // parts

@@ -86,8 +86,7 @@ def cut_lines(plan: Plan, threads: int) -> ScatterLines:
     pitch = -(-(-(-units // blocks) * unit * volume) // lane) * lane
     depth = even(cin, _DEPTH)
     panel, sums = -(-cin * pixels // lane) * lane, pixels * pitch
-    work = panel + sums + depth * (pitch + lane)
-    part = make_partition(plan.in_spatial, plan.in_spatial, reach_of(axes), threads, work)
+    part = make_partition(plan.in_spatial, plan.in_spatial, reach_of(axes), threads, panel + sums + depth * pitch)
     lines = Lines(
         pixels, unit, units, blocks, depth, cout * volume, pitch, panel, sums, axes[2].dilation,
         np.arange(16), tile_table(plan.accumulate),
