@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cases import Case, named
@@ -14,7 +16,7 @@ from tile_cases import EDGE_TABLE, EDGES, plan_of, product_of
 
 import gpu_transconv as gtc
 from gpu_transconv.kernels.cupy import compile as compiling
-from gpu_transconv.kernels.cupy import launch, memory
+from gpu_transconv.kernels.cupy import hopper_driver, launch, memory
 from gpu_transconv.kernels.cupy.launch_plan import scatter_owned_launches
 from gpu_transconv.kernels.registry import kernels
 from gpu_transconv.problem.arguments import make_params
@@ -70,7 +72,32 @@ def test_warpgroups(operation, data_format, cupy):
         want = exact_gradient(case, operation, arrays, data_format)
         got = run_gradient(row, case, arrays, data_format, "bfloat16")
         assert_close(got, want, "bfloat16", reduction_of(case, operation))
-    assert any("hopper_gather<" in kernel for kernel, _ in fake.launched)
+    assert "hopper_gather<" in fake.launched[-1][0]  # the trial's come first
+
+
+@pytest.mark.parametrize("fault", ["compiler", "map"])
+def test_a_device_that_fails_its_trial_computes_without_warpgroups(fault, cupy, monkeypatch):
+    fake, encode = cupy(warpgroups=True), hopper_driver.encode
+
+    def refused(*_):
+        raise RuntimeError("no compiler for sm_90a")
+
+    def half_of_x(tensor, address):
+        first, second, *others = tensor.sizes
+        return encode(replace(tensor, sizes=(first, second // 2, *others)), address)
+
+    if fault == "compiler":
+        monkeypatch.setattr(compiling, "machine_code", refused)
+    else:
+        monkeypatch.setattr(hopper_driver, "encode", half_of_x)
+    case = Case("many", (1, 64, 3, 64), (64, 136, 2, 2), keywords={"stride": (2, 1)})
+    arrays, row = make_arrays(case, "float16"), next(row for row in ROWS if not row.variant)
+    want = expected(case, arrays)
+    reason = "no compiler for sm_90a" if fault == "compiler" else "wrong results with channels_first and channels_last"
+    with pytest.warns(RuntimeWarning, match=f"failed its trial there: {reason}"):
+        got = run(row, case, arrays, "channels_first", "float16", want.shape)
+    assert_close(got, want, "float16", case.reduction)
+    assert "gather_tile" in fake.launched[-1][0]
 
 
 def test_other_devices_have_no_warpgroups(cupy):

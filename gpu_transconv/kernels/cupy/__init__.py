@@ -13,8 +13,10 @@ Read it in this order:
    1 for each phase of grad_output, ``src/source_phase.cuh``. The gradient by the weight: ``src/weight_grad.cuh`` with
    ``src/pixel_panels.cuh``, ``src/weight_grad_direct.cuh`` without tiles, and `weight_grad`, which cuts the pixels.
 7. Hopper's matrix unit: ``src/hopper_geometry.cuh`` and `hopper_product`, ``src/hopper_pipeline.cuh``,
-   ``src/hopper_epilogue.cuh``; `hopper` launches it, with what `hopper_driver` gets from NVIDIA's bindings.
-8. `choose`, `owned_boxes`: which of them a layer gets; `launch_plan`: what is launched, as data; `launch`: by CuPy.
+   ``src/hopper_epilogue.cuh``; `hopper` launches it, with what `hopper_driver` gets from NVIDIA's bindings, once
+   `hopper_trial` has seen it compute on the device.
+8. `choose`, `owned_boxes`: which of them a layer gets; `launch_plan`: what is launched, as data; `bound_launch`,
+   `launch`: by CuPy.
 
 ``tests/host_cuda`` runs the same sources on the CPU; ``docs/develop/decisions/0009-cuda-cpp-tiles.md`` says why there
 is one tile for all of them.

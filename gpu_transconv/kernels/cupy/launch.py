@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache, partial
-from typing import NamedTuple, TypeAlias
-
-import numpy as np
+from typing import NamedTuple
 
 from ...problem.plan import Operation, Plan
 from ...problem.product import stamps
 from ..kernel import Description, Kernel
 from . import memory
+from .bound_launch import BoundLaunch, bind_launch, run_launches
 from .choose import direct_slowdown, fit_tiles, shapes_for
-from .compile import CompiledKernel, compiled, most_shared
+from .compile import most_shared
 from .geometry import pack_product
 from .hopper import best_gather_launches, gather_effort
-from .hopper_driver import map_of, warpgroups_available
+from .hopper_driver import warpgroups_available
+from .hopper_trial import passes_trial
 from .input_grad import fit_tap_stamps, input_atomic_launches, input_owned_launches
-from .launch_plan import (
-    Argument,
-    Buffer,
-    Bytes,
-    KernelLaunch,
-    Planner,
-    scatter_atomic_launches,
-    scatter_owned_launches,
-)
+from .launch_plan import Buffer, Planner, scatter_atomic_launches, scatter_owned_launches
 from .memory import CupyArray, empty, has_allocator, held, is_capturing, scratch
 from .owned_boxes import cut_output
 from .packed import PackedWeights
-from .tensor_map import TensorMap
 from .tile_shapes import DeviceProperties
 from .weight_grad import (
     DirectWeights,
@@ -40,20 +32,6 @@ from .weight_grad import (
     weight_gather_launches,
     weight_parts_launches,
 )
-
-#: An argument of a kernel: an array by name, the map of one, or what CuPy passes by value.
-BoundArgument: TypeAlias = str | TensorMap | np.generic | np.ndarray[tuple[int], np.dtype[np.void]]
-
-
-class BoundLaunch(NamedTuple):
-    """One kernel launch; arguments that are arrays stand by name or map, and `arrays` has their places and these."""
-
-    kernel: CompiledKernel
-    grid: tuple[int, int, int]
-    block: tuple[int, int, int]
-    shared: int
-    arguments: tuple[BoundArgument, ...]
-    arrays: tuple[tuple[int, str | TensorMap], ...]
 
 
 class BoundPlan(NamedTuple):
@@ -123,8 +101,10 @@ def device_properties(device: int) -> DeviceProperties:
 
     attributes = cupy.cuda.Device(device).attributes
     capability = attributes["ComputeCapabilityMajor"], attributes["ComputeCapabilityMinor"]
-    count = attributes["MultiProcessorCount"]
-    return DeviceProperties(capability, count, most_shared(device), warpgroups_available(capability))
+    facts = DeviceProperties(capability, attributes["MultiProcessorCount"], most_shared(device))
+    with_warpgroups = replace(facts, has_warpgroups=True)
+    trusted = warpgroups_available(capability) and passes_trial(with_warpgroups, device)
+    return with_warpgroups if trusted else facts
 
 
 def current_device() -> int:
@@ -147,22 +127,6 @@ def _bind(launches: Planner, plan: Plan, device: int) -> BoundPlan:
     packed = next((buffer for buffer in planned.buffers if buffer.name == "packed"), None)
     pack, launch = (tuple(bind_launch(one, device) for one in part) for part in (planned.pack, planned.launch))
     return BoundPlan(planned.layout, pack, launch, scratch, packed)
-
-
-def bind_launch(launch: KernelLaunch, device: int) -> BoundLaunch:
-    """Compile the kernel of a launch, and turn its arguments into what CuPy takes."""
-    kernel = compiled(launch.source, launch.kernel, device)
-    arguments = tuple(map(_bind_argument, launch.arguments))
-    arrays = tuple((place, one) for place, one in enumerate(arguments) if isinstance(one, str | TensorMap))
-    return BoundLaunch(kernel, launch.grid, launch.block, launch.shared, arguments, arrays)
-
-
-def _bind_argument(argument: Argument) -> BoundArgument:
-    if isinstance(argument, Buffer | TensorMap):  # a map is encoded when the array is known
-        return argument.name if isinstance(argument, Buffer) else argument
-    if isinstance(argument, Bytes):  # an array of NumPy is passed by value, as a struct
-        return np.frombuffer(argument.value, np.dtype((np.void, len(argument.value)))).copy()
-    return np.uint64(0) if argument.type == "pointer" else np.dtype(argument.type).type(argument.value)
 
 
 def _pack(launches: Planner, plan: Plan, weight: CupyArray, bias: CupyArray | None) -> PackedWeights:  # noqa: ARG001
@@ -213,18 +177,6 @@ def _scratch(buffer: Buffer, packed: PackedWeights) -> CupyArray:
 def _zeroed(made: CupyArray) -> CupyArray:
     made.data.memset_async(0, made.size)
     return made
-
-
-def run_launches(launches: Iterable[BoundLaunch], arrays: Mapping[str, CupyArray | None]) -> None:
-    """Enqueue launches on the current stream; `arrays` holds those that their arguments name."""
-    for kernel, grid, block, shared, bound, places in launches:
-        arguments: list[object] = list(bound)
-        for place, wanted in places:
-            if isinstance(wanted, TensorMap):
-                arguments[place] = map_of(wanted, arrays[wanted.buffer])
-            else:
-                arguments[place] = arrays[wanted]
-        kernel(grid, block, tuple(arguments), shared_mem=shared)
 
 
 def _kernel(operation: Operation, name: str, launches: Planner, work: Callable[[Plan], float]) -> Kernel:

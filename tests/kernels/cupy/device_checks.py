@@ -8,6 +8,8 @@ import numpy as np
 from checks import Arrays, poisoned
 
 from gpu_transconv.kernels.cupy import launch, memory
+from gpu_transconv.kernels.cupy.bound_launch import bind_launch
+from gpu_transconv.kernels.cupy.bound_launch import run_launches as run_bound
 from gpu_transconv.kernels.cupy.choose import fit_direct
 from gpu_transconv.kernels.cupy.input_grad import input_atomic_launches, input_owned_launches
 from gpu_transconv.kernels.cupy.launch_plan import (
@@ -65,7 +67,7 @@ def run_launches(plan: Plan, planned: LaunchPlan, arrays: Arrays) -> np.ndarray:
         made.data.memset_async(0 if buffer.zeroed else 0xFF, buffer.size)
         found[buffer.name] = made
     every = (*planned.pack, *planned.launch)
-    launch.run_launches([launch.bind_launch(one, launch.current_device()) for one in every], found)
+    run_bound([bind_launch(one, launch.current_device()) for one in every], found)
     out = poisoned(plan.result_shape, plan.dtype)
     memory.copy_to(found["out"], out)
     return out
