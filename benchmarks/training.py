@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmarks.training --threads 1 --json results.json
+    python -m benchmarks.training --threads 1 --json out.json
     python -m benchmarks.training --layers nnunet3d_b,fcn8s_up2 --seconds 2
     python -m benchmarks.training --page      # writes the tables of docs/speed/performance.md from the kept results
 

@@ -140,6 +140,11 @@ class StreamingConvTranspose(torch.nn.Module):
     def finish(self) -> Tensor:
         """Return the outputs that are left, now that no input follows; the next chunk starts a new stream.
 
+        Returns
+        -------
+        Tensor
+            As many samples along the axis as `delay` says.
+
         Raises
         ------
         ValueError
@@ -157,7 +162,13 @@ class StreamingConvTranspose(torch.nn.Module):
         self._dtype = None
 
     def copy(self) -> StreamingConvTranspose:
-        """Return a stream that goes on from here by itself; both have the same layer, and share what was packed."""
+        """Return a stream that goes on from here by itself.
+
+        Returns
+        -------
+        StreamingConvTranspose
+            Of the same layer, with what was packed of its weights.
+        """
         other = type(self).__new__(type(self))
         state = {**self.__dict__, "_modules": dict(self._modules), "_stream": self._stream.copy()}
         other.__setstate__(state)  # type: ignore[no-untyped-call] # torch's
@@ -171,7 +182,13 @@ class StreamingConvTranspose(torch.nn.Module):
         return self._stream.delay
 
     def extra_repr(self) -> str:
-        """Return what is written between the brackets of its ``repr``."""
+        """Describe the stream.
+
+        Returns
+        -------
+        str
+            What is written between the brackets of its ``repr``.
+        """
         return f"padding={self._keywords['padding']}, axis={self._keywords['axis']}, delay={self.delay}"
 
 

@@ -105,8 +105,8 @@ BROKEN = {
     ),
     "part of a split reduction left out": (
         "gather.cuh",
-        "for (int i = 0; i < count; ++i) sum = add",
-        "for (int i = 1; i < count; ++i) sum = add",
+        "for (int i = 0; i < count; ++i) {",
+        "for (int i = 1; i < count; ++i) {",
         ("gather", SPLIT, "float32", "highest", "channels_first"),
     ),
     "rows: the next input's window": (
@@ -129,8 +129,8 @@ BROKEN = {
     ),
     "stamps added without atomics": (
         "scatter.cuh",
-        "atomic_add(sums + to, result(row, pixel));",
-        "sums[to] = add(sums[to], result(row, pixel));",
+        "atomic_add(out + at, values.at[0]);",
+        "out[at] = add(out[at], values.at[0]);",
         ("scatter_atomic", DENSE, "float32", "highest", "channels_first"),
     ),
     "no barrier after the table of pixels": (

@@ -223,15 +223,17 @@ def test_tensors_of_other_kinds():
 def test_threads_follow_torch():
     import numba
 
+    # Large enough for several threads; what a small layer is remembered for does not ask for them.
+    x, weight = torch.ones(1, 64, 2000), torch.ones(64, 32, 8)
     counts, before = [], torch.get_num_threads()
     try:
         for count in (1, before):
             torch.set_num_threads(count)
-            OURS[1](T, W)
+            OURS[1](x, weight)
             counts.append(numba.get_num_threads())
     finally:
         torch.set_num_threads(before)
-        OURS[1](T, W)
+        OURS[1](x, weight)
     assert counts == [1, min(before, numba.config.NUMBA_NUM_THREADS)]
 
 

@@ -38,7 +38,7 @@ _PREFIX = "kernels-"
 #: Modules, by their path in the folder of the CPU's kernels, that no kernel imports, so that an edit of them changes no
 #: machine code. Of the folders' own ``__init__`` the same holds.
 NOT_IN_KERNELS = (
-    "choose", "complexes", "cpu_kernel", "input_grad", "launch", "pack", "warm_up", "weight_order",
+    "choice", "choose", "complexes", "cpu_kernel", "input_grad", "launch", "pack", "warm_up", "weight_order",
     "weight_grad/launch", "runtime/requirements", "runtime/workspace",
 )  # fmt: skip
 
