@@ -68,7 +68,7 @@ def draw(number: int) -> Problem:
     return Problem(*arrays, bias, keywords, [tuple(pieces(rng, n) for n in shape) for _ in range(2)])
 
 
-@pytest.mark.parametrize("number", one_of(5, range(300)))
+@pytest.mark.parametrize("number", one_of(15, range(300)))
 def test_any_chunks_are_right(number):
     problem = draw(number)
     formulation = ("auto", "gather", "scatter")[number // 6 % 3]
