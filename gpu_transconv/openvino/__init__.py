@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..errors import missing_library
+from ..kernels.cpu.runtime import threads
 from ..problem.shapes import Shape
 from ..settings import most_threads
 
@@ -80,6 +81,7 @@ def accelerate(model: Model) -> Model:
     >>> compiled(np.array([[[1, 10, 100]]], np.float32))[0].tolist()
     [[[1.0, 2.0, 10.0, 20.0, 100.0, 200.0]]]
     """
+    threads.layer()  # settled in a thread of OpenVINO's, which is bound to a processor, it would know of no other
     for node, found in search(model):
         if isinstance(found, Found):
             layer = Layer(found.params, found.weight.shape, found.operator, most_threads())

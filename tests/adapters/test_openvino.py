@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from checks import refused
 
 import gpu_transconv as gtc
+from gpu_transconv.kernels.cpu.runtime import threads
 
 openvino = pytest.importorskip("openvino")
 pytest.importorskip("onnx")
@@ -226,3 +229,21 @@ def test_threads_are_those_of_the_block(monkeypatch):
         model = accelerate(decoder())
     openvino.compile_model(model, "CPU", EXACT)([np.ones((1, 32, 4), np.float32)])
     assert seen == [1, 1, 1]
+
+
+THREADS = """
+import numba, numpy as np, openvino as ov
+from openvino import opset13 as ops
+from gpu_transconv.openvino import accelerate
+
+x = ops.parameter([1, 1, -1], np.float32)
+accelerate(ov.Model([ops.convolution_backprop_data(x, np.ones((1, 1, 2), np.float32), strides=[2])], [x]))
+print(numba.threading_layer())
+"""
+
+
+def test_threads_are_those_of_the_thread_that_accelerates():
+    """Settled in the first inference, the layer would have the one processor that OpenVINO binds a thread to."""
+    done = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [threads.layer()]
