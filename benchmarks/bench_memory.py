@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gpu_transconv as gtc
 
-from .harness import TIMEOUT, checked_call, formulation, layer_named, make_problem, threads
+from .harness import ONCE, TIMEOUT, checked_call, formulation, layer_named, make_problem, threads
 
 FORMULATIONS = ("gather", "scatter")
-LAYERS = ("pix2pix_rgb", "fsrcnn_x3", "swinunetr_b", "nnunet3d_b")
+LAYERS = ("pix2pix_rgb", "fsrcnn_x3", "swinunetr_b", "nnunet3d_b")[: 1 if ONCE else None]
 
 
 class Memory:
