@@ -48,7 +48,7 @@ class Ready:
     def run(self, first: Tensor, second: Tensor, bias: Tensor | None, recording: bool) -> Tensor:
         """Compute the result."""
         if not first.is_neg():  # a view that stands for the negative of its memory
-            array = (first.detach() if first.requires_grad else first).numpy()
+            array = first.numpy(force=first.requires_grad)
             result = np.empty(self.shape, self.dtype)
             if not self.bound(array.ravel(), result.ravel()):
                 note(self.decision.choice, self.decision.plan)
