@@ -15,12 +15,11 @@ from numba.extending import intrinsic
 
 from ....arrays.views import Array
 from .compiled import CompiledKernel, address_of, parallel_kernel
-from .threads import must_be_serial, parallel_region
+from .team import FAILED
+from .threads import current_team, must_be_serial, parallel_region, thread_count
 
 #: Addresses of the parts, by their types; to ask Numba for the types of arrays takes longer than a small kernel.
 _addresses: dict[tuple[CompiledKernel, object, object], int] = {}
-#: What a part returns where its memory could not be had.
-_FAILED = 1 << 40
 
 
 def run_parts(
@@ -42,9 +41,13 @@ def run_parts(
     address = _addresses.get(key)
     if address is None:
         address = _addresses[key] = address_of(part, *arguments, 0)
-    with parallel_region():
-        total = int(on_threads(address, *arguments, parts))
-    if total >= _FAILED:
+    team = current_team()
+    if team is not None:
+        total = team.run(address, arguments, parts, min(parts, thread_count()))
+    else:
+        with parallel_region():
+            total = int(on_threads(address, *arguments, parts))
+    if total >= FAILED:
         raise MemoryError("not enough memory for the scratch memory of a kernel")
     return total
 
@@ -71,6 +74,6 @@ def _call(typingctx, part, x, weight, bias, out, table, work, number):
         packed = context.get_arg_packer(kinds).as_arguments(builder, values)
         code = builder.call(builder.inttoptr(args[0], function.as_pointer()), [result, problem, *packed])
         failed = builder.icmp_signed("!=", code, code.type(0))
-        return builder.select(failed, ir.Constant(ir.IntType(64), _FAILED), builder.load(result))
+        return builder.select(failed, ir.Constant(ir.IntType(64), FAILED), builder.load(result))
 
     return types.int64(part, x, weight, bias, out, table, work, number), codegen
