@@ -18,6 +18,7 @@ from .emit.gemm_tile import tile_table
 from .runtime import machine_code, notice
 from .runtime.compiled import KERNELS, CompiledKernel, Signature
 from .runtime.parallel import on_threads
+from .runtime.team import take_parts
 from .weight_grad.elementwise import elementwise_filters
 from .weight_order import TILED
 
@@ -32,6 +33,7 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
             for table in (tile_table, filter_table, flat_table, dot_table):
                 sums = DTYPES[tiles].accumulate
                 found.setdefault((table, sums), Step(table.__name__, dtype, partial(table, sums)))
+        found.setdefault(take_parts, Step("take_parts", dtype, take_parts))
         for name, kernel in KERNELS.items():
             elementwise = kernel in (*ELEMENTWISE, elementwise_filters)
             kinds = {DTYPES[dtype].accumulate} if elementwise or kernel is on_threads else set()
