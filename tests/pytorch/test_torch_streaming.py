@@ -134,7 +134,7 @@ def test_threads_follow_torch(monkeypatch):
     from gpu_transconv.torch import streaming
 
     seen = []
-    monkeypatch.setattr(streaming, "follow_threads", seen.append)
+    monkeypatch.setattr(streaming, "follow_threads", lambda count, _: seen.append(count))
     stream = gtc.torch.StreamingConvTranspose(nn.ConvTranspose1d(4, 3, 8, 4))
     streamed(stream, torch.randn(1, 4, 9), [])
     assert seen == [torch.get_num_threads()] * 2  # the chunk and the end

@@ -65,19 +65,19 @@ def take_parts() -> int:
 _kept: list[object] = []
 
 
-def _take_parts(task):  # type: ignore[no-untyped-def]
+def _take_parts(task):
     _run_share(task)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _run_share(typingctx, task):  # type: ignore[no-untyped-def]
+@intrinsic
+def _run_share(typingctx, task):
     """Run what is a thread's of a task: the parts from its number on, in steps of the number of threads."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         word, code = ir.IntType(64), ir.IntType(32)
         base = builder.inttoptr(args[0], word.as_pointer())
 
-        def place(index):  # type: ignore[no-untyped-def]
+        def place(index):
             return builder.gep(base, [index])
 
         head = [builder.load(place(word(index))) for index in range(_HEAD)]
