@@ -20,7 +20,7 @@ from .geometry import make_geometry
 from .runtime.parallel import run_parts
 from .runtime.threads import thread_count
 from .runtime.workspace import SMALL, stored, workspace
-from .weight_order import WeightOrder, rows_layout, stamps_layout
+from .weight_order import WeightOrder, points_layout, rows_layout, stamps_layout
 
 
 class TileWeights(NamedTuple):
@@ -145,6 +145,12 @@ def pack_stamps(order: WeightOrder, weight: Array, values: Array) -> tuple[Array
     return None if packed is None else (packed, values)
 
 
+def pack_points(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:
+    """Weights of the strips of gather by lists."""
+    packed = _pack_sets(order, points_layout(order), weight)
+    return None if packed is None else (packed, values)
+
+
 def _pack_sets(order: WeightOrder, layout: Layout, weight: Array) -> Array | None:
     """Weights in the order of the sets of `layout`, or None if some are not finite."""
     size, dtype = layout.weights * order.groups * order.cin, np.dtype(order.accumulate)
@@ -157,10 +163,16 @@ def _pack_sets(order: WeightOrder, layout: Layout, weight: Array) -> Array | Non
     return packed if finite else None
 
 
+def _layout_of(order: WeightOrder) -> Layout:
+    if order.pack is pack_points:
+        return points_layout(order)
+    return stamps_layout(order)[0] if order.pack is pack_stamps else rows_layout(order)
+
+
 @lru_cache(maxsize=64)
 def _arguments(order: WeightOrder) -> tuple[Arguments, int]:
     """What the packing kernel reads besides the weights, and the elements of scratch memory of a thread."""
-    layout = stamps_layout(order)[0] if order.pack is pack_stamps else rows_layout(order)
+    layout = _layout_of(order)
     if order.swapped:  # the taps run backwards
         last = math.prod(order.plan.kernel) - 1
         layout = layout._replace(sources=np.where(layout.sources < 0, -1, last - layout.sources))
