@@ -63,10 +63,11 @@ def _begin(sums, bias, job, group, first, part):
     """Start the sums of the channels from strip `first` on with the bias."""
     g, cut = job.geometry, job.points
     channel = first * 2 * (VECTOR_BYTES // sums.itemsize)
-    for o in range(cut.bounds[part + 1] - cut.bounds[part]):
-        for c in range(min(cut.width, cut.padded - channel)):
-            known = channel + c < g.cout
-            sums[o * cut.width + c] = bias[group * g.cout + channel + c] if known else 0.0
+    width, known = min(cut.width, cut.padded - channel), min(cut.width, g.cout - channel)
+    for c in range(width):
+        sums[c] = bias[group * g.cout + channel + c] if c < known else 0.0
+    for o in range(1, cut.bounds[part + 1] - cut.bounds[part]):
+        copy_row(address(sums, o * cut.width), address(sums, 0), 0, width, width, 0)
 
 
 @inner

@@ -120,7 +120,7 @@ def cut_points(plan: Plan, threads: int) -> GatherPoints:
     share = threads // math.gcd(threads, plan.groups)
     parts = 1
     many = cin * cout * math.prod(plan.kernel) > _MANY and strips >= share
-    if share > 1 and (many or -(-strips // share) * share <= _UNEVEN * strips):
+    if share > 1 and (many or -(-strips // share) * share * 2 * lanes <= _UNEVEN * padded):
         blocks = min(strips, -(-blocks // share) * share)
     else:
         parts = min(outputs, share)
