@@ -23,7 +23,7 @@ from .cost import useful_products
 from .layout import Layout
 
 #: Inputs, outputs and meetings of all images up to which there are lists of them. Chosen, not measured.
-_INPUTS, _OUTPUTS, _MEETINGS = 512, 1 << 13, 1 << 14
+_INPUTS, _OUTPUTS, _MEETINGS = 1024, 1 << 13, 1 << 15
 #: Taps up to which there are: each has a loop of its own. Chosen, not measured.
 _TAPS = 1024
 #: Input channels that are summed over between two visits to the sums. Chosen, not measured.
