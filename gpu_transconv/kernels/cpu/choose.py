@@ -49,8 +49,6 @@ _LOOPS, _SCATTERED_LOOPS = 16.0, 32.0
 #: What sums and differences leave of the time that pairs of blocks save; 1.16 to 1.29 times faster in most layers of
 #: docs/speed/performance.md, where the products alone would make it 1.33.
 _KEPT = 0.8
-#: What lists must save of the cost of gather in order to be taken.
-_BETTER = 0.97
 #: Cost of scatter, in multiples of gather's, where it has no estimate of its own. Chosen, not measured.
 _SCATTERED = 1.5
 
@@ -87,7 +85,7 @@ def _cost_of_scattered_loops(plan: Plan) -> float:
 
 
 def _is_points(plan: Plan) -> bool:
-    return cost_of_points(plan) < _BETTER * _cost_of_gather(plan)
+    return cost_of_points(plan) < _cost_of_gather(plan)
 
 
 def _vector(plan: Plan) -> int:

@@ -7,6 +7,8 @@ outputs that a list names. Weights are read once, in the order in which they lie
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ..arguments import unpack
 from ..emit.gemm_tile import ADD, TILE_ROWS, tile
 from ..emit.intrinsics import copy_row, copy_rows, turn_rows
@@ -15,6 +17,14 @@ from ..emit.pointers import address, offset, place
 from ..emit.registers import VECTOR_BYTES
 from ..runtime.compiled import inner, kernel
 from .point_lists import GatherPoints
+
+
+class Some(NamedTuple):
+    """Some output channels of a group, as vectors of them."""
+
+    group: int
+    first: int
+    past: int
 
 
 @kernel
@@ -36,12 +46,12 @@ def gather_points(x, weight, bias, out, table, work, thread):
         if group != copied:
             _copy_inputs(x, panel, job, group)
             copied = group
-        first, past = block * cut.strips // cut.blocks, (block + 1) * cut.strips // cut.blocks
-        _begin(sums, bias, job, group, first, part)
+        some = Some(group, block * cut.vectors // cut.blocks, (block + 1) * cut.vectors // cut.blocks)
+        _begin(sums, bias, job, some, part)
         for k0 in range(0, g.cin, cut.depth):
             for tap in range(cut.starts.shape[0]):
-                _multiply(sums, panel, rows, weight, job, (group, first, past), part, tap, k0)
-        _store(out, sums, job, group, first, past, part)
+                _multiply(sums, panel, rows, weight, job, some, part, tap, k0)
+        _store(out, sums, job, some, part)
     return 0
 
 
@@ -59,22 +69,24 @@ def _copy_inputs(x, panel, job, group):
 
 
 @inner
-def _begin(sums, bias, job, group, first, part):
-    """Start the sums of the channels from strip `first` on with the bias."""
+def _begin(sums, bias, job, some, part):
+    """Start the sums of some channels with the bias."""
     g, cut = job.geometry, job.points
-    channel = first * 2 * (VECTOR_BYTES // sums.itemsize)
-    width, known = min(cut.width, cut.padded - channel), min(cut.width, g.cout - channel)
+    lane = VECTOR_BYTES // sums.itemsize
+    width, known = (some.past - some.first) * lane, g.cout - some.first * lane
     for c in range(width):
-        sums[c] = bias[group * g.cout + channel + c] if c < known else 0.0
+        sums[c] = bias[some.group * g.cout + some.first * lane + c] if c < known else 0.0
     for o in range(1, cut.bounds[part + 1] - cut.bounds[part]):
         copy_row(address(sums, o * cut.width), address(sums, 0), 0, width, width, 0)
 
 
 @inner
-def _multiply(sums, panel, rows, weight, job, strips, part, tap, k0):
-    """Add to the sums what a tap brings of a slab of input channels, `strips` of output channels: group, first, past."""
+def _multiply(sums, panel, rows, weight, job, some, part, tap, k0):
+    """Add to the sums what a tap brings of a slab of input channels.
+
+    While a strip of weights is multiplied, the next one comes to the caches.
+    """
     g, cut = job.geometry, job.points
-    group, first, past = strips
     start, count = cut.starts[tap, part], cut.starts[tap, part + 1] - cut.starts[tap, part]
     if count == 0:
         return
@@ -87,12 +99,15 @@ def _multiply(sums, panel, rows, weight, job, strips, part, tap, k0):
             copy_row(address(rows, j * cut.pitch), source, 0, depth, depth, 0)
         a = address(rows, 0)
     tiles = (count + TILE_ROWS - 1) // TILE_ROWS
-    before = (group * cut.starts.shape[0] + tap) * cut.padded
-    for strip in range(first, past):
-        low = strip * 2 * lane
-        wide = min(2 * lane, cut.padded - low)
-        b = (before + low) * g.cin + k0 * wide
-        to = (strip - first) * 2 * lane - cut.bounds[part] * cut.width
+    before = (some.group * cut.starts.shape[0] + tap) * cut.vectors
+    v = some.first
+    while v < some.past:
+        strip = v // 2 * 2
+        wide, end = min(2, cut.vectors - strip) * lane, min(some.past, strip + 2)
+        b = (before + strip) * lane * g.cin + k0 * wide + (v - strip) * lane
+        soon = strip + 2 if end < some.past else cut.vectors + some.first // 2 * 2
+        ahead = place(weight, (before + soon) * lane * g.cin + k0 * wide)
+        to = (v - some.first) * lane - cut.bounds[part] * cut.width
         for t in range(tiles):
             p, q = t * count // tiles, (t + 1) * count // tiles
             tile(
@@ -101,16 +116,18 @@ def _multiply(sums, panel, rows, weight, job, strips, part, tap, k0):
                 offset(a, p * cut.pitch), cut.pitch, 1, address(cut.iota, 0), 0,
                 address(weight, b), wide, address(cut.iota, 0), 0,
                 address(sums, 0), ADD, 1, depth,
-                place(weight, b), 0, q - p, wide // lane,
+                ahead + t % 2 * VECTOR_BYTES, wide * weight.itemsize, q - p, end - v,
             )  # fmt: skip
+        v = end
 
 
 @inner
-def _store(out, sums, job, group, first, past, part):
-    """Write the results of the channels of the strips from `first` to `past`, activated in place."""
+def _store(out, sums, job, some, part):
+    """Write the results of some channels, activated in place."""
     g, cut = job.geometry, job.points
-    strip = 2 * (VECTOR_BYTES // sums.itemsize)
-    channel, channels = group * g.cout + first * strip, min(g.cout, past * strip) - first * strip
+    lane = VECTOR_BYTES // sums.itemsize
+    channel = some.group * g.cout + some.first * lane
+    channels = min(g.cout, some.past * lane) - some.first * lane
     start, end = cut.bounds[part], cut.bounds[part + 1]
     if g.activation:
         for o in range(end - start):

@@ -15,7 +15,7 @@ from ....problem.plan import Plan
 from ....problem.product import by_phase
 from ....problem.rewrites import kernel_axes
 from ..arguments import Rows, Table
-from ..emit.gemm_tile import TILE_ROWS, tile_table
+from ..emit.gemm_tile import tile_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
 from ..partition import Partition, even, make_partition, reach_of
@@ -30,16 +30,16 @@ _TAPS = 1024
 _DEPTH = 512
 #: Bytes of the sums of a task, at most, and of all inputs.
 _SUMS, _PANEL = 512 * 1024, 4 << 20
-#: Weights from which each is to be read by one thread alone: they do not stay in a second-level cache.
-_MANY = 1 << 18
+#: Weights from which each is to be read by one thread alone where inputs are few: they come from memory then.
+_MANY, _FEW = 1 << 18, 28
 #: How much longer the slowest thread may take before outputs are shared out instead of channels. Chosen, not measured.
-_UNEVEN = 1.2
+_UNEVEN = 1.1
 #: Elements between two inputs of a panel, lest those of a tile share their places in a cache.
 _APART = 16
 #: Vector operations for a vector of sums that is visited, and for a vector of inputs that is copied.
 _VISIT, _COPY = 4.0, 2.0
-#: Rows of a tile below which it waits for its columns.
-_WAITS = 3
+#: How much less a product takes than in the other kernels of gather. Fitted to 40 small maps.
+_PRODUCT = 0.9
 
 
 class Points(NamedTuple):
@@ -49,10 +49,9 @@ class Points(NamedTuple):
     outputs: Table  # output of all images
     starts: Rows  # by tap, then part of the outputs: first meeting
     bounds: Table  # by part: first output
-    strips: int  # of output channels of a group, two vectors each
-    blocks: int  # of strips, which are tasks of their own
+    vectors: int  # of output channels of a group, two of which are a strip of weights
+    blocks: int  # of vectors, which are tasks of their own
     parts: int  # of the outputs, the same
-    padded: int  # output channels of a group, as whole vectors
     depth: int  # input channels of a slab
     pixels: int  # inputs of all images
     pitch: int  # of an input
@@ -101,12 +100,10 @@ def cost_of_points(plan: Plan) -> float:
     axes, cin, cout = kernel_axes(plan), plan.in_channels // plan.groups, plan.out_channels // plan.groups
     lanes = _lanes(plan)
     counts = [math.prod(sizes) * plan.batch for sizes in product(*([len(r) for r in _ranges(axis)] for axis in axes))]
-    waiting = sum(max(count, _WAITS * -(-count // TILE_ROWS)) for count in counts if count)
-    vectors = -(-cout // lanes)
-    products = waiting * vectors * lanes * cin + sum(counts) * (_VISIT * vectors * lanes + _COPY * cin)
-    product_ = by_phase(plan)
-    nominal = math.prod(plan.kernel) * cin * cout * plan.batch * math.prod(axis.blocks for axis in product_.axes)
-    return useful_products(plan) * products / nominal
+    columns = -(-cout // lanes) * lanes
+    products = sum(counts) * (_PRODUCT * columns * cin + _VISIT * columns + _COPY * cin)
+    blocks = plan.batch * math.prod(axis.blocks for axis in by_phase(plan).axes)
+    return useful_products(plan) * products / (math.prod(plan.kernel) * cin * cout * blocks)
 
 
 def cut_points(plan: Plan, threads: int) -> GatherPoints:
@@ -114,17 +111,16 @@ def cut_points(plan: Plan, threads: int) -> GatherPoints:
     axes, item, lanes = kernel_axes(plan), DTYPES[plan.accumulate].size, _lanes(plan)
     cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
     pixels, outputs = (plan.batch * math.prod(sizes) for sizes in (plan.in_spatial, plan.out_spatial))
-    padded = -(-cout // lanes) * lanes
-    strips = -(-padded // (2 * lanes))
-    blocks = min(strips, max(1, -(-outputs * padded * item // _SUMS)))
+    vectors = -(-cout // lanes)
+    blocks, parts = min(vectors, -(-outputs * vectors * VECTOR_BYTES // _SUMS)), 1
     share = threads // math.gcd(threads, plan.groups)
-    parts = 1
-    many = cin * cout * math.prod(plan.kernel) > _MANY and strips >= share
-    if share > 1 and (many or -(-strips // share) * share * 2 * lanes <= _UNEVEN * padded):
-        blocks = min(strips, -(-blocks // share) * share)
+    together = pixels <= _FEW and cin * cout * math.prod(plan.kernel) > _MANY
+    if -(-vectors // share) * share <= (_UNEVEN if not together else 2) * vectors:
+        blocks = min(vectors, -(-blocks // share) * share)
     else:
         parts = min(outputs, share)
-    parts = max(parts, min(outputs, -(-outputs * min(padded, -(-strips // blocks) * 2 * lanes) * item // _SUMS)))
+    width = -(-vectors // blocks) * lanes
+    parts = max(parts, min(outputs, -(-outputs * width * item // _SUMS)))
     bounds = np.arange(parts + 1) * outputs // parts
     found = _meetings(axes)
     sizes = [math.prod(plan.in_spatial), math.prod(plan.out_spatial)]
@@ -137,13 +133,13 @@ def cut_points(plan: Plan, threads: int) -> GatherPoints:
     starts = np.stack([first + np.searchsorted(each, bounds) for first, each in zip(before[:-1], places, strict=True)])
     pitch = -(-cin // lanes) * lanes + _APART
     rows = max(1, int(np.diff(starts, axis=1).max())) * pitch
-    width = min(padded, -(-strips // blocks) * 2 * lanes) + _APART
+    width += _APART
     panel, most = pixels * pitch, int(np.diff(bounds).max())
     part = make_partition(
         plan.out_spatial, plan.out_spatial, reach_of(axes), threads, panel + rows + most * width + 4 * lanes
     )
     points = Points(
-        np.concatenate(inputs), np.concatenate(places), starts, bounds, strips, blocks, parts, padded,
+        np.concatenate(inputs), np.concatenate(places), starts, bounds, vectors, blocks, parts,
         even(cin, _DEPTH), pixels, pitch, panel, rows, width, np.arange(16), tile_table(plan.accumulate),
     )  # fmt: skip
     return GatherPoints(make_geometry(plan), part, points)

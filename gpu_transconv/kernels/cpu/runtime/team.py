@@ -135,7 +135,10 @@ class _Team:
                     box = self.address + self.members * _BOX
                     self.memory[(box + _RESULT - self.memory.ctypes.data) // 8] = self.members
                     thread = ctypes.c_ulong()
-                    if _libc().pthread_create(ctypes.byref(thread), None, ctypes.c_void_p(_start()), ctypes.c_void_p(box)):
+                    begin = ctypes.byref(thread), None, ctypes.c_void_p(_start()), ctypes.c_void_p(box)
+                    if _libc().pthread_create(*begin):
+                        ctypes.byref(thread), None, ctypes.c_void_p(_start()), ctypes.c_void_p(box)
+                    ):
                         raise RuntimeError("no thread could be started")
                     self.threads.append(thread)
                     self.members += 1
@@ -211,9 +214,7 @@ def _package(typingctx, part, x, weight, bias, out, table, work):
         function = convention.get_function_type(types.int64, kinds)
         result = cgutils.alloca_once_value(inside, _I64(0))
         problem = cgutils.alloca_once_value(inside, ir.Constant(excinfo_ptr_t, None))
-        code = inside.call(
-            inside.inttoptr(address, function.as_pointer()), [result, problem, *values, thunk.args[1]]
-        )
+        code = inside.call(inside.inttoptr(address, function.as_pointer()), [result, problem, *values, thunk.args[1]])
         failed = inside.icmp_signed("!=", code, code.type(0))
         inside.ret(inside.select(failed, _I64(FAILED), inside.load(result)))
         return context.make_tuple(
