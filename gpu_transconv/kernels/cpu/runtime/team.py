@@ -137,8 +137,6 @@ class _Team:
                     thread = ctypes.c_ulong()
                     begin = ctypes.byref(thread), None, ctypes.c_void_p(_start()), ctypes.c_void_p(box)
                     if _libc().pthread_create(*begin):
-                        ctypes.byref(thread), None, ctypes.c_void_p(_start()), ctypes.c_void_p(box)
-                    ):
                         raise RuntimeError("no thread could be started")
                     self.threads.append(thread)
                     self.members += 1
