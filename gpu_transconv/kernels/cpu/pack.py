@@ -132,8 +132,7 @@ def pack_as_it_is(order: WeightOrder, weight: Array, values: Array) -> tuple[Arr
 
 def pack_rows(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:
     """Weights of the rows of gather, and the bias that each row starts with."""
-    layout = rows_layout(order)
-    packed = _pack_sets(order, layout, weight)
+    packed = _pack_sets(order, weight)
     if packed is None:
         return None
     padded = np.zeros(values.size + 1, order.accumulate)
@@ -151,21 +150,21 @@ def _row_channels(order: WeightOrder) -> Table:
 
 def pack_stamps(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:
     """Weights of the rows of scatter."""
-    packed = _pack_sets(order, stamps_layout(order)[0], weight)
+    packed = _pack_sets(order, weight)
     return None if packed is None else (packed, values)
 
 
 def pack_points(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:
     """Weights of the strips of gather by lists."""
-    packed = _pack_sets(order, points_layout(order), weight)
+    packed = _pack_sets(order, weight)
     return None if packed is None else (packed, values)
 
 
-def _pack_sets(order: WeightOrder, layout: Layout, weight: Array) -> Array | None:
-    """Weights in the order of the sets of `layout`, or None if some are not finite."""
-    size, dtype = layout.weights * order.groups * order.cin, np.dtype(order.accumulate)
+def _pack_sets(order: WeightOrder, weight: Array) -> Array | None:
+    """Weights in the order of the sets of its layout, or None if some are not finite."""
+    arguments, scratch, size = _arguments(order)
+    dtype = np.dtype(order.accumulate)
     packed = outputs.empty((size,), dtype, size * dtype.itemsize)
-    arguments, scratch = _arguments(order)
     threads = 1 if weight.nbytes < SMALL else thread_count()
     work = workspace((threads, scratch), dtype)
     source = stored(weight)
@@ -180,11 +179,12 @@ def _layout_of(order: WeightOrder) -> Layout:
 
 
 @lru_cache(maxsize=64)
-def _arguments(order: WeightOrder) -> tuple[Arguments, int]:
-    """What the packing kernel reads besides the weights, and the elements of scratch memory of a thread."""
+def _arguments(order: WeightOrder) -> tuple[Arguments, int, int]:
+    """What the packing kernel reads besides the weights; elements of a thread's scratch memory, and of the result."""
     layout = _layout_of(order)
     if order.swapped:  # the taps run backwards
         last = math.prod(order.plan.kernel) - 1
         layout = layout._replace(sources=np.where(layout.sources < 0, -1, last - layout.sources))
     arguments = flatten(Weights(make_geometry(order.plan), layout, int(order.swapped)))
-    return arguments, scratch_size(layout, math.prod(order.plan.kernel))
+    size = layout.weights * order.groups * order.cin
+    return arguments, scratch_size(layout, math.prod(order.plan.kernel)), size
