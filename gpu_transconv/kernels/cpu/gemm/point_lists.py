@@ -29,7 +29,7 @@ _TAPS = 1024
 #: Input channels that are summed over between two visits to the sums. Chosen, not measured.
 _DEPTH = 512
 #: Bytes of the sums of a task, at most, and of all inputs.
-_SUMS, _PANEL = 512 * 1024, 4 << 20
+_SUMS, _PANEL = 512 * 1024, 2 << 20
 #: Weights from which each is to be read by one thread alone where inputs are few: they come from memory then.
 _MANY, _FEW = 1 << 18, 28
 #: How much longer the slowest thread may take before outputs are shared out instead of channels. Chosen, not measured.
@@ -87,7 +87,7 @@ def takes(plan: Plan) -> bool:
         and 0 < inputs <= _INPUTS
         and outputs <= _OUTPUTS
         and math.prod(plan.kernel) <= _TAPS
-        and plan.batch * _meetings_count(axes) <= _MEETINGS
+        and count_meetings(plan) <= _MEETINGS
         and cin * inputs * DTYPES[plan.accumulate].size <= _PANEL
     )
 
@@ -170,16 +170,18 @@ def _ranges(axis: Axis) -> list[range]:
     return [axis.inputs_of(tap) for tap in range(axis.kernel)]
 
 
-def _meetings_count(axes: tuple[Axis, Axis, Axis]) -> int:
-    return math.prod(sum(map(len, _ranges(axis))) for axis in axes)
+def count_meetings(plan: Plan) -> int:
+    """Pairs of an input and an output of all images that some tap brings together: the length of the lists."""
+    return plan.batch * math.prod(sum(map(len, _ranges(axis))) for axis in kernel_axes(plan))
 
 
 @lru_cache(maxsize=64)
 def _meetings(axes: tuple[Axis, Axis, Axis]) -> Meetings:
     inputs, outputs = [], []
     for taps in product(*(range(axis.kernel) for axis in axes)):
-        every = [np.array(axis.inputs_of(tap), np.int64) for axis, tap in zip(axes, taps, strict=True)]
-        reached = [axis.output_of(i, tap) for axis, i, tap in zip(axes, every, taps, strict=True)]
+        every: list[Table] = [np.array(axis.inputs_of(taps[a]), np.int64) for a, axis in enumerate(axes)]
+        tap_arrays = np.array(taps, np.int64)[:, None]
+        reached = [axis.output_of(every[a], tap_arrays[a]) for a, axis in enumerate(axes)]
         inputs.append(_flat(every, [axis.size for axis in axes]))
         outputs.append(_flat(reached, [axis.output_size for axis in axes]))
     return Meetings(tuple(inputs), tuple(outputs))

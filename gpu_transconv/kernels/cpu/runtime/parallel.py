@@ -7,6 +7,8 @@ once per dtype, so that no kernel is compiled a second time for many threads.
 
 from __future__ import annotations
 
+from typing import Any
+
 from llvmlite import ir
 from numba import prange, types
 from numba.core import cgutils
@@ -48,7 +50,7 @@ def run_parts(
     return total
 
 
-def on_threads(address: int, *arguments: object) -> int:
+def on_threads(address: int, *arguments: Any) -> int:
     """Run the parts of the function at an address, each on a thread of the team where there is one for each."""
     parts = arguments[-1]
     if is_possible() and parts <= min(MOST, thread_count()):
