@@ -175,16 +175,18 @@ def count_meetings(plan: Plan) -> int:
     return plan.batch * math.prod(sum(map(len, _ranges(axis))) for axis in kernel_axes(plan))
 
 
-@lru_cache(maxsize=64)
 def _meetings(axes: tuple[Axis, Axis, Axis]) -> Meetings:
-    inputs, outputs = [], []
-    for taps in product(*(range(axis.kernel) for axis in axes)):
-        every: list[Table] = [np.array(axis.inputs_of(taps[a]), np.int64) for a, axis in enumerate(axes)]
-        tap_arrays = np.array(taps, np.int64)[:, None]
-        reached = [axis.output_of(every[a], tap_arrays[a]) for a, axis in enumerate(axes)]
-        inputs.append(_flat(every, [axis.size for axis in axes]))
-        outputs.append(_flat(reached, [axis.output_size for axis in axes]))
-    return Meetings(tuple(inputs), tuple(outputs))
+    """What the taps bring together: of each axis first, and then all combinations."""
+    of_axes: list[list[tuple[Table, Table]]] = []
+    for axis in axes:
+        inputs = [np.array(reached, np.int64) for reached in _ranges(axis)]
+        taps = np.arange(axis.kernel, dtype=np.int64)[:, None]
+        of_axes.append([(i, axis.output_of(i, taps[tap])) for tap, i in enumerate(inputs)])
+    sizes, output_sizes = [axis.size for axis in axes], [axis.output_size for axis in axes]
+    found = [
+        (_flat([i for i, _ in pairs], sizes), _flat([o for _, o in pairs], output_sizes)) for pairs in product(*of_axes)
+    ]
+    return Meetings(tuple(i for i, _ in found), tuple(o for _, o in found))
 
 
 def _flat(places: list[Table], sizes: list[int]) -> Table:
