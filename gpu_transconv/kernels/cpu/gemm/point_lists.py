@@ -71,7 +71,7 @@ class GatherPoints(NamedTuple):
 
 
 class Meetings(NamedTuple):
-    """By tap, in the order of the flat kernel: inputs and outputs that it brings together, of one image."""
+    """By tap, in the order of the flat kernel: inputs and outputs of all images that it brings together."""
 
     inputs: tuple[Table, ...]
     outputs: tuple[Table, ...]
@@ -122,15 +122,11 @@ def cut_points(plan: Plan, threads: int) -> GatherPoints:
     width = -(-vectors // blocks) * lanes
     parts = max(parts, min(outputs, -(-outputs * width * item // _SUMS)))
     bounds = np.arange(parts + 1) * outputs // parts
-    found = _meetings(axes)
-    sizes = [math.prod(plan.in_spatial), math.prod(plan.out_spatial)]
-    images = np.arange(plan.batch)[:, None]
-    inputs, places = (
-        [(images * size + np.asarray(each)).reshape(-1) for each in some]
-        for some, size in zip(found, sizes, strict=True)
-    )
+    inputs, places = _meetings(axes, plan.batch)
     before = np.cumsum([0, *map(len, inputs)])
-    starts = np.stack([first + np.searchsorted(each, bounds) for first, each in zip(before[:-1], places, strict=True)])
+    starts = np.stack([before[:-1], before[1:]], axis=1)
+    if parts > 1:
+        starts = np.stack([start + each.searchsorted(bounds) for start, each in zip(before, places, strict=False)])
     pitch = -(-cin // lanes) * lanes + _APART
     rows = max(1, int(np.diff(starts, axis=1).max())) * pitch
     width += _APART
@@ -175,7 +171,7 @@ def count_meetings(plan: Plan) -> int:
     return plan.batch * math.prod(sum(map(len, _ranges(axis))) for axis in kernel_axes(plan))
 
 
-def _meetings(axes: tuple[Axis, Axis, Axis]) -> Meetings:
+def _meetings(axes: tuple[Axis, Axis, Axis], batch: int) -> Meetings:
     """What the taps bring together: of each axis first, and then all combinations."""
     of_axes: list[list[tuple[Table, Table]]] = []
     for axis in axes:
@@ -183,10 +179,17 @@ def _meetings(axes: tuple[Axis, Axis, Axis]) -> Meetings:
         taps = np.arange(axis.kernel, dtype=np.int64)[:, None]
         of_axes.append([(i, axis.output_of(i, taps[tap])) for tap, i in enumerate(inputs)])
     sizes, output_sizes = [axis.size for axis in axes], [axis.output_size for axis in axes]
+    every = list(product(*of_axes))
     found = [
-        (_flat([i for i, _ in pairs], sizes), _flat([o for _, o in pairs], output_sizes)) for pairs in product(*of_axes)
+        [_flat([pair[end] for pair in pairs], each) for pairs in every]
+        for end, each in enumerate((sizes, output_sizes))
     ]
-    return Meetings(tuple(i for i, _ in found), tuple(o for _, o in found))
+    if batch > 1:
+        found = [
+            [(np.arange(batch)[:, None] * math.prod(each) + one).reshape(-1) for one in some]
+            for some, each in zip(found, (sizes, output_sizes), strict=True)
+        ]
+    return Meetings(*map(tuple, found))
 
 
 def _flat(places: list[Table], sizes: list[int]) -> Table:
