@@ -12,7 +12,7 @@ from .arrays import NUMPY, Array, HostArray, Operands, View, check_device
 from .arrays.memory import Memory, wait_for_stream
 from .arrays.outputs import check_out, empty_output
 from .arrays.views import CudaArray, as_contiguous, is_free, is_free_cuda, numpy_dtype, raw, start_of
-from .kernels.kernel import Kernel, Operand
+from .kernels.kernel import Bound, Kernel, Operand
 from .problem.plan import Plan
 
 
@@ -79,6 +79,15 @@ def launch_packed(kernel: Kernel, plan: Plan, x: HostArray, weights: Weights) ->
     out = empty_output(plan)
     kernel.launch(plan, as_contiguous(x), weights.weight, weights.bias, out, weights.packed)
     return out
+
+
+def run_bound(bound: Bound, plan: Plan, x: HostArray) -> HostArray | None:
+    """Run a small problem by what its kernel was bound to; None where that does not take x or its result."""
+    flags = x.flags
+    if not (flags.c_contiguous and flags.aligned and flags.writeable and x.dtype.isnative):
+        return None
+    out = empty_output(plan)
+    return None if bound(x.reshape(-1), out.reshape(-1)) else out
 
 
 def _run_moved(

@@ -10,7 +10,7 @@ from ...problem.rewrites import kernel_axes
 from .cpu_kernel import CpuKernel
 from .gemm.cost import useful_products
 from .gemm.winograd import saving
-from .pack import pack_rows, pack_stamps
+from .pack import pack_points, pack_rows, pack_stamps
 from .weight_order import WeightOrder
 
 #: Operations in the time that it takes to pack a weight: 0.35 ns with two threads at 226 GFLOP/s, and twice as long
@@ -36,7 +36,7 @@ class Choice(NamedTuple):
     def pack_ratio(self) -> float:
         """What packing costs, in multiples of the useful operations."""
         weights = math.prod(self.plan.weight_shape)
-        is_packed = self.kernel.tiles is not None and self.kernel.tiles.pack in (pack_rows, pack_stamps)
+        is_packed = self.kernel.tiles is not None and self.kernel.tiles.pack in (pack_rows, pack_stamps, pack_points)
         return _PACKING * weights / self.plan.flops if is_packed and self.plan.flops and weights > _LITTLE else 0.0
 
     @property

@@ -19,16 +19,27 @@ from .depthwise.channels_first import depthwise
 from .elementwise import elementwise_gather, elementwise_scatter
 from .elementwise_input_grad import elementwise_input_gather, elementwise_input_scatter
 from .emit.registers import VECTOR_BYTES
-from .gemm import line_partition, partitions, stamp_boxes, stamp_lines
+from .gemm import line_partition, partitions, point_lists, stamp_boxes, stamp_lines
 from .gemm.cost import cost_of_boxes, cost_of_lines, cost_of_runs, cost_of_stamps, paired_axes, useful_products
 from .gemm.gather import gather
 from .gemm.gather_boxes import gather_boxes
 from .gemm.gather_lines import gather_lines
+from .gemm.gather_points import gather_points
+from .gemm.point_lists import cost_of_points
 from .gemm.scatter import scatter
 from .gemm.scatter_lines import scatter_lines
 from .gemm.winograd import saving
 from .geometry import fits_boxes
-from .pack import pack_as_it_is, pack_channels_last, pack_filters, pack_lines, pack_rows, pack_stamps, pack_taps
+from .pack import (
+    pack_as_it_is,
+    pack_channels_last,
+    pack_filters,
+    pack_lines,
+    pack_points,
+    pack_rows,
+    pack_stamps,
+    pack_taps,
+)
 from .partition import HasPartition
 from .weight_order import TILED, WeightOrder, make_order, rows_layout, stamps_layout
 
@@ -73,9 +84,17 @@ def _cost_of_scattered_loops(plan: Plan) -> float:
     return _cost_of_scatter(plan) if _has_tiles(plan) else _SCATTERED_LOOPS * useful_products(plan)
 
 
+def _is_points(plan: Plan) -> bool:
+    return cost_of_points(plan) < _cost_of_gather(plan)
+
+
+def _vector(plan: Plan) -> int:
+    return VECTOR_BYTES // DTYPES[plan.accumulate].size
+
+
 def _lanes(plan: Plan) -> int:
     """Channels last, the rows of a set are whole vectors."""
-    return VECTOR_BYTES // DTYPES[plan.accumulate].size if plan.channels_last else 1
+    return _vector(plan) if plan.channels_last else 1
 
 
 def _is_loops(plan: Plan) -> bool:
@@ -116,6 +135,10 @@ def _cut_runs(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
 
 def _cut_panel_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
     return partitions.cut_panel_boxes(plan, rows_layout(order), threads)
+
+
+def _cut_points(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
+    return point_lists.cut_points(plan, threads)
 
 
 def _cut_lines(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
@@ -159,6 +182,10 @@ RUNS = CpuKernel(
     "gather", "matrix products in tiles", _takes_all, _cost_of_gather,
     Tiles(gather, pack_rows, _cut_runs, lanes=_lanes),
 )  # fmt: skip
+POINTS = CpuKernel(
+    "gather_points", "matrix products in tiles, tap by tap of what exists", _is_points, cost_of_points,
+    Tiles(gather_points, pack_points, _cut_points, lanes=_vector),
+)  # fmt: skip
 SCATTERED_LOOPS = CpuKernel("plain", "loops without tiles", _is_scattered_loops, _cost_of_scattered_loops)
 STAMP_LINES = CpuKernel(
     "scatter_lines", "stamps along lines of memory, weights as they are", stamp_lines.takes, cost_of_lines,
@@ -170,7 +197,7 @@ STAMPS = CpuKernel(
 )  # fmt: skip
 
 #: The kernels of each formulation, in the order in which they are asked.
-GATHER = (LOOPS, DEPTHWISE_LAST, DEPTHWISE, THINNED, WINOGRAD, BOXES, RUNS)
+GATHER = (LOOPS, DEPTHWISE_LAST, DEPTHWISE, THINNED, POINTS, WINOGRAD, BOXES, RUNS)
 SCATTER = (SCATTERED_LOOPS, STAMP_LINES, STAMPS)
 #: The same for the gradient by the input.
 INPUT_GATHER = (*GATHER[:4], LINES, *GATHER[4:])

@@ -21,15 +21,16 @@ from .choice import Choice
 from .choose import choose_exact, choose_gather, choose_scatter
 from .complexes import apart, result_of, together
 from .elementwise import Elementwise, elementwise_gather, elementwise_scatter
+from .gemm.point_lists import count_meetings
 from .geometry import make_geometry
-from .pack import Packed, TileWeights, pack
+from .pack import Packed, TileWeights, pack, pack_points
 from .partition import HasPartition
 from .runtime.compiled import CompiledKernel
 from .runtime.parallel import run_parts
 from .runtime.threads import choose_layer, thread_count
 from .runtime.workspace import SMALL, stored, workspace
 from .weight_grad import launch as weight_grad
-from .weight_order import WeightOrder
+from .weight_order import LONG, WeightOrder
 
 #: Pieces of work per thread, so that a slow piece does not leave the other threads idle. Chosen, not measured.
 PIECES = 4
@@ -123,7 +124,8 @@ _many_jobs, _few_jobs = lru_cache(maxsize=512)(_make_job), lru_cache(maxsize=32)
 
 @lru_cache(maxsize=512)
 def _has_long_tables(plan: Plan) -> bool:
-    return choose_gather(plan).order.has_long_tables
+    _, plan, order = choose_gather(plan)
+    return order.has_long_tables or (order.pack is pack_points and count_meetings(plan) > 2 * LONG)
 
 
 def _threads(plan: Plan) -> int:

@@ -17,6 +17,7 @@ from ...problem.dtypes import DTYPES
 from ...problem.plan import Plan
 from ...problem.rewrites import Problem, kernel_axes
 from .gemm.layout import Layout, Stamps, make_layout, make_stamps
+from .gemm.point_lists import make_points
 
 #: Taps or phases of a layer that has long tables: 8 KiB for each word that a table has of them. Chosen, not measured.
 LONG = 1024
@@ -81,5 +82,11 @@ def stamps_layout(order: WeightOrder) -> tuple[Layout, Stamps]:
     return (_few_stamps if order.has_long_tables else _many_stamps)(order.axes, order.cout)
 
 
+def points_layout(order: WeightOrder) -> Layout:
+    """Tables of the strips of gather by lists."""
+    return _points(order.axes, order.cout, order.lane)
+
+
+_points = lru_cache(maxsize=64)(make_points)
 _many_rows, _few_rows = lru_cache(maxsize=256)(make_layout), lru_cache(maxsize=16)(make_layout)
 _many_stamps, _few_stamps = lru_cache(maxsize=256)(make_stamps), lru_cache(maxsize=16)(make_stamps)

@@ -11,7 +11,7 @@ from ..emit.intrinsics import (
     copy_rows,
     copy_rows_less,
 )
-from ..emit.pointers import address
+from ..emit.pointers import address, offset
 from ..partition import block_of
 from ..runtime.compiled import inner
 from . import layout as at
@@ -61,11 +61,10 @@ def _pack_row(x, panel, job, slab, block, q, length, channels):
         channel = slab.group * g.cin + slab.k0 + channels[0]
         source = block.n * g.x_batch + channel * g.x_channel + pixel * g.x_pixel
         if g.last:
-            for j in range(length):
-                target = address(panel, ((slot * cut.pixels) + q + j) * cut.depth)
-                present = depth if low <= j * cut.step.w < high else 0
-                row = address(x, source + j * cut.step.w * g.x_pixel)
-                copy_row(target, row, 0, present, depth, g.half)
+            step = cut.step.w
+            ends = (low + step - 1) // step, (high + step - 1) // step
+            target = address(panel, (slot * cut.pixels + q) * cut.depth)
+            _copy_row_of_pixels(target, address(x, source), job, depth, ends, length)
         else:
             target = address(panel, (slot * cut.depth + channels[0]) * cut.pixels + q)
             row = address(x, source)
@@ -74,6 +73,23 @@ def _pack_row(x, panel, job, slab, block, q, length, channels):
                 _transform_rows_less(target, row, job, depth, low, high, length, end, less_w)
             else:
                 _transform_rows(target, row, job, depth, low, high, length, less_w)
+
+
+@inner
+def _copy_row_of_pixels(target, source, job, depth, ends, length):
+    """Copy `depth` channels of every so many-th pixel between `ends`, and zeros for the others up to `length`."""
+    g, cut, (low, high) = job.geometry, job.runs, ends
+    if cut.step.w == 1 and depth == cut.depth == g.x_pixel:  # as they lie in memory
+        copy_row(target, source, low * depth, high * depth, length * depth, g.half)
+        return
+    for j in range(length if high <= low else low):
+        copy_row(offset(target, j * cut.depth), source, 0, 0, depth, g.half)
+    if high > low:
+        first = offset(source, low * cut.step.w * g.x_pixel)
+        to = offset(target, low * cut.depth)
+        copy_rows(to, cut.depth, first, cut.step.w * g.x_pixel, high - low, 0, depth, depth, g.half)
+        for j in range(high, length):
+            copy_row(offset(target, j * cut.depth), source, 0, 0, depth, g.half)
 
 
 @inner
@@ -111,9 +127,8 @@ def _copy_pixels(x, panel, job, slab):
         length = min(pixels - p, slab.blocks - q)
         source = n * g.x_batch + (slab.group * g.cin + slab.k0) * g.x_channel + p * g.x_pixel
         if g.last:
-            for j in range(length):
-                row = address(x, source + j * g.x_pixel)
-                copy_row(address(panel, (q + j) * cut.depth), row, 0, slab.depth, slab.depth, g.half)
+            target = address(panel, q * cut.depth)
+            _copy_row_of_pixels(target, address(x, source), job, slab.depth, (0, length), length)
         else:
             target = address(panel, q)
             copy_rows(target, cut.pixels, address(x, source), g.x_channel, slab.depth, 0, length, length, g.half)

@@ -38,6 +38,8 @@ class CompiledKernel(Protocol):
 class Entry(Protocol):
     """A compiled function that is called by its address."""
 
+    address: int
+
     def ctypes(self, argument: None) -> int:
         """Call it."""
 

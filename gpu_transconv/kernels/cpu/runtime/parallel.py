@@ -1,11 +1,13 @@
-"""Run the parts of a kernel on several threads; the only parallel function there is, compiled once per dtype.
+"""Run the parts of a kernel on several threads, those of the team or Numba's.
 
 A kernel is a function of one part of the work, ``part(x, weight, bias, out, table, work, number)``, which returns an
-int. One part alone is called as it is. For several, the address of its machine code is called from a parallel loop, so
-that no kernel is compiled a second time for many threads.
+int. One part alone is called as it is. For several, the address of its machine code is called by functions compiled
+once per dtype, so that no kernel is compiled a second time for many threads.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from llvmlite import ir
 from numba import prange, types
@@ -15,12 +17,11 @@ from numba.extending import intrinsic
 
 from ....arrays.views import Array
 from .compiled import CompiledKernel, address_of, parallel_kernel
-from .threads import must_be_serial, parallel_region
+from .team import BUSY, FAILED, MOST, fork_join, is_possible, mailboxes
+from .threads import must_be_serial, parallel_region, thread_count
 
 #: Addresses of the parts, by their types; to ask Numba for the types of arrays takes longer than a small kernel.
 _addresses: dict[tuple[CompiledKernel, object, object], int] = {}
-#: What a part returns where its memory could not be had.
-_FAILED = 1 << 40
 
 
 def run_parts(
@@ -43,14 +44,24 @@ def run_parts(
     if address is None:
         address = _addresses[key] = address_of(part, *arguments, 0)
     with parallel_region():
-        total = int(on_threads(address, *arguments, parts))
-    if total >= _FAILED:
+        total = on_threads(address, *arguments, parts)
+    if total >= FAILED:
         raise MemoryError("not enough memory for the scratch memory of a kernel")
     return total
 
 
+def on_threads(address: int, *arguments: Any) -> int:
+    """Run the parts of the function at an address, each on a thread of the team where there is one for each."""
+    parts = arguments[-1]
+    if is_possible() and parts <= min(MOST, thread_count()):
+        total = int(fork_join(mailboxes(parts), address, *arguments))
+        if total != BUSY:
+            return total
+    return int(on_numba_threads(address, *arguments))
+
+
 @parallel_kernel
-def on_threads(part, x, weight, bias, out, table, work, parts):
+def on_numba_threads(part, x, weight, bias, out, table, work, parts):
     total = 0
     for number in prange(parts):
         total += _call(part, x, weight, bias, out, table, work, number)
@@ -71,6 +82,6 @@ def _call(typingctx, part, x, weight, bias, out, table, work, number):
         packed = context.get_arg_packer(kinds).as_arguments(builder, values)
         code = builder.call(builder.inttoptr(args[0], function.as_pointer()), [result, problem, *packed])
         failed = builder.icmp_signed("!=", code, code.type(0))
-        return builder.select(failed, ir.Constant(ir.IntType(64), _FAILED), builder.load(result))
+        return builder.select(failed, ir.Constant(ir.IntType(64), FAILED), builder.load(result))
 
     return types.int64(part, x, weight, bias, out, table, work, number), codegen
