@@ -147,7 +147,7 @@ def pack_stamps(order: WeightOrder, weight: Array, values: Array) -> tuple[Array
 
 def _pack_sets(order: WeightOrder, layout: Layout, weight: Array) -> Array | None:
     """Weights in the order of the sets of `layout`, or None if some are not finite."""
-    size, dtype = layout.weights * order.groups * order.cin, np.dtype(order.accumulate)
+    size, dtype = layout.weights * order.groups * order.cin // order.unit, np.dtype(order.accumulate)
     packed = outputs.empty((size,), dtype, size * dtype.itemsize)
     arguments, scratch = _arguments(order)
     threads = 1 if weight.nbytes < SMALL else thread_count()
@@ -164,5 +164,5 @@ def _arguments(order: WeightOrder) -> tuple[Arguments, int]:
     if order.swapped:  # the taps run backwards
         last = math.prod(order.plan.kernel) - 1
         layout = layout._replace(sources=np.where(layout.sources < 0, -1, last - layout.sources))
-    arguments = flatten(Weights(make_geometry(order.plan), layout, int(order.swapped)))
+    arguments = flatten(Weights(make_geometry(order.plan), layout, int(order.swapped), order.unit))
     return arguments, scratch_size(layout, math.prod(order.plan.kernel))

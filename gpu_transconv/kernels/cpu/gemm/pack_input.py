@@ -11,7 +11,8 @@ from ..emit.intrinsics import (
     copy_rows,
     copy_rows_less,
 )
-from ..emit.pointers import address
+from ..emit.numbers import COUPLED
+from ..emit.pointers import address, cast
 from ..partition import block_of
 from ..runtime.compiled import inner
 from . import layout as at
@@ -65,7 +66,7 @@ def _pack_row(x, panel, job, slab, block, q, length, channels):
                 target = address(panel, ((slot * cut.pixels) + q + j) * cut.depth)
                 present = depth if low <= j * cut.step.w < high else 0
                 row = address(x, source + j * cut.step.w * g.x_pixel)
-                copy_row(target, row, 0, present, depth, g.half)
+                _copy_channels(target, row, present, depth, g.half)
         else:
             target = address(panel, (slot * cut.depth + channels[0]) * cut.pixels + q)
             row = address(x, source)
@@ -74,6 +75,15 @@ def _pack_row(x, panel, job, slab, block, q, length, channels):
                 _transform_rows_less(target, row, job, depth, low, high, length, end, less_w)
             else:
                 _transform_rows(target, row, job, depth, low, high, length, less_w)
+
+
+@inner
+def _copy_channels(target, row, present, depth, half):
+    """Channels last: copy the first `present` channels of a pixel, or couples of them, and zeros for the others."""
+    if half == COUPLED:  # couples lie as they are wanted
+        copy_row(target, cast(target, row), 0, present, depth, 0)
+    else:
+        copy_row(target, row, 0, present, depth, half)
 
 
 @inner
@@ -113,7 +123,7 @@ def _copy_pixels(x, panel, job, slab):
         if g.last:
             for j in range(length):
                 row = address(x, source + j * g.x_pixel)
-                copy_row(address(panel, (q + j) * cut.depth), row, 0, slab.depth, slab.depth, g.half)
+                _copy_channels(address(panel, (q + j) * cut.depth), row, slab.depth, slab.depth, g.half)
         else:
             target = address(panel, q)
             copy_rows(target, cut.pixels, address(x, source), g.x_channel, slab.depth, 0, length, length, g.half)
