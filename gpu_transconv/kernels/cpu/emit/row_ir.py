@@ -188,10 +188,9 @@ class RowFunctions:
 
     def couple(self, builder, first, second):
         """Words of two bfloat16 numbers each, which are given as floats."""
-        words = ir.VectorType(_I32, self.lanes)
-        low = builder.lshr(builder.bitcast(first, words), self._constant(16))
-        high = builder.and_(builder.bitcast(second, words), self._constant(0xFFFF0000))
-        return builder.bitcast(builder.or_(low, high), ir.VectorType(_FLOAT, self.lanes))
+        low, high = (builder.bitcast(value, ir.VectorType(_I32, self.lanes)) for value in (first, second))
+        words = builder.or_(builder.lshr(low, self._constant(16)), high)
+        return builder.bitcast(words, ir.VectorType(_FLOAT, self.lanes))
 
     def _narrow(self, builder, value, half):
         words = ir.VectorType(_I16, self.lanes)
