@@ -10,6 +10,7 @@ from ...problem.rewrites import kernel_axes
 from .cpu_kernel import CpuKernel
 from .gemm.cost import useful_products
 from .gemm.winograd import saving
+from .geometry import counted
 from .pack import pack_points, pack_rows, pack_stamps
 from .weight_order import WeightOrder
 
@@ -30,7 +31,7 @@ class Choice(NamedTuple):
     @property
     def work_ratio(self) -> float:
         """Its cost in multiples of the useful operations."""
-        return self.kernel.cost(self.plan) / useful_products(self.plan)
+        return self.kernel.cost(self.plan) / useful_products(counted(self.plan, self.order.coupled))
 
     @property
     def pack_ratio(self) -> float:

@@ -18,7 +18,7 @@ from .depthwise import channel_boxes, channels_last, thinned
 from .depthwise.channels_first import depthwise
 from .elementwise import elementwise_gather, elementwise_scatter
 from .elementwise_input_grad import elementwise_input_gather, elementwise_input_scatter
-from .emit.registers import VECTOR_BYTES
+from .emit.registers import VECTOR_BYTES, has_couples
 from .gemm import line_partition, partitions, point_lists, stamp_boxes, stamp_lines
 from .gemm.cost import cost_of_boxes, cost_of_lines, cost_of_runs, cost_of_stamps, paired_axes, useful_products
 from .gemm.gather import gather
@@ -29,7 +29,7 @@ from .gemm.point_lists import cost_of_points
 from .gemm.scatter import scatter
 from .gemm.scatter_lines import scatter_lines
 from .gemm.winograd import saving
-from .geometry import fits_boxes
+from .geometry import counted, fits_boxes
 from .pack import (
     pack_as_it_is,
     pack_channels_last,
@@ -58,6 +58,17 @@ def _has_tiles(plan: Plan) -> bool:
     return plan.dtype in TILED and math.prod(axis.stride for axis in kernel_axes(plan)) <= MOST_PHASES
 
 
+@lru_cache(maxsize=1024)
+def _is_coupled(plan: Plan) -> bool:
+    """Whether gather multiplies two input channels at a time."""
+    even = plan.in_channels // plan.groups % 2 == 0
+    return plan.dtype == "bfloat16" and even and has_couples() and all(axis.step == 1 for axis in plan.axes)
+
+
+def _is_coupled_scatter(plan: Plan) -> bool:
+    return _is_coupled(plan) and not plan.channels_last
+
+
 def _takes_all(plan: Plan) -> bool:
     return True
 
@@ -67,6 +78,7 @@ def _cost_of_loops(plan: Plan) -> float:
 
 
 def _cost_of_gather(plan: Plan) -> float:
+    plan = counted(plan, _is_coupled(plan))
     return min(cost_of_runs(plan), cost_of_boxes(plan))
 
 
@@ -76,7 +88,7 @@ def _cost_of_pairs(plan: Plan) -> float:
 
 
 def _cost_of_scatter(plan: Plan) -> float:
-    own = cost_of_stamps(plan)
+    own = cost_of_stamps(counted(plan, _is_coupled_scatter(plan)))
     return _SCATTERED * _first(GATHER, plan).cost(plan) if own is None else own
 
 
@@ -106,10 +118,11 @@ def _is_scattered_loops(plan: Plan) -> bool:
 
 
 def _has_pairs(plan: Plan) -> bool:
-    return bool(paired_axes(plan))
+    return bool(paired_axes(plan)) and not _is_coupled(plan)
 
 
 def _is_boxes(plan: Plan) -> bool:
+    plan = counted(plan, _is_coupled(plan))
     return cost_of_boxes(plan) < cost_of_runs(plan)
 
 
@@ -130,11 +143,11 @@ def _cut_thinned(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
 
 
 def _cut_runs(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return partitions.cut_runs(plan, rows_layout(order), threads)
+    return partitions.cut_runs(plan, rows_layout(order), threads, order.coupled)
 
 
 def _cut_panel_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return partitions.cut_panel_boxes(plan, rows_layout(order), threads)
+    return partitions.cut_panel_boxes(plan, rows_layout(order), threads, order.coupled)
 
 
 def _cut_points(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
@@ -150,7 +163,7 @@ def _cut_stamp_lines(plan: Plan, order: WeightOrder, threads: int) -> HasPartiti
 
 
 def _cut_stamp_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return stamp_boxes.cut_stamp_boxes(plan, *stamps_layout(order), threads)
+    return stamp_boxes.cut_stamp_boxes(plan, *stamps_layout(order), threads, order.coupled)
 
 
 LOOPS = CpuKernel("plain", "loops without tiles", _is_loops, _cost_of_loops)
@@ -176,11 +189,11 @@ WINOGRAD = CpuKernel(
 )  # fmt: skip
 BOXES = CpuKernel(
     "gather_boxes", "direct, boxes of the output", _is_boxes, _cost_of_gather,
-    Tiles(gather_boxes, pack_rows, _cut_panel_boxes),
+    Tiles(gather_boxes, pack_rows, _cut_panel_boxes, coupled=_is_coupled),
 )  # fmt: skip
 RUNS = CpuKernel(
     "gather", "matrix products in tiles", _takes_all, _cost_of_gather,
-    Tiles(gather, pack_rows, _cut_runs, lanes=_lanes),
+    Tiles(gather, pack_rows, _cut_runs, lanes=_lanes, coupled=_is_coupled),
 )  # fmt: skip
 POINTS = CpuKernel(
     "gather_points", "matrix products in tiles, tap by tap of what exists", _is_points, cost_of_points,
@@ -193,7 +206,7 @@ STAMP_LINES = CpuKernel(
 )  # fmt: skip
 STAMPS = CpuKernel(
     "scatter", "matrix products in tiles, added into boxes of the output", _takes_all, _cost_of_scatter,
-    Tiles(scatter, pack_stamps, _cut_stamp_boxes),
+    Tiles(scatter, pack_stamps, _cut_stamp_boxes, coupled=_is_coupled_scatter),
 )  # fmt: skip
 
 #: The kernels of each formulation, in the order in which they are asked.
@@ -222,7 +235,7 @@ def _order_for(kernel: CpuKernel, problem: Problem) -> WeightOrder:
     if kernel.tiles is None:
         return make_order(None, problem)
     tiles, plan = kernel.tiles, problem.plan
-    return make_order(tiles.pack, problem, tiles.lanes(plan), tiles.paired(plan))
+    return make_order(tiles.pack, problem, tiles.lanes(plan), tiles.paired(plan), tiles.coupled(plan))
 
 
 @lru_cache(maxsize=512)

@@ -185,6 +185,6 @@ def _arguments(order: WeightOrder) -> tuple[Arguments, int, int]:
     if order.swapped:  # the taps run backwards
         last = math.prod(order.plan.kernel) - 1
         layout = layout._replace(sources=np.where(layout.sources < 0, -1, last - layout.sources))
-    arguments = flatten(Weights(make_geometry(order.plan), layout, int(order.swapped)))
-    size = layout.weights * order.groups * order.cin
+    arguments = flatten(Weights(make_geometry(order.plan), layout, int(order.swapped), order.unit))
+    size = layout.weights * order.groups * order.cin // order.unit
     return arguments, scratch_size(layout, math.prod(order.plan.kernel)), size

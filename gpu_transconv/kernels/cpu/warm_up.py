@@ -15,6 +15,7 @@ from .emit.dot_tile import dot_table
 from .emit.fir_tile import filter_table
 from .emit.flat_tile import flat_table
 from .emit.gemm_tile import tile_table
+from .emit.registers import has_couples
 from .runtime import machine_code, notice
 from .runtime.compiled import KERNELS, CompiledKernel, Signature
 from .runtime.parallel import on_numba_threads
@@ -36,6 +37,8 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
             for table in (tile_table, filter_table, flat_table, dot_table):
                 sums = DTYPES[tiles].accumulate
                 found.setdefault((table, sums), Step(table.__name__, dtype, partial(table, sums)))
+        if dtype == "bfloat16" and has_couples():
+            found[dtype] = Step(tile_table.__name__, dtype, partial(tile_table, DTYPES[dtype].accumulate, True))
         for name, kernel in KERNELS.items():
             elementwise = kernel in (*ELEMENTWISE, elementwise_filters)
             kinds = {DTYPES[dtype].accumulate} if elementwise or kernel in _STARTERS else set()

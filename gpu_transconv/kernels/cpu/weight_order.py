@@ -39,12 +39,18 @@ class WeightOrder(NamedTuple):
     taps: tuple[tuple[int, int], ...] | None  # those that are used, see `Problem`
     lane: int = 1  # rows of every set are padded to a multiple of this
     paired: tuple[int, ...] = ()  # axes on which blocks are computed in pairs
+    coupled: bool = False  # whether input channels come in couples, see `emit.gemm_tile`
     swapped: bool = False  # of the gradient by the input: rows and columns change places, and taps run backwards
 
     @property
     def accumulate(self) -> str:
         """The dtype of the packed weights."""
         return DTYPES[self.dtype].accumulate
+
+    @property
+    def unit(self) -> int:
+        """Input channels in one word of the packed weights."""
+        return 2 if self.coupled else 1
 
     @property
     def has_long_tables(self) -> bool:
@@ -64,12 +70,14 @@ class WeightOrder(NamedTuple):
         return Plan(3, 1, *channels, self.axes, False, self.dtype, self.accumulate, False, None, 0.0, False)
 
 
-def make_order(pack: Packer | None, problem: Problem, lane: int = 1, paired: tuple[int, ...] = ()) -> WeightOrder:
+def make_order(
+    pack: Packer | None, problem: Problem, lane: int = 1, paired: tuple[int, ...] = (), coupled: bool = False
+) -> WeightOrder:
     """Order of the weights of a problem for a kernel with that packer."""
     plan = problem.plan
     d, h, w = (replace(axis, size=1, output_size=1) for axis in kernel_axes(plan))
     cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
-    return WeightOrder(pack, plan.dtype, plan.groups, cin, cout, (d, h, w), problem.taps, lane, paired)
+    return WeightOrder(pack, plan.dtype, plan.groups, cin, cout, (d, h, w), problem.taps, lane, paired, coupled)
 
 
 def rows_layout(order: WeightOrder) -> Layout:

@@ -66,3 +66,23 @@ class BlockFunctions(RowFunctions):
                 self.store(builder, value, target, to, mask)
         builder.ret_void()
         return function
+
+    def block_coupler(self):
+        """The function behind `couple_block`."""
+        pointer = self.wide.as_pointer()
+        function, builder = self.begin("couple_block", [pointer, _I64, pointer, *[_I64] * 3])
+        if builder is None:
+            return function
+        target, target_step, source, source_step, length, count = function.args
+        with cgutils.for_range(builder, self.parts(builder, length)) as part:
+            first = builder.mul(part.index, _I64(self.lanes))
+            mask = self.below(builder, first, length)
+            with cgutils.for_range(builder, count) as loop:
+                row = builder.add(first, builder.mul(builder.mul(loop.index, _I64(2)), source_step))
+                couple = (
+                    self.load(builder, self.wide, source, at, mask) for at in (row, builder.add(row, source_step))
+                )
+                to = builder.add(first, builder.mul(loop.index, target_step))
+                self.store(builder, self.couple(builder, *couple), target, to, mask)
+        builder.ret_void()
+        return function

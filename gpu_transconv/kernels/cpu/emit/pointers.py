@@ -46,6 +46,16 @@ def address_as(typingctx, like, array, offset):
 
 
 @intrinsic
+def cast(typingctx, like, pointer):
+    """An address as that of elements of another type, at which `like` points."""
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[1], context.get_value_type(signature.return_type))
+
+    return like(like, pointer), codegen
+
+
+@intrinsic
 def offset(typingctx, pointer, count):
     """Address of the element that is `count` further."""
 

@@ -11,7 +11,8 @@ from ..emit.intrinsics import (
     copy_rows,
     copy_rows_less,
 )
-from ..emit.pointers import address, offset
+from ..emit.numbers import COUPLED
+from ..emit.pointers import address, cast, offset
 from ..partition import block_of
 from ..runtime.compiled import inner
 from . import layout as at
@@ -77,19 +78,38 @@ def _pack_row(x, panel, job, slab, block, q, length, channels):
 
 @inner
 def _copy_row_of_pixels(target, source, job, depth, ends, length):
-    """Copy `depth` channels of every so many-th pixel between `ends`, and zeros for the others up to `length`."""
-    g, cut, (low, high) = job.geometry, job.runs, ends
-    if cut.step.w == 1 and depth == cut.depth == g.x_pixel:  # as they lie in memory
-        copy_row(target, source, low * depth, high * depth, length * depth, g.half)
+    """Copy `depth` channels, or couples of them, of every so many-th pixel between `ends`, and zeros up to `length`."""
+    g = job.geometry
+    if g.half == COUPLED:  # couples lie as they are wanted
+        _copy_every(target, cast(target, source), g.x_pixel // 2, job, depth, ends, length, 0)
+    else:
+        _copy_every(target, source, g.x_pixel, job, depth, ends, length, g.half)
+
+
+@inner
+def _copy_every(target, source, pixel, job, depth, ends, length, half):
+    """The same of pixels that are `pixel` elements apart."""
+    cut, (low, high) = job.runs, ends
+    if cut.step.w == 1 and depth == cut.depth == pixel:  # as they lie in memory
+        copy_row(target, source, low * depth, high * depth, length * depth, half)
         return
     for j in range(length if high <= low else low):
-        copy_row(offset(target, j * cut.depth), source, 0, 0, depth, g.half)
+        copy_row(offset(target, j * cut.depth), source, 0, 0, depth, half)
     if high > low:
-        first = offset(source, low * cut.step.w * g.x_pixel)
-        to = offset(target, low * cut.depth)
-        copy_rows(to, cut.depth, first, cut.step.w * g.x_pixel, high - low, 0, depth, depth, g.half)
+        step = cut.step.w * pixel
+        copy_rows(
+            offset(target, low * cut.depth),
+            cut.depth,
+            offset(source, low * step),
+            step,
+            high - low,
+            0,
+            depth,
+            depth,
+            half,
+        )
         for j in range(high, length):
-            copy_row(offset(target, j * cut.depth), source, 0, 0, depth, g.half)
+            copy_row(offset(target, j * cut.depth), source, 0, 0, depth, half)
 
 
 @inner
