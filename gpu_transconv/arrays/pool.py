@@ -21,6 +21,8 @@ SMALLEST = 1 << 20
 MOST = 256
 #: Large results start at a cache line, so that their rows can be written past the caches.
 _ALIGNMENT = 64
+#: A block just below the 32 MiB above which glibc takes no note of a block's size.
+_LEARNED = 31 << 20
 
 
 class _Watch(weakref.ref[HostArray]):
@@ -42,6 +44,7 @@ class Pool:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._watched: dict[int, _Watch] = {}
+        self._keeps_heap = False
 
     @property
     def kept(self) -> int:
@@ -59,6 +62,20 @@ class Pool:
         watch.memory = memory
         self._watched[id(watch)] = watch
         return owner[:nbytes].view(dtype).reshape(shape)
+
+    def keep_heap(self) -> None:
+        """Let the C library keep twice `_LEARNED` bytes at its heap's end, for layers whose results it allocates.
+
+        glibc hands free memory at the end of its heap back to the system once that is twice the largest block that it
+        has handed back by itself. Operators with large buffers of columns, and with whole copies of their weights,
+        teach it so; without these the layers behind a transposed convolution would fetch their results from the system
+        again and again, a page fault per 4 KiB. One block that nobody touches, taken and freed, teaches the same: once,
+        as the next one would come from the heap. Where the environment sets glibc's thresholds, and with other
+        allocators, nothing changes.
+        """
+        if not self._keeps_heap and self.limit >= 2 * _LEARNED:
+            self._keeps_heap = True
+            np.empty(_LEARNED, np.uint8)
 
     def _take(self, nbytes: int) -> NDArray[np.uint8]:
         watched = list(self._watched.items())

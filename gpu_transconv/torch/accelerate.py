@@ -10,6 +10,7 @@ import torch
 from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils.weight_norm import WeightNorm
 
+from ..arrays.pool import outputs
 from ..settings import AUTO, resolve
 from .classes import Module, backend_of, is_ours, original_for, ours_for, refusal
 from .weights import KeptWeightNorm
@@ -54,6 +55,7 @@ def accelerate(model: Model, *, backend: str = AUTO, filter_fn: Filter | None = 
     torch.Size([1, 4, 34])
     """
     resolve(backend)
+    outputs.keep_heap()
     for name, module in _convolutions(model):
         if filter_fn is not None and not filter_fn(module, name):
             continue

@@ -53,6 +53,12 @@ class Contents(NamedTuple):
             and not tensor.is_neg()
         )
 
+    def renewed(self, tensor: Tensor) -> Contents | None:
+        """What a tensor in the same memory holds now; None where it is elsewhere, or not contiguous there."""
+        if tensor.data_ptr() != self.address or tensor.is_neg() or not tensor.is_contiguous():
+            return None
+        return Contents(self.address, tensor._version, self.sample, self.sample.tobytes())
+
 
 class Entry(NamedTuple):
     """Packed weights, what they were made from, the memory that this is in, and the weight's bytes."""
@@ -62,6 +68,10 @@ class Entry(NamedTuple):
     bias: Contents | None
     memory: int
     nbytes: int
+
+    def same(self, weight: Tensor, bias: Tensor | None) -> bool:
+        """Whether weight and bias hold what they did."""
+        return self.weight.same(weight) and (bias is None or same_contents(self.bias, bias))
 
 
 class Owner:
@@ -87,11 +97,35 @@ def packed(packs: object, decision: Decision, weight: Tensor, bias: Tensor | Non
     owner = owner_of(weight)
     if owner is not None:
         entry = owner.entries.get((packs, weight.data_ptr()))
-        if entry is not None and entry.weight.same(weight) and (bias is None or same_contents(entry.bias, bias)):
-            return entry.weights
+        if entry is not None:
+            if not entry.same(weight, bias):
+                entry = renew(owner, packs, decision, weight, bias)
+            if entry is not None:
+                return entry.weights
     if not _worth_keeping(decision, weight, recording) or not (bias is None or _is_plain(bias)):
         return None
     return _make(packs, decision, weight, bias)
+
+
+def renew(owner: Owner, packs: object, decision: Decision, weight: Tensor, bias: Tensor | None) -> Entry | None:
+    """Return an entry of weights that have changed where they lie: small ones are packed again, for little.
+
+    None where they are large, have moved, or are new in every call.
+    """
+    plan, key = decision.plan, (packs, weight.data_ptr())
+    old = owner.entries.get(key)
+    if old is None or plan.weight_bytes > _WHOLE or weight.grad_fn is not None:
+        return None
+    if old.same(weight, bias):  # somebody else has done it
+        return old
+    known, known_bias = old.weight.renewed(weight), None
+    if bias is not None and old.bias is not None:
+        known_bias = old.bias.renewed(bias)
+    if known is None or (bias is not None and known_bias is None):
+        return None
+    weights = _prepared(decision, old.weights.weight, old.weights.bias)
+    entry = owner.entries[key] = Entry(weights, known, known_bias, old.memory, old.nbytes)
+    return entry
 
 
 def _worth_keeping(decision: Decision, weight: Tensor, recording: bool) -> bool:
@@ -114,12 +148,16 @@ def _make(packs: object, decision: Decision, weight: Tensor, bias: Tensor | None
         known_bias = _contents(bias, biases)
     if known is None or (bias is not None and known_bias is None):
         return None
-    kernel, plan = decision.choice.implementation, decision.plan
-    weights = prepare(kernel, plan, Operands(NUMPY, array, array, array, biases))
-    entry = Entry(weights, known, known_bias, weight.untyped_storage().data_ptr(), plan.weight_bytes)
+    weights = _prepared(decision, array, biases)
+    entry = Entry(weights, known, known_bias, weight.untyped_storage().data_ptr(), decision.plan.weight_bytes)
     base = weight._base
     _keep(weight if base is None else base, (packs, weight.data_ptr()), entry)
     return weights
+
+
+def _prepared(decision: Decision, weight: HostArray, bias: HostArray | None) -> Weights:
+    operands = Operands(NUMPY, weight, weight, weight, bias)  # of x nothing is read
+    return prepare(decision.choice.implementation, decision.plan, operands)
 
 
 def owner_of(weight: Tensor) -> Owner | None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..arrays.locks import ProcessLock
+from ..arrays.pool import outputs
 from . import functional
 
 _NAMES = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
@@ -55,6 +56,7 @@ def patch() -> Patch:
     torch.Size([1, 4, 34])
     """
     handle = Patch()
+    outputs.keep_heap()
     with _lock():
         _active.append(handle)
         _settle()

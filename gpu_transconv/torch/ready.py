@@ -5,42 +5,53 @@ A call is remembered with the weight that it was of, as long as what was packed 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from torch import Tensor, from_numpy
 
+from ..arrays.views import numpy_dtype
 from ..dispatch.select import note
 from ..kernels.kernel import Bound
 from .decisions import Decision
 from .geometry import Spec
 from .kernels import run_on_cpu
-from .packed import Entry, owner_of, same_contents
+from .packed import Entry, Owner, owner_of, renew
 
 #: Calls of a tensor that are remembered at most.
 _MOST = 64
 
 
-class Ready(NamedTuple):
+class Ready:
     """A call that was made before: what decided how it is computed, and what computes it."""
 
-    asked: tuple[object, ...]
-    geometry: tuple[Any, ...]
-    words: tuple[Any, ...]
-    layouts: tuple[object, ...]
-    spec: Spec
-    decision: Decision
-    entry: Entry
-    bound: Bound
+    __slots__ = ("asked", "bound", "decision", "dtype", "entry", "geometry", "layouts", "shape", "spec", "words")
+
+    def __init__(
+        self, asked: tuple[object, ...], geometry: tuple[Any, ...], words: tuple[Any, ...],
+        layouts: tuple[object, ...], spec: Spec, decision: Decision, entry: Entry, bound: Bound,
+    ) -> None:  # fmt: skip
+        self.asked, self.geometry, self.words, self.layouts = asked, geometry, words, layouts
+        self.spec, self.decision, self.entry, self.bound = spec, decision, entry, bound
+        self.shape, self.dtype = decision.plan.result_shape, numpy_dtype(decision.plan.dtype)
+
+    def renew(self, owner: Owner, weight: Tensor, bias: Tensor | None) -> bool:
+        """Take the weights as they are now; false where the call has to be looked at again."""
+        decision = self.decision
+        entry = renew(owner, decision.packs, decision, weight, bias)
+        bound = None if entry is None else decision.choice.implementation.bind(decision.plan, entry.weights.packed)
+        if entry is None or bound is None:
+            return False
+        self.bound, self.entry = bound, entry
+        return True
 
     def run(self, first: Tensor, second: Tensor, bias: Tensor | None, recording: bool) -> Tensor:
         """Compute the result."""
-        plan = self.decision.plan
         if not first.is_neg():  # a view that stands for the negative of its memory
-            array = (first.detach() if first.requires_grad else first).numpy()
-            result = np.empty(plan.result_shape, plan.dtype)
-            if not self.bound(array.reshape(-1), result.reshape(-1)):
-                note(self.decision.choice, plan)
+            array = first.numpy(force=first.requires_grad)
+            result = np.empty(self.shape, self.dtype)
+            if not self.bound(array.ravel(), result.ravel()):
+                note(self.decision.choice, self.decision.plan)
                 return from_numpy(result)
         return run_on_cpu(self.decision, first, second, bias, recording)
 
@@ -49,7 +60,7 @@ def recall(
     asked: tuple[object, ...], x: Tensor, weight: Tensor, bias: Tensor | None, geometry: tuple[Any, ...],
     words: tuple[Any, ...],
 ) -> Ready | None:  # fmt: skip
-    """Return what was remembered of the same call, if the weights hold what they did."""
+    """Return what was remembered of the same call, if the weights hold what they did or were small enough to renew."""
     owner = owner_of(weight)
     if owner is None:
         return None
@@ -63,7 +74,7 @@ def recall(
         and dilation is geometry[4] and activation is geometry[5] and data_format is geometry[6]
         and precision is words[0] and deterministic is words[1] and formulation is words[2] and backend is words[3]
         and ready.layouts == layouts_of(x, weight, bias)
-        and ready.entry.weight.same(weight) and (bias is None or same_contents(ready.entry.bias, bias))
+        and (ready.entry.same(weight, bias) or ready.renew(owner, weight, bias))
     ):  # fmt: skip
         return ready
     return None

@@ -23,7 +23,7 @@ def array_of(tensor: Tensor, name: str = "input") -> HostArray:
     """View a tensor on the CPU as an array, or raise `RuntimeError` where it has no such memory; `name` is for that."""
     if tensor.dtype in _DIRECT:
         try:
-            array: HostArray = (tensor.detach() if tensor.requires_grad else tensor).numpy()
+            array: HostArray = tensor.numpy(force=tensor.requires_grad)
             return array
         except (RuntimeError, TypeError):  # a view that stands for the negative of its memory, or there is none
             pass

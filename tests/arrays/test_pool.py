@@ -243,3 +243,12 @@ def test_results_do_not_change_when_more_are_made(backend):
     second = gtc.conv_transpose(3 * x, weight, stride=2, backend=backend)
     assert row.tolist() == [2.0] * 600
     assert np.unique(second).tolist() == [6.0]
+
+
+@pytest.mark.parametrize(("limit", "taken"), [(0, []), (1 << 30, [31 << 20])])
+def test_the_heap_is_kept_once_and_only_where_memory_may_be(limit, taken, monkeypatch):
+    pool, made, empty = Pool(limit), [], np.empty
+    monkeypatch.setattr(np, "empty", lambda size, *rest: made.append(size) or empty(size, *rest))
+    for _ in range(2):
+        pool.keep_heap()
+    assert made == taken

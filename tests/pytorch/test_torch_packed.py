@@ -231,9 +231,16 @@ def test_a_small_call_is_remembered(calls):
         calls.clear()
         same(given, weight, bias, stride=2)
         assert len(calls) == 2
+    keys = list(store._owners[id(weight)].entries)
     for change in (lambda: weight.data.mul_(2), lambda: bias.data.add_(1), lambda: weight.data.zero_()):
+        calls.clear()
         change()
         same(x, weight, bias, stride=2)
+        assert len(calls) == 2  # with the weights as they are now
+    for value in (float("inf"), 1.0):
+        weight.data[1, 0, 2] = value
+        same(x, weight, bias, stride=2)
+    assert list(store._owners[id(weight)].entries) == keys
     x.data[0, 1, 3] = float("inf")
     same(x, weight, bias, stride=2)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -97,6 +98,7 @@ def _box(plan: Plan, axes: tuple[Axis, Axis, Axis], span: list[int], lanes: int)
     return box_d, box_h, box_w
 
 
+@lru_cache(maxsize=64)
 def order(axes: tuple[Axis, Axis, Axis]) -> Table:
     """Taps of a channel in the order in which `fir_tile.filter_rows` uses them."""
     _, inner = _inner_taps(axes[2])
