@@ -71,7 +71,7 @@ BROKEN = {
         "",
     ),
     "threads' swizzle": ("pipeline", "(part ^ thread % 8) * 16", "part * 16", "threads", ""),
-    "weights' swizzle": ("pack", "((k / 8) ^ (row % 8))", "(k / 8)", "last", ""),
+    "weights' swizzle": ("pack", "((k / EACH) ^ (row % 8))", "(k / EACH)", "last", ""),
     "stride of lines of channels": (
         "pipeline",
         "before * SLOT_BYTES, 16, 1024",
@@ -81,8 +81,8 @@ BROKEN = {
     ),
     "leading offset of lines of pixels": (
         "pipeline",
-        "x, CHUNK * 2 << g.line_log2",
-        "x, CHUNK << g.line_log2",
+        "x, LINE_BYTES << g.line_log2",
+        "x, LINE_BYTES / 2 << g.line_log2",
         "first",
         "",
     ),

@@ -25,6 +25,11 @@ pytestmark = requires_compiler
 HALVES = ("float16", "bfloat16")
 
 
+def kind_of(word):
+    """dtype and precision."""
+    return ("float32", "tf32") if word == "tf32" else (word, "highest")
+
+
 def run_hopper(plan, arrays, tile_blocks=None, order=0, folder=KERNELS):
     planned = hopper_launches(plan, DEVICE, tile_blocks)
     names = ("x", "weight", "bias")
@@ -34,18 +39,20 @@ def run_hopper(plan, arrays, tile_blocks=None, order=0, folder=KERNELS):
     return out
 
 
-def check(case, dtype, data_format, **choice):
+def check(case, word, data_format, **choice):
+    dtype, precision = kind_of(word)
     arrays = make_arrays(case, dtype, data_format)
-    got = run_hopper(plan_of(case, arrays, data_format), arrays, **choice)
-    assert_close(got, expected(case, arrays, data_format), dtype, case.reduction)
+    got = run_hopper(plan_of(case, arrays, data_format, precision), arrays, **choice)
+    assert_close(got, expected(case, arrays, data_format), dtype, case.reduction, precision)
 
 
-def check_gradient(case, dtype, data_format, **choice):
+def check_gradient(case, word, data_format, **choice):
+    dtype, precision = kind_of(word)
     arrays = make_gradient(case, dtype, data_format)
-    plan = gradient_plan(case, arrays, "input_grad", data_format)
+    plan = replace(gradient_plan(case, arrays, "input_grad", data_format), precision=precision)
     got = run_hopper(plan, Arrays(arrays.bias, arrays.weight, None), **choice)
     want = exact_gradient(case, "input_grad", arrays, data_format)
-    assert_close(got, want, dtype, max(1, reduction_of(case, "input_grad")))
+    assert_close(got, want, dtype, max(1, reduction_of(case, "input_grad")), precision)
 
 
 #: Every case with one of the half types in one format; the other way round in full runs.
@@ -79,13 +86,20 @@ def test_gradient_by_x(case, dtype, data_format):
     check_gradient(case, dtype, data_format)
 
 
+@pytest.mark.parametrize(("case", "dtype", "data_format"), one_of(13, TURNS))
+def test_tf32(case, dtype, data_format):  # noqa: ARG001
+    blocks = (None, 4)[len(case.name) % 2]
+    check(aligned(case, data_format), "tf32", data_format, tile_blocks=blocks, order=len(case.name) % 3)
+    check_gradient(case, "tf32", data_format)
+
+
 @pytest.mark.parametrize("number", one_of(23, range(300)))
 def test_random_geometries(number):
     problem = make_problem(18, number)
-    case, dtype = problem.case, HALVES[number % 2]
-    if not case.takes(dtype):
+    case, dtype = problem.case, (*HALVES, "tf32")[number % 3]
+    if not case.takes(kind_of(dtype)[0]):
         case = replace(case, keywords={**case.keywords, "activation": None})
-    if number % 3:
+    if number % 4:
         case = aligned(case, problem.data_format)
     (check_gradient if number % 5 == 4 else check)(case, dtype, problem.data_format, order=number)
 

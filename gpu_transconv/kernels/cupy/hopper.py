@@ -105,5 +105,5 @@ def hopper_launches(plan: Plan, device: DeviceProperties, tile_blocks: int | Non
         (geometry, map_of_x, X, WEIGHT, packed, bias_of(plan), OUT),
     )  # fmt: skip
     origins = tuple((axis.origin, axis.axis.stride, axis.units) for axis in cut.axes)
-    layout = ("hopper", cut.product.is_swapped, cut.tile_blocks, cut.together == "CHANNELS_2", origins)
+    layout = ("hopper", plan.precision, cut.product.is_swapped, cut.tile_blocks, cut.together == "CHANNELS_2", origins)
     return LaunchPlan(layout, (steps, pack), (launch,) if plan.batch else ())

@@ -29,15 +29,19 @@ def gather_kernels(
             yield "gather_rows.cuh", f"gtc::gather_rows<{C_TYPES[dtype]},{stride},int>"
 
 
-def hopper_kernels(dtype: str, channels_last: bool, device: DeviceProperties) -> Iterator[tuple[str, str]]:
+def hopper_kernels(
+    dtype: str, precision: str, channels_last: bool, device: DeviceProperties
+) -> Iterator[tuple[str, str]]:
     """Source file and name of each kernel for Hopper's matrix unit, where the device has it."""
-    if not device.has_warpgroups or dtype not in ("float16", "bfloat16"):
+    if not device.has_warpgroups or not uses_tensor_cores(dtype, precision, device):
         return
+    ways = ("LOAD",) if precision == "tf32" else ("COPY", "LOAD")
     for blocks in (2, 4):
         yield "hopper_pack.cuh", f"gtc::hopper_steps<{blocks}>"
         yield "hopper_pack.cuh", f"gtc::hopper_pack<{C_TYPES[dtype]},{blocks}>"
-        for source in ("COPY_LAST", "LOAD_LAST") if channels_last else ("COPY_FIRST", "LOAD_FIRST"):
-            yield "hopper_gather.cuh", f"gtc::hopper_gather<{C_TYPES[dtype]},gtc::{source},{blocks}>"
+        for way in ways:
+            source = f"gtc::{way}_{'LAST' if channels_last else 'FIRST'}"
+            yield "hopper_gather.cuh", f"gtc::hopper_gather<{C_TYPES[dtype]},{source},{blocks}>"
 
 
 def place() -> str:
@@ -58,7 +62,7 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
         for precision in precisions if DTYPES[dtype].size == 4 else ["highest"]:
             for channels_last in (False, True):
                 every = gather_kernels(dtype, precision, channels_last, device)
-                for source, name in (*every, *hopper_kernels(dtype, channels_last, device)):
+                for source, name in (*every, *hopper_kernels(dtype, precision, channels_last, device)):
                     found[source, name] = Step(
                         name.removeprefix("gtc::"), dtype, partial(compiled, source, name, number)
                     )

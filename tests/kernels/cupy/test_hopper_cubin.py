@@ -29,14 +29,17 @@ from gpu_transconv.tools.bench.layers import REAL_LAYERS, load_layers
 
 HOPPER = DeviceProperties(has_warpgroups=True)
 SOURCES = ("COPY_LAST", "COPY_FIRST", "LOAD_LAST", "LOAD_FIRST")
-#: Results that one store of a layer with k = s = 2 has, and its instruction.
-STORED = {"FIRST": (4, "STG.E.64"), "LAST": (2, "STG.E")}
+#: Results that one store of a layer with k = s = 2 has, and its instruction: of half types, and of float.
+STORED = {"FIRST": (4, "STG.E.64", "STG.E.128"), "LAST": (2, "STG.E", "STG.E.64")}
 KERNELS = [
-    Kernel("hopper_gather.cuh", f"gtc::hopper_gather<gtc::{dtype},gtc::{source},{blocks}>", 384)
+    Kernel("hopper_gather.cuh", f"gtc::hopper_gather<{dtype},gtc::{source},{blocks}>", 384)
     for blocks in (4, 2)
-    for dtype in ("half", "bfloat16")
+    for dtype in ("gtc::half", "gtc::bfloat16", "float")
     for source in SOURCES
+    if dtype != "float" or source.startswith("LOAD")
 ]
+#: Those that are always looked at.
+FIRST = [KERNELS[0], KERNELS[1], KERNELS[9]]
 
 
 def sass(kernel):
@@ -58,7 +61,7 @@ def sass(kernel):
 
 
 @requires_nvrtc
-@pytest.mark.parametrize("kernel", [*KERNELS[:2], *one_of(9, KERNELS[2:])], ids=lambda kernel: kernel.id)
+@pytest.mark.parametrize("kernel", dict.fromkeys((*FIRST, *one_of(9, KERNELS))), ids=lambda kernel: kernel.id)
 def test_machine_code(kernel):
     instructions, compiled = sass(kernel)
     names = {name.partition(".")[0] for name in instructions}
@@ -72,10 +75,11 @@ def test_machine_code(kernel):
 
 
 @requires_nvrtc
-@pytest.mark.parametrize("kernel", KERNELS[:2], ids=lambda kernel: kernel.id)
+@pytest.mark.parametrize("kernel", FIRST, ids=lambda kernel: kernel.id)
 def test_instructions_of_a_stored_result(kernel):
     """Between the first and the last store of a layer with k = s = 2."""
-    each, name = STORED["LAST" if "LAST" in kernel.name else "FIRST"]
+    each, *names = STORED["LAST" if "LAST" in kernel.name else "FIRST"]
+    name = names["<float" in kernel.name]
     instructions, _ = sass(kernel)
     stores = [i for i, instruction in enumerate(instructions) if instruction == name]
     assert len(stores) * each == 128, "the results of a thread"
@@ -172,5 +176,8 @@ def test_choice():
     assert cut.tile_blocks == 4
     assert best_gather_launches(large, HOPPER).launch[0].kernel.startswith("gtc::hopper_gather<")
     assert best_gather_launches(large, DeviceProperties()) == gather_launches(large, DeviceProperties())
-    assert choose_hopper(by_name["miopen3952"].plan("float32"), HOPPER) is None
+    single = by_name["miopen3952"].plan("float32")
+    assert choose_hopper(single, HOPPER) is None
+    assert choose_hopper(replace(single, precision="tf32"), HOPPER)
+    assert choose_hopper(replace(single, precision="tf32"), DeviceProperties()) is None
     assert choose_hopper(by_name["istft_4096"].plan("float16"), HOPPER) is None, "one channel, a block of rows a phase"

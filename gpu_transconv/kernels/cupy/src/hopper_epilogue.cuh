@@ -175,21 +175,33 @@ struct HopperEpilogue {
         }
     }
 
-    template <class Stored>
-    GTC_DEVICE static void store(T* to, const Stored& value) {
-        store_global(reinterpret_cast<Stored*>(to), value);
+    GTC_DEVICE static void store(T* to, float a, float b) {
+        if constexpr (sizeof(T) == 4) {
+            store_global_8(to, uint2{bits_as<uint32_t>(a), bits_as<uint32_t>(b)});
+        } else {
+            store_global(reinterpret_cast<uint32_t*>(to), pair_of<T>(a, b));
+        }
+    }
+
+    GTC_DEVICE static void store(T* to, float a, float b, float c, float d) {
+        if constexpr (sizeof(T) == 4) {
+            store_global_16(to, uint4{bits_as<uint32_t>(a), bits_as<uint32_t>(b), bits_as<uint32_t>(c),
+                                      bits_as<uint32_t>(d)});
+        } else {
+            store_global_8(to, uint2{pair_of<T>(a, b), pair_of<T>(c, d)});
+        }
     }
 
     template <int TOGETHER>
     GTC_DEVICE static void store_one(T* to, const float (&sums)[2][COLUMNS / 2], int m, int i) {
         if constexpr (TOGETHER == UNITS_PIXELS) {
-            store_global_8(to, uint2{pair_of<T>(sums[0][i], sums[1][i]), pair_of<T>(sums[0][i + 1], sums[1][i + 1])});
+            store(to, sums[0][i], sums[1][i], sums[0][i + 1], sums[1][i + 1]);
         } else if constexpr (TOGETHER == UNITS_2) {
-            store(to, pair_of<T>(sums[0][i], sums[1][i]));
+            store(to, sums[0][i], sums[1][i]);
         } else if constexpr (TOGETHER == PIXELS_2) {
-            store(to, pair_of<T>(sums[m][i], sums[m][i + 1]));
+            store(to, sums[m][i], sums[m][i + 1]);
         } else if constexpr (TOGETHER == CHANNELS_2) {
-            store(to, pair_of<T>(sums[m][i], sums[m][i + 2]));
+            store(to, sums[m][i], sums[m][i + 2]);
         } else {
             store_global(to, Narrow<T>::from(sums[m][i]));
         }

@@ -1,4 +1,4 @@
-// Gather on Hopper: one persistent kernel for every geometry, half types, on the products of a warpgroup.
+// Gather on Hopper: one persistent kernel for every geometry, half types and TF32, on the products of a warpgroup.
 #pragma once
 
 #include "hopper_pipeline.cuh"

@@ -12,7 +12,8 @@
 namespace gtc {
 
 // How x comes to a stage: by tensor copies, channels last ([pixel][channel] there) or first ([channel][pixel]), or
-// loaded by threads, channels last or first, as [pixel][channel].
+// loaded by threads, channels last or first, as [pixel][channel]. Of TF32 numbers the matrix unit takes no other order,
+// and they have to be rounded on their way: float is loaded by threads.
 enum Source { COPY_LAST, COPY_FIRST, LOAD_LAST, LOAD_FIRST };
 
 // BLOCKS is 4: each consumer has two blocks and all 128 pixels; or 2: both have both blocks, and 64 pixels each.
@@ -20,10 +21,11 @@ template <class T, Source SOURCE, int BLOCKS>
 struct HopperPipeline {
     static constexpr int STAGES = 4, CONSUMERS = 2, GROUP_THREADS = 128, THREADS_PER_BLOCK = 3 * GROUP_THREADS;
     static constexpr int COLUMNS = BLOCKS == 4 ? BOX_PIXELS : BOX_PIXELS / 2;
-    static constexpr int X_BYTES = BOX_PIXELS * CHUNK * 2;
+    static constexpr int X_BYTES = BOX_PIXELS * LINE_BYTES;
     static constexpr bool ACROSS = SOURCE == COPY_FIRST, BY_THREADS = SOURCE == LOAD_LAST || SOURCE == LOAD_FIRST;
     static constexpr bool LAST = SOURCE == COPY_LAST || SOURCE == LOAD_LAST;
     static_assert(BLOCKS == 4 || BLOCKS == 2, "the sizes that tiles have");
+    static_assert(sizeof(T) == 2 || BY_THREADS, "what is rounded goes through registers");
 
     struct Stage {
         unsigned char weight[BLOCKS * SLOT_BYTES];
@@ -120,10 +122,10 @@ struct HopperPipeline {
             }
             const int image = tile.image + first.image;
             if constexpr (ACROSS) {
-                const int to[5] = {at[2], at[1], at[0], chunk * CHUNK, image * g.groups + tile.group};
-                copy_tensor(stage.x + (part * CHUNK * 2 << g.line_log2), map, to, full);
+                const int to[5] = {at[2], at[1], at[0], chunk * CHUNK<T>, image * g.groups + tile.group};
+                copy_tensor(stage.x + (part * LINE_BYTES << g.line_log2), map, to, full);
             } else {
-                const int channel = chunk * CHUNK + (g.group_axis ? 0 : tile.group * g.in_channels);
+                const int channel = chunk * CHUNK<T> + (g.group_axis ? 0 : tile.group * g.in_channels);
                 const int to[5] = {channel, at[2], at[1], g.group_axis ? tile.group : at[0], image};
                 copy_tensor(stage.x, map, to, full);
             }
@@ -134,7 +136,7 @@ struct HopperPipeline {
     GTC_DEVICE void load_box(Stage& stage, const HopperTile& tile, const Step& step, int chunk, int thread,
                              const T* x) const {
         const BoxPixel pixel = BoxPixel::of(g, thread);
-        const int image = tile.image + pixel.image, channel = chunk * CHUNK;
+        const int image = tile.image + pixel.image, channel = chunk * CHUNK<T>;
         bool inside = image < g.batch;
         long long from = static_cast<long long>(image) * g.x_batch +
                          static_cast<long long>(tile.group * g.in_channels + channel) * g.x_channel;
@@ -145,15 +147,25 @@ struct HopperPipeline {
             from += static_cast<long long>(at) * g.axis[a].x_stride;
         }
         const int channels = inside ? g.in_channels - channel : 0;
+        constexpr int EACH = 16 / sizeof(T);
+        using Sixteen = Vector<T, EACH>;
+        const T* at = x + from;
+        const bool whole = LAST && g.in_channels % EACH == 0 && is_aligned<EACH>(x);
         GTC_UNROLL
-        for (int part = 0; part < CHUNK / 8; ++part) {
-            Vector<T, 8> line{};
-            GTC_UNROLL
-            for (int i = 0; i < 8; ++i) {
-                const int k = part * 8 + i;
-                if (k < channels) line.at[i] = load_global(x + from + static_cast<long long>(k) * g.x_channel);
+        for (int part = 0; part < 8; ++part) {
+            Sixteen line{};
+            if (whole) {
+                if (part * EACH < channels) line = load_global(reinterpret_cast<const Sixteen*>(at + part * EACH));
+            } else {
+                GTC_UNROLL
+                for (int i = 0; i < EACH; ++i) {
+                    const int k = part * EACH + i;
+                    if (k < channels) line.at[i] = load_global(at + static_cast<long long>(k) * g.x_channel);
+                }
             }
-            store_shared(reinterpret_cast<Vector<T, 8>*>(stage.x + thread * 128 + (part ^ thread % 8) * 16), line);
+            GTC_UNROLL
+            for (int i = 0; i < EACH; ++i) line.at[i] = as_operand(line.at[i]);
+            store_shared(reinterpret_cast<Sixteen*>(stage.x + thread * LINE_BYTES + (part ^ thread % 8) * 16), line);
         }
     }
 
@@ -199,13 +211,13 @@ struct HopperPipeline {
 
     GTC_DEVICE void multiply(float (&sums)[2][COLUMNS / 2], const Stage& stage, int own, int before,
                              int consumer) const {
-        const unsigned char* x = stage.x + (BLOCKS == 4 ? 0 : consumer * COLUMNS * 128);
+        const unsigned char* x = stage.x + (BLOCKS == 4 ? 0 : consumer * COLUMNS * LINE_BYTES);
         const unsigned long long weight = matrix_descriptor(stage.weight + before * SLOT_BYTES, 16, 1024);
         // Lines of 2 << line_log2 bytes: 64 of them are the box of a copy, 8 the pattern of a swizzle.
         const unsigned long long pixels =
-            ACROSS ? matrix_descriptor(x, CHUNK * 2 << g.line_log2, 16 << g.line_log2, 2 << g.line_log2)
+            ACROSS ? matrix_descriptor(x, LINE_BYTES << g.line_log2, 16 << g.line_log2, 2 << g.line_log2)
                    : matrix_descriptor(x, 16, 1024);
-        const int next = ACROSS ? 16 * 2 << g.line_log2 : 32;  // bytes to the next 16 channels
+        const int next = ACROSS ? 16 * 2 << g.line_log2 : 32;  // bytes to the channels of the next product
         if (own == 3) {
             multiply_blocks<0, 2>(sums, weight, pixels, next / 16);
         } else if (own == 1) {
@@ -220,7 +232,7 @@ struct HopperPipeline {
                                            unsigned long long pixels, int next) {
         group_fence();
         GTC_UNROLL
-        for (int k = 0; k < CHUNK / 16; ++k) {
+        for (int k = 0; k < LINE_BYTES / 32; ++k) {
             GTC_UNROLL
             for (int m = 0; m < COUNT; ++m) {
                 group_multiply<T, COLUMNS, ACROSS>(sums[FIRST + m], weight + (k * 32 + m * SLOT_BYTES) / 16,
@@ -232,7 +244,7 @@ struct HopperPipeline {
     }
 
     GTC_DEVICE void store(const HopperEpilogue<T, COLUMNS>& epilogue, const float (&sums)[2][COLUMNS / 2]) const {
-        const int together = reinterpret_cast<unsigned long long>(epilogue.out) % 8 ? APART : g.together;
+        const int together = is_aligned<4>(epilogue.out) ? g.together : APART;
         if constexpr (LAST) {
             if (together == CHANNELS_2) return epilogue.template store_all<CHANNELS_2>(sums);
         }
