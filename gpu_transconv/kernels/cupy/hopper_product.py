@@ -34,7 +34,8 @@ _LINES, _SHORTER_LINES = (6, 5, 4), 0.05
 _MOST_WASTE = 1.6
 # The constants of the cost model are estimates from counts of instructions, not measured: no device was at hand.
 #: Share of the matrix unit's peak that the main loop keeps up: by tensor copies, and where threads load x, by bytes of
-#: an element: products of TF32 numbers take twice as long, so that more of the loads hides behind them.
+#: an element: products of TF32 numbers take twice as long, so that more of the loads hides behind them; three of them
+#: take as long as copies would allow.
 _COPY_SHARE, _LOAD_SHARES = 0.75, {2: 0.45, 4: 0.6}
 #: Time of a tile's stores, over that of the products of one block and chunk: for each of its blocks.
 _STORE_CHUNKS = 2
@@ -105,6 +106,11 @@ class HopperProduct:
         return DTYPES[self.plan.dtype].size
 
     @property
+    def images(self) -> int:
+        """Numbers of the matrix unit in an element: two TF32 numbers are one of float32."""
+        return 2 if self.plan.dtype == "float32" and self.plan.precision != "tf32" else 1
+
+    @property
     def chunk(self) -> int:
         """Channels of a chunk."""
         return LINE_BYTES // self.item
@@ -149,7 +155,8 @@ class HopperProduct:
     @property
     def effort(self) -> float:
         """Multiply-adds that take as long at the matrix unit's peak, the device being full."""
-        share = _COPY_SHARE if self.source.startswith("COPY") else _LOAD_SHARES[self.item]
+        copied = self.source.startswith("COPY") or self.images == 2
+        share = (_COPY_SHARE if copied else _LOAD_SHARES[self.item]) / (3 if self.images == 2 else 1)
         stores = self.row_tiles * self.tile_blocks * _STORE_CHUNKS
         pairs = (self.slots / share + stores) * self.plan.groups * math.prod(self.boxes)
         return pairs * BLOCK_ROWS * BOX_PIXELS * self.chunk
@@ -161,13 +168,14 @@ class HopperProduct:
     @property
     def shared(self) -> int:
         """Bytes of shared memory: stages, their barriers, and room to begin at a multiple of 1024."""
-        return _STAGES * (self.tile_blocks * _SLOT_BYTES + BOX_PIXELS * LINE_BYTES + 16) + 1024
+        stage = (self.tile_blocks * _SLOT_BYTES + BOX_PIXELS * LINE_BYTES) * self.images + 16
+        return (_STAGES - (self.images == 2)) * stage + 1024
 
     @property
     def packed_bytes(self) -> int:
         """Bytes of the packed weights: header, steps, slots."""
         steps = HEADER + self.row_tiles * self.steps * _STEP_BYTES
-        return -(-steps // 128) * 128 + self.plan.groups * self.slots * _SLOT_BYTES
+        return -(-steps // 128) * 128 + self.plan.groups * self.slots * _SLOT_BYTES * self.images
 
     def tensor_map(self) -> TensorMap:
         """The map of x that the copies use."""
@@ -191,8 +199,11 @@ class HopperProduct:
 
 def cut_product(plan: Plan, device: DeviceProperties) -> HopperProduct | None:
     """Cut a plan for the kernel, or None for other dtypes, indices beyond 32 bits, and grids too large."""
-    takes = plan.dtype in ("float16", "bfloat16") or (plan.dtype == "float32" and plan.precision == "tf32")
-    if not takes or plan.operation == "weight_grad" or index_type(plan) != "int":
+    if (
+        plan.dtype not in ("float16", "bfloat16", "float32")
+        or plan.operation == "weight_grad"
+        or index_type(plan) != "int"
+    ):
         return None
     product = correlation(plan) if plan.operation == "input_grad" else by_phase(plan)
     d, h, w = (block_axis(axis, a == 2 and not plan.channels_last) for a, axis in enumerate(product.axes))
@@ -203,8 +214,8 @@ def cut_product(plan: Plan, device: DeviceProperties) -> HopperProduct | None:
     if copied and (fault := copied.tensor_map().fault):
         raise AssertionError(f"a tensor map that the driver refuses: {fault}")
     cut = copied or cut
-    narrow = replace(cut, tile_blocks=2)
-    cut = min(cut, narrow, key=lambda one: one.cost(device))
+    narrow = replace(cut, tile_blocks=2)  # with two images there are no registers for more
+    cut = narrow if cut.images == 2 else min(cut, narrow, key=lambda one: one.cost(device))
     return cut if cut.row_tiles * product.plan.groups <= _MOST_GRID else None
 
 

@@ -170,7 +170,9 @@ class Tile:
         biases.
         """
         s = self.shape
-        return _up((s.rows * 4 + s.pixels * 5 + 17) * index_bytes + (s.rows + s.pixels + 1) * 4) + _up(s.rows * self.sum_bytes)
+        return _up((s.rows * 4 + s.pixels * 5 + 17) * index_bytes + (s.rows + s.pixels + 1) * 4) + _up(
+            s.rows * self.sum_bytes
+        )
 
     def panel_shared(self, index_bytes: int) -> int:
         """Bytes of shared memory where it sums over pixels: `panel_bytes` of weight_grad.cuh."""

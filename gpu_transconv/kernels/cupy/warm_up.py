@@ -33,15 +33,15 @@ def hopper_kernels(
     dtype: str, precision: str, channels_last: bool, device: DeviceProperties
 ) -> Iterator[tuple[str, str]]:
     """Source file and name of each kernel for Hopper's matrix unit, where the device has it."""
-    if not device.has_warpgroups or not uses_tensor_cores(dtype, precision, device):
+    if not device.has_warpgroups or dtype not in ("float16", "bfloat16", "float32"):
         return
-    ways = ("LOAD",) if precision == "tf32" else ("COPY", "LOAD")
-    for blocks in (2, 4):
-        yield "hopper_pack.cuh", f"gtc::hopper_steps<{blocks}>"
-        yield "hopper_pack.cuh", f"gtc::hopper_pack<{C_TYPES[dtype]},{blocks}>"
-        for way in ways:
+    kinds = ("2,2",) if (dtype, precision) == ("float32", "highest") else ("2", "4")
+    for kind in kinds:
+        yield "hopper_pack.cuh", f"gtc::hopper_steps<{kind[0]}>"
+        yield "hopper_pack.cuh", f"gtc::hopper_pack<{C_TYPES[dtype]},{kind}>"
+        for way in ("LOAD",) if dtype == "float32" else ("COPY", "LOAD"):
             source = f"gtc::{way}_{'LAST' if channels_last else 'FIRST'}"
-            yield "hopper_gather.cuh", f"gtc::hopper_gather<{C_TYPES[dtype]},{source},{blocks}>"
+            yield "hopper_gather.cuh", f"gtc::hopper_gather<{C_TYPES[dtype]},{source},{kind}>"
 
 
 def place() -> str:
