@@ -23,7 +23,7 @@ class CudaArray(NamedTuple):
     """An array on a CUDA device: `array` has ``__cuda_array_interface__`` or is one of Numba's simulator.
 
     `dtype` is the name of the elements' dtype, which the array itself need not know (bfloat16 as 16 bits).
-    Work on it has to follow what is on `stream`; None where nothing has to be waited for. `index` counts
+    Work on it has to follow what is on `stream`; None where nothing has to be waited for. `number` counts
     devices, None where that is not known. Its allocator reuses its memory in the order of the stream `home`, where
     that is known. It is `lent` where its library may reuse the memory in the order of a stream that is not known.
     """
@@ -31,7 +31,7 @@ class CudaArray(NamedTuple):
     array: Array
     shape: tuple[int, ...]
     dtype: str
-    index: int | None = None
+    number: int | None = None
     stream: int | None = None
     home: int | None = None
     lent: bool = False
@@ -95,7 +95,7 @@ def device_of(view: View) -> str:
     """Name a view's device: cpu, cuda where its number is not known, or cuda:0 and so on."""
     if not isinstance(view, CudaArray):
         return "cpu"
-    return "cuda" if view.index is None else f"cuda:{view.index}"
+    return "cuda" if view.number is None else f"cuda:{view.number}"
 
 
 def check_device(name: str, view: View | None, first: str, expected: View) -> None:

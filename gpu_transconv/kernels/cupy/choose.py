@@ -53,8 +53,7 @@ class TiledProduct:
     row_tiles: int
     pixel_tiles: int
     parts: int
-    effort: float  # multiply-adds that take as long at the arithmetic's peak, the device being full
-    cost: float  # and as full as it is
+    cost: float  # multiply-adds that take as long at the arithmetic's peak, on a device that is full
 
     @property
     def tiles(self) -> int:
@@ -74,8 +73,7 @@ class DirectGather:
     pixels: int
     shares: int
     row_stride: int
-    effort: float  # in ordinary multiply-adds
-    cost: float
+    cost: float  # in ordinary multiply-adds
 
 
 def uses_tensor_cores(dtype: str, precision: str, device: DeviceProperties) -> bool:
@@ -127,7 +125,7 @@ def inputs_of(shape: TileShape, dtype: str, channels_last: bool) -> tuple[str, .
 def fit_tiles(packed: PackedProduct, shape: TileShape, device: DeviceProperties) -> TiledProduct:
     """Lay tiles of one shape over a product, and predict their cost.
 
-    `TiledProduct.effort` is compared between shapes and kernels; `TiledProduct.cost` is infinite where a tile does not
+    `TiledProduct.cost` is compared between shapes and kernels; it is infinite where a tile does not
     fit the device's shared memory.
     """
     plan = packed.plan
@@ -148,7 +146,7 @@ def fit_tiles(packed: PackedProduct, shape: TileShape, device: DeviceProperties)
     cost = effort / max(busy(tiles * parts, resident), 1e-9)
     if tile.shared(index_bytes(plan)) > device.shared_per_block:
         parts, cost = 1, math.inf
-    return TiledProduct(packed, tile, row_tiles, pixel_tiles, parts, effort, cost)
+    return TiledProduct(packed, tile, row_tiles, pixel_tiles, parts, cost)
 
 
 def resident_blocks(shape: TileShape, device: DeviceProperties) -> int:
@@ -196,7 +194,7 @@ def _direct(
     shares *= plan.batch
     effort = plan.flops / 2 * (1 + _READ_WORK * reads) + shares * (_ROWS_WORK if row_stride else _PIXELS_WORK)
     fill = min(1.0, shares / (device.multiprocessors * _FULL_THREADS))
-    return DirectGather(packed, channels, pixels, shares, row_stride, effort, effort / max(fill, 1e-9))
+    return DirectGather(packed, channels, pixels, shares, row_stride, effort / max(fill, 1e-9))
 
 
 def _row_stride(packed: PackedProduct) -> int:

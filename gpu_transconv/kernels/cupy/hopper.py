@@ -52,12 +52,12 @@ def choose_hopper(plan: Plan, device: DeviceProperties) -> HopperProduct | None:
     return cut if cut.cost(device) * _MARGIN < other.cost * slowdown else None
 
 
-def gather_effort(plan: Plan, device: DeviceProperties) -> float:
-    """Multiply-adds of the best gather that take as long at the arithmetic's peak, the device being full."""
+def gather_cost(plan: Plan, device: DeviceProperties) -> float:
+    """Multiply-adds that take as long as the best gather at the arithmetic's peak, the device being full."""
     if cut := choose_hopper(plan, device):
-        return cut.effort / (_TF32_RATE if cut.images == 2 else 1)
+        return cut.cost(device) / (_TF32_RATE if cut.images == 2 else 1)
     chosen = choose_gather(plan, device)
-    return chosen.effort * (direct_slowdown(plan, device) if isinstance(chosen, DirectGather) else 1)
+    return chosen.cost * (direct_slowdown(plan, device) if isinstance(chosen, DirectGather) else 1)
 
 
 @lru_cache(maxsize=1024)
