@@ -54,8 +54,8 @@ BROKEN = {
     ),
     "run off by one row": (
         "epilogue.cuh",
-        "put(y + load_shared(&table[row].y)",
-        "put(y + load_shared(&table[row + UNITS].y)",
+        "put(to + load_shared(&table[row].y)",
+        "put(to + load_shared(&table[row + UNITS].y)",
         ("gather", RUNS, "float16", "highest", "channels_first"),
     ),
     "units of a run before its pixels": (
@@ -138,8 +138,8 @@ BROKEN = {
     ),
     "rows: the next input's window": (
         "gather_rows.cuh",
-        "next ? window[here + 1] : window[here]",
-        "next ? window[here] : window[here]",
+        "next ? window[here + 1].at[l] : window[here].at[l]",
+        "window[here].at[l]",
         ("gather_rows", FEW, "float16", "highest", "channels_first"),
     ),
     "rows beyond the last output": (

@@ -28,9 +28,9 @@ _MOST_BLOCKS, _TILE_THREADS = 4, 512
 _FULL_THREADS = 1024
 #: Threads of a block of the direct kernel, as its launch bounds in gather_direct.cuh have it.
 DIRECT_THREADS = 128
-#: Neighbouring outputs and rows of one thread of gather_rows.cuh, strides that it is compiled for, and what it
-#: reads per multiply-add: six inputs and four weights for sixteen.
-_ROW_OUTPUTS, _ROWS, ROW_STRIDES, _ROW_READS = 8, 4, (2,), 10 / 16
+#: Neighbouring outputs of one thread of gather_rows.cuh, channels first and last, its rows, strides that it is compiled
+#: for, and what it reads per multiply-add: six inputs and four weights for sixteen.
+_ROW_OUTPUTS, _ROWS, ROW_STRIDES, _ROW_READS = {False: 8, True: 4}, 4, (2,), 10 / 16
 #: Multiply-adds' time of what a thread of gather_direct.cuh and of gather_rows.cuh does beside its products:
 #: instructions of sm_90, most of them divisions that find its place.
 _PIXELS_WORK, _ROWS_WORK = 500, 300
@@ -65,7 +65,8 @@ class TiledProduct:
 class DirectGather:
     """Gather without tiles: channels and pixels of one thread, and the number of threads that have work.
 
-    Where `row_stride` is not 0 the pixels are all outputs of a row, whose axis has that stride: gather_rows.cuh.
+    Where `row_stride` is not 0 the pixels are all outputs of a row, whose axis has that stride, and the channels of as
+    many groups: gather_rows.cuh.
     """
 
     packed: PackedProduct
@@ -117,7 +118,10 @@ def inputs_of(shape: TileShape, dtype: str, channels_last: bool) -> tuple[str, .
     """Ways in which tiles of one shape can read x."""
     wide = DTYPES[dtype].size < 16
     if channels_last:
-        return ("PIXELS", "PIXELS_16") if wide else ("PIXELS",)
+        if not wide:
+            return ("PIXELS",)
+        # Few rows are few channels of the output; where those of x do not lie aligned either, tiles are rarely best.
+        return ("PIXELS_16",) if shape.rows < _NARROW else ("PIXELS", "PIXELS_16")
     same_type = isinstance(shape, MmaShape) or dtype not in SUM_BYTES
     return ("PLANES", "PLANES_16") if wide and same_type and shape.pixels > _NARROW else ("PLANES",)
 
@@ -125,7 +129,7 @@ def inputs_of(shape: TileShape, dtype: str, channels_last: bool) -> tuple[str, .
 def fit_tiles(packed: PackedProduct, shape: TileShape, device: DeviceProperties) -> TiledProduct:
     """Lay tiles of one shape over a product, and predict their cost.
 
-    `TiledProduct.cost` is compared between shapes and kernels; it is infinite where a tile does not
+    `TiledProduct.cost` is compared between shapes and kernels; it is infinite where a tile does not read x, or not
     fit the device's shared memory.
     """
     plan = packed.plan
@@ -144,7 +148,8 @@ def fit_tiles(packed: PackedProduct, shape: TileShape, device: DeviceProperties)
     parts = max(1, min(_MOST_PARTS, resident // max(tiles, 1), most_chunks // _LEAST_CHUNKS))
     effort = work * shape.rows * shape.pixels * tile.depth / shape.efficiency * (_SPLIT_WORK if parts > 1 else 1.0)
     cost = effort / max(busy(tiles * parts, resident), 1e-9)
-    if tile.shared(index_bytes(plan)) > device.shared_per_block:
+    unread = plan.channels_last and tile.input not in inputs_of(shape, plan.dtype, True)
+    if unread or tile.shared(index_bytes(plan)) > device.shared_per_block:
         parts, cost = 1, math.inf
     return TiledProduct(packed, tile, row_tiles, pixel_tiles, parts, cost)
 
@@ -179,10 +184,13 @@ def _fit_pixels(packed: PackedProduct, device: DeviceProperties) -> DirectGather
 
 
 def _fit_rows(packed: PackedProduct, stride: int, device: DeviceProperties) -> DirectGather:
-    """Lay shares of gather_rows.cuh over a product: outputs of some rows of one channel."""
+    """Lay shares of gather_rows.cuh over a product: outputs of some rows of one channel, or of some, channels last."""
     depth, height, width = packed.product.axes
-    shares = packed.plan.groups * depth.output_size * -(-height.output_size // _ROWS)
-    return _direct(packed, 1, _ROW_OUTPUTS, shares * -(-width.output_size // _ROW_OUTPUTS), stride, _ROW_READS, device)
+    lanes = row_lanes(packed.plan.dtype) if packed.plan.channels_last else 1
+    shares = packed.plan.groups // lanes * depth.output_size * -(-height.output_size // _ROWS)
+    outputs = _ROW_OUTPUTS[packed.plan.channels_last]
+    shares *= -(-width.output_size // outputs)
+    return _direct(packed, lanes, outputs, shares, stride, _ROW_READS, device)
 
 
 def _direct(
@@ -197,10 +205,19 @@ def _direct(
     return DirectGather(packed, channels, pixels, shares, row_stride, effort / max(fill, 1e-9))
 
 
+def row_lanes(dtype: str) -> int:
+    """Channels that a thread of gather_rows.cuh has, channels last: LANES_OF there."""
+    return min(4, 16 // DTYPES[dtype].size)
+
+
 def _row_stride(packed: PackedProduct) -> int:
     """Stride of the last axis where gather_rows.cuh takes a product, else 0."""
     product, plan = packed.product, packed.plan
-    if product.is_swapped or plan.channels_last or plan.out_channels != plan.groups:
+    if product.is_swapped or plan.out_channels != plan.groups:
+        return 0
+    if plan.channels_last and (
+        row_lanes(plan.dtype) == 1 or plan.groups % row_lanes(plan.dtype) or plan.in_channels != plan.groups
+    ):
         return 0
     stride = product.axes[2].stride
     return stride if stride in ROW_STRIDES and all(axis.dilation == 1 for axis in product.axes) else 0

@@ -1,7 +1,7 @@
 """How the kernel for Hopper's matrix unit cuts a product: src/hopper_geometry.cuh.
 
 Rows come in blocks of 64 channels of one unit (a phase), pixels in boxes of 128, depth in chunks of 128 bytes of
-channels. A tile of rows is 4 blocks or 2; for every input shift it multiplies those of its blocks that have a tap there.
+channels. A tile of rows is 4 blocks or 2; for every input shift it multiplies those of them that have a tap there.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from functools import partial
 
 from ...problem.dtypes import DTYPES
 from ..kernel import Step
-from .choose import ROW_STRIDES, inputs_of, shapes_of, uses_tensor_cores
+from .choose import ROW_STRIDES, inputs_of, row_lanes, shapes_of, uses_tensor_cores
 from .compile import compiled
 from .launch import current_device, device_properties
 from .tile_shapes import C_TYPES, PIECE, DeviceProperties, Tile
@@ -24,9 +24,9 @@ def gather_kernels(
     yield "pack.cuh", f"gtc::pack_weight<{C_TYPES[dtype]},{str(precision == 'tf32').lower()},int>"
     for channels in (1, 4):
         yield "gather_direct.cuh", f"gtc::gather_direct<{C_TYPES[dtype]},{channels},4,int>"
-    if not channels_last:
-        for stride in ROW_STRIDES:
-            yield "gather_rows.cuh", f"gtc::gather_rows<{C_TYPES[dtype]},{stride},int>"
+    lanes = row_lanes(dtype) if channels_last else 1
+    for stride in ROW_STRIDES if lanes > 1 or not channels_last else ():
+        yield "gather_rows.cuh", f"gtc::gather_rows<{C_TYPES[dtype]},{stride},{lanes},int>"
 
 
 def hopper_kernels(

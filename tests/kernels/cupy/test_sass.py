@@ -64,7 +64,16 @@ def test_channels_first_stores(shape, dtype):
 @pytest.mark.parametrize("element", ["float", "gtc::half", "gtc::bfloat16"])
 def test_depthwise(element):
     """Kernel 4, stride 2, two axes: a thread's four rows of eight outputs, four products each."""
-    code = disassemble(Kernel("gather_rows.cuh", f"gtc::gather_rows<{element},2,int>", 128), "sm_90")
+    code = disassemble(Kernel("gather_rows.cuh", f"gtc::gather_rows<{element},2,1,int>", 128), "sm_90")
     outputs = 4 * 8
     assert code.shortest(products=4 * outputs, stores=outputs // 4) <= 40 * outputs
     assert all(not counted(loop, "MUFU") for loop in code.loops())  # no division where the products are
+
+
+@pytest.mark.parametrize("element", ["float", "gtc::half", "gtc::bfloat16"])
+def test_depthwise_channels_last(element):
+    """The same of four rows of four outputs of four channels, which are stored together."""
+    code = disassemble(Kernel("gather_rows.cuh", f"gtc::gather_rows<{element},2,4,int>", 128), "sm_90")
+    outputs = 4 * 4 * 4
+    assert code.shortest(products=4 * outputs, stores=outputs // 4) <= 40 * outputs
+    assert all(not counted(loop, "MUFU") for loop in code.loops())

@@ -202,8 +202,8 @@ GTC_DEVICE bool is_inside(const Geometry<Index>& g, const Pixel<Index>& pixel, c
 }
 
 // Units as bits, those of each axis beside those of the next, the last axis' first: of which a row is, and for which of
-// them a pixel has an output. The last bit, which no pixel has, is that of rows beyond the last. Where there are too many
-// units for that, a pixel has all other bits, and outputs are compared axis by axis.
+// them a pixel has an output. The last bit, which no pixel has, is that of rows beyond the last. Where there are too
+// many units for that, a pixel has all other bits, and outputs are compared axis by axis.
 constexpr int UNIT_BITS = 31;
 constexpr uint32_t NO_ROW = uint32_t(1) << UNIT_BITS;
 

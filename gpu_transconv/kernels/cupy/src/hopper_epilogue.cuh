@@ -45,13 +45,14 @@ struct Activation {
     }
 };
 
-// One result without its bias, by the definition: the unit of a block of outputs, in an image and channel of all groups'.
+// One result without its bias, by the definition: the unit of a block of outputs, in an image and channel of all
+// groups'.
 template <class T>
 GTC_DEVICE float sum_by_definition(const HopperGeometry& g, const T* x, const T* weight, int image, int channel,
                                    const int (&block)[3], const int (&unit)[3]) {
     const int group = channel / g.out_channels;
-    const long long from = static_cast<long long>(image) * g.x_batch +
-                           static_cast<long long>(group) * g.in_channels * g.x_channel;
+    const long long from =
+        static_cast<long long>(image) * g.x_batch + static_cast<long long>(group) * g.in_channels * g.x_channel;
     const int volume = g.axis[0].kernel * g.axis[1].kernel * g.axis[2].kernel;
     const T* factors = weight + static_cast<long long>(group) * g.in_channels * g.out_channels * volume +
                        static_cast<long long>(channel - group * g.out_channels) * g.weight_out;
@@ -229,8 +230,8 @@ struct HopperEpilogue {
 
     GTC_DEVICE static void store(T* to, float a, float b, float c, float d) {
         if constexpr (sizeof(T) == 4) {
-            store_global_16(to, uint4{bits_as<uint32_t>(a), bits_as<uint32_t>(b), bits_as<uint32_t>(c),
-                                      bits_as<uint32_t>(d)});
+            store_global_16(
+                to, uint4{bits_as<uint32_t>(a), bits_as<uint32_t>(b), bits_as<uint32_t>(c), bits_as<uint32_t>(d)});
         } else {
             store_global_8(to, uint2{pair_of<T>(a, b), pair_of<T>(c, d)});
         }

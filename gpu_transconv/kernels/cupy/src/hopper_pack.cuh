@@ -57,8 +57,8 @@ GTC_GLOBAL hopper_steps(const GTC_GRID_CONSTANT HopperGeometry g, unsigned char*
     store_global(step, Step{{0, 0, 0}, 0, slot, {0, 0, 0}});
 }
 
-// Writes one slot: rows of a chunk of channels, 128 bytes each, their 16 bytes exchanged as the 128-byte swizzle has it;
-// float as TF32 numbers, or as two of them. Grid: [chunk][block of a tile][step], tiles of rows and groups.
+// Writes one slot: rows of a chunk of channels, 128 bytes each, their 16 bytes exchanged as the 128-byte swizzle has
+// it; float as TF32 numbers, or as two of them. Grid: [chunk][block of a tile][step], tiles of rows and groups.
 template <class T, int BLOCKS, int IMAGES = 1>
 GTC_GLOBAL hopper_pack(const GTC_GRID_CONSTANT HopperGeometry g, const T* weight, unsigned char* packed) {
     const int row_tile = static_cast<int>(blockIdx.y) % g.row_tiles;

@@ -23,7 +23,8 @@ enum Source { COPY_LAST, COPY_FIRST, LOAD_LAST, LOAD_FIRST };
 // a few channels, are added to the others by ordinary additions.
 template <class T, Source SOURCE, int BLOCKS, int IMAGES = 1>
 struct HopperPipeline {
-    static constexpr int STAGES = IMAGES == 2 ? 3 : 4, CONSUMERS = 2, GROUP_THREADS = 128, THREADS_PER_BLOCK = 3 * GROUP_THREADS;
+    static constexpr int STAGES = IMAGES == 2 ? 3 : 4, CONSUMERS = 2, GROUP_THREADS = 128,
+                         THREADS_PER_BLOCK = 3 * GROUP_THREADS;
     static constexpr int COLUMNS = BLOCKS == 4 ? BOX_PIXELS : BOX_PIXELS / 2;
     static constexpr int X_BYTES = BOX_PIXELS * LINE_BYTES;
     static constexpr bool ACROSS = SOURCE == COPY_FIRST, BY_THREADS = SOURCE == LOAD_LAST || SOURCE == LOAD_FIRST;
@@ -239,8 +240,8 @@ struct HopperPipeline {
             const int image = tile.image + p.image, own = channel[m][j / 2 % 2];
             if (is_finite(sums[m][j]) || own < 0 || image >= g.batch) continue;
             sums[m][j] = result_by_definition(g, x, weight, bias, image, tile.group * g.out_channels + own,
-                                              tile.block[0] + p.at[0], tile.block[1] + p.at[1],
-                                              tile.block[2] + p.at[2], block + m);
+                                              tile.block[0] + p.at[0], tile.block[1] + p.at[1], tile.block[2] + p.at[2],
+                                              block + m);
         }
     }
 
@@ -271,7 +272,8 @@ struct HopperPipeline {
             for (int i = 0; i < COUNT * COLUMNS / 2; ++i) of_chunk[i % COUNT][i / COUNT] = 0;
             multiply_images<COUNT>(of_chunk, weight, pixels, next);
             GTC_UNROLL
-            for (int i = 0; i < COUNT * COLUMNS / 2; ++i) sums[FIRST + i % COUNT][i / COUNT] += of_chunk[i % COUNT][i / COUNT];
+            for (int i = 0; i < COUNT * COLUMNS / 2; ++i)
+                sums[FIRST + i % COUNT][i / COUNT] += of_chunk[i % COUNT][i / COUNT];
             return;
         }
         group_fence();
