@@ -62,7 +62,8 @@ H100 SXM5 would get, to be checked against `python -m benchmarks.gpu_check measu
   reads single pixels of channels, 216 where it reads 16 bytes of them (kernel = stride), and 235 with the channels
   last. A result takes 7 to be stored, four at once, where the phases of the last axis fill its stride (12 where they
   do not, or where some are cut off), and 10 with the channels last. A depthwise layer with kernel 4 and stride 2 on
-  two axes takes 35 (float32) or 38 (float16) per output, products included, and 33 or 38 with the channels last.
+  two axes takes 35 (float32) or 38 (float16) per output, products included, and 33 or 38 with the channels last. A
+  layer of few channels takes 19 or 21 per output for its first product.
 
 Channels first, batch as in `tools/bench/layers.json`, bias, the formulation that `auto` takes. Milliseconds.
 

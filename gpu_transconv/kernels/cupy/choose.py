@@ -28,12 +28,14 @@ _MOST_BLOCKS, _TILE_THREADS = 4, 512
 _FULL_THREADS = 1024
 #: Threads of a block of the direct kernel, as its launch bounds in gather_direct.cuh have it.
 DIRECT_THREADS = 128
+#: Rows of one thread of gather_direct.cuh.
+_DIRECT_ROWS = 4
 #: Neighbouring outputs of one thread of gather_rows.cuh, channels first and last, its rows, strides that it is compiled
 #: for, and what it reads per multiply-add: six inputs and four weights for sixteen.
 _ROW_OUTPUTS, _ROWS, ROW_STRIDES, _ROW_READS = {False: 8, True: 4}, 4, (2,), 10 / 16
 #: Multiply-adds' time of what a thread of gather_direct.cuh and of gather_rows.cuh does beside its products:
-#: instructions of sm_90, most of them divisions that find its place.
-_PIXELS_WORK, _ROWS_WORK = 500, 300
+#: instructions of sm_90, most of them divisions that find its place; and what a row of the former takes.
+_PIXELS_WORK, _PIXELS_ROW_WORK, _ROWS_WORK = 400, 140, 300
 #: Multiply-adds' time of one read of the direct kernel, which are four, and some of it not hidden.
 _READ_WORK = 6
 #: How much faster matrix instructions are than ordinary ones, as far as kernels can keep them busy.
@@ -178,9 +180,9 @@ def _fit_pixels(packed: PackedProduct, device: DeviceProperties) -> DirectGather
     of_group, (depth, height, width) = packed.plan.out_channels // packed.plan.groups, packed.product.axes
     channels, pixels = (1 if of_group == 1 else 4), 4
     shares = packed.plan.groups * -(-of_group // channels) * -(-width.blocks // pixels) * width.phase_count
-    for axis in (depth, height):
-        shares *= axis.blocks * axis.phase_count
-    return _direct(packed, channels, pixels, shares, 0, 1 / channels + 1 / pixels, device)
+    shares *= depth.blocks * depth.phase_count * -(-height.blocks // _DIRECT_ROWS) * height.phase_count
+    work = _PIXELS_WORK + _PIXELS_ROW_WORK * min(_DIRECT_ROWS, height.blocks)
+    return _direct(packed, channels, pixels, shares, 0, 1 / channels + 1 / pixels, work, device)
 
 
 def _fit_rows(packed: PackedProduct, stride: int, device: DeviceProperties) -> DirectGather:
@@ -190,17 +192,20 @@ def _fit_rows(packed: PackedProduct, stride: int, device: DeviceProperties) -> D
     shares = packed.plan.groups // lanes * depth.output_size * -(-height.output_size // _ROWS)
     outputs = _ROW_OUTPUTS[packed.plan.channels_last]
     shares *= -(-width.output_size // outputs)
-    return _direct(packed, lanes, outputs, shares, stride, _ROW_READS, device)
+    return _direct(packed, lanes, outputs, shares, stride, _ROW_READS, _ROWS_WORK, device)
 
 
 def _direct(
-    packed: PackedProduct, channels: int, pixels: int, shares: int, row_stride: int, reads: float,
+    packed: PackedProduct, channels: int, pixels: int, shares: int, row_stride: int, reads: float, work: int,
     device: DeviceProperties,
 ) -> DirectGather:  # fmt: skip
-    """Count shares of the whole batch, and predict their cost; `reads` are those of one multiply-add."""
+    """Count shares of the whole batch, and predict their cost.
+
+    `reads` are those of one multiply-add, `work` is what a share takes beside its products, in multiply-adds.
+    """
     plan = packed.plan
     shares *= plan.batch
-    effort = plan.flops / 2 * (1 + _READ_WORK * reads) + shares * (_ROWS_WORK if row_stride else _PIXELS_WORK)
+    effort = plan.flops / 2 * (1 + _READ_WORK * reads) + shares * work
     fill = min(1.0, shares / (device.multiprocessors * _FULL_THREADS))
     return DirectGather(packed, channels, pixels, shares, row_stride, effort / max(fill, 1e-9))
 

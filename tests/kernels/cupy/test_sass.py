@@ -71,6 +71,15 @@ def test_depthwise(element):
 
 
 @pytest.mark.parametrize("element", ["float", "gtc::half", "gtc::bfloat16"])
+def test_few_channels(element):
+    """One tap of one input channel: a thread's four rows of four pixels of four channels, which are stored together."""
+    code = disassemble(Kernel("gather_direct.cuh", f"gtc::gather_direct<{element},4,4,int>", 128), "sm_90")
+    outputs = 4 * 4 * 4
+    assert code.shortest(products=outputs, stores=outputs // 4) <= 22 * outputs
+    assert all(not counted(loop, "MUFU") for loop in code.loops())
+
+
+@pytest.mark.parametrize("element", ["float", "gtc::half", "gtc::bfloat16"])
 def test_depthwise_channels_last(element):
     """The same of four rows of four outputs of four channels, which are stored together."""
     code = disassemble(Kernel("gather_rows.cuh", f"gtc::gather_rows<{element},2,4,int>", 128), "sm_90")
