@@ -149,8 +149,8 @@ def test_what_the_driver_would_refuse():
         assert replace(good, **change).fault
 
 
-@pytest.mark.parametrize("line", [32, 64, 128])
-def test_what_the_driver_is_asked_for(monkeypatch, line):
+@pytest.mark.parametrize(("line", "item"), [(32, 2), (64, 2), (128, 2), (128, 4)])
+def test_what_the_driver_is_asked_for(monkeypatch, line, item):
     driver = pytest.importorskip("cuda.bindings.driver")
     content, asked = ctypes.create_string_buffer(bytes(range(128)), 128), []
 
@@ -159,11 +159,13 @@ def test_what_the_driver_is_asked_for(monkeypatch, line):
         return driver.CUresult.CUDA_SUCCESS, SimpleNamespace(getPtr=lambda: ctypes.addressof(content))
 
     monkeypatch.setattr(driver, "cuTensorMapEncodeTiled", encoded)
-    tensor = TensorMap("x", 2, (64, 8, 8, 8, 1), (128, 1024, 8192, 65536), (line // 2, 8, 8, 1, 1))
+    sizes, strides = (128 // item, 8, 8, 8, 1), (128, 1024, 8192, 65536)
+    tensor = TensorMap("x", item, sizes, strides, (line // item, 8, 8, 1, 1))
     encode.cache_clear()
     assert encode(tensor, 4096).tobytes() == content.raw
     assert encode(tensor, 4096) is encode(tensor, 4096)
-    ((_, rank, address, sizes, strides, box, steps, _, swizzle, *_),) = asked
+    ((dtype, rank, address, sizes, strides, box, steps, _, swizzle, *_),) = asked
+    assert dtype.name == f"CU_TENSOR_MAP_DATA_TYPE_UINT{8 * item}"
     assert (rank, address) == (5, 4096)
     assert [list(map(int, numbers)) for numbers in (sizes, strides, box, steps)] == [
         list(numbers) for numbers in (tensor.sizes, tensor.strides, tensor.box, tensor.steps)
