@@ -35,14 +35,12 @@ from gpu_transconv.tools.bench.machine import make_heading, measure_machine
 from gpu_transconv.tools.bench.report import Row, geometric_mean, make_row
 from gpu_transconv.tools.console import Report
 
-OPERATIONS = ("input_grad", "weight_grad")
+from .gradients_page import ENOUGH, FUNCTION, OPERATIONS, PREPARED, compared, write_page
+
 #: Our contenders: the function, the same by one formulation, or an operator that has packed its weights.
-FUNCTION, PREPARED = "function", "prepared"
 CONTENDERS = (FUNCTION, "gather", "scatter", PREPARED)
 #: Allowed error over the largest expected value: some hundred roundings of float32.
 _TOLERANCE = 3e-5
-#: Ratio from which a layer counts as no slower than PyTorch.
-ENOUGH = 0.95
 
 
 class Case:
@@ -121,12 +119,6 @@ def print_row(row: Row, contenders: Sequence[str]) -> None:
     print("".join(cells), flush=True)
 
 
-def compared(row: Row, name: str) -> float | None:
-    """PyTorch's time over a contender's, if it was right."""
-    found = row["contenders"]
-    return found["torch"]["min_ms"] / found[name]["min_ms"] if found.get(name, {}).get("status") == "ok" else None
-
-
 def summarise(rows: Sequence[Row], name: str) -> str:
     """Geometric mean and smallest of the ratios of a contender."""
     ratios = {row["layer"]["name"]: ratio for row in rows if (ratio := compared(row, name))}
@@ -169,8 +161,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--page", action="store_true", help="measure nothing; write the page from the kept files")
     options = parser.parse_args(arguments)
     if options.page:
-        from .gradients_page import write_page
-
         write_page()
         return 0
     import torch

@@ -11,10 +11,14 @@ from gpu_transconv.tools.bench.machine import name_machine
 from gpu_transconv.tools.bench.report import Row, geometric_mean
 
 from .documents import RESULTS
-from .gradients import ENOUGH, FUNCTION, OPERATIONS, PREPARED, compared
 from .readme import IMAGES, ROOT, replaced
 from .tables import milliseconds, table, table_row
 
+OPERATIONS = ("input_grad", "weight_grad")
+#: Names of contenders in the rows: the function, and an operator that has packed its weights.
+FUNCTION, PREPARED = "function", "prepared"
+#: Ratio from which a layer counts as no slower than PyTorch.
+ENOUGH = 0.95
 PAGE = ROOT / "docs" / "speed" / "gradients.md"
 BEGIN, END = "<!-- gradients: begin, by python -m benchmarks.gradients --page -->", "<!-- gradients: end -->"
 #: Where the page's files are kept, beside those of the forward direction.
@@ -48,6 +52,12 @@ def read(path: Path) -> dict[str, Any]:
     """Read one of them."""
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+def compared(row: Row, name: str) -> float | None:
+    """PyTorch's time over a contender's, if it was right."""
+    found = row["contenders"]
+    return found["torch"]["min_ms"] / found[name]["min_ms"] if found.get(name, {}).get("status") == "ok" else None
 
 
 def rows_of(report: dict[str, Any], operation: str, threads: int) -> list[Row]:
