@@ -102,6 +102,8 @@ def check_device(name: str, view: View | None, first: str, expected: View) -> No
     """Raise `TypeError` unless `view` is on the same device as `expected`."""
     if view is None:
         return
+    if isinstance(view, CudaArray) and isinstance(expected, CudaArray) and view.number == expected.number:
+        return
     here, there = device_of(view), device_of(expected)
     if here != there and ("cpu" in (here, there) or "cuda" not in (here, there)):  # "cuda": of unknown number
         raise TypeError(f"{name} must be on {first}'s device {there}, got one on {here}")
