@@ -49,19 +49,21 @@ H100 SXM5 would get, to be checked against `python -m benchmarks.gpu_check measu
   and what reads from shared memory cost beside the products. float32 is held against 67 TFLOP/s; TF32 and float16
   against {fraction:.1%} of the tensor cores' peak, which is what `mma.sync` reached on this architecture
   ([Luo et al., 2024](https://arxiv.org/abs/2402.13499)), or, where the kernel is `wgmma`, against the whole peak and
-  the shares of it that `hopper_product.py` assumes. Bytes are the compulsory ones, and scratch memory written and read
-  once; all other reads are taken to come from the cache for nothing, and a copy is taken to reach the published
-  bandwidth.
+  the shares of it that `hopper_product.py` assumes; float32 there against that of TF32, with three times the work. So a
+  layer in float32 can be faster than its roofline, which knows ordinary multiply-adds alone. Bytes are the compulsory
+  ones, and scratch memory written and read once; all other reads are taken to come from the cache for nothing, and a
+  copy is taken to reach the published bandwidth.
 - **Kernel**: `rows x pixels` of a tile, `merged` where all phases are rows of one product, `/n` for a reduction
   split into n parts, `direct` and `rows` for the kernels without tiles, `owned` for scatter into tiles of the output,
-  `wgmma` for the kernel of Hopper's matrix unit, with `loads` where threads load x; then the share of the products that
-  is useful.
+  `wgmma` for the kernel of Hopper's matrix unit, with `loads` where threads load x, and `x3` where a product of float32
+  is three of TF32 numbers; then the share of the products that is useful.
 - **Instructions** of sm_90, counted in the machine code, not measured on a GPU: `tests/kernels/cupy/test_sass.py`
   holds the most of each. The loop of the 128x128 tile in float16 has 322 for 32 matrix instructions where the tile
   reads single pixels of channels, 216 where it reads 16 bytes of them (kernel = stride), and 235 with the channels
   last. A result takes 7 to be stored, four at once, where the phases of the last axis fill its stride (12 where they
-  do not, 17 where some are cut off), and 10 with the channels last. A depthwise layer with kernel 4 and stride 2 on
-  two axes takes 35 (float32) or 38 (float16) per output, products included.
+  do not, or where some are cut off), and 10 with the channels last. A depthwise layer with kernel 4 and stride 2 on
+  two axes takes 35 (float32) or 38 (float16) per output, products included, and 33 or 38 with the channels last. A
+  layer of few channels takes 19 or 21 per output for its first product.
 
 Channels first, batch as in `tools/bench/layers.json`, bias, the formulation that `auto` takes. Milliseconds.
 
@@ -84,9 +86,11 @@ def predict(layer: Layer, precision: str, device: DeviceProperties = H100) -> Pr
     roofline = max(plan.flops / PEAK[precision], plan.bytes / BANDWIDTH)
     peak = PEAK[precision] * (1 if precision == "float32" else MATRIX_FRACTION)
     if cut := choose_hopper(plan, device):
-        seconds, launches = 2 * cut.cost(device) / PEAK[precision], best_gather_launches(plan, device).launch
+        unit = "tf32" if cut.images == 2 else precision
+        seconds, launches = 2 * cut.cost(device) / PEAK[unit], best_gather_launches(plan, device).launch
         executed = cut.work
         kernel = f"wgmma {cut.tile_blocks * BLOCK_ROWS}x{BOX_PIXELS}" + (" loads" if "LOAD" in cut.source else "")
+        kernel += " x3" if cut.images == 2 else ""
     elif cheaper(plan, device) == "scatter":
         owned = cut_output(plan, device)
         seconds = 2 * owned.cost / peak

@@ -171,7 +171,7 @@ class ConvTranspose:
         """Launch what was chosen for arrays like this one; `name`, `more` and the array say which plan it is."""
         library, view = (NUMPY, array) if type(array) is np.ndarray else view_of(name, array)
         settings = resolve(*self._options)
-        key = (name, view.shape, view.dtype, settings, type(view), getattr(view, "index", None), epoch(), *more)
+        key = (name, view.shape, view.dtype, settings, type(view), getattr(view, "number", None), epoch(), *more)
         found = self._choices.get(key)
         if found is None:
             operands = Operands(library, array, view, self._weight, bias)

@@ -149,7 +149,10 @@ def _nothing(memory: Memory, plan: Plan, own: Array | None) -> Array:
 
 def _wait_for_others(memory: Memory, arrays: list[CudaArray]) -> set[int]:
     """Order the work after what is on the streams of the arrays other than the first; return those streams."""
-    first = _same_stream(arrays[0].stream)
+    first = arrays[0].stream
+    if all(a.stream is None or a.stream == first for a in arrays):
+        return set()
+    first = _same_stream(first)
     others = {stream for a in arrays if (stream := _same_stream(a.stream)) is not None and stream != first}
     for stream in others:
         memory.wait_for(stream)

@@ -100,8 +100,9 @@ class Kernel:
     refusal : callable ``(plan) -> str or None``
         Why it cannot run a plan here, or None where it can.
     work_ratio : callable ``(plan) -> float``
-        How many times the useful operations the kernel takes, padding and the ends of tiles included; the cost model
-        multiplies them. The formulation with the smaller one is the backend's own preference.
+        How many times the useful operations' time at the peak the kernel takes, padding, the ends of tiles and, on a
+        GPU, idle multiprocessors included; the cost model multiplies them. The formulation with the smaller one is the
+        backend's own preference.
     pack_ratio : callable ``(plan) -> float``
         How many times as long as the useful operations it takes to prepare the weights, where that is done in a call.
     describe : callable ``(plan) -> Description``

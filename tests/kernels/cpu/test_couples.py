@@ -14,7 +14,7 @@ from gpu_transconv.kernels.cpu.emit import registers
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 ZNVER4 = "+avx,+avx2,+avx512f,+avx512bf16"
-#: x, weight, and keywords, channels first: ragged tiles, one couple, groups, dilation, batches, borders, several panels,
+#: x, weight, and keywords, channels first: ragged tiles, one couple, groups, dilation, batches, borders, some panels,
 #: one input, taps and channels in one sum; odd channels stay as they are.
 LAYERS = {
     "1-d": ((2, 130, 33), (130, 20, 16), {"stride": 8, "padding": 4}),
