@@ -16,8 +16,9 @@ from numba.core.callconv import excinfo_ptr_t
 from numba.extending import intrinsic
 
 from ....arrays.views import Array
+from .atomics import FAILED
 from .compiled import CompiledKernel, address_of, parallel_kernel
-from .team import BUSY, FAILED, MOST, fork_join, is_possible, mailboxes
+from .team import BUSY, MOST, fork_join, is_possible, mailboxes
 from .threads import must_be_serial, parallel_region, thread_count
 
 #: Addresses of the parts, by their types; to ask Numba for the types of arrays takes longer than a small kernel.
