@@ -19,6 +19,7 @@ def package(typingctx, part, x, weight, bias, out, table, work):
     kinds = (x, weight, bias, out, table, work, types.int64)
 
     def codegen(context, builder, signature, args):
+        """Emit the block, a structure on the caller's stack, and the function, which reads it."""
         convention = context.call_conv
         packer = context.get_arg_packer(kinds)
         packed = packer.as_arguments(builder, [*args[1:], _I64(0)])[:-1]
