@@ -27,7 +27,7 @@ _MOST_SHAPES = 256
 
 
 class _Ready(NamedTuple):
-    """What is kept of a shape: `bound` is the kernel with its weights, where the problem is small."""
+    """What is kept of a shape: `bound` is the kernel with its weights, where it has a short way."""
 
     plan: Plan
     choice: Choice

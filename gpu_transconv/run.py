@@ -82,7 +82,7 @@ def launch_packed(kernel: Kernel, plan: Plan, x: HostArray, weights: Weights) ->
 
 
 def run_bound(bound: Bound, plan: Plan, x: HostArray) -> HostArray | None:
-    """Run a small problem by what its kernel was bound to; None where that does not take x or its result."""
+    """Run a problem by what its kernel was bound to; None where that does not take x or its result."""
     flags = x.flags
     if not (flags.c_contiguous and flags.aligned and flags.writeable and x.dtype.isnative):
         return None
