@@ -1,4 +1,4 @@
-"""Small layers called before: what they cost is mostly the look at their arguments, so that this is done once.
+"""Layers called before: what small ones cost is mostly the look at their arguments, so that this is done once.
 
 A call is remembered with the weight that it was of, as long as what was packed of that is kept (`packed`).
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 from torch import Tensor, from_numpy
 
+from ..arrays.outputs import empty_output
 from ..dispatch.select import note
 from ..kernels.kernel import Bound
 from .decisions import Decision
@@ -38,7 +38,7 @@ class Ready(NamedTuple):
         plan = self.decision.plan
         if not first.is_neg():  # a view that stands for the negative of its memory
             array = (first.detach() if first.requires_grad else first).numpy()
-            result = np.empty(plan.result_shape, plan.dtype)
+            result = empty_output(plan)
             if not self.bound(array.reshape(-1), result.reshape(-1)):
                 note(self.decision.choice, plan)
                 return from_numpy(result)
@@ -80,7 +80,7 @@ def remember(
     asked: tuple[object, ...], x: Tensor, weight: Tensor, bias: Tensor | None, geometry: tuple[Any, ...],
     words: tuple[Any, ...], spec: Spec, decision: Decision,
 ) -> None:  # fmt: skip
-    """Remember a call if its layer is small, its weights are kept, and x is read as it lies in memory."""
+    """Remember a call if its weights are kept, and x is read as it lies in memory."""
     plan, kernel, packs = decision.plan, decision.choice.implementation, decision.packs
     owner = owner_of(weight)
     entry = None if owner is None else owner.entries.get((packs, weight.data_ptr()))
