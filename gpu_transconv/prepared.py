@@ -18,7 +18,7 @@ from .problem.gradients import plan_input_grad
 from .problem.plan import ArraySpec, Plan, plan_call
 from .problem.shapes import check_weight
 from .run import Weights, launch, prepare, run_bound
-from .settings import AUTO, HIGHEST, Settings, resolve
+from .settings import AUTO, HIGHEST, Settings, in_force, resolve
 
 #: Makes the plan of arrays and settings.
 _MakePlan: TypeAlias = Callable[[Operands, Settings], Plan]
@@ -27,7 +27,7 @@ _MOST_SHAPES = 256
 
 
 class _Ready(NamedTuple):
-    """What is kept of a shape: `bound` is the kernel with its weights, where the problem is small."""
+    """What is kept of a shape: `bound` is the kernel with its weights, where it has a short way."""
 
     plan: Plan
     choice: Choice
@@ -170,17 +170,19 @@ class ConvTranspose:
     ) -> Array:
         """Launch what was chosen for arrays like this one; `name`, `more` and the array say which plan it is."""
         library, view = (NUMPY, array) if type(array) is np.ndarray else view_of(name, array)
-        settings = resolve(*self._options)
-        key = (name, view.shape, view.dtype, settings, type(view), getattr(view, "number", None), epoch(), *more)
+        where = None if view is array else (type(view), getattr(view, "number", None))
+        key = (name, view.shape, view.dtype, in_force(), epoch(), where, *more)
         found = self._choices.get(key)
         if found is None:
-            operands = Operands(library, array, view, self._weight, bias)
+            settings, operands = resolve(*self._options), Operands(library, array, view, self._weight, bias)
             check_device(name, view, "weight", self._weight)
             if len(self._choices) >= _MOST_SHAPES:
                 self._choices.clear()
             found = self._choices[key] = self._choose(make_plan(operands, settings), operands, settings)
         plan, choice, weights, bound = found
-        result = run_bound(bound, plan, array) if bound is not None and out is None and library is NUMPY else None
+        result = None
+        if bound is not None and library is NUMPY and isinstance(view, np.ndarray):
+            result = run_bound(bound, plan, view, out) if out is None or type(out) is np.ndarray else None
         if result is None:
             operands = Operands(library, array, view, self._weight, bias)
             result = launch(choice.implementation, plan, operands, out, weights)

@@ -96,7 +96,7 @@ class Kernel:
     weight_key : callable ``(plan) -> hashable``
         All that the prepared weights depend on besides their values; plans with equal keys share them.
     bind : callable ``(plan, packed) -> Bound or None``
-        The same as `launch` in short, for those who call a small problem often; None where it would not be faster.
+        The same as `launch` in short, for those who call a problem often; None where it would not be faster.
     refusal : callable ``(plan) -> str or None``
         Why it cannot run a plan here, or None where it can.
     work_ratio : callable ``(plan) -> float``

@@ -7,6 +7,7 @@ There are two such orders, `GATHER` and `SCATTER`, one for each formulation; wha
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 from ...problem.dtypes import DTYPES
@@ -130,16 +131,9 @@ def _paired(plan: Plan) -> tuple[int, ...]:
     return paired_axes(plan)
 
 
-def _cut_rows(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return channels_last.cut_rows(plan, threads)
-
-
-def _cut_channel_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return channel_boxes.cut_channel_boxes(plan, threads)
-
-
-def _cut_thinned(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return thinned.cut_thinned(plan, threads)
+def _by_plan(cut: Callable[[Plan, int], HasPartition]) -> Callable[[Plan, WeightOrder, int], HasPartition]:
+    """The same for a kernel that is cut alike whatever the order of its weights."""
+    return lambda plan, _, threads: cut(plan, threads)
 
 
 def _cut_runs(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
@@ -150,18 +144,6 @@ def _cut_panel_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartiti
     return partitions.cut_panel_boxes(plan, rows_layout(order), threads, order.coupled)
 
 
-def _cut_points(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return point_lists.cut_points(plan, threads)
-
-
-def _cut_lines(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return line_partition.cut_lines(plan, threads)
-
-
-def _cut_stamp_lines(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return stamp_lines.cut_lines(plan, threads)
-
-
 def _cut_stamp_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
     return stamp_boxes.cut_stamp_boxes(plan, *stamps_layout(order), threads, order.coupled)
 
@@ -169,19 +151,19 @@ def _cut_stamp_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartiti
 LOOPS = CpuKernel("plain", "loops without tiles", _is_loops, _cost_of_loops)
 DEPTHWISE_LAST = CpuKernel(
     "depthwise_last", "depthwise, channels last", channels_last.takes, useful_products,
-    Tiles(channels_last.depthwise_last, pack_channels_last, _cut_rows),
+    Tiles(channels_last.depthwise_last, pack_channels_last, _by_plan(channels_last.cut_rows)),
 )  # fmt: skip
 DEPTHWISE = CpuKernel(
     "depthwise", "depthwise, boxes of a channel", channel_boxes.takes, useful_products,
-    Tiles(depthwise, pack_filters, _cut_channel_boxes),
+    Tiles(depthwise, pack_filters, _by_plan(channel_boxes.cut_channel_boxes)),
 )  # fmt: skip
 THINNED = CpuKernel(
     "depthwise_thinned", "depthwise, with a step", thinned.takes, useful_products,
-    Tiles(thinned.depthwise_thinned, pack_taps, _cut_thinned),
+    Tiles(thinned.depthwise_thinned, pack_taps, _by_plan(thinned.cut_thinned)),
 )  # fmt: skip
 LINES = CpuKernel(
     "gather_lines", "sums along lines of memory, weights as they are", line_partition.takes, useful_products,
-    Tiles(gather_lines, pack_lines, _cut_lines),
+    Tiles(gather_lines, pack_lines, _by_plan(line_partition.cut_lines)),
 )  # fmt: skip
 WINOGRAD = CpuKernel(
     "gather", "matrix products in tiles, blocks in pairs", _has_pairs, _cost_of_pairs,
@@ -197,12 +179,12 @@ RUNS = CpuKernel(
 )  # fmt: skip
 POINTS = CpuKernel(
     "gather_points", "matrix products in tiles, tap by tap of what exists", _is_points, cost_of_points,
-    Tiles(gather_points, pack_points, _cut_points, lanes=_vector),
+    Tiles(gather_points, pack_points, _by_plan(point_lists.cut_points), lanes=_vector),
 )  # fmt: skip
 SCATTERED_LOOPS = CpuKernel("plain", "loops without tiles", _is_scattered_loops, _cost_of_scattered_loops)
 STAMP_LINES = CpuKernel(
     "scatter_lines", "stamps along lines of memory, weights as they are", stamp_lines.takes, cost_of_lines,
-    Tiles(scatter_lines, pack_as_it_is, _cut_stamp_lines),
+    Tiles(scatter_lines, pack_as_it_is, _by_plan(stamp_lines.cut_lines)),
 )  # fmt: skip
 STAMPS = CpuKernel(
     "scatter", "matrix products in tiles, added into boxes of the output", _takes_all, _cost_of_scatter,

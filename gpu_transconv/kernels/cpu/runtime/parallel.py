@@ -7,8 +7,6 @@ once per dtype, so that no kernel is compiled a second time for many threads.
 
 from __future__ import annotations
 
-from typing import Any
-
 from llvmlite import ir
 from numba import prange, types
 from numba.core import cgutils
@@ -16,8 +14,9 @@ from numba.core.callconv import excinfo_ptr_t
 from numba.extending import intrinsic
 
 from ....arrays.views import Array
+from .atomics import FAILED
 from .compiled import CompiledKernel, address_of, parallel_kernel
-from .team import BUSY, FAILED, MOST, fork_join, is_possible, mailboxes
+from .team import BUSY, MOST, fork_join, is_possible, mailboxes
 from .threads import must_be_serial, parallel_region, thread_count
 
 #: Addresses of the parts, by their types; to ask Numba for the types of arrays takes longer than a small kernel.
@@ -50,14 +49,16 @@ def run_parts(
     return total
 
 
-def on_threads(address: int, *arguments: Any) -> int:
+def on_threads(
+    address: int, x: Array, weight: Array, bias: Array, out: Array, table: Array, work: Array, parts: int
+) -> int:
     """Run the parts of the function at an address, each on a thread of the team where there is one for each."""
-    parts = arguments[-1]
+    arguments = address, x, weight, bias, out, table, work, parts
     if is_possible() and parts <= min(MOST, thread_count()):
-        total = int(fork_join(mailboxes(parts), address, *arguments))
+        total = int(fork_join(mailboxes(parts), *arguments))
         if total != BUSY:
             return total
-    return int(on_numba_threads(address, *arguments))
+    return int(on_numba_threads(*arguments))
 
 
 @parallel_kernel

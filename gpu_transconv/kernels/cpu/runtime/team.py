@@ -18,20 +18,16 @@ import threading
 from functools import lru_cache
 
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.core.callconv import excinfo_ptr_t
-from numba.extending import intrinsic
 
 from ..emit.registers import keep
+from .atomics import call_thunk, load, package, pause, store, swap, system
 from .compiled import entry, inner, kernel
 
 #: Threads of the team at most, the caller included.
 MOST = 64
-#: What `fork_join` returns where another caller has the team, and what a part returns where its memory was not to be
-#: had.
-BUSY, FAILED = -1, 1 << 40
+#: What `fork_join` returns where another caller has the team.
+BUSY = -1
 # States of a mailbox.
 _IDLE, _READY, _TAKEN, _DONE, _QUIT = range(5)
 # Words of a mailbox, in bytes; the first mailbox, the caller's, has the lock of the team in place of a state.
@@ -41,55 +37,54 @@ _STATE, _ASLEEP, _THUNK, _BLOCK, _RESULT, _BOX = 0, 8, 16, 24, 32, 128
 _LOOKS, _POLITE = 2000, 256
 # Of Linux on x86-64.
 _FUTEX, _YIELD, _WAIT, _WAKE = 202, 24, 128, 129
-_I64 = ir.IntType(64)
 
 
 @kernel
 def fork_join(team, part, x, weight, bias, out, table, work, parts):
     """Run the parts of the function at the address `part`, the first one here; their sum, or BUSY."""
-    if not _swap(team, 0, 1):
+    if not swap(team, 0, 1):
         return BUSY
-    thunk, block = _package(part, x, weight, bias, out, table, work)
+    thunk, block = package(part, x, weight, bias, out, table, work)
     for number in range(1, parts):
         box = team + number * _BOX
-        _store(box + _THUNK, thunk)
-        _store(box + _BLOCK, block)
-        _store(box + _STATE, _READY)
-        if _load(box + _ASLEEP):
-            _system(_FUTEX, box, _WAKE, 1)
-    total = _call_thunk(thunk, block, 0)
+        store(box + _THUNK, thunk)
+        store(box + _BLOCK, block)
+        store(box + _STATE, _READY)
+        if load(box + _ASLEEP):
+            system(_FUTEX, box, _WAKE, 1)
+    total = call_thunk(thunk, block, 0)
     for number in range(1, parts):
         box = team + number * _BOX
-        if _swap(box + _STATE, _READY, _TAKEN):
-            total += _call_thunk(thunk, block, number)
+        if swap(box + _STATE, _READY, _TAKEN):
+            total += call_thunk(thunk, block, number)
             continue
         looks = 0
-        while _load(box + _STATE) != _DONE:
+        while load(box + _STATE) != _DONE:
             looks = _look(looks)
-        total += _load(box + _RESULT)
-    _store(team, 0)
+        total += load(box + _RESULT)
+    store(team, 0)
     return total
 
 
 def _serve(box):
     """What a thread of the team does from its start until it is told to quit; the mailbox has its number."""
-    number, looks = _load(box + _RESULT), 0
+    number, looks = load(box + _RESULT), 0
     while True:
-        state = _load(box + _STATE)
-        if state == _READY and _swap(box + _STATE, _READY, _TAKEN):
-            _store(box + _RESULT, _call_thunk(_load(box + _THUNK), _load(box + _BLOCK), number))
-            _store(box + _STATE, _DONE)
+        state = load(box + _STATE)
+        if state == _READY and swap(box + _STATE, _READY, _TAKEN):
+            store(box + _RESULT, call_thunk(load(box + _THUNK), load(box + _BLOCK), number))
+            store(box + _STATE, _DONE)
             looks = 0
         elif state == _QUIT:
             return 0
         elif looks < _LOOKS:
             looks = _look(looks)
         else:
-            _store(box + _ASLEEP, 1)
-            state = _load(box + _STATE)
+            store(box + _ASLEEP, 1)
+            state = load(box + _STATE)
             if state not in (_READY, _QUIT):
-                _system(_FUTEX, box, _WAIT, state)
-            _store(box + _ASLEEP, 0)
+                system(_FUTEX, box, _WAIT, state)
+            store(box + _ASLEEP, 0)
             looks = 0
 
 
@@ -97,21 +92,21 @@ def _serve(box):
 def dismiss(team, members):
     """Tell the threads to quit when they are done, and keep the team to oneself."""
     looks = 0
-    while not _swap(team, 0, 1):
+    while not swap(team, 0, 1):
         looks = _look(looks)
     for number in range(1, members):
         box = team + number * _BOX
-        _store(box + _STATE, _QUIT)
-        _system(_FUTEX, box, _WAKE, 1)
+        store(box + _STATE, _QUIT)
+        system(_FUTEX, box, _WAKE, 1)
     return 0
 
 
 @inner
 def _look(looks):
     """Wait for a moment, and now and then let other programs have the core; return how often that was."""
-    _pause()
+    pause()
     if looks % _POLITE == _POLITE - 1:
-        _system(_YIELD, 0, 0, 0)
+        system(_YIELD, 0, 0, 0)
     return looks + 1
 
 
@@ -188,103 +183,3 @@ def _after_fork_in_child() -> None:
 if is_possible():
     atexit.register(lambda: _teams[-1].end())
     os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-@intrinsic
-def _package(typingctx, part, x, weight, bias, out, table, work):
-    """Address of a function of (address of a block, number) that calls the part so numbered, and that of the block."""
-    kinds = (x, weight, bias, out, table, work, types.int64)
-
-    def codegen(context, builder, signature, args):
-        convention = context.call_conv
-        packer = context.get_arg_packer(kinds)
-        packed = packer.as_arguments(builder, [*args[1:], _I64(0)])[:-1]
-        kept = [args[0], *packed]
-        kind = ir.LiteralStructType([value.type for value in kept])
-        block = cgutils.alloca_once(builder, kind)
-        for i, value in enumerate(kept):
-            builder.store(value, cgutils.gep_inbounds(builder, block, 0, i))
-        thunk = ir.Function(builder.module, ir.FunctionType(_I64, [_I64, _I64]), "gtc_part")
-        thunk.linkage = "internal"
-        inside = ir.IRBuilder(thunk.append_basic_block("entry"))
-        place = inside.inttoptr(thunk.args[0], kind.as_pointer())
-        address, *values = (inside.load(cgutils.gep_inbounds(inside, place, 0, i)) for i in range(len(kept)))
-        function = convention.get_function_type(types.int64, kinds)
-        result = cgutils.alloca_once_value(inside, _I64(0))
-        problem = cgutils.alloca_once_value(inside, ir.Constant(excinfo_ptr_t, None))
-        code = inside.call(inside.inttoptr(address, function.as_pointer()), [result, problem, *values, thunk.args[1]])
-        failed = inside.icmp_signed("!=", code, code.type(0))
-        inside.ret(inside.select(failed, _I64(FAILED), inside.load(result)))
-        return context.make_tuple(
-            builder, signature.return_type, [builder.ptrtoint(thunk, _I64), builder.ptrtoint(block, _I64)]
-        )
-
-    pair = types.UniTuple(types.int64, 2)
-    return pair(part, x, weight, bias, out, table, work), codegen
-
-
-@intrinsic
-def _call_thunk(typingctx, thunk, block, number):
-    """Call what `_package` made."""
-
-    def codegen(context, builder, signature, args):
-        kind = ir.FunctionType(_I64, [_I64, _I64]).as_pointer()
-        values = [context.cast(builder, a, k, types.int64) for a, k in zip(args, signature.args, strict=True)]
-        return builder.call(builder.inttoptr(values[0], kind), values[1:])
-
-    return types.int64(thunk, block, number), codegen
-
-
-@intrinsic
-def _load(typingctx, address):
-    """The word at an address; what was written before it was stored there is seen afterwards."""
-
-    def codegen(_context, builder, _signature, args):
-        return builder.load_atomic(builder.inttoptr(args[0], _I64.as_pointer()), "seq_cst", 8)
-
-    return types.int64(types.int64), codegen
-
-
-@intrinsic
-def _store(typingctx, address, value):
-    """Store a word at an address, seen by other threads in the order of the program."""
-
-    def codegen(context, builder, _signature, args):
-        builder.store_atomic(args[1], builder.inttoptr(args[0], _I64.as_pointer()), "seq_cst", 8)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
-
-
-@intrinsic
-def _swap(typingctx, address, old, new):
-    """Put `new` in the place of `old`; whether it was there."""
-
-    def codegen(_context, builder, _signature, args):
-        place = builder.inttoptr(args[0], _I64.as_pointer())
-        return builder.extract_value(builder.cmpxchg(place, args[1], args[2], "seq_cst", "seq_cst"), 1)
-
-    return types.boolean(types.int64, types.int64, types.int64), codegen
-
-
-@intrinsic
-def _pause(typingctx):
-    """Tell the core that this thread waits."""
-
-    def codegen(context, builder, _signature, _args):
-        kind = ir.FunctionType(ir.VoidType(), [])
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
-        return context.get_dummy_value()
-
-    return types.void(), codegen
-
-
-@intrinsic
-def _system(typingctx, number, first, second, third):
-    """Call Linux."""
-
-    def codegen(_context, builder, _signature, args):
-        kind = ir.FunctionType(_I64, [_I64], var_arg=True)
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "syscall"), [*args, _I64(0)])
-
-    return types.int64(types.int64, types.int64, types.int64, types.int64), codegen
