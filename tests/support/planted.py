@@ -77,7 +77,7 @@ _COMPILED = (
     Fault("scatter: bias of the first channels", "cpu/gemm/scatter.py", "bias[channel + i % count]", "bias[channel - lay.chunks[c, at.CHANNEL] + i % count]"),
     Fault("bfloat16 rounded half up", "cpu/emit/row_ir.py", "builder.add(odd, self._constant(0x7FFF))", "self._constant(0x8000)"),
     Fault("couples: one channel twice", "cpu/emit/copy_ir.py", "builder.gep(row, [half_step])", "row"),
-    Fault("couples: one weight twice", "cpu/emit/block_ir.py", "for at in (row, builder.add(row, source_step))", "for at in (row, row)"),
+    Fault("couples: one weight twice", "cpu/emit/block_ir.py", "rows = row, builder.add(row, source_step)", "rows = row, row"),
     Fault("NaN of bfloat16 becomes infinite", "cpu/emit/row_ir.py", "builder.select(nan, builder.or_(bits, self._constant(0x400000)), rounded)", "rounded"),
     Fault("direct: outputs beyond the depth", "cpu/gemm/gather_boxes.py", "chunk[at.PHASES_H] if o_d < g.out_d else 0", "chunk[at.PHASES_H]"),
     Fault("lines: bias of the first group", "cpu/gemm/scatter_lines.py", "channel = some.group * g.cout + some.first\n    size", "channel = some.first\n    size"),

@@ -42,9 +42,10 @@ class Choice(NamedTuple):
 
     @property
     def words(self) -> str:
-        """What the kernel is, and on how many axes blocks are in pairs."""
+        """What the kernel is, on how many axes blocks are in pairs, and whether channels are in couples."""
         axes = ("", " on one axis", " on two axes")[len(self.order.paired)]
-        return f"{self.kernel.name} ({self.kernel.words}{axes})"
+        couples = ", two input channels at a time" if self.order.coupled else ""
+        return f"{self.kernel.name} ({self.kernel.words}{axes}{couples})"
 
     @property
     def saved(self) -> float:

@@ -104,7 +104,7 @@ def _values(order: WeightOrder, channels: int, bias: Array | None) -> Array:
 
 def pack_channels_last(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array]:
     """Weights of a depthwise layer, channels last; what is not finite does no harm there."""
-    return channels_last.pack(order.plan, weight), values
+    return channels_last.pack(order.plan, weight, values)
 
 
 def pack_filters(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:

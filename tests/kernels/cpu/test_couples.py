@@ -14,8 +14,8 @@ from gpu_transconv.kernels.cpu.emit import registers
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 ZNVER4 = "+avx,+avx2,+avx512f,+avx512bf16"
-#: x, weight, and keywords, channels first: ragged tiles, one couple, groups, dilation, batches, borders, some panels,
-#: one input, taps and channels in one sum; odd channels stay as they are.
+#: x, weight, and keywords, channels first: ragged tiles, one couple, groups, dilation, batches, borders, several
+#: panels, one input, taps and channels in one sum; odd channels stay as they are.
 LAYERS = {
     "1-d": ((2, 130, 33), (130, 20, 16), {"stride": 8, "padding": 4}),
     "one-couple": ((1, 2, 9, 70), (2, 3, 5, 5), {"stride": 2, "padding": 2, "output_padding": 1}),
@@ -52,7 +52,8 @@ def test_error_and_threads(name, data_format):
         words = {**keywords, "formulation": formulation, "data_format": data_format, "backend": "cpu"}
         arrays = (x if data_format == "channels_first" else last(x), weight, bias)
         choose = {"gather": choose_gather, "scatter": choose_scatter}[formulation]
-        coupled = name != "odd" and (formulation == "gather" or data_format == "channels_first")
+        first = data_format == "channels_first" and name != "one-input"  # which is read as pixels of more channels
+        coupled = name != "odd" and (formulation == "gather" or first)
         assert choose(gtc.explain(*arrays, **words).plan).order.coupled == coupled
         results = []
         for threads in (1, 2):

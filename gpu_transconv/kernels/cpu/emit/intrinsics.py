@@ -136,11 +136,11 @@ def _call_copier(builder, target, source, way, args, half):
 
 @intrinsic
 def copy_checked(typingctx, target, target_step, source, source_step, length, count, half):
-    """Copy `count` rows of `length` elements; return whether some are not finite."""
+    """Copy `count` rows of `length` elements, coupled as `copy_rows` has them; return whether some are not finite."""
 
     def codegen(_context, builder, _signature, args):
         functions = BlockFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
-        return call_for_halves(builder, functions, functions.checked_copier, args[:-1], args[-1])
+        return call_for_halves(builder, functions, functions.checked_copier, args[:-1], args[-1], has_couples())
 
     i64 = types.int64
     return i64(target, i64, source, i64, i64, i64, i64), codegen

@@ -79,6 +79,13 @@ def lanes_past(typingctx, array, offset):
 
 
 @intrinsic
+def vector_lanes(typingctx, pointer):
+    """Elements of a vector of what is at an address."""
+    lanes = VECTOR_BYTES // bytes_of(ELEMENTS[pointer.dtype])
+    return types.int64(pointer), lambda _context, _builder, _signature, _args: _I64(lanes)
+
+
+@intrinsic
 def fence(typingctx):
     """Make streamed stores visible to other threads before anything that follows."""
 

@@ -9,6 +9,7 @@ from numba.extending import register_jitable
 from ..arguments import unpack
 from ..emit.gemm_tile import tile_range
 from ..emit.intrinsics import add_block, copy_block, copy_checked, couple_block, transpose, turn_rows
+from ..emit.numbers import COUPLED
 from ..emit.pointers import address
 from ..geometry import Geometry
 from ..runtime.compiled import inner, kernel
@@ -96,7 +97,7 @@ def pack_weight(weight, packed, _bias, _out, table, work, thread):
 def _pack_piece(weight, packed, scratch, job, piece):
     """Pack a piece, for all chunks of its output channels; return whether a weight is not finite.
 
-    Reads `weight`, owns its places in `packed`; `scratch` gets the weights as they come, and transposed.
+    Reads `weight`, owns its places in `packed`; `scratch` gets the weights as they come, or couples, and transposed.
     """
     g, lay, channels, inputs = job.geometry, job.layout, piece.channels, piece.inputs
     size, step = channels * g.volume, channels
@@ -114,10 +115,11 @@ def _pack_piece(weight, packed, scratch, job, piece):
             turn_rows(address(line, 0), step, start, length + _APART, length, 0, channels, channels, g.half)
     else:
         source = address(weight, ((piece.group * g.cin + piece.ci) * g.cout + piece.channel) * g.volume)
-        wrong = copy_checked(start, pitch, source, g.cout * g.volume, size, inputs, g.half)
+        words, half = inputs // job.unit, COUPLED if job.unit > 1 else g.half
+        wrong = copy_checked(start, pitch, source, g.cout * g.volume * job.unit, size, words, half)
         if channels > 1 and g.volume > 1:  # transposed: tap, output channel
             line = turned
-            for i in range(inputs):
+            for i in range(words):
                 transpose(address(line, i * pitch), address(scratch, i * pitch), channels, g.volume)
     for c in range(lay.chunks.shape[0]):
         if lay.chunks[c, at.CHANNEL] == piece.first:
@@ -162,10 +164,10 @@ def _pack_set(weight, packed, lines, job, piece, chunk, s):
                 tile = (piece.group * lay.weights + first + low * taps) * words
                 begin = tile + (tap * words + piece.ci // job.unit) * width - low
                 target = address(packed, begin + row)
-                if job.unit == 1:
-                    copy_block(target, width, address(line, start), pitch, length, count)
-                else:
+                if job.swapped and job.unit > 1:
                     couple_block(weight, target, width, address(line, start), pitch, length, count)
+                else:
+                    copy_block(target, width, address(line, start), pitch, length, count)
                 if sums:
                     for other in others:
                         if other >= 0:
