@@ -78,8 +78,8 @@ BROKEN = {
     "weights' swizzle": ("pack", "((k / EACH) ^ (row % 8))", "(k / EACH)", "last", ""),
     "stride of lines of channels": (
         "pipeline",
-        "before * SLOT_BYTES, 16, 1024",
-        "before * SLOT_BYTES, 16, 512",
+        "before * BLOCK_BYTES, 16, 1024",
+        "before * BLOCK_BYTES, 16, 512",
         "last",
         "",
     ),
@@ -103,8 +103,8 @@ BROKEN = {
     "chunks of TF32 numbers": ("pack", "EACH = 16 / sizeof(T)", "EACH = 8", "tf32", ""),
     "depth of a product of TF32 numbers": (
         "pipeline",
-        "(k * 32 + m * SLOT_BYTES)",
-        "(k * 64 + m * SLOT_BYTES)",
+        "(k * 32 + m * BLOCK_BYTES",
+        "(k * 64 + m * BLOCK_BYTES",
         "tf32",
         "",
     ),
@@ -112,7 +112,7 @@ BROKEN = {
     "low numbers of the weights": ("pack", "as_operand(value - high)", "as_operand(high - value)", "float32", ""),
     "one product instead of three": (
         "pipeline",
-        "for (int i = 2; i >= 0; --i)",
+        "for (int i = IMAGES == 2 ? 2 : 0; i >= 0; --i)",
         "for (int i = 0; i >= 0; --i)",
         "float32",
         "",

@@ -58,7 +58,7 @@ def test_channels_first_stores(shape, dtype):
     single, by_place = sorted((loop for loop in code.loops() if loop["STG.E.U16"] == 4), key=Counter.total)
     assert single.total() <= 12 * 4  # where some are cut off too
     assert counted(single, "LDS") <= 2 * 4 + 2
-    assert by_place.total() <= 21 * 4  # cut off, and more than 31 units
+    assert by_place.total() <= 22 * 4  # cut off, and more than 31 units
 
 
 @pytest.mark.parametrize("element", ["float", "gtc::half", "gtc::bfloat16"])

@@ -154,10 +154,9 @@ GTC_DEVICE void store_row(const Geometry<Index>& g, const RowSums<T, STRIDE, LAN
 }
 
 // Threads go over all shares in strides of the grid; each output is written by the one thread that owns its share.
-template <class T, int STRIDE, int LANES, class Index>
-GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, (ROW_BLOCKS<T, Index, LANES>))
-    gather_rows(const GTC_GRID_CONSTANT Geometry<Index> g, const T* x, const T* weight, const T* bias, T* out,
-                long long shares) {
+template <class T, int STRIDE, int LANES, class Index, int BLOCKS = ROW_BLOCKS<T, Index, LANES>>
+GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, BLOCKS) gather_rows(const GTC_GRID_CONSTANT Geometry<Index> g, const T* x,
+                                                      const T* weight, const T* bias, T* out, long long shares) {
     static_assert(LANES == 1 || LANES == LANES_OF<T>, "as the host counts shares");
     const Axis<Index>&d = g.axis[0], &h = g.axis[1], &w = g.axis[2];
     const bool aligned = w.output_size % RUN_OF<sizeof(T)> == 0 && is_aligned<RUN_OF<sizeof(T)>>(out);

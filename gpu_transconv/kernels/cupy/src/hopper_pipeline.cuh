@@ -266,42 +266,34 @@ struct HopperPipeline {
     template <int FIRST, int COUNT>
     GTC_DEVICE static void multiply_blocks(float (&sums)[2][COLUMNS / 2], unsigned long long weight,
                                            unsigned long long pixels, int next) {
-        if constexpr (IMAGES == 2) {
+        if constexpr (IMAGES == 1) {
+            add_products<FIRST, COUNT>(sums, weight, pixels, next);
+        } else {
             float of_chunk[COUNT][COLUMNS / 2];
             GTC_UNROLL
             for (int i = 0; i < COUNT * COLUMNS / 2; ++i) of_chunk[i % COUNT][i / COUNT] = 0;
-            multiply_images<COUNT>(of_chunk, weight, pixels, next);
+            add_products<0, COUNT>(of_chunk, weight, pixels, next);
             GTC_UNROLL
-            for (int i = 0; i < COUNT * COLUMNS / 2; ++i)
+            for (int i = 0; i < COUNT * COLUMNS / 2; ++i) {
                 sums[FIRST + i % COUNT][i / COUNT] += of_chunk[i % COUNT][i / COUNT];
-            return;
-        }
-        group_fence();
-        GTC_UNROLL
-        for (int k = 0; k < LINE_BYTES / 32; ++k) {
-            GTC_UNROLL
-            for (int m = 0; m < COUNT; ++m) {
-                group_multiply<T, COLUMNS, ACROSS>(sums[FIRST + m], weight + (k * 32 + m * SLOT_BYTES) / 16,
-                                                   pixels + k * next);
             }
         }
-        group_commit();
-        group_wait<0>();
     }
 
-    // Low times high, high times low, and high times high numbers, the small products first.
-    template <int COUNT>
-    GTC_DEVICE static void multiply_images(float (&sums)[COUNT][COLUMNS / 2], unsigned long long weight,
-                                           unsigned long long pixels, int next) {
+    // Of two images low times high, high times low, and high times high numbers, the small products first.
+    template <int FIRST, int COUNT, int BLOCKS_OF_SUMS>
+    GTC_DEVICE static void add_products(float (&sums)[BLOCKS_OF_SUMS][COLUMNS / 2], unsigned long long weight,
+                                        unsigned long long pixels, int next) {
         group_fence();
         GTC_UNROLL
-        for (int i = 2; i >= 0; --i) {
+        for (int i = IMAGES == 2 ? 2 : 0; i >= 0; --i) {
             const int low_weight = i == 2 ? SLOT_BYTES : 0, low_pixels = i == 1 ? X_BYTES : 0;
             GTC_UNROLL
             for (int k = 0; k < LINE_BYTES / 32; ++k) {
                 GTC_UNROLL
                 for (int m = 0; m < COUNT; ++m) {
-                    group_multiply<T, COLUMNS, ACROSS>(sums[m], weight + (k * 32 + m * BLOCK_BYTES + low_weight) / 16,
+                    group_multiply<T, COLUMNS, ACROSS>(sums[FIRST + m],
+                                                       weight + (k * 32 + m * BLOCK_BYTES + low_weight) / 16,
                                                        pixels + k * next + low_pixels / 16);
                 }
             }
