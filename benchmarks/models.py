@@ -6,9 +6,10 @@
     python -m benchmarks.models --only "Mimi, 12 frames" --only SNAC --seconds 10 --json out.json
     python -m benchmarks.models --page        # writes the tables of docs/guide/pytorch.md from the kept results
 
-Random weights, ``eval``, gradients off, batch 1. The two take turns in one process and call the very same modules,
-which change their class in between. Reported are medians; a result that differs by more than 1e-5 of the largest value
-has no time and makes the exit status 1. The time inside transposed convolutions is taken in passes of its own.
+Random weights, ``eval``, gradients off, batch 1. The two take turns, in a process per model, and call the very same
+modules, which change their class in between. Reported are medians; a result that differs by more than 1e-5 of the
+largest value has no time and makes the exit status 1. The time inside transposed convolutions is taken in passes of its
+own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -174,7 +177,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> Iterator[Row]:
-    """Measure the models that were asked for and are installed, under a bar."""
+    """Measure the models that were asked for and are installed, under a bar.
+
+    Each has a process of its own: the C library's heap, as one model leaves it, decides how often the next one has to
+    fetch memory from the system, for both sides and not alike.
+    """
     from rich.progress import track
 
     try:
@@ -183,18 +190,26 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
         sys.exit("benchmarks.models needs torch: pip install torch")
     if options.threads:
         torch.set_num_threads(options.threads)
+    console, names = make_console(stderr=True), options.only or list(MODELS)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as apart:
+        for name in track(names, "models", console=console, transient=True):
+            yield apart.submit(_row, name, torch.get_num_threads(), options.seconds).result()
+
+
+def _row(name: str, threads: int, seconds: float) -> Row:
+    """Measure one model in this process."""
+    import torch
+
+    torch.set_num_threads(threads)
     warnings.simplefilter("ignore")  # of the models' packages
     stub_torchvision()
-    console = make_console(stderr=True)
-    for name in track(options.only or list(MODELS), "models", console=console, transient=True):
-        entry = MODELS[name]
-        if entry.missing:
-            yield {"name": name, "status": "left out", "note": f"pip install {entry.missing}"}
-            continue
-        try:
-            yield measure(entry, options.seconds)
-        except Exception as error:  # whatever another package raises in this environment
-            yield {"name": name, "status": "failed", "note": f"{type(error).__name__}: {str(error).splitlines()[:1]}"}
+    entry = MODELS[name]
+    if entry.missing:
+        return {"name": name, "status": "left out", "note": f"pip install {entry.missing}"}
+    try:
+        return measure(entry, seconds)
+    except Exception as error:  # whatever another package raises in this environment
+        return {"name": name, "status": "failed", "note": f"{type(error).__name__}: {str(error).splitlines()[:1]}"}
 
 
 def _cells(row: Row) -> list[str]:

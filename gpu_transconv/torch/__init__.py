@@ -12,6 +12,7 @@
 ``batches``     what a batch of calls is as one call
 ``ops``         the operators of ``torch.ops.gpu_transconv``: for compilers, exporters, tensors without values
 ``kernels``     tensors to the package's launcher, without a copy
+``threads``     torch's threads, which the kernels use
 ``packed``      weights in the kernels' order, kept as long as their tensor lives and holds the same values
 ``ready``       small layers called before, without a second look at their arguments
 ``views``       tensors on the CPU as NumPy's arrays

@@ -17,7 +17,7 @@ from ....arrays.views import Array
 from .atomics import FAILED
 from .compiled import CompiledKernel, address_of, parallel_kernel
 from .team import BUSY, MOST, fork_join, is_possible, mailboxes
-from .threads import must_be_serial, parallel_region, thread_count
+from .threads import current_openmp, must_be_serial, parallel_region, thread_count
 
 #: Addresses of the parts, by their types; to ask Numba for the types of arrays takes longer than a small kernel.
 _addresses: dict[tuple[CompiledKernel, object, object], int] = {}
@@ -42,8 +42,12 @@ def run_parts(
     address = _addresses.get(key)
     if address is None:
         address = _addresses[key] = address_of(part, *arguments, 0)
-    with parallel_region():
-        total = on_threads(address, *arguments, parts)
+    openmp = current_openmp()
+    if openmp is not None:
+        total = openmp.run(address, arguments, parts, min(parts, thread_count()))
+    else:
+        with parallel_region():
+            total = on_threads(address, *arguments, parts)
     if total >= FAILED:
         raise MemoryError("not enough memory for the scratch memory of a kernel")
     return total
