@@ -150,10 +150,10 @@ def test_tiles_of_another_cpu(monkeypatch, triple, cpu, size, instruction, eleme
 
 
 def test_tiles_of_couples(monkeypatch):
-    """Every two products of a tile for bfloat16 are one instruction, which reads its factor from memory."""
+    """Every two products of a tile for bfloat16 are one instruction."""
     monkeypatch.setattr(gemm_tile, "registers", lambda: (64, 32))
     text = assembly("x86_64-linux-gnu", "znver4", ir.FloatType(), coupled=True)
     shapes = gemm_tile.tile_shapes()
     products = sum(vectors * most * (most + 1) // 2 for vectors, most in shapes.items())
-    assert len(re.findall(r"\bvdpbf16ps\t.*%zmm\d+$", text, re.MULTILINE)) == products
-    assert "{1to16}" in text
+    assert len(re.findall(r"\bvdpbf16ps\t.*%zmm\d+$", text, re.MULTILINE)) >= products
+    assert "vfmadd" not in text

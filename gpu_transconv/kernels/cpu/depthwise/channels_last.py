@@ -3,8 +3,9 @@
 A task owns some outputs of a row. Their sums start with the bias in scratch memory, take every tap that reaches
 them, and are stored once, so no sum has two writers and its order is fixed.
 
-Fewer channels than fill a vector would leave most of it idle. Then the weights of a tap are there several times, for as
-many pixels, and outputs of one phase lie next to each other until they are stored.
+Where outputs of a phase are less than a vector apart, a pixel at a time would wait for the one before, whose store its
+load overlaps, and leave most of the vector idle. There the weights of a tap are repeated, for as many pixels, and
+outputs of one phase lie next to each other until they are stored.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def takes(plan: Plan) -> bool:
 def cut_rows(plan: Plan, threads: int) -> DepthwiseLast:
     """Cut the rows of outputs; the order of every sum does not depend on it."""
     outputs, channels, stride = plan.out_spatial, plan.out_channels, kernel_axes(plan)[2].stride
-    repeats, plane = _repeats(plan), 0
+    repeats, plane = _repeats(plan.accumulate, channels, stride), 0
     length = min(outputs[2], max(1, _SUMS // channels))
     if repeats > 1:
         blocks = -(-min(outputs[2], _SUMS // (2 * channels)) // stride)
@@ -62,15 +63,14 @@ def cut_rows(plan: Plan, threads: int) -> DepthwiseLast:
     return DepthwiseLast(make_geometry(plan), part, step, channels * repeats, plane)
 
 
-def _repeats(plan: Plan) -> int:
-    """How often the weights of a tap are there."""
-    lanes = VECTOR_BYTES // DTYPES[plan.accumulate].size
-    return 1 if plan.groups >= lanes else _ROW // plan.groups
+def _repeats(accumulate: str, channels: int, stride: int) -> int:
+    """How often the weights of a tap are there; twice or more made 12 channels with a stride of 2 slower."""
+    return 1 if channels * stride >= VECTOR_BYTES // DTYPES[accumulate].size else _ROW // channels
 
 
 def pack(plan: Plan, weight: Array, values: Array) -> tuple[Array, Array]:
     """Weights ordered tap, repetition, channel, and the bias of one tap's weights."""
-    repeats = _repeats(plan)
+    repeats = _repeats(plan.accumulate, plan.groups, plan.axes[2].stride)
     taps = weight.reshape(plan.groups, -1).T.astype(plan.accumulate)
     return np.tile(taps, repeats).reshape(-1), np.tile(values, repeats)
 
