@@ -18,6 +18,7 @@ from .emit.gemm_tile import tile_table
 from .emit.registers import has_couples
 from .runtime import machine_code, notice
 from .runtime.compiled import KERNELS, CompiledKernel, Signature
+from .runtime.openmp import take_parts
 from .runtime.parallel import on_numba_threads
 from .runtime.team import fork_join
 from .weight_grad.elementwise import elementwise_filters
@@ -39,6 +40,7 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
                 found.setdefault((table, sums), Step(table.__name__, dtype, partial(table, sums)))
         if dtype == "bfloat16" and has_couples():
             found[dtype] = Step(tile_table.__name__, dtype, partial(tile_table, DTYPES[dtype].accumulate, True))
+        found.setdefault(take_parts, Step("take_parts", dtype, take_parts))
         for name, kernel in KERNELS.items():
             elementwise = kernel in (*ELEMENTWISE, elementwise_filters)
             kinds = {DTYPES[dtype].accumulate} if elementwise or kernel in _STARTERS else set()

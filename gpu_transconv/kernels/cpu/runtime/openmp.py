@@ -50,12 +50,13 @@ class OpenMP:
             words += (0, 0, array.size, array.itemsize, address, *array.shape, *array.strides)
         assert len(words) == _HEAD + _WORDS
         task = np.array(words + [0] * parts, np.int64)
-        self._start(_address(), task.__array_interface__["data"][0], threads, 0)
+        self._start(take_parts(), task.__array_interface__["data"][0], threads, 0)
         return int(task[_HEAD + _WORDS :].sum())
 
 
 @lru_cache(maxsize=1)
-def _address() -> int:
+def take_parts() -> int:
+    """Address of what each thread of a region runs, compiled where it was not yet."""
     return int(keep(entry(types.void(types.int64), _take_parts)).address)
 
 
