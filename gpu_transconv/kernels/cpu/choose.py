@@ -98,7 +98,7 @@ def _cost_of_scattered_loops(plan: Plan) -> float:
 
 
 def _is_points(plan: Plan) -> bool:
-    return cost_of_points(plan) < _cost_of_gather(plan)
+    return cost_of_points(plan) < (_cost_of_pairs(plan) if _has_pairs(plan) else _cost_of_gather(plan))
 
 
 def _vector(plan: Plan) -> int:
