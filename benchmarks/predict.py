@@ -30,6 +30,8 @@ from gpu_transconv.tools.bench.report import geometric_mean
 #: FLOP/s without sparsity and bytes per second of an H100 SXM5, https://www.nvidia.com/en-us/data-center/h100/
 PEAK = {"float32": 67e12, "tf32": 494.5e12, "float16": 989.5e12}
 BANDWIDTH = 3.35e12
+#: What a product could reach: of float32 by ordinary multiply-adds, or by three of TF32 numbers.
+ROOF = PEAK | {"float32": max(PEAK["float32"], PEAK["tf32"] / 3)}
 #: What mma.sync reaches of the tensor cores' peak on Hopper, on average: Luo et al., arXiv:2402.13499.
 MATRIX_FRACTION = 0.629
 #: Assumed: from one kernel's end to the next one's first work.
@@ -41,27 +43,29 @@ _TEXT = """# Predicted: H100
 No figure on this page has been measured. It is what `python -m benchmarks.predict` works out from the launches that an
 H100 SXM5 would get, to be checked against `python -m benchmarks.gpu_check measure`.
 
-- **Roofline**: the larger of the useful operations over the published peak (float32 67, TF32 494.5, float16 989.5
-  TFLOP/s, without sparsity) and the compulsory bytes over 3.35 TB/s
+- **Roofline**: the larger of the useful operations over the published peak (TF32 494.5, float16 989.5 TFLOP/s, without
+  sparsity; float32 a third of the former, since three products of TF32 numbers are one of float32, where ordinary
+  multiply-adds reach 67) and the compulsory bytes over 3.35 TB/s
   ([NVIDIA](https://www.nvidia.com/en-us/data-center/h100/)).
 - **Predicted**: per launch, the larger of its arithmetic and its bytes, plus {launch:g} microseconds between kernels
   (assumed). Arithmetic counts whole tiles, padding and edges included, the last wave of blocks, idle multiprocessors,
   and what reads from shared memory cost beside the products. float32 is held against 67 TFLOP/s; TF32 and float16
   against {fraction:.1%} of the tensor cores' peak, which is what `mma.sync` reached on this architecture
   ([Luo et al., 2024](https://arxiv.org/abs/2402.13499)), or, where the kernel is `wgmma`, against the whole peak and
-  the shares of it that `hopper_product.py` assumes. Bytes are the compulsory ones, and scratch memory written and read
-  once; all other reads are taken to come from the cache for nothing, and a copy is taken to reach the published
-  bandwidth.
+  the shares of it that `hopper_product.py` assumes; float32 there against that of TF32, with three times the work.
+  Bytes are the compulsory ones, and scratch memory written and read once; all other reads are taken to come from the
+  cache for nothing, and a copy is taken to reach the published bandwidth.
 - **Kernel**: `rows x pixels` of a tile, `merged` where all phases are rows of one product, `/n` for a reduction
   split into n parts, `direct` and `rows` for the kernels without tiles, `owned` for scatter into tiles of the output,
-  `wgmma` for the kernel of Hopper's matrix unit, with `loads` where threads load x; then the share of the products that
-  is useful.
+  `wgmma` for the kernel of Hopper's matrix unit, with `loads` where threads load x, and `x3` where a product of float32
+  is three of TF32 numbers; then the share of the products that is useful.
 - **Instructions** of sm_90, counted in the machine code, not measured on a GPU: `tests/kernels/cupy/test_sass.py`
   holds the most of each. The loop of the 128x128 tile in float16 has 322 for 32 matrix instructions where the tile
   reads single pixels of channels, 216 where it reads 16 bytes of them (kernel = stride), and 235 with the channels
   last. A result takes 7 to be stored, four at once, where the phases of the last axis fill its stride (12 where they
-  do not, 17 where some are cut off), and 10 with the channels last. A depthwise layer with kernel 4 and stride 2 on
-  two axes takes 35 (float32) or 38 (float16) per output, products included.
+  do not, or where some are cut off), and 10 with the channels last. A depthwise layer with kernel 4 and stride 2 on
+  two axes takes 35 (float32) or 38 (float16) per output, products included, and 33 or 38 with the channels last. A
+  layer of few channels takes 19 or 21 per output for its first product.
 
 Channels first, batch as in `tools/bench/layers.json`, bias, the formulation that `auto` takes. Milliseconds.
 
@@ -81,12 +85,14 @@ def predict(layer: Layer, precision: str, device: DeviceProperties = H100) -> Pr
     """Predict one layer, channels first."""
     dtype = "float32" if precision == "tf32" else precision
     plan = replace(layer.plan(dtype), precision="tf32" if precision == "tf32" else "highest")
-    roofline = max(plan.flops / PEAK[precision], plan.bytes / BANDWIDTH)
+    roofline = max(plan.flops / ROOF[precision], plan.bytes / BANDWIDTH)
     peak = PEAK[precision] * (1 if precision == "float32" else MATRIX_FRACTION)
     if cut := choose_hopper(plan, device):
-        seconds, launches = 2 * cut.cost(device) / PEAK[precision], best_gather_launches(plan, device).launch
+        unit = "tf32" if cut.images == 2 else precision
+        seconds, launches = 2 * cut.cost(device) / PEAK[unit], best_gather_launches(plan, device).launch
         executed = cut.work
         kernel = f"wgmma {cut.tile_blocks * BLOCK_ROWS}x{BOX_PIXELS}" + (" loads" if "LOAD" in cut.source else "")
+        kernel += " x3" if cut.images == 2 else ""
     elif cheaper(plan, device) == "scatter":
         owned = cut_output(plan, device)
         seconds = 2 * owned.cost / peak

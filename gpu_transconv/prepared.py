@@ -4,25 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from .api import infer_ndim
 from .arrays import NUMPY, Array, Operands, View, check_device, copied, view_of
 from .dispatch.select import Choice, epoch, note, select, select_backends
+from .kernels.kernel import Bound
 from .problem.arguments import Activation, IntOrInts, Ints, Padding, as_ints, make_params, without_result
 from .problem.dtypes import check_activation, check_dtypes
 from .problem.gradients import plan_input_grad
 from .problem.plan import ArraySpec, Plan, plan_call
 from .problem.shapes import check_weight
-from .run import Weights, launch, prepare
-from .settings import AUTO, HIGHEST, Settings, resolve
+from .run import Weights, launch, prepare, run_bound
+from .settings import AUTO, HIGHEST, Settings, in_force, resolve
 
 #: Makes the plan of arrays and settings.
 _MakePlan: TypeAlias = Callable[[Operands, Settings], Plan]
 #: Shapes whose plans are kept.
 _MOST_SHAPES = 256
+
+
+class _Ready(NamedTuple):
+    """What is kept of a shape: `bound` is the kernel with its weights, where it has a short way."""
+
+    plan: Plan
+    choice: Choice
+    weights: Weights
+    bound: Bound | None
 
 
 class ConvTranspose:
@@ -93,7 +103,7 @@ class ConvTranspose:
         self._start_afresh()
 
     def _start_afresh(self) -> None:
-        self._choices: dict[Hashable, tuple[Plan, Choice, Weights]] = {}
+        self._choices: dict[Hashable, _Ready] = {}
         self._packed: dict[Hashable, Weights] = {}
 
     def __getstate__(self) -> dict[str, object]:
@@ -160,17 +170,22 @@ class ConvTranspose:
     ) -> Array:
         """Launch what was chosen for arrays like this one; `name`, `more` and the array say which plan it is."""
         library, view = (NUMPY, array) if type(array) is np.ndarray else view_of(name, array)
-        settings = resolve(*self._options)
-        key = (name, view.shape, view.dtype, settings, type(view), getattr(view, "index", None), epoch(), *more)
-        operands = Operands(library, array, view, self._weight, bias)
+        where = None if view is array else (type(view), getattr(view, "number", None))
+        key = (name, view.shape, view.dtype, in_force(), epoch(), where, *more)
         found = self._choices.get(key)
         if found is None:
+            settings, operands = resolve(*self._options), Operands(library, array, view, self._weight, bias)
             check_device(name, view, "weight", self._weight)
             if len(self._choices) >= _MOST_SHAPES:
                 self._choices.clear()
             found = self._choices[key] = self._choose(make_plan(operands, settings), operands, settings)
-        plan, choice, weights = found
-        result = launch(choice.implementation, plan, operands, out, weights)
+        plan, choice, weights, bound = found
+        result = None
+        if bound is not None and library is NUMPY and isinstance(view, np.ndarray):
+            result = run_bound(bound, plan, view, out) if out is None or type(out) is np.ndarray else None
+        if result is None:
+            operands = Operands(library, array, view, self._weight, bias)
+            result = launch(choice.implementation, plan, operands, out, weights)
         note(choice, plan)
         return result
 
@@ -207,12 +222,13 @@ class ConvTranspose:
         plan = self._plan(operands, settings)
         return tune(plan, operands, select_backends(plan, settings.backend, operands.device)[0], seconds)
 
-    def _choose(self, plan: Plan, operands: Operands, settings: Settings) -> tuple[Plan, Choice, Weights]:
+    def _choose(self, plan: Plan, operands: Operands, settings: Settings) -> _Ready:
         choice = select(plan, settings, operands.device)
         key = choice.implementation, choice.implementation.weight_key(plan)
         if key not in self._packed:
             self._packed[key] = prepare(choice.implementation, plan, operands)
-        return plan, choice, self._packed[key]
+        weights = self._packed[key]
+        return _Ready(plan, choice, weights, choice.implementation.bind(plan, weights.packed))
 
     def _plan(self, operands: Operands, settings: Settings) -> Plan:
         bias = None if operands.bias is None else ArraySpec(operands.bias.shape, operands.bias.dtype)

@@ -11,8 +11,9 @@ import numpy as np
 from .arrays import NUMPY, Array, HostArray, Operands, View, check_device
 from .arrays.memory import Memory, wait_for_stream
 from .arrays.outputs import check_out, empty_output
+from .arrays.pool import SMALLEST
 from .arrays.views import CudaArray, as_contiguous, is_free, is_free_cuda, numpy_dtype, raw, start_of
-from .kernels.kernel import Kernel, Operand
+from .kernels.kernel import Bound, Kernel, Operand
 from .problem.plan import Plan
 
 
@@ -81,6 +82,22 @@ def launch_packed(kernel: Kernel, plan: Plan, x: HostArray, weights: Weights) ->
     return out
 
 
+def run_bound(bound: Bound, plan: Plan, x: HostArray, out: HostArray | None = None) -> HostArray | None:
+    """Run a problem by what its kernel was bound to; None where that does not take x or its result."""
+    if not (_is_plain(x) and x.dtype.isnative):
+        return None
+    if out is None:
+        out = np.empty(plan.result_shape, x.dtype) if plan.result_bytes < SMALLEST else empty_output(plan)
+    elif not (out.shape == plan.result_shape and out.dtype == x.dtype and _is_plain(out) and is_free(out, x)):
+        return None
+    return None if bound(x.reshape(-1), out.reshape(-1)) else out
+
+
+def _is_plain(array: HostArray) -> bool:
+    flags = array.flags
+    return bool(flags.c_contiguous and flags.aligned and flags.writeable)
+
+
 def _run_moved(
     kernel: Kernel, memory: Memory, plan: Plan, operands: Operands, weights: Weights | None, out: View | None
 ) -> HostArray:
@@ -140,7 +157,10 @@ def _nothing(memory: Memory, plan: Plan, own: Array | None) -> Array:
 
 def _wait_for_others(memory: Memory, arrays: list[CudaArray]) -> set[int]:
     """Order the work after what is on the streams of the arrays other than the first; return those streams."""
-    first = _same_stream(arrays[0].stream)
+    first = arrays[0].stream
+    if all(a.stream is None or a.stream == first for a in arrays):
+        return set()
+    first = _same_stream(first)
     others = {stream for a in arrays if (stream := _same_stream(a.stream)) is not None and stream != first}
     for stream in others:
         memory.wait_for(stream)

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from .measure import first_line
 from .stages import DONE, UNFINISHED, WRONG, Stage, count_words, say
 from .supervise import Supervisor, TimeIsUp
 from .worker import find_device
 
 #: Seconds of one step; the first call of a kernel compiles it.
 _STEP_SECONDS = 40.0
-
-
-def run_step(device: Any, name: str) -> dict[str, Any]:
-    """One step in the worker; what raises has failed."""
-    try:
-        return {"status": "ok", **device.step(name)}
-    except Exception as error:
-        return {"status": "failed", "note": first_line(error)}
 
 
 def probe(stage: Stage, device: Sequence[str]) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
 
-from .measure import first_line
+from .measure import first_line, measure_task, task_from
 
 Entry = dict[str, Any]
 
@@ -26,9 +26,6 @@ def find_device(name: str) -> Any:
 
 def run_unit(device: Any, unit: dict[str, Any], say: Callable[..., None]) -> None:
     """Do one unit: its parts by name, each entry as soon as there is one."""
-    from .measure import measure_task, task_from
-    from .stage_probe import run_step
-
     if unit["kind"] == "measure":
         entries = measure_task(device, task_from(unit), unit["names"], unit["seconds"], lambda name: say(begin=name))
     elif unit["kind"] == "compile":
@@ -36,7 +33,7 @@ def run_unit(device: Any, unit: dict[str, Any], say: Callable[..., None]) -> Non
         found = device.compile_ahead([task_from(task) for task in unit["tasks"]], unit["seconds"])
         entries = iter([("compile", found)])
     else:
-        entries = _steps(device, unit["names"], run_step, say)
+        entries = _steps(device, unit["names"], say)
     for name, entry in entries:
         fine = entry.get("status", "ok") in ("ok", "absent") and "context" not in entry
         usable = fine or ("context" not in entry and device.is_healthy())
@@ -47,12 +44,15 @@ def run_unit(device: Any, unit: dict[str, Any], say: Callable[..., None]) -> Non
     say(end="done")
 
 
-def _steps(
-    device: Any, names: list[str], run_step: Callable[..., Entry], say: Callable[..., None]
-) -> Iterator[tuple[str, Entry]]:
+def _steps(device: Any, names: list[str], say: Callable[..., None]) -> Iterator[tuple[str, Entry]]:
+    """Do steps of the first stage; what raises has failed."""
     for name in names:
         say(begin=name)
-        yield name, run_step(device, name)
+        try:
+            entry = {"status": "ok", **device.step(name)}
+        except Exception as error:
+            entry = {"status": "failed", "note": first_line(error)}
+        yield name, entry
 
 
 def main() -> None:

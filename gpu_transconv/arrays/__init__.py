@@ -75,4 +75,4 @@ def copied(library: ArrayLibrary, array: Array, view: View) -> View:
         target, home = memory.empty(view.shape, view.dtype), memory.current_stream()
         memory.copy_to(memory.as_device(raw(view)), target)
         wait_for_stream(memory)
-    return CudaArray(target, view.shape, view.dtype, view.index, home=home)
+    return CudaArray(target, view.shape, view.dtype, view.number, home=home)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from importlib import import_module
 
 import numpy as np
@@ -29,9 +28,9 @@ class Cupy(ArrayLibrary):
         return isinstance(value, sys.modules["cupy"].ndarray)
 
     def view(self, name: str, array: Array) -> View:  # noqa: ARG002
-        with self.device(array):
-            stream = sys.modules["cupy"].cuda.get_current_stream().ptr
-        return CudaArray(array, array.shape, dtype_name(array.dtype), array.device.id, stream)
+        index = array.device.id
+        stream = sys.modules["cupy"].cuda.get_current_stream(index).ptr
+        return CudaArray(array, array.shape, dtype_name(array.dtype), index, stream)
 
     def wrap(self, result: Array, given: Array) -> Array:  # noqa: ARG002
         return result.array if isinstance(result, CudaArray) else result
@@ -116,7 +115,7 @@ def _from_dlpack(name: str, array: Array) -> CudaArray:
     with cupy.cuda.Device(array.__dlpack_device__()[1]):
         view = CUPY.view(name, cupy.from_dlpack(array))
     assert isinstance(view, CudaArray)
-    return replace(view, lent=True)
+    return view._replace(lent=True)
 
 
 def _interface(array: Array) -> Interface:

@@ -15,10 +15,14 @@ from .torch import TORCH, loaded
 
 #: Module, name of its array type, library.
 _TYPES = (("torch", "Tensor", TORCH), ("cupy", "ndarray", CUPY), ("jax", "Array", JAX))
+#: Those types themselves, not those derived from them, as they are met.
+_met: dict[type, ArrayLibrary] = {}
 
 
 def library_of(name: str, value: object) -> ArrayLibrary:
     """Return the library of the argument called `name`, or raise `TypeError`."""
+    if library := _met.get(type(value)):
+        return library
     if isinstance(value, np.ndarray):
         return NUMPY
     if isinstance(value, (np.generic, loaded("torch.fx", "Proxy") or np.generic)):  # a Proxy has every attribute
@@ -26,6 +30,8 @@ def library_of(name: str, value: object) -> ArrayLibrary:
     for module, attribute, library in _TYPES:
         array_type = loaded(module, attribute)
         if array_type is not None and isinstance(value, array_type):
+            if type(value) is array_type:
+                _met[array_type] = library
             return library
     if is_numba(value):
         return NUMBA

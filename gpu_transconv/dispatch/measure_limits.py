@@ -43,19 +43,20 @@ def measure(device: str = "cpu") -> DeviceLimits:
 def measure_cpu(
     threads: int, ways: Mapping[str, Mapping[str, float]] | None = None, copy_bytes: int = 2**26, tries: int = 3
 ) -> DeviceLimits:
-    """Measure the CPU with `threads` threads; the half types have float32's peak, in which they are computed."""
+    """Measure the CPU with `threads` threads; the half types without a peak of their own have float32's."""
     ways = ways or peak_ways(threads, tries)
     with ThreadPoolExecutor(threads) as pool:
         copy = _copy_gb_per_s(copy_bytes, threads, pool, tries)
     peak = {dtype: max(found.values()) for dtype, found in ways.items()}
-    peak |= {"float16": peak["float32"], "bfloat16": peak["float32"]}
+    peak = dict.fromkeys(("float16", "bfloat16"), peak["float32"]) | peak
     return DeviceLimits("cpu", threads, peak, copy, _launch_seconds(), measured=True)
 
 
 def peak_ways(threads: int, tries: int) -> dict[str, dict[str, float]]:
     """GFLOP/s of float32 and float64 by a chain of vector instructions, and by NumPy's product of matrices.
 
-    The latter takes all processors, and counts where as many threads are asked for.
+    The latter takes all processors, and counts where as many threads are asked for. A CPU that multiplies couples of
+    bfloat16 numbers has a chain for these too.
     """
     ways = {}
     with ThreadPoolExecutor(threads) as pool:
@@ -63,6 +64,8 @@ def peak_ways(threads: int, tries: int) -> dict[str, dict[str, float]]:
             ways[dtype] = {"fma_chain": _fma_gflops(dtype, threads, pool, tries)}
             if threads >= numba.config.NUMBA_DEFAULT_NUM_THREADS:
                 ways[dtype]["matrix_product"] = _product_gflops(dtype, tries)
+        if binding.get_host_cpu_features().get("avx512bf16"):
+            ways["bfloat16"] = {"couples_chain": _fma_gflops("bfloat16", threads, pool, tries)}
     return ways
 
 
@@ -148,12 +151,12 @@ def _vector_shape(dtype: str) -> tuple[int, int]:
         width, accumulators = 64, 24
     elif features.get("avx2"):
         width, accumulators = 32, 12
-    return width // np.dtype(dtype).itemsize, accumulators
+    return width // (8 if dtype == "float64" else 4), accumulators
 
 
 def _make_fma_chain(dtype: str) -> Callable[[int, float, float], float]:
     lanes, accumulators = _vector_shape(dtype)
-    scalar = {"float32": types.float32, "float64": types.float64}[dtype]
+    scalar = types.float64 if dtype == "float64" else types.float32
 
     @intrinsic
     def chain(
@@ -164,17 +167,19 @@ def _make_fma_chain(dtype: str) -> Callable[[int, float, float], float]:
         ) -> ir.Value:
             repeats, factor, term = args
             vector = ir.VectorType(factor.type, lanes)
-            bits = np.dtype(dtype).itemsize * 8
-            fma = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f{bits}"
-            )
+            name = f"llvm.fma.v{lanes}f{64 if dtype == 'float64' else 32}"
             factors, terms = (_broadcast(builder, value, vector) for value in (factor, term))
+            if dtype == "bfloat16":
+                name, words = "llvm.x86.avx512bf16.dpbf16ps.512", ir.VectorType(ir.IntType(32), lanes)
+                factors, terms = (builder.bitcast(value, words) for value in (factors, terms))
+            kind = ir.FunctionType(vector, [vector, factors.type, terms.type])
+            multiply_add = cgutils.get_or_insert_function(builder.module, kind, name)
             sums = [cgutils.alloca_once(builder, vector) for _ in range(accumulators)]
             for i, total in enumerate(sums):  # all different, or the compiler keeps only one
                 builder.store(ir.Constant(vector, [float(i)] * lanes), total)
             with cgutils.for_range(builder, repeats):
                 for total in sums:
-                    builder.store(builder.call(fma, [builder.load(total), factors, terms]), total)
+                    builder.store(builder.call(multiply_add, [builder.load(total), factors, terms]), total)
             result = builder.load(sums[0])
             for total in sums[1:]:
                 result = builder.fadd(result, builder.load(total))
@@ -200,7 +205,8 @@ def _fma_gflops(dtype: str, threads: int, pool: ThreadPoolExecutor, tries: int) 
     lanes, accumulators = _vector_shape(dtype)
     chain, repeats = _make_fma_chain(dtype), 2_000_000
     seconds = _best_seconds(lambda: list(pool.map(lambda _: chain(repeats, 0.5, 0.25), range(threads))), tries)
-    return 2 * lanes * accumulators * repeats * threads / seconds / 1e9
+    operations = 4 if dtype == "bfloat16" else 2
+    return operations * lanes * accumulators * repeats * threads / seconds / 1e9
 
 
 def _product_gflops(dtype: str, tries: int, size: int = 512) -> float:

@@ -96,12 +96,13 @@ class Kernel:
     weight_key : callable ``(plan) -> hashable``
         All that the prepared weights depend on besides their values; plans with equal keys share them.
     bind : callable ``(plan, packed) -> Bound or None``
-        The same as `launch` in short, for those who call a small problem often; None where it would not be faster.
+        The same as `launch` in short, for those who call a problem often; None where it would not be faster.
     refusal : callable ``(plan) -> str or None``
         Why it cannot run a plan here, or None where it can.
     work_ratio : callable ``(plan) -> float``
-        How many times the useful operations the kernel takes, padding and the ends of tiles included; the cost model
-        multiplies them. The formulation with the smaller one is the backend's own preference.
+        How many times the useful operations' time at the peak the kernel takes, padding, the ends of tiles and, on a
+        GPU, idle multiprocessors included; the cost model multiplies them. The formulation with the smaller one is the
+        backend's own preference.
     pack_ratio : callable ``(plan) -> float``
         How many times as long as the useful operations it takes to prepare the weights, where that is done in a call.
     describe : callable ``(plan) -> Description``

@@ -14,7 +14,7 @@ from ..run import launch, launch_packed
 from .decisions import Decision, decide
 from .geometry import Spec, torch_errors
 from .packed import packed
-from .threads import TEAM
+from .threads import OPENMP
 from .views import array_of, tensor_of
 
 
@@ -38,7 +38,7 @@ def run(decision: Decision, first: Tensor, second: Tensor, bias: Tensor | None, 
 
 def run_on_cpu(decision: Decision, first: Tensor, second: Tensor, bias: Tensor | None, recording: bool) -> Tensor:
     """Launch a kernel on x and weight, on grad_output and weight, or on x and grad_output, all on the CPU."""
-    follow_threads(get_num_threads(), TEAM)
+    follow_threads(get_num_threads(), OPENMP)
     plan, choice, order, other, back, packs = decision
     view = array_of(first)
     if order is not None:

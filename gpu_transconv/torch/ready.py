@@ -1,4 +1,4 @@
-"""Small layers called before: what they cost is mostly the look at their arguments, so that this is done once.
+"""Layers called before: what small ones cost is mostly the look at their arguments, so that this is done once.
 
 A call is remembered with the weight that it was of, as long as what was packed of that is kept (`packed`).
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from torch import Tensor, from_numpy
 
+from ..arrays.pool import outputs
 from ..arrays.views import numpy_dtype
 from ..dispatch.select import note
 from ..kernels.kernel import Bound
@@ -25,7 +25,19 @@ _MOST = 64
 class Ready:
     """A call that was made before: what decided how it is computed, and what computes it."""
 
-    __slots__ = ("asked", "bound", "decision", "dtype", "entry", "geometry", "layouts", "shape", "spec", "words")
+    __slots__ = (
+        "asked",
+        "bound",
+        "decision",
+        "dtype",
+        "entry",
+        "geometry",
+        "layouts",
+        "nbytes",
+        "shape",
+        "spec",
+        "words",
+    )
 
     def __init__(
         self, asked: tuple[object, ...], geometry: tuple[Any, ...], words: tuple[Any, ...],
@@ -33,7 +45,8 @@ class Ready:
     ) -> None:  # fmt: skip
         self.asked, self.geometry, self.words, self.layouts = asked, geometry, words, layouts
         self.spec, self.decision, self.entry, self.bound = spec, decision, entry, bound
-        self.shape, self.dtype = decision.plan.result_shape, numpy_dtype(decision.plan.dtype)
+        plan = decision.plan
+        self.shape, self.dtype, self.nbytes = plan.result_shape, numpy_dtype(plan.dtype), plan.result_bytes
 
     def renew(self, owner: Owner, weight: Tensor, bias: Tensor | None) -> bool:
         """Take the weights as they are now; false where the call has to be looked at again."""
@@ -49,7 +62,7 @@ class Ready:
         """Compute the result."""
         if not first.is_neg():  # a view that stands for the negative of its memory
             array = first.numpy(force=first.requires_grad)
-            result = np.empty(self.shape, self.dtype)
+            result = outputs.empty(self.shape, self.dtype, self.nbytes)
             if not self.bound(array.ravel(), result.ravel()):
                 note(self.decision.choice, self.decision.plan)
                 return from_numpy(result)
@@ -91,7 +104,7 @@ def remember(
     asked: tuple[object, ...], x: Tensor, weight: Tensor, bias: Tensor | None, geometry: tuple[Any, ...],
     words: tuple[Any, ...], spec: Spec, decision: Decision,
 ) -> None:  # fmt: skip
-    """Remember a call if its layer is small, its weights are kept, and x is read as it lies in memory."""
+    """Remember a call if its weights are kept, and x is read as it lies in memory."""
     plan, kernel, packs = decision.plan, decision.choice.implementation, decision.packs
     owner = owner_of(weight)
     entry = None if owner is None else owner.entries.get((packs, weight.data_ptr()))

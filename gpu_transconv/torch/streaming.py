@@ -19,7 +19,7 @@ from ..settings import AUTO
 from .classes import backend_of, refusal
 from .modules import ConvTransposeNd
 from .packed import Contents, contents_of, same_contents
-from .threads import TEAM
+from .threads import OPENMP
 from .views import array_of, tensor_of
 from .weights import weight_of
 
@@ -133,7 +133,7 @@ class StreamingConvTranspose(torch.nn.Module):
                             "torch.inference_mode() or torch.no_grad()")  # fmt: skip
         if self._dtype is None:
             self._take_weights()
-        follow_threads(torch.get_num_threads(), TEAM)
+        follow_threads(torch.get_num_threads(), OPENMP)
         result = self._stream(array_of(x, "x") if x.is_cpu else x)
         self._dtype = x.dtype
         return tensor_of(result, x.dtype)
@@ -151,7 +151,7 @@ class StreamingConvTranspose(torch.nn.Module):
         ValueError
             If there was no chunk, so that no shape is known.
         """
-        follow_threads(torch.get_num_threads(), TEAM)
+        follow_threads(torch.get_num_threads(), OPENMP)
         result, dtype = self._stream.finish(), self._dtype
         self._dtype = None
         assert dtype is not None  # else it has raised

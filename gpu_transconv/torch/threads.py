@@ -6,18 +6,18 @@ from pathlib import Path
 
 import torch
 
-from ..kernels.cpu.runtime.team import Team
+from ..kernels.cpu.runtime.openmp import OpenMP
 
 
-def _find() -> Team | None:
+def _find() -> OpenMP | None:
     """GNU's OpenMP as torch's wheels for Linux bring it; None where torch has another one, or was built without."""
     folder = Path(torch.__file__).parent
     for path in (*folder.glob("lib/libgomp*.so*"), *folder.parent.glob("torch.libs/libgomp*.so*")):
         try:
-            return Team(str(path))
+            return OpenMP(str(path))
         except (OSError, AttributeError):  # not in this process, or of another kind
             continue
     return None
 
 
-TEAM = _find()
+OPENMP = _find()

@@ -299,7 +299,8 @@ def fake_cupy(array_type):
         def __exit__(self, *_):
             Device.current = self.before
 
-    cuda = SimpleNamespace(Device=Device, get_current_stream=lambda: SimpleNamespace(ptr=100 + Device.current))
+    stream = lambda number=-1: SimpleNamespace(ptr=100 + (Device.current if number < 0 else number))  # noqa: E731
+    cuda = SimpleNamespace(Device=Device, get_current_stream=stream)
     made = lambda shape, dtype: array_type(np.full(shape, np.nan, dtype), Device.current)  # noqa: E731
     return SimpleNamespace(ndarray=array_type, cuda=cuda, empty=made)
 

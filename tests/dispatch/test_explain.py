@@ -185,16 +185,6 @@ def test_atomics_pay_for_their_traffic(install, fake_limits):
     assert found.predicted_seconds == pytest.approx(found.bytes * 1e-9)
 
 
-def test_few_tiles_leave_a_large_device_idle(install, fake_limits):
-    install(cupy=FakeBackend())
-    fake_limits(copy_gb_per_s=1e9, units=64)
-    small = gtc.explain(X, WEIGHT, **KEYWORDS, backend="cupy")
-    tiles = 16  # 32 x 64 x 64 outputs in tiles of 128 x 64
-    assert small.predicted_seconds == pytest.approx(small.flops * 1e-12 * 64 / tiles)
-    full = gtc.explain((4, *X[1:]), WEIGHT, **KEYWORDS, backend="cupy")
-    assert full.predicted_seconds == pytest.approx(full.flops * 1e-12)
-
-
 def test_launches_cost_time(install, fake_limits):
     install(cupy=FakeBackend())
     fake_limits(launch_seconds=1.0)

@@ -152,7 +152,7 @@ class Cupy:
             ExternalStream=external,
             UnownedMemory=UnownedMemory,
             MemoryPointer=MemoryPointer,
-            get_current_stream=lambda: stream.current,
+            get_current_stream=lambda device=-1: stream.current,  # noqa: ARG005
             runtime=SimpleNamespace(
                 getDeviceCount=lambda: 1,
                 getDevice=lambda: 0,

@@ -85,6 +85,7 @@ inline float exp2_fast(float value) { return std::exp2(value); }
 inline float reciprocal_fast(float value) { return 1 / value; }
 
 inline void store_global_8(void* to, uint2 value) { *static_cast<uint2*>(to) = value; }
+inline void store_global_16(void* to, uint4 value) { *static_cast<uint4*>(to) = value; }
 
 template <class T>
 inline uint32_t pair_of(float low, float high) {

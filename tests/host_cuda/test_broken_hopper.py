@@ -15,10 +15,14 @@ pytestmark = requires_compiler
 LAST = Case("last", (2, 72, 6, 13), (72, 66, 3, 3), bias=True, keywords={"stride": 2, "padding": 1})
 FIRST = Case("first", (1, 72, 3, 64), (72, 66, 3, 3), bias=True, keywords={"stride": 2, "padding": 1})
 ODD = Case("odd", (1, 67, 4, 9), (67, 66, 3, 3), bias=True, keywords={"stride": 2, "padding": 1})
+#: So many channels that sums which are cut off at every product are seen.
+DEEP = Case("deep", (1, 264, 2, 3), (264, 34, 4, 4), bias=True, keywords={"stride": 2, "padding": 1})
 RUNS = {
-    "last": (LAST, "channels_last"),
-    "first": (FIRST, "channels_first"),
-    "threads": (ODD, "channels_first"),
+    "last": (LAST, "float16", "channels_last", 4),
+    "first": (FIRST, "float16", "channels_first", 4),
+    "threads": (ODD, "float16", "channels_first", 4),
+    "tf32": (ODD, "tf32", "channels_first", 4),
+    "float32": (DEEP, "float32", "channels_last", None),
 }
 
 #: What is broken, in which file, how, the run that must notice, and a word of the fault (none: a wrong result).
@@ -71,18 +75,18 @@ BROKEN = {
         "",
     ),
     "threads' swizzle": ("pipeline", "(part ^ thread % 8) * 16", "part * 16", "threads", ""),
-    "weights' swizzle": ("pack", "((k / 8) ^ (row % 8))", "(k / 8)", "last", ""),
+    "weights' swizzle": ("pack", "((k / EACH) ^ (row % 8))", "(k / EACH)", "last", ""),
     "stride of lines of channels": (
         "pipeline",
-        "before * SLOT_BYTES, 16, 1024",
-        "before * SLOT_BYTES, 16, 512",
+        "before * BLOCK_BYTES, 16, 1024",
+        "before * BLOCK_BYTES, 16, 512",
         "last",
         "",
     ),
     "leading offset of lines of pixels": (
         "pipeline",
-        "x, CHUNK * 2 << g.line_log2",
-        "x, CHUNK << g.line_log2",
+        "x, LINE_BYTES << g.line_log2",
+        "x, LINE_BYTES / 2 << g.line_log2",
         "first",
         "",
     ),
@@ -96,6 +100,30 @@ BROKEN = {
         "first",
         "",
     ),
+    "chunks of TF32 numbers": ("pack", "EACH = 16 / sizeof(T)", "EACH = 8", "tf32", ""),
+    "depth of a product of TF32 numbers": (
+        "pipeline",
+        "(k * 32 + m * BLOCK_BYTES",
+        "(k * 64 + m * BLOCK_BYTES",
+        "tf32",
+        "",
+    ),
+    "low numbers of x": ("pipeline", "as_operand(line.at[i] - high.at[i])", "as_operand(line.at[i])", "float32", ""),
+    "low numbers of the weights": ("pack", "as_operand(value - high)", "as_operand(high - value)", "float32", ""),
+    "one product instead of three": (
+        "pipeline",
+        "for (int i = IMAGES == 2 ? 2 : 0; i >= 0; --i)",
+        "for (int i = 0; i >= 0; --i)",
+        "float32",
+        "",
+    ),
+    "sums of all chunks are cut off": (
+        "pipeline",
+        "of_chunk[i % COUNT][i / COUNT] = 0;",
+        "of_chunk[i % COUNT][i / COUNT] = sums[FIRST + i % COUNT][i / COUNT], sums[FIRST + i % COUNT][i / COUNT] = 0;",
+        "float32",
+        "error",
+    ),
     "stages at any address": ("pipeline", "(-shared_address(memory) & 1023u)", "0", "last", ""),
 }
 
@@ -104,14 +132,14 @@ BROKEN = {
 def test_broken_kernels_are_caught(what, tmp_path):
     file, old, new, run, complaint = BROKEN[what]
     edited(KERNELS / f"hopper_{file}.cuh", old, new, tmp_path)
-    case, data_format = RUNS[run]
+    case, word, data_format, blocks = RUNS[run]
     with pytest.raises(AssertionError) as caught:
-        check(case, "float16", data_format, tile_blocks=4, order=1, folder=tmp_path)
+        check(case, word, data_format, tile_blocks=blocks, order=1, folder=tmp_path)
     assert complaint in str(caught.value)
 
 
 @pytest.mark.parametrize("run", RUNS)
 def test_the_kernels_are_right_in_any_order(run):
-    case, data_format = RUNS[run]
+    case, word, data_format, blocks = RUNS[run]
     for order in range(4):
-        check(case, "float16", data_format, tile_blocks=4, order=order)
+        check(case, word, data_format, tile_blocks=blocks, order=order)

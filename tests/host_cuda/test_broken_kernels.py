@@ -15,6 +15,9 @@ DENSE = named("2d-many-channels-twice-stride")
 SPLIT = Case("split", (1, 700, 2, 3), (700, 9, 2, 2), keywords={"stride": 2})
 ODD = named("2d-many-channels")
 FEW = named("2d-depthwise")
+CUT = Case("cut", (1, 24, 5, 6), (24, 5, 4, 6), bias=True, keywords={"stride": (2, 3), "padding": (1, 2)})
+#: More units than fit in the bits of a pixel.
+WIDE = Case("wide", (1, 40, 37), (40, 3, 80), keywords={"stride": 40, "padding": 20})
 RUNS = Case("runs", (1, 24, 9, 16), (24, 36, 2, 2), bias=True, keywords={"stride": 2})
 
 #: What is broken, in which file, how, and the run that must notice: variant, case, dtype, precision, data format.
@@ -45,14 +48,14 @@ BROKEN = {
     ),
     "store off by one": (
         "epilogue.cuh",
-        "sink.template put<1>(y[n] + r.y, {",
-        "sink.template put<1>(y[n] + r.y + 1, {",
+        "sink.template put<1>(to[n] + y, {",
+        "sink.template put<1>(to[n] + y + 1, {",
         ("gather", ODD, "float32", "highest", "channels_first"),
     ),
     "run off by one row": (
         "epilogue.cuh",
-        "put(y + load_shared(&table[row].y)",
-        "put(y + load_shared(&table[row + UNITS].y)",
+        "put(to + load_shared(&table[row].y)",
+        "put(to + load_shared(&table[row + UNITS].y)",
         ("gather", RUNS, "float16", "highest", "channels_first"),
     ),
     "units of a run before its pixels": (
@@ -60,6 +63,30 @@ BROKEN = {
         "unit[i % UNITS].at[i / UNITS]",
         "unit[i / ALONG].at[i % ALONG]",
         ("gather", RUNS, "float16", "highest", "channels_first"),
+    ),
+    "units of a pixel in another order": (
+        "geometry.cuh",
+        "    uint32_t units = 0, bit = 1;\n    GTC_UNROLL\n    for (int a = 2; a >= 0; --a) {",
+        "    uint32_t units = 0, bit = 1;\n    GTC_UNROLL\n    for (int a = 0; a < 3; ++a) {",
+        ("gather", CUT, "float16", "highest", "channels_first"),
+    ),
+    "more units than bits, beyond the output": (
+        "epilogue.cuh",
+        "if (!BITS && !is_output(block.g, o[n], load_shared(table + row + r).out)) continue;",
+        "",
+        ("gather", WIDE, "float32", "highest", "channels_first"),
+    ),
+    "units beyond the output": (
+        "geometry.cuh",
+        "if (is_within(o, g.axis[a].output_size)) units |= bit;",
+        "units |= bit;",
+        ("gather", CUT, "float32", "highest", "channels_first"),
+    ),
+    "rows beyond the last": (
+        "mainloop.cuh",
+        "uint32_t unit = NO_ROW;",
+        "uint32_t unit = 0;",
+        ("gather", CUT, "float32", "highest", "channels_first"),
     ),
     "channels off by one pixel": (
         "epilogue.cuh",
@@ -111,8 +138,8 @@ BROKEN = {
     ),
     "rows: the next input's window": (
         "gather_rows.cuh",
-        "next ? window[here + 1] : window[here]",
-        "next ? window[here] : window[here]",
+        "next ? window[here + 1].at[l] : window[here].at[l]",
+        "window[here].at[l]",
         ("gather_rows", FEW, "float16", "highest", "channels_first"),
     ),
     "rows beyond the last output": (
@@ -123,14 +150,14 @@ BROKEN = {
     ),
     "direct kernel beyond the last output": (
         "gather_direct.cuh",
-        "if (ow >= g.axis[2].output_size) continue;",
-        "if (ow > g.axis[2].output_size) continue;",
+        "if (width + p * g.axis[2].stride >= g.axis[2].output_size) break;",
+        "if (width + p * g.axis[2].stride > g.axis[2].output_size) break;",
         ("gather_direct", FEW, "float16", "highest", "channels_last"),
     ),
     "stamps added without atomics": (
         "scatter.cuh",
-        "atomic_add(out + at, values.at[0]);",
-        "out[at] = add(out[at], values.at[0]);",
+        "atomic_add(to, values.at[0]);",
+        "*to = add(*to, values.at[0]);",
         ("scatter_atomic", DENSE, "float32", "highest", "channels_first"),
     ),
     "no barrier after the table of pixels": (

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cases import CASES, CORE, DATA_FORMATS
+from cases import CASES, CORE, DATA_FORMATS, Case
 from checks import Arrays, as_format, assert_close, assert_same_specials, expected, make_arrays, poisoned
 from host_checks import DEVICE, requires_compiler
 from host_compiler import KERNELS
@@ -25,6 +25,11 @@ pytestmark = requires_compiler
 HALVES = ("float16", "bfloat16")
 
 
+def kind_of(word):
+    """dtype and precision; float32 is three products of TF32 numbers."""
+    return ("float32", "tf32") if word == "tf32" else (word, "highest")
+
+
 def run_hopper(plan, arrays, tile_blocks=None, order=0, folder=KERNELS):
     planned = hopper_launches(plan, DEVICE, tile_blocks)
     names = ("x", "weight", "bias")
@@ -34,18 +39,20 @@ def run_hopper(plan, arrays, tile_blocks=None, order=0, folder=KERNELS):
     return out
 
 
-def check(case, dtype, data_format, **choice):
+def check(case, word, data_format, **choice):
+    dtype, precision = kind_of(word)
     arrays = make_arrays(case, dtype, data_format)
-    got = run_hopper(plan_of(case, arrays, data_format), arrays, **choice)
-    assert_close(got, expected(case, arrays, data_format), dtype, case.reduction)
+    got = run_hopper(plan_of(case, arrays, data_format, precision), arrays, **choice)
+    assert_close(got, expected(case, arrays, data_format), dtype, case.reduction, precision)
 
 
-def check_gradient(case, dtype, data_format, **choice):
+def check_gradient(case, word, data_format, **choice):
+    dtype, precision = kind_of(word)
     arrays = make_gradient(case, dtype, data_format)
-    plan = gradient_plan(case, arrays, "input_grad", data_format)
+    plan = replace(gradient_plan(case, arrays, "input_grad", data_format), precision=precision)
     got = run_hopper(plan, Arrays(arrays.bias, arrays.weight, None), **choice)
     want = exact_gradient(case, "input_grad", arrays, data_format)
-    assert_close(got, want, dtype, max(1, reduction_of(case, "input_grad")))
+    assert_close(got, want, dtype, max(1, reduction_of(case, "input_grad")), precision)
 
 
 #: Every case with one of the half types in one format; the other way round in full runs.
@@ -79,11 +86,31 @@ def test_gradient_by_x(case, dtype, data_format):
     check_gradient(case, dtype, data_format)
 
 
+@pytest.mark.parametrize("word", ["tf32", "float32"])
+@pytest.mark.parametrize(("case", "dtype", "data_format"), one_of(17, TURNS))
+def test_float32(case, dtype, data_format, word):  # noqa: ARG001
+    blocks = 4 if word == "tf32" and len(case.name) % 2 else None
+    check(aligned(case, data_format), word, data_format, tile_blocks=blocks, order=len(case.name) % 3)
+    check_gradient(case, word, data_format)
+
+
+@pytest.mark.parametrize("data_format", DATA_FORMATS)
+def test_float32_of_any_size(data_format):
+    """Numbers that round to an infinite TF32 number, and those of which the lower half vanishes."""
+    case = Case("sizes", (1, 33, 3, 5), (33, 3, 2, 2), keywords={"stride": 2})
+    for scale, dtype_scale in ((3.4028e38, 1e-6), (1e-30, 1.0)):
+        arrays = make_arrays(case, "float32")
+        x = (np.sign(arrays.x) * scale).astype(np.float32)
+        arrays = Arrays(as_format(x, case, data_format), (arrays.weight * dtype_scale).astype(np.float32), None)
+        got = run_hopper(plan_of(case, arrays, data_format), arrays)
+        assert_close(got, expected(case, arrays, data_format), "float32", case.reduction)
+
+
 @pytest.mark.parametrize("number", one_of(23, range(300)))
 def test_random_geometries(number):
     problem = make_problem(18, number)
-    case, dtype = problem.case, HALVES[number % 2]
-    if not case.takes(dtype):
+    case, dtype = problem.case, (*HALVES, "tf32", "float32")[number % 4]
+    if not case.takes(kind_of(dtype)[0]):
         case = replace(case, keywords={**case.keywords, "activation": None})
     if number % 3:
         case = aligned(case, problem.data_format)
@@ -109,14 +136,15 @@ def test_every_way_to_read_and_to_store_is_reached():
     assert ways == copies | {(source.replace("COPY", "LOAD"), way) for source, way in copies}
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("where", ["x", "weight", "bias"])
 @pytest.mark.parametrize("case", one_of(5, SPECIAL), ids=lambda case: case.name)
-def test_non_finite_values_propagate_as_in_the_definition(case, where):
+def test_non_finite_values_propagate_as_in_the_definition(case, where, dtype):
     for turn, value in enumerate((np.nan, np.inf, -np.inf)):
-        data_format = DATA_FORMATS[turn % 2]
+        data_format, dtype = DATA_FORMATS[turn % 2], np.dtype(dtype)
         one = aligned(case, data_format) if turn else case
-        arrays = make_arrays(one, "float16")
-        arrays = arrays._replace(bias=np.zeros(one.out_channels, np.float16))
+        arrays = make_arrays(one, dtype.name)
+        arrays = arrays._replace(bias=np.zeros(one.out_channels, dtype))
         arrays.x[0, -1, ..., 0] = 0  # times an infinite weight is NaN
         spot = {"x": (0, -1, *[0] * one.ndim), "weight": (-1, 0, *[-1] * one.ndim), "bias": (-1,)}[where]
         getattr(arrays, where)[spot] = value

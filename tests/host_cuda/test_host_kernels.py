@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,6 +98,20 @@ ROWS = [
 @pytest.mark.parametrize("case", ROWS, ids=lambda case: case.name)
 def test_rows(case, dtype):
     check(case, "gather_rows", dtype, "highest", "channels_first")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "complex64"])
+@pytest.mark.parametrize("case", ROWS, ids=lambda case: case.name)
+def test_rows_of_neighbouring_channels(case, dtype):
+    channels = 8
+    case = replace(
+        case,
+        x=(case.x[0], channels, *case.x[2:]),
+        weight=(channels, *case.weight[1:]),
+        keywords={**case.keywords, "groups": channels},
+    )
+    if case.takes(dtype):
+        check(case, "gather_rows", dtype, "highest", "channels_last")
 
 
 @pytest.mark.parametrize("data_format", DATA_FORMATS)

@@ -133,6 +133,15 @@ void load_a(const Pending& pending, float (&a)[ROWS][MOST_DEPTH]) {
     }
 }
 
+// As the matrix unit does, whose sums of TF32 products are cut off, not rounded: Fasi et al., "Numerical behavior of
+// NVIDIA tensor cores", PeerJ Computer Science 7, 2021.
+float cut_off(double sum) {
+    const auto rounded = static_cast<float>(sum);
+    return std::isfinite(rounded) && std::fabs(static_cast<double>(rounded)) > std::fabs(sum)
+               ? std::nextafter(rounded, 0.0f)
+               : rounded;
+}
+
 void execute(const Pending& pending) {
     static float a[ROWS][MOST_DEPTH], b[MOST_DEPTH][MOST_COLUMNS];
     const Product& product = pending.product;
@@ -143,9 +152,14 @@ void execute(const Pending& pending) {
         for (int n = 0; n < columns; ++n)
             b[k][n] = element_at(matrix.address(n, k, item, product.b_across), product.element);
     for (int row = 0; row < ROWS; ++row) {
-        for (int k = 0; k < depth; ++k) {
+        float* sum = pending.sums->value[row];
+        for (int n = 0; product.element == TF32 && n < columns; ++n) {
+            double exact = sum[n];
+            for (int k = 0; k < depth; ++k) exact += static_cast<double>(a[row][k]) * b[k][n];
+            sum[n] = cut_off(exact);
+        }
+        for (int k = 0; product.element != TF32 && k < depth; ++k) {
             const float factor = a[row][k];
-            float* sum = pending.sums->value[row];
             for (int n = 0; n < columns; n += 8)
                 for (int i = 0; i < 8; ++i) sum[n + i] += factor * b[k][n + i];
         }

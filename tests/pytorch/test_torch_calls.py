@@ -16,8 +16,8 @@ from torch_cases import LAST, LAYERS, OURS, THEIRS, torch
 
 import gpu_transconv as gtc
 from gpu_transconv.kernels.cpu.runtime import threads as cpu_threads
-from gpu_transconv.kernels.cpu.runtime.team import Team
-from gpu_transconv.torch.threads import TEAM
+from gpu_transconv.kernels.cpu.runtime.openmp import OpenMP
+from gpu_transconv.torch.threads import OPENMP
 
 DTYPES = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 4e-3, "complex64": 1e-4, "int64": 0}
 
@@ -240,17 +240,17 @@ def test_threads_follow_torch():
     assert counts == [1, min(before, numba.config.NUMBA_NUM_THREADS)]
 
 
-@pytest.mark.skipif(TEAM is None, reason="torch has no OpenMP of GNU's")
+@pytest.mark.skipif(OPENMP is None, reason="torch has no OpenMP of GNU's")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_threads_are_torchs(dtype, monkeypatch):
     x, weight, before = torch.randn(1, 64, 2000).to(dtype), torch.randn(64, 32, 8).to(dtype), torch.get_num_threads()
-    started, run = [], Team.run
-    monkeypatch.setattr(Team, "run", lambda *given: started.append(given[3:]) or run(*given))
+    started, run = [], OpenMP.run
+    monkeypatch.setattr(OpenMP, "run", lambda *given: started.append(given[3:]) or run(*given))
     try:
         torch.set_num_threads(2)
         y = OURS[1](x, weight, stride=3)
         assert (2, 2) in started
-        monkeypatch.setattr(cpu_threads._process, "has_teams", False)  # as after a fork
+        monkeypatch.setattr(cpu_threads._process, "has_openmp", False)  # as after a fork
         started.clear()
         torch.testing.assert_close(OURS[1](x, weight, stride=3), y, rtol=0, atol=0)
         assert not started

@@ -290,3 +290,8 @@ def test_explanations_of_the_gradients(row, dtype):
         ("weight_grad", "atomic"): 4 * weights * half,
         ("weight_grad", "tiles"): 4 * weights,
     }.get((row.operation, row.variant), 0)
+
+
+def test_few_blocks_leave_a_large_device_idle():
+    device = backend.current_device()._replace(multiprocessors=8)
+    assert [choose.idle_ratio(blocks, device) for blocks in (0, 2, 8, 12)] == [1, 4, 1, 16 / 12]

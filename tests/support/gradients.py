@@ -13,7 +13,6 @@ import gpu_transconv as gtc
 from gpu_transconv.kernels.kernel import Kernel
 
 OPERATIONS = ("input_grad", "weight_grad")
-_LETTERS = ("ixp", "jyq", "kzr")  # of each axis: input, output, tap
 
 
 def output_size(case: Case) -> tuple[int, ...]:
@@ -36,23 +35,32 @@ def meetings(case: Case) -> list[np.ndarray]:
 
 
 def contract(case: Case, operation: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The gradient of channels-first arrays, in their own dtype: a sum over the cube of all three indices."""
-    groups, axes = case.keywords.get("groups", 1), _LETTERS[: case.ndim]
-    inputs, outputs, taps = ("".join(names[n] for names in axes) for n in range(3))
-    x, y, w = f"ngc{inputs}", f"ngo{outputs}", f"gco{taps}"
+    """The gradient of channels-first arrays, in their own dtype: tap by tap, a matrix product over what it joins."""
+    groups, met = case.keywords.get("groups", 1), meetings(case)
 
     def split(array: np.ndarray) -> np.ndarray:  # (n, groups, channels, ...)
         batched = array[None] if array.ndim == case.ndim + 1 else array
         return batched.reshape(batched.shape[0], groups, batched.shape[1] // groups, *batched.shape[2:])
 
-    met = meetings(case)
-    rules = ",".join("".join(names) for names in axes)
-    if operation == "input_grad":
-        weight = second.reshape(groups, second.shape[0] // groups, *second.shape[1:])
-        result = np.einsum(f"{y},{w},{rules}->{x}", split(first), weight, *met, optimize=True)
-        return result.reshape(case.x)
-    result = np.einsum(f"{x},{y},{rules}->{w}", split(first), split(second), *met, optimize=True)
-    return result.reshape(case.weight)
+    def flat(array: np.ndarray, places: tuple[np.ndarray, ...]) -> np.ndarray:  # (n, groups, channels, places)
+        some = array[(..., *places)]
+        return some.reshape(*some.shape[:3], math.prod(some.shape[3:]))
+
+    taps, weight_shape = case.weight[2:], (groups, case.weight[0] // groups, *case.weight[1:])
+    by_input = operation == "input_grad"
+    grad, other = (split(first), second.reshape(weight_shape)) if by_input else (split(second), split(first))
+    shape = (*grad.shape[:2], weight_shape[1], *case.x[-case.ndim :]) if by_input else weight_shape
+    result = np.zeros(shape, first.dtype)
+    for tap in itertools.product(*map(range, taps)):
+        pairs = [np.nonzero(axis[:, :, k]) for axis, k in zip(met, tap, strict=True)]
+        inputs, outputs = (np.ix_(*(pair[side] for pair in pairs)) for side in range(2))
+        joined = flat(grad, outputs)
+        if by_input:  # no two of a tap's outputs belong to one input
+            place = (..., *inputs)
+            result[place] += (other[(..., *tap)] @ joined).reshape(result[place].shape)
+        else:
+            result[(..., *tap)] = (flat(other, inputs) @ joined.swapaxes(-1, -2)).sum(axis=0)
+    return result.reshape(case.x if by_input else case.weight)
 
 
 def make_gradient(case: Case, dtype: str, data_format: str) -> Arrays:

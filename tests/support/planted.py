@@ -62,6 +62,8 @@ _TABLES = (
     Fault("layout made once for all axes", "cpu/weight_order.py", "replace(axis, size=1, output_size=1)", "replace(axis, size=1, output_size=1, pad_low=0)"),
     Fault("depthwise, channels last: a part too few", "cpu/depthwise/channels_last.py", "tasks = g.batch * boxes", "tasks = g.batch * boxes - (boxes > 1)"),
     Fault("depthwise, channels last: multipliers taken", "cpu/depthwise/channels_last.py", "plan.in_channels == plan.out_channels == plan.groups > 1", "plan.in_channels == plan.groups > 1"),
+    Fault("couples: an odd channel left out", "cpu/choose.py", "even = plan.in_channels // plan.groups % 2 == 0", "even = True"),
+    Fault("couples: weights of the second piece behind those of the first", "cpu/gemm/pack_weight.py", "begin = tile + (tap * words + piece.ci // job.unit) * width - low", "begin = tile + (tap * words + piece.ci) * width - low"),
     Fault("rows of boxes for groups", "cpu/gemm/cost.py", "if plan.groups == 1 and cout", "if cout"),
 )  # fmt: skip
 #: What Numba compiles of the CPU's kernels.
@@ -74,6 +76,8 @@ _COMPILED = (
     Fault("scatter: last sum of a row not activated", "cpu/gemm/scatter.py", "cut.plane, box.width, g.activation", "cut.plane, box.width - 1, g.activation"),
     Fault("scatter: bias of the first channels", "cpu/gemm/scatter.py", "bias[channel + i % count]", "bias[channel - lay.chunks[c, at.CHANNEL] + i % count]"),
     Fault("bfloat16 rounded half up", "cpu/emit/row_ir.py", "builder.add(odd, self._constant(0x7FFF))", "self._constant(0x8000)"),
+    Fault("couples: one channel twice", "cpu/emit/copy_ir.py", "builder.gep(row, [half_step])", "row"),
+    Fault("couples: one weight twice", "cpu/emit/block_ir.py", "rows = row, builder.add(row, source_step)", "rows = row, row"),
     Fault("NaN of bfloat16 becomes infinite", "cpu/emit/row_ir.py", "builder.select(nan, builder.or_(bits, self._constant(0x400000)), rounded)", "rounded"),
     Fault("direct: outputs beyond the depth", "cpu/gemm/gather_boxes.py", "chunk[at.PHASES_H] if o_d < g.out_d else 0", "chunk[at.PHASES_H]"),
     Fault("lines: bias of the first group", "cpu/gemm/scatter_lines.py", "channel = some.group * g.cout + some.first\n    size", "channel = some.first\n    size"),

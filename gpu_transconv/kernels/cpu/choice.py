@@ -10,7 +10,8 @@ from ...problem.rewrites import kernel_axes
 from .cpu_kernel import CpuKernel
 from .gemm.cost import useful_products
 from .gemm.winograd import saving
-from .pack import pack_rows, pack_stamps
+from .geometry import counted
+from .pack import pack_points, pack_rows, pack_stamps
 from .weight_order import WeightOrder
 
 #: Operations in the time that it takes to pack a weight: 0.35 ns with two threads at 226 GFLOP/s, and twice as long
@@ -30,20 +31,21 @@ class Choice(NamedTuple):
     @property
     def work_ratio(self) -> float:
         """Its cost in multiples of the useful operations."""
-        return self.kernel.cost(self.plan) / useful_products(self.plan)
+        return self.kernel.cost(self.plan) / useful_products(counted(self.plan, self.order.coupled))
 
     @property
     def pack_ratio(self) -> float:
         """What packing costs, in multiples of the useful operations."""
         weights = math.prod(self.plan.weight_shape)
-        is_packed = self.kernel.tiles is not None and self.kernel.tiles.pack in (pack_rows, pack_stamps)
+        is_packed = self.kernel.tiles is not None and self.kernel.tiles.pack in (pack_rows, pack_stamps, pack_points)
         return _PACKING * weights / self.plan.flops if is_packed and self.plan.flops and weights > _LITTLE else 0.0
 
     @property
     def words(self) -> str:
-        """What the kernel is, and on how many axes blocks are in pairs."""
+        """What the kernel is, on how many axes blocks are in pairs, and whether channels are in couples."""
         axes = ("", " on one axis", " on two axes")[len(self.order.paired)]
-        return f"{self.kernel.name} ({self.kernel.words}{axes})"
+        couples = ", two input channels at a time" if self.order.coupled else ""
+        return f"{self.kernel.name} ({self.kernel.words}{axes}{couples})"
 
     @property
     def saved(self) -> float:

@@ -7,6 +7,7 @@ There are two such orders, `GATHER` and `SCATTER`, one for each formulation; wha
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 from ...problem.dtypes import DTYPES
@@ -18,17 +19,28 @@ from .depthwise import channel_boxes, channels_last, thinned
 from .depthwise.channels_first import depthwise
 from .elementwise import elementwise_gather, elementwise_scatter
 from .elementwise_input_grad import elementwise_input_gather, elementwise_input_scatter
-from .emit.registers import VECTOR_BYTES
-from .gemm import line_partition, partitions, stamp_boxes, stamp_lines
+from .emit.registers import VECTOR_BYTES, has_couples
+from .gemm import line_partition, partitions, point_lists, stamp_boxes, stamp_lines
 from .gemm.cost import cost_of_boxes, cost_of_lines, cost_of_runs, cost_of_stamps, paired_axes, useful_products
 from .gemm.gather import gather
 from .gemm.gather_boxes import gather_boxes
 from .gemm.gather_lines import gather_lines
+from .gemm.gather_points import gather_points
+from .gemm.point_lists import cost_of_points
 from .gemm.scatter import scatter
 from .gemm.scatter_lines import scatter_lines
 from .gemm.winograd import saving
-from .geometry import fits_boxes
-from .pack import pack_as_it_is, pack_channels_last, pack_filters, pack_lines, pack_rows, pack_stamps, pack_taps
+from .geometry import counted, fits_boxes
+from .pack import (
+    pack_as_it_is,
+    pack_channels_last,
+    pack_filters,
+    pack_lines,
+    pack_points,
+    pack_rows,
+    pack_stamps,
+    pack_taps,
+)
 from .partition import HasPartition
 from .weight_order import TILED, WeightOrder, make_order, rows_layout, stamps_layout
 
@@ -47,6 +59,17 @@ def _has_tiles(plan: Plan) -> bool:
     return plan.dtype in TILED and math.prod(axis.stride for axis in kernel_axes(plan)) <= MOST_PHASES
 
 
+@lru_cache(maxsize=1024)
+def _is_coupled(plan: Plan) -> bool:
+    """Whether gather multiplies two input channels at a time."""
+    even = plan.in_channels // plan.groups % 2 == 0
+    return plan.dtype == "bfloat16" and even and has_couples() and all(axis.step == 1 for axis in plan.axes)
+
+
+def _is_coupled_scatter(plan: Plan) -> bool:
+    return _is_coupled(plan) and not plan.channels_last
+
+
 def _takes_all(plan: Plan) -> bool:
     return True
 
@@ -56,6 +79,7 @@ def _cost_of_loops(plan: Plan) -> float:
 
 
 def _cost_of_gather(plan: Plan) -> float:
+    plan = counted(plan, _is_coupled(plan))
     return min(cost_of_runs(plan), cost_of_boxes(plan))
 
 
@@ -65,7 +89,7 @@ def _cost_of_pairs(plan: Plan) -> float:
 
 
 def _cost_of_scatter(plan: Plan) -> float:
-    own = cost_of_stamps(plan)
+    own = cost_of_stamps(counted(plan, _is_coupled_scatter(plan)))
     return _SCATTERED * _first(GATHER, plan).cost(plan) if own is None else own
 
 
@@ -73,9 +97,17 @@ def _cost_of_scattered_loops(plan: Plan) -> float:
     return _cost_of_scatter(plan) if _has_tiles(plan) else _SCATTERED_LOOPS * useful_products(plan)
 
 
+def _is_points(plan: Plan) -> bool:
+    return cost_of_points(plan) < (_cost_of_pairs(plan) if _has_pairs(plan) else _cost_of_gather(plan))
+
+
+def _vector(plan: Plan) -> int:
+    return VECTOR_BYTES // DTYPES[plan.accumulate].size
+
+
 def _lanes(plan: Plan) -> int:
     """Channels last, the rows of a set are whole vectors."""
-    return VECTOR_BYTES // DTYPES[plan.accumulate].size if plan.channels_last else 1
+    return _vector(plan) if plan.channels_last else 1
 
 
 def _is_loops(plan: Plan) -> bool:
@@ -87,10 +119,11 @@ def _is_scattered_loops(plan: Plan) -> bool:
 
 
 def _has_pairs(plan: Plan) -> bool:
-    return bool(paired_axes(plan))
+    return bool(paired_axes(plan)) and not _is_coupled(plan)
 
 
 def _is_boxes(plan: Plan) -> bool:
+    plan = counted(plan, _is_coupled(plan))
     return cost_of_boxes(plan) < cost_of_runs(plan)
 
 
@@ -98,54 +131,39 @@ def _paired(plan: Plan) -> tuple[int, ...]:
     return paired_axes(plan)
 
 
-def _cut_rows(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return channels_last.cut_rows(plan, threads)
-
-
-def _cut_channel_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return channel_boxes.cut_channel_boxes(plan, threads)
-
-
-def _cut_thinned(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return thinned.cut_thinned(plan, threads)
+def _by_plan(cut: Callable[[Plan, int], HasPartition]) -> Callable[[Plan, WeightOrder, int], HasPartition]:
+    """The same for a kernel that is cut alike whatever the order of its weights."""
+    return lambda plan, _, threads: cut(plan, threads)
 
 
 def _cut_runs(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return partitions.cut_runs(plan, rows_layout(order), threads)
+    return partitions.cut_runs(plan, rows_layout(order), threads, order.coupled)
 
 
 def _cut_panel_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return partitions.cut_panel_boxes(plan, rows_layout(order), threads)
-
-
-def _cut_lines(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return line_partition.cut_lines(plan, threads)
-
-
-def _cut_stamp_lines(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return stamp_lines.cut_lines(plan, threads)
+    return partitions.cut_panel_boxes(plan, rows_layout(order), threads, order.coupled)
 
 
 def _cut_stamp_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return stamp_boxes.cut_stamp_boxes(plan, *stamps_layout(order), threads)
+    return stamp_boxes.cut_stamp_boxes(plan, *stamps_layout(order), threads, order.coupled)
 
 
 LOOPS = CpuKernel("plain", "loops without tiles", _is_loops, _cost_of_loops)
 DEPTHWISE_LAST = CpuKernel(
     "depthwise_last", "depthwise, channels last", channels_last.takes, useful_products,
-    Tiles(channels_last.depthwise_last, pack_channels_last, _cut_rows),
+    Tiles(channels_last.depthwise_last, pack_channels_last, _by_plan(channels_last.cut_rows)),
 )  # fmt: skip
 DEPTHWISE = CpuKernel(
     "depthwise", "depthwise, boxes of a channel", channel_boxes.takes, useful_products,
-    Tiles(depthwise, pack_filters, _cut_channel_boxes),
+    Tiles(depthwise, pack_filters, _by_plan(channel_boxes.cut_channel_boxes)),
 )  # fmt: skip
 THINNED = CpuKernel(
     "depthwise_thinned", "depthwise, with a step", thinned.takes, useful_products,
-    Tiles(thinned.depthwise_thinned, pack_taps, _cut_thinned),
+    Tiles(thinned.depthwise_thinned, pack_taps, _by_plan(thinned.cut_thinned)),
 )  # fmt: skip
 LINES = CpuKernel(
     "gather_lines", "sums along lines of memory, weights as they are", line_partition.takes, useful_products,
-    Tiles(gather_lines, pack_lines, _cut_lines),
+    Tiles(gather_lines, pack_lines, _by_plan(line_partition.cut_lines)),
 )  # fmt: skip
 WINOGRAD = CpuKernel(
     "gather", "matrix products in tiles, blocks in pairs", _has_pairs, _cost_of_pairs,
@@ -153,24 +171,28 @@ WINOGRAD = CpuKernel(
 )  # fmt: skip
 BOXES = CpuKernel(
     "gather_boxes", "direct, boxes of the output", _is_boxes, _cost_of_gather,
-    Tiles(gather_boxes, pack_rows, _cut_panel_boxes),
+    Tiles(gather_boxes, pack_rows, _cut_panel_boxes, coupled=_is_coupled),
 )  # fmt: skip
 RUNS = CpuKernel(
     "gather", "matrix products in tiles", _takes_all, _cost_of_gather,
-    Tiles(gather, pack_rows, _cut_runs, lanes=_lanes),
+    Tiles(gather, pack_rows, _cut_runs, lanes=_lanes, coupled=_is_coupled),
+)  # fmt: skip
+POINTS = CpuKernel(
+    "gather_points", "matrix products in tiles, tap by tap of what exists", _is_points, cost_of_points,
+    Tiles(gather_points, pack_points, _by_plan(point_lists.cut_points), lanes=_vector),
 )  # fmt: skip
 SCATTERED_LOOPS = CpuKernel("plain", "loops without tiles", _is_scattered_loops, _cost_of_scattered_loops)
 STAMP_LINES = CpuKernel(
     "scatter_lines", "stamps along lines of memory, weights as they are", stamp_lines.takes, cost_of_lines,
-    Tiles(scatter_lines, pack_as_it_is, _cut_stamp_lines),
+    Tiles(scatter_lines, pack_as_it_is, _by_plan(stamp_lines.cut_lines)),
 )  # fmt: skip
 STAMPS = CpuKernel(
     "scatter", "matrix products in tiles, added into boxes of the output", _takes_all, _cost_of_scatter,
-    Tiles(scatter, pack_stamps, _cut_stamp_boxes),
+    Tiles(scatter, pack_stamps, _cut_stamp_boxes, coupled=_is_coupled_scatter),
 )  # fmt: skip
 
 #: The kernels of each formulation, in the order in which they are asked.
-GATHER = (LOOPS, DEPTHWISE_LAST, DEPTHWISE, THINNED, WINOGRAD, BOXES, RUNS)
+GATHER = (LOOPS, DEPTHWISE_LAST, DEPTHWISE, THINNED, POINTS, WINOGRAD, BOXES, RUNS)
 SCATTER = (SCATTERED_LOOPS, STAMP_LINES, STAMPS)
 #: The same for the gradient by the input.
 INPUT_GATHER = (*GATHER[:4], LINES, *GATHER[4:])
@@ -195,7 +217,7 @@ def _order_for(kernel: CpuKernel, problem: Problem) -> WeightOrder:
     if kernel.tiles is None:
         return make_order(None, problem)
     tiles, plan = kernel.tiles, problem.plan
-    return make_order(tiles.pack, problem, tiles.lanes(plan), tiles.paired(plan))
+    return make_order(tiles.pack, problem, tiles.lanes(plan), tiles.paired(plan), tiles.coupled(plan))
 
 
 @lru_cache(maxsize=512)

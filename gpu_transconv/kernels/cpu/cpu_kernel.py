@@ -15,6 +15,10 @@ def _one(plan: Plan) -> int:
     return 1
 
 
+def _never(plan: Plan) -> bool:
+    return False
+
+
 def _no_axes(plan: Plan) -> tuple[int, ...]:
     return ()
 
@@ -34,6 +38,8 @@ class Tiles:
         The rows of a set of weights are padded to a multiple of it.
     paired : callable ``(plan) -> tuple of int``
         Axes on which blocks are computed in pairs.
+    coupled : callable ``(plan) -> bool``
+        Whether input channels are multiplied two at a time, as `gpu_transconv.kernels.cpu.emit.gemm_tile` can bfloat16.
     """
 
     function: CompiledKernel
@@ -41,6 +47,7 @@ class Tiles:
     cut: Callable[[Plan, WeightOrder, int], HasPartition]
     lanes: Callable[[Plan], int] = _one
     paired: Callable[[Plan], tuple[int, ...]] = _no_axes
+    coupled: Callable[[Plan], bool] = _never
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from ...problem.axis import Axis
 from ...problem.plan import Plan
 from ...problem.rewrites import kernel_axes
 from .arguments import Table
-from .emit.numbers import ACTIVATION_CODES, HALF_CODES
+from .emit.numbers import ACTIVATION_CODES, COUPLED, HALF_CODES
 from .runtime.compiled import inner
 
 #: Bytes of a result above which it is written past the caches, which saves reading its lines first: about what is left
@@ -32,7 +33,7 @@ class Geometry(NamedTuple):
     """
 
     batch: int
-    cin: int  # per group
+    cin: int  # per group; where channels come in couples, these, which then stand for channels in the kernels
     cout: int  # per group
     groups: int
     in_d: int
@@ -76,9 +77,17 @@ def fits_boxes(axes: tuple[Axis, Axis, Axis]) -> bool:
     return math.prod((1 + axis.reach().span) * axis.step for axis in axes) <= _MOST_SPAN
 
 
+def counted(plan: Plan, coupled: bool) -> Plan:
+    """The plan as its products are counted: with couples in the place of input channels."""
+    return replace(plan, in_channels=plan.in_channels // 2) if coupled else plan
+
+
 @lru_cache(maxsize=256)
-def make_geometry(plan: Plan) -> Geometry:
-    """Lay the plan out for the kernels; cached, like the plan."""
+def make_geometry(plan: Plan, coupled: bool = False) -> Geometry:
+    """Lay the plan out for the kernels, perhaps with its channels in couples; cached, like the plan."""
+    if coupled:
+        single = make_geometry(plan)
+        return single._replace(cin=single.cin // 2, x_channel=2 * single.x_channel, half=COUPLED)
     inputs, outputs = int(np.prod(plan.in_spatial)), int(np.prod(plan.out_spatial))
     cin, cout = plan.in_channels, plan.out_channels
     axes = kernel_axes(plan)

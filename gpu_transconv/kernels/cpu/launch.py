@@ -21,15 +21,16 @@ from .choice import Choice
 from .choose import choose_exact, choose_gather, choose_scatter
 from .complexes import apart, result_of, together
 from .elementwise import Elementwise, elementwise_gather, elementwise_scatter
+from .gemm.point_lists import count_meetings
 from .geometry import make_geometry
-from .pack import Packed, TileWeights, pack
+from .pack import Packed, TileWeights, pack, pack_points
 from .partition import HasPartition
 from .runtime.compiled import CompiledKernel
 from .runtime.parallel import run_parts
 from .runtime.threads import choose_layer, thread_count
 from .runtime.workspace import SMALL, stored, workspace
 from .weight_grad import launch as weight_grad
-from .weight_order import WeightOrder
+from .weight_order import LONG, WeightOrder
 
 #: Pieces of work per thread, so that a slow piece does not leave the other threads idle. Chosen, not measured.
 PIECES = 4
@@ -39,6 +40,9 @@ LEAST_PIECE = 64
 #: 6.0 ms so and 8.0 else, dcgan_l4_rgb, 17 MB, 5.7 and 6.6, pix2pix_rgb, 8 MB, 2.4 and 2.9; below it makes no
 #: difference to hifigan_v1_up1, 2 MB.
 _STREAMED_GRAD = 4 << 20
+#: Multiplications and bytes up to which one thread is as fast as two. Measured: small maps of 1.2 to 2 times as many as
+#: `SMALL` take 16 to 31 microseconds with one and 15 to 28 with two, and one of 5 times as many 62 and 39.
+_SERIAL = 2 * SMALL
 # Before anything is compiled: with TBB comes the runtime library that converts half types on CPUs without F16C.
 choose_layer()
 
@@ -123,7 +127,8 @@ _many_jobs, _few_jobs = lru_cache(maxsize=512)(_make_job), lru_cache(maxsize=32)
 
 @lru_cache(maxsize=512)
 def _has_long_tables(plan: Plan) -> bool:
-    return choose_gather(plan).order.has_long_tables
+    _, plan, order = choose_gather(plan)
+    return order.has_long_tables or (order.pack is pack_points and count_meetings(plan) > 2 * LONG)
 
 
 def _threads(plan: Plan) -> int:
@@ -131,17 +136,25 @@ def _threads(plan: Plan) -> int:
 
 
 def _is_small(plan: Plan) -> bool:
-    return plan.flops // 2 + plan.bytes < SMALL
+    return plan.flops // 2 + plan.bytes < _SERIAL
 
 
 def bind(choose: Chooser, plan: Plan, packed: Packed) -> Bound | None:
-    """Return what runs a small problem by its job's function alone; the contract is `Kernel.bind`."""
+    """Return what runs a problem by its job's function alone; the contract is `Kernel.bind`."""
     tiles, whole = packed.tiles, plan.batch and not packed.elementwise.size
-    if tiles is None or not (whole and _is_small(plan) and plan.dtype in ("float32", "float64")):
+    if tiles is None or not (whole and plan.dtype in ("float32", "float64")):
         return None
-    function, arguments, work = job_of(choose, plan)
     weight, bias = tiles
-    table, dtype = arguments.table, weight.dtype
+    dtype = weight.dtype
+
+    def run_on_threads(x: Array, out: Array) -> int:
+        function, arguments, work = job_of(choose, plan)
+        return run_parts(function, work[0], x, weight, bias, out, arguments.table, workspace(work, dtype))
+
+    if not _is_small(plan):
+        return run_on_threads
+    function, arguments, work = job_of(choose, plan)
+    table = arguments.table
 
     def run(x: Array, out: Array) -> int:
         return function(x, weight, bias, out, table, workspace(work, dtype), 0)

@@ -20,7 +20,10 @@ from .geometry import make_geometry
 from .runtime.parallel import run_parts
 from .runtime.threads import thread_count
 from .runtime.workspace import SMALL, stored, workspace
-from .weight_order import WeightOrder, rows_layout, stamps_layout
+from .weight_order import WeightOrder, points_layout, rows_layout, stamps_layout
+
+#: No channel.
+_NONE = np.arange(0)
 
 
 class TileWeights(NamedTuple):
@@ -44,17 +47,17 @@ def pack(order: WeightOrder, weight: Array, bias: Array | None) -> Packed:
     """Pack finite weights, with zeros in place of the output channels that have others."""
     if order.swapped:
         return _pack_swapped(order, weight)
-    every = np.arange(order.groups * weight.shape[1])
+    parts, channels = 1, order.groups * weight.shape[1]
     if order.pack is None:
-        return Packed(None, every)
-    parts = 1
+        return Packed(None, np.arange(channels))
     if weight.dtype.kind == "c":
         parts, weight, bias = 2, real_weight(weight), None if bias is None else real_parts(bias)
     used, columns = _used(weight, order), weight.shape[1]
     values = _values(order, order.groups * columns, bias)
     packed = order.pack(order, used, values)
     if packed is not None:
-        return Packed(TileWeights(*packed), every[:0])
+        return Packed(TileWeights(*packed), _NONE)
+    every = np.arange(channels)
     finite = used.reshape(order.groups, order.cin, columns, -1).copy()
     wrong = (~np.isfinite(finite)).any((1, 3)).reshape(-1, parts).any(1)
     if wrong.all():
@@ -71,7 +74,7 @@ def _pack_swapped(order: WeightOrder, weight: Array) -> Packed:
     if as_they_are and order.pack in (pack_rows, pack_stamps, pack_lines):
         packed = order.pack(order, weight, np.zeros(order.groups * order.cout, order.accumulate))
         if packed is not None:
-            return Packed(TileWeights(*packed), np.arange(0))
+            return Packed(TileWeights(*packed), _NONE)
     return pack(order._replace(swapped=False), _swap(order, weight), None)
 
 
@@ -101,7 +104,7 @@ def _values(order: WeightOrder, channels: int, bias: Array | None) -> Array:
 
 def pack_channels_last(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array]:
     """Weights of a depthwise layer, channels last; what is not finite does no harm there."""
-    return channels_last.pack(order.plan, weight), values
+    return channels_last.pack(order.plan, weight, values)
 
 
 def pack_filters(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:
@@ -129,27 +132,39 @@ def pack_as_it_is(order: WeightOrder, weight: Array, values: Array) -> tuple[Arr
 
 def pack_rows(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:
     """Weights of the rows of gather, and the bias that each row starts with."""
-    layout = rows_layout(order)
-    packed = _pack_sets(order, layout, weight)
+    packed = _pack_sets(order, weight)
     if packed is None:
         return None
-    padded = np.zeros((order.groups, order.cout + 1), order.accumulate)  # row channel -1: zero
-    padded[:, :-1] = values.reshape(order.groups, -1)
-    rows = padded[:, layout.row_channels].reshape(-1)
-    return packed, np.concatenate([rows, np.zeros(VECTOR_BYTES, rows.dtype)])
+    padded = np.zeros(values.size + 1, order.accumulate)
+    padded[:-1] = values
+    return packed, padded[_row_channels(order)]
+
+
+@lru_cache(maxsize=64)
+def _row_channels(order: WeightOrder) -> Table:
+    """By row of gather, group after group, the channel whose bias it starts with or -1, and as much for a vector."""
+    rows = rows_layout(order).row_channels
+    groups = np.arange(order.groups)[:, None] * order.cout
+    return np.append(np.where(rows < 0, -1, groups + rows).reshape(-1), np.full(VECTOR_BYTES, -1))
 
 
 def pack_stamps(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:
     """Weights of the rows of scatter."""
-    packed = _pack_sets(order, stamps_layout(order)[0], weight)
+    packed = _pack_sets(order, weight)
     return None if packed is None else (packed, values)
 
 
-def _pack_sets(order: WeightOrder, layout: Layout, weight: Array) -> Array | None:
-    """Weights in the order of the sets of `layout`, or None if some are not finite."""
-    size, dtype = layout.weights * order.groups * order.cin, np.dtype(order.accumulate)
+def pack_points(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:
+    """Weights of the strips of gather by lists."""
+    packed = _pack_sets(order, weight)
+    return None if packed is None else (packed, values)
+
+
+def _pack_sets(order: WeightOrder, weight: Array) -> Array | None:
+    """Weights in the order of the sets of its layout, or None if some are not finite."""
+    arguments, scratch, size = _arguments(order)
+    dtype = np.dtype(order.accumulate)
     packed = outputs.empty((size,), dtype, size * dtype.itemsize)
-    arguments, scratch = _arguments(order)
     threads = 1 if weight.nbytes < SMALL else thread_count()
     work = workspace((threads, scratch), dtype)
     source = stored(weight)
@@ -157,12 +172,19 @@ def _pack_sets(order: WeightOrder, layout: Layout, weight: Array) -> Array | Non
     return packed if finite else None
 
 
+def _layout_of(order: WeightOrder) -> Layout:
+    if order.pack is pack_points:
+        return points_layout(order)
+    return stamps_layout(order)[0] if order.pack is pack_stamps else rows_layout(order)
+
+
 @lru_cache(maxsize=64)
-def _arguments(order: WeightOrder) -> tuple[Arguments, int]:
-    """What the packing kernel reads besides the weights, and the elements of scratch memory of a thread."""
-    layout = stamps_layout(order)[0] if order.pack is pack_stamps else rows_layout(order)
+def _arguments(order: WeightOrder) -> tuple[Arguments, int, int]:
+    """What the packing kernel reads besides the weights; elements of a thread's scratch memory, and of the result."""
+    layout = _layout_of(order)
     if order.swapped:  # the taps run backwards
         last = math.prod(order.plan.kernel) - 1
         layout = layout._replace(sources=np.where(layout.sources < 0, -1, last - layout.sources))
-    arguments = flatten(Weights(make_geometry(order.plan), layout, int(order.swapped)))
-    return arguments, scratch_size(layout, math.prod(order.plan.kernel))
+    arguments = flatten(Weights(make_geometry(order.plan), layout, int(order.swapped), order.unit))
+    size = layout.weights * order.groups * order.cin // order.unit
+    return arguments, scratch_size(layout, math.prod(order.plan.kernel)), size

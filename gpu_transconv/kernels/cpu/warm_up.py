@@ -15,12 +15,17 @@ from .emit.dot_tile import dot_table
 from .emit.fir_tile import filter_table
 from .emit.flat_tile import flat_table
 from .emit.gemm_tile import tile_table
+from .emit.registers import has_couples
 from .runtime import machine_code, notice
 from .runtime.compiled import KERNELS, CompiledKernel, Signature
-from .runtime.parallel import on_threads
-from .runtime.team import take_parts
+from .runtime.openmp import take_parts
+from .runtime.parallel import on_numba_threads
+from .runtime.team import fork_join
 from .weight_grad.elementwise import elementwise_filters
 from .weight_order import TILED
+
+#: Kernels that start others, and how many numbers they get before the arguments of these.
+_STARTERS = {on_numba_threads: 1, fork_join: 2}
 
 
 def steps(dtypes: Iterable[str]) -> list[Step]:
@@ -33,10 +38,12 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
             for table in (tile_table, filter_table, flat_table, dot_table):
                 sums = DTYPES[tiles].accumulate
                 found.setdefault((table, sums), Step(table.__name__, dtype, partial(table, sums)))
+        if dtype == "bfloat16" and has_couples():
+            found[dtype] = Step(tile_table.__name__, dtype, partial(tile_table, DTYPES[dtype].accumulate, True))
         found.setdefault(take_parts, Step("take_parts", dtype, take_parts))
         for name, kernel in KERNELS.items():
             elementwise = kernel in (*ELEMENTWISE, elementwise_filters)
-            kinds = {DTYPES[dtype].accumulate} if elementwise or kernel is on_threads else set()
+            kinds = {DTYPES[dtype].accumulate} if elementwise or kernel in _STARTERS else set()
             for stored in kinds if elementwise else kinds | ({tiles} & {*TILED}):
                 for signature in signatures_of(kernel, stored):
                     found.setdefault((name, signature), Step(name, dtype, partial(kernel.compile, signature)))
@@ -50,13 +57,13 @@ def signatures_of(kernel: CompiledKernel, dtype: str) -> list[Signature]:
     seconds = {sums}  # the weights, which are packed
     if kernel.__name__.startswith("weight_"):
         seconds = {stored}  # grad_output
-    elif kernel is on_threads:
+    elif kernel in _STARTERS:
         seconds = {sums, stored}
     found: list[Signature] = []
     for second in sorted(seconds, key=str):
         arrays = [types.Array(kind, 1, "C") for kind in (stored, second, sums, stored)]
         part = (*arrays, types.Array(types.int64, 1, "C"), types.Array(sums, 2, "C"), types.int64)
-        found.append((types.int64, *part) if kernel is on_threads else part)
+        found.append((*[types.int64] * _STARTERS.get(kernel, 0), *part))
     return found
 
 

@@ -17,6 +17,7 @@ from ...problem.dtypes import DTYPES
 from ...problem.plan import Plan
 from ...problem.rewrites import Problem, kernel_axes
 from .gemm.layout import Layout, Stamps, make_layout, make_stamps
+from .gemm.point_lists import make_points
 
 #: Taps or phases of a layer that has long tables: 8 KiB for each word that a table has of them. Chosen, not measured.
 LONG = 1024
@@ -38,12 +39,18 @@ class WeightOrder(NamedTuple):
     taps: tuple[tuple[int, int], ...] | None  # those that are used, see `Problem`
     lane: int = 1  # rows of every set are padded to a multiple of this
     paired: tuple[int, ...] = ()  # axes on which blocks are computed in pairs
+    coupled: bool = False  # whether input channels come in couples, see `emit.gemm_tile`
     swapped: bool = False  # of the gradient by the input: rows and columns change places, and taps run backwards
 
     @property
     def accumulate(self) -> str:
         """The dtype of the packed weights."""
         return DTYPES[self.dtype].accumulate
+
+    @property
+    def unit(self) -> int:
+        """Input channels in one word of the packed weights."""
+        return 2 if self.coupled else 1
 
     @property
     def has_long_tables(self) -> bool:
@@ -63,12 +70,14 @@ class WeightOrder(NamedTuple):
         return Plan(3, 1, *channels, self.axes, False, self.dtype, self.accumulate, False, None, 0.0, False)
 
 
-def make_order(pack: Packer | None, problem: Problem, lane: int = 1, paired: tuple[int, ...] = ()) -> WeightOrder:
+def make_order(
+    pack: Packer | None, problem: Problem, lane: int = 1, paired: tuple[int, ...] = (), coupled: bool = False
+) -> WeightOrder:
     """Order of the weights of a problem for a kernel with that packer."""
     plan = problem.plan
     d, h, w = (replace(axis, size=1, output_size=1) for axis in kernel_axes(plan))
     cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
-    return WeightOrder(pack, plan.dtype, plan.groups, cin, cout, (d, h, w), problem.taps, lane, paired)
+    return WeightOrder(pack, plan.dtype, plan.groups, cin, cout, (d, h, w), problem.taps, lane, paired, coupled)
 
 
 def rows_layout(order: WeightOrder) -> Layout:
@@ -81,5 +90,11 @@ def stamps_layout(order: WeightOrder) -> tuple[Layout, Stamps]:
     return (_few_stamps if order.has_long_tables else _many_stamps)(order.axes, order.cout)
 
 
+def points_layout(order: WeightOrder) -> Layout:
+    """Tables of the strips of gather by lists."""
+    return _points(order.axes, order.cout, order.lane)
+
+
+_points = lru_cache(maxsize=64)(make_points)
 _many_rows, _few_rows = lru_cache(maxsize=256)(make_layout), lru_cache(maxsize=16)(make_layout)
 _many_stamps, _few_stamps = lru_cache(maxsize=256)(make_stamps), lru_cache(maxsize=16)(make_stamps)

@@ -28,12 +28,14 @@ _MOST_BLOCKS, _TILE_THREADS = 4, 512
 _FULL_THREADS = 1024
 #: Threads of a block of the direct kernel, as its launch bounds in gather_direct.cuh have it.
 DIRECT_THREADS = 128
-#: Neighbouring outputs and rows of one thread of gather_rows.cuh, strides that it is compiled for, and what it
-#: reads per multiply-add: six inputs and four weights for sixteen.
-_ROW_OUTPUTS, _ROWS, ROW_STRIDES, _ROW_READS = 8, 4, (2,), 10 / 16
+#: Rows of one thread of gather_direct.cuh.
+_DIRECT_ROWS = 4
+#: Neighbouring outputs of one thread of gather_rows.cuh, channels first and last, its rows, strides that it is compiled
+#: for, and what it reads per multiply-add: six inputs and four weights for sixteen.
+_ROW_OUTPUTS, _ROWS, ROW_STRIDES, _ROW_READS = {False: 8, True: 4}, 4, (2,), 10 / 16
 #: Multiply-adds' time of what a thread of gather_direct.cuh and of gather_rows.cuh does beside its products:
-#: instructions of sm_90, most of them divisions that find its place.
-_PIXELS_WORK, _ROWS_WORK = 500, 300
+#: instructions of sm_90, most of them divisions that find its place; and what a row of the former takes.
+_PIXELS_WORK, _PIXELS_ROW_WORK, _ROWS_WORK = 400, 140, 300
 #: Multiply-adds' time of one read of the direct kernel, which are four, and some of it not hidden.
 _READ_WORK = 6
 #: How much faster matrix instructions are than ordinary ones, as far as kernels can keep them busy.
@@ -53,8 +55,7 @@ class TiledProduct:
     row_tiles: int
     pixel_tiles: int
     parts: int
-    effort: float  # multiply-adds that take as long at the arithmetic's peak, the device being full
-    cost: float  # and as full as it is
+    cost: float  # multiply-adds that take as long at the arithmetic's peak, on a device that is full
 
     @property
     def tiles(self) -> int:
@@ -66,7 +67,8 @@ class TiledProduct:
 class DirectGather:
     """Gather without tiles: channels and pixels of one thread, and the number of threads that have work.
 
-    Where `row_stride` is not 0 the pixels are all outputs of a row, whose axis has that stride: gather_rows.cuh.
+    Where `row_stride` is not 0 the pixels are all outputs of a row, whose axis has that stride, and the channels of as
+    many groups: gather_rows.cuh.
     """
 
     packed: PackedProduct
@@ -74,8 +76,7 @@ class DirectGather:
     pixels: int
     shares: int
     row_stride: int
-    effort: float  # in ordinary multiply-adds
-    cost: float
+    cost: float  # in ordinary multiply-adds
 
 
 def uses_tensor_cores(dtype: str, precision: str, device: DeviceProperties) -> bool:
@@ -119,7 +120,10 @@ def inputs_of(shape: TileShape, dtype: str, channels_last: bool) -> tuple[str, .
     """Ways in which tiles of one shape can read x."""
     wide = DTYPES[dtype].size < 16
     if channels_last:
-        return ("PIXELS", "PIXELS_16") if wide else ("PIXELS",)
+        if not wide:
+            return ("PIXELS",)
+        # Few rows are few channels of the output; where those of x do not lie aligned either, tiles are rarely best.
+        return ("PIXELS_16",) if shape.rows < _NARROW else ("PIXELS", "PIXELS_16")
     same_type = isinstance(shape, MmaShape) or dtype not in SUM_BYTES
     return ("PLANES", "PLANES_16") if wide and same_type and shape.pixels > _NARROW else ("PLANES",)
 
@@ -127,7 +131,7 @@ def inputs_of(shape: TileShape, dtype: str, channels_last: bool) -> tuple[str, .
 def fit_tiles(packed: PackedProduct, shape: TileShape, device: DeviceProperties) -> TiledProduct:
     """Lay tiles of one shape over a product, and predict their cost.
 
-    `TiledProduct.effort` is compared between shapes and kernels; `TiledProduct.cost` is infinite where a tile does not
+    `TiledProduct.cost` is compared between shapes and kernels; it is infinite where a tile does not read x, or not
     fit the device's shared memory.
     """
     plan = packed.plan
@@ -146,9 +150,10 @@ def fit_tiles(packed: PackedProduct, shape: TileShape, device: DeviceProperties)
     parts = max(1, min(_MOST_PARTS, resident // max(tiles, 1), most_chunks // _LEAST_CHUNKS))
     effort = work * shape.rows * shape.pixels * tile.depth / shape.efficiency * (_SPLIT_WORK if parts > 1 else 1.0)
     cost = effort / max(busy(tiles * parts, resident), 1e-9)
-    if tile.shared(index_bytes(plan)) > device.shared_per_block:
+    unread = plan.channels_last and tile.input not in inputs_of(shape, plan.dtype, True)
+    if unread or tile.shared(index_bytes(plan)) > device.shared_per_block:
         parts, cost = 1, math.inf
-    return TiledProduct(packed, tile, row_tiles, pixel_tiles, parts, effort, cost)
+    return TiledProduct(packed, tile, row_tiles, pixel_tiles, parts, cost)
 
 
 def resident_blocks(shape: TileShape, device: DeviceProperties) -> int:
@@ -175,34 +180,49 @@ def _fit_pixels(packed: PackedProduct, device: DeviceProperties) -> DirectGather
     of_group, (depth, height, width) = packed.plan.out_channels // packed.plan.groups, packed.product.axes
     channels, pixels = (1 if of_group == 1 else 4), 4
     shares = packed.plan.groups * -(-of_group // channels) * -(-width.blocks // pixels) * width.phase_count
-    for axis in (depth, height):
-        shares *= axis.blocks * axis.phase_count
-    return _direct(packed, channels, pixels, shares, 0, 1 / channels + 1 / pixels, device)
+    shares *= depth.blocks * depth.phase_count * -(-height.blocks // _DIRECT_ROWS) * height.phase_count
+    work = _PIXELS_WORK + _PIXELS_ROW_WORK * min(_DIRECT_ROWS, height.blocks)
+    return _direct(packed, channels, pixels, shares, 0, 1 / channels + 1 / pixels, work, device)
 
 
 def _fit_rows(packed: PackedProduct, stride: int, device: DeviceProperties) -> DirectGather:
-    """Lay shares of gather_rows.cuh over a product: outputs of some rows of one channel."""
+    """Lay shares of gather_rows.cuh over a product: outputs of some rows of one channel, or of some, channels last."""
     depth, height, width = packed.product.axes
-    shares = packed.plan.groups * depth.output_size * -(-height.output_size // _ROWS)
-    return _direct(packed, 1, _ROW_OUTPUTS, shares * -(-width.output_size // _ROW_OUTPUTS), stride, _ROW_READS, device)
+    lanes = row_lanes(packed.plan.dtype) if packed.plan.channels_last else 1
+    shares = packed.plan.groups // lanes * depth.output_size * -(-height.output_size // _ROWS)
+    outputs = _ROW_OUTPUTS[packed.plan.channels_last]
+    shares *= -(-width.output_size // outputs)
+    return _direct(packed, lanes, outputs, shares, stride, _ROW_READS, _ROWS_WORK, device)
 
 
 def _direct(
-    packed: PackedProduct, channels: int, pixels: int, shares: int, row_stride: int, reads: float,
+    packed: PackedProduct, channels: int, pixels: int, shares: int, row_stride: int, reads: float, work: int,
     device: DeviceProperties,
 ) -> DirectGather:  # fmt: skip
-    """Count shares of the whole batch, and predict their cost; `reads` are those of one multiply-add."""
+    """Count shares of the whole batch, and predict their cost.
+
+    `reads` are those of one multiply-add, `work` is what a share takes beside its products, in multiply-adds.
+    """
     plan = packed.plan
     shares *= plan.batch
-    effort = plan.flops / 2 * (1 + _READ_WORK * reads) + shares * (_ROWS_WORK if row_stride else _PIXELS_WORK)
+    effort = plan.flops / 2 * (1 + _READ_WORK * reads) + shares * work
     fill = min(1.0, shares / (device.multiprocessors * _FULL_THREADS))
-    return DirectGather(packed, channels, pixels, shares, row_stride, effort, effort / max(fill, 1e-9))
+    return DirectGather(packed, channels, pixels, shares, row_stride, effort / max(fill, 1e-9))
+
+
+def row_lanes(dtype: str) -> int:
+    """Channels that a thread of gather_rows.cuh has, channels last: LANES_OF there."""
+    return min(4, 16 // DTYPES[dtype].size)
 
 
 def _row_stride(packed: PackedProduct) -> int:
     """Stride of the last axis where gather_rows.cuh takes a product, else 0."""
     product, plan = packed.product, packed.plan
-    if product.is_swapped or plan.channels_last or plan.out_channels != plan.groups:
+    if product.is_swapped or plan.out_channels != plan.groups:
+        return 0
+    if plan.channels_last and (
+        row_lanes(plan.dtype) == 1 or plan.groups % row_lanes(plan.dtype) or plan.in_channels != plan.groups
+    ):
         return 0
     stride = product.axes[2].stride
     return stride if stride in ROW_STRIDES and all(axis.dilation == 1 for axis in product.axes) else 0

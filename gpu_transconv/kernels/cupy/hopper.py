@@ -30,6 +30,8 @@ from .tile_shapes import C_TYPES, DeviceProperties
 _THREADS = 384
 #: Share of the matrix unit's peak that mma.sync can reach on Hopper; an estimate from public measurements.
 _MMA_SHARE = 0.6
+#: Published peak of TF32 products, over that of ordinary multiply-adds in float32, on capability 9.0.
+_TF32_RATE = 494.5 / 67
 #: How much faster it must seem to be, so that a tie goes to what wastes less.
 _MARGIN = 1.1
 _TOGETHER = {name: code for code, name in enumerate(("APART", "PIXELS_2", "UNITS_2", "UNITS_PIXELS", "CHANNELS_2"))}
@@ -43,16 +45,19 @@ def choose_hopper(plan: Plan, device: DeviceProperties) -> HopperProduct | None:
     cut, other = cut_product(plan, device), choose_gather(plan, device)
     if cut is None or cut.shared > device.shared_per_block:
         return None
-    slowdown = direct_slowdown(plan, device) if isinstance(other, DirectGather) else 1 / _MMA_SHARE
+    if cut.images == 2:
+        slowdown = _TF32_RATE
+    else:
+        slowdown = direct_slowdown(plan, device) if isinstance(other, DirectGather) else 1 / _MMA_SHARE
     return cut if cut.cost(device) * _MARGIN < other.cost * slowdown else None
 
 
-def gather_effort(plan: Plan, device: DeviceProperties) -> float:
-    """Multiply-adds of the best gather that take as long at the arithmetic's peak, the device being full."""
+def gather_cost(plan: Plan, device: DeviceProperties) -> float:
+    """Multiply-adds that take as long as the best gather at the arithmetic's peak, the device being full."""
     if cut := choose_hopper(plan, device):
-        return cut.effort
+        return cut.cost(device) / (_TF32_RATE if cut.images == 2 else 1)
     chosen = choose_gather(plan, device)
-    return chosen.effort * (direct_slowdown(plan, device) if isinstance(chosen, DirectGather) else 1)
+    return chosen.cost * (direct_slowdown(plan, device) if isinstance(chosen, DirectGather) else 1)
 
 
 @lru_cache(maxsize=1024)
@@ -88,6 +93,7 @@ def hopper_launches(plan: Plan, device: DeviceProperties, tile_blocks: int | Non
     if tile_blocks:
         cut = replace(cut, tile_blocks=tile_blocks)
     geometry, element = Bytes(geometry_bytes(cut)), C_TYPES[plan.dtype]
+    kind = f"{cut.tile_blocks},{cut.images}" if cut.images > 1 else str(cut.tile_blocks)
     packed = Buffer("packed", cut.packed_bytes, zeroed=True)
     steps = KernelLaunch(
         f"gtc::hopper_steps<{cut.tile_blocks}>", "hopper_pack.cuh", (-(-cut.row_tiles // THREADS), 1, 1),
@@ -95,15 +101,15 @@ def hopper_launches(plan: Plan, device: DeviceProperties, tile_blocks: int | Non
     )  # fmt: skip
     slots = (cut.steps - 1) * cut.tile_blocks * cut.chunks
     pack = KernelLaunch(
-        f"gtc::hopper_pack<{element},{cut.tile_blocks}>", "hopper_pack.cuh", (slots, cut.row_tiles * plan.groups, 1),
+        f"gtc::hopper_pack<{element},{kind}>", "hopper_pack.cuh", (slots, cut.row_tiles * plan.groups, 1),
         (THREADS, 1, 1), 0, (geometry, WEIGHT, packed),
     )  # fmt: skip
     map_of_x: Argument = Bytes(bytes(128)) if cut.source.startswith("LOAD") else cut.tensor_map()
     launch = KernelLaunch(
-        f"gtc::hopper_gather<{element},gtc::{cut.source},{cut.tile_blocks}>", "hopper_gather.cuh",
+        f"gtc::hopper_gather<{element},gtc::{cut.source},{kind}>", "hopper_gather.cuh",
         (min(cut.tiles, device.multiprocessors), 1, 1), (_THREADS, 1, 1), cut.shared,
         (geometry, map_of_x, X, WEIGHT, packed, bias_of(plan), OUT),
     )  # fmt: skip
     origins = tuple((axis.origin, axis.axis.stride, axis.units) for axis in cut.axes)
-    layout = ("hopper", cut.product.is_swapped, cut.tile_blocks, cut.together == "CHANNELS_2", origins)
+    layout = ("hopper", plan.precision, cut.product.is_swapped, cut.tile_blocks, cut.together == "CHANNELS_2", origins)
     return LaunchPlan(layout, (steps, pack), (launch,) if plan.batch else ())

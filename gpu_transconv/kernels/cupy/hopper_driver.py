@@ -115,9 +115,9 @@ def encode(tensor: TensorMap, address: int) -> EncodedMap:
 
     integers = [driver.cuuint64_t(number) for number in (*tensor.sizes, *tensor.strides)]
     small = [driver.cuuint32_t(number) for number in (*tensor.box, *tensor.steps)]
-    # Elements are only moved: 16 bits of either half type.
+    # Elements are only moved, as whole numbers of their size.
     error, encoded = driver.cuTensorMapEncodeTiled(
-        driver.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_UINT16,
+        getattr(driver.CUtensorMapDataType, f"CU_TENSOR_MAP_DATA_TYPE_UINT{8 * tensor.item}"),
         5, address, integers[:5], integers[5:], small[:5], small[5:],
         driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
         getattr(driver.CUtensorMapSwizzle, f"CU_TENSOR_MAP_SWIZZLE_{tensor.swizzle}B"),

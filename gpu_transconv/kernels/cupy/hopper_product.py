@@ -1,7 +1,7 @@
 """How the kernel for Hopper's matrix unit cuts a product: src/hopper_geometry.cuh.
 
-Rows come in blocks of 64 channels of one unit (a phase), pixels in boxes of 128, depth in chunks of 64 channels. A tile
-of rows is 4 blocks or 2; for every input shift it multiplies those of its blocks that have a tap there.
+Rows come in blocks of 64 channels of one unit (a phase), pixels in boxes of 128, depth in chunks of 128 bytes of
+channels. A tile of rows is 4 blocks or 2; for every input shift it multiplies those of them that have a tap there.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from .tensor_map import TensorMap
 from .tile_shapes import DeviceProperties
 
 #: As in hopper_geometry.cuh and hopper_pipeline.cuh: rows of a block, the M of a product; pixels of a box, its N;
-#: channels of a chunk, 128 bytes of a half type; and stages of shared memory, as many as fit beside 256 rows.
-BLOCK_ROWS, BOX_PIXELS, CHUNK, _STAGES = 64, 128, 64, 4
+#: bytes of a chunk's channels; and stages of shared memory, as many as fit beside 256 rows.
+BLOCK_ROWS, BOX_PIXELS, LINE_BYTES, _STAGES = 64, 128, 128, 4
 #: Bytes of one block's weights of a chunk, and of one Step of hopper_geometry.cuh.
-_SLOT_BYTES, _STEP_BYTES = BLOCK_ROWS * CHUNK * 2, 32
+_SLOT_BYTES, _STEP_BYTES = BLOCK_ROWS * LINE_BYTES, 32
 #: Pixels of one row that a line of shared memory holds, channels first, as powers of two: 128, 64 or 32 bytes, as
 #: swizzles have them. And boxes more, per halving, that are as good as the more copies of shorter lines.
 _LINES, _SHORTER_LINES = (6, 5, 4), 0.05
@@ -33,8 +33,10 @@ _LINES, _SHORTER_LINES = (6, 5, 4), 0.05
 #: reach some 60 % of their speed.
 _MOST_WASTE = 1.6
 # The constants of the cost model are estimates from counts of instructions, not measured: no device was at hand.
-#: Share of the matrix unit's peak that the main loop keeps up, by tensor copies and where threads load x.
-_COPY_SHARE, _LOAD_SHARE = 0.75, 0.45
+#: Share of the matrix unit's peak that the main loop keeps up: by tensor copies, and where threads load x, by bytes of
+#: an element: products of TF32 numbers take twice as long, so that more of the loads hides behind them; three of them
+#: take as long as copies would allow.
+_COPY_SHARE, _LOAD_SHARES = 0.75, {2: 0.45, 4: 0.6}
 #: Time of a tile's stores, over that of the products of one block and chunk: for each of its blocks.
 _STORE_CHUNKS = 2
 _MOST_GRID = (1 << 16) - 1
@@ -96,7 +98,22 @@ class HopperProduct:
     @property
     def chunks(self) -> int:
         """Chunks of a group's channels."""
-        return -(-self.channels[0] // CHUNK)
+        return -(-self.channels[0] // self.chunk)
+
+    @property
+    def item(self) -> int:
+        """Bytes of an element."""
+        return DTYPES[self.plan.dtype].size
+
+    @property
+    def images(self) -> int:
+        """Numbers of the matrix unit in an element: two TF32 numbers are one of float32."""
+        return 2 if self.plan.dtype == "float32" and self.plan.precision != "tf32" else 1
+
+    @property
+    def chunk(self) -> int:
+        """Channels of a chunk."""
+        return LINE_BYTES // self.item
 
     @property
     def boxes(self) -> tuple[int, ...]:
@@ -133,15 +150,16 @@ class HopperProduct:
     @property
     def work(self) -> int:
         """Multiply-adds that are executed."""
-        return self.slots * self.plan.groups * math.prod(self.boxes) * BLOCK_ROWS * BOX_PIXELS * CHUNK
+        return self.slots * self.plan.groups * math.prod(self.boxes) * BLOCK_ROWS * BOX_PIXELS * self.chunk
 
     @property
     def effort(self) -> float:
         """Multiply-adds that take as long at the matrix unit's peak, the device being full."""
-        share = _COPY_SHARE if self.source.startswith("COPY") else _LOAD_SHARE
+        copied = self.source.startswith("COPY") or self.images == 2
+        share = (_COPY_SHARE if copied else _LOAD_SHARES[self.item]) / (3 if self.images == 2 else 1)
         stores = self.row_tiles * self.tile_blocks * _STORE_CHUNKS
         pairs = (self.slots / share + stores) * self.plan.groups * math.prod(self.boxes)
-        return pairs * BLOCK_ROWS * BOX_PIXELS * CHUNK
+        return pairs * BLOCK_ROWS * BOX_PIXELS * self.chunk
 
     def cost(self, device: DeviceProperties) -> float:
         """Effort on a device that is as full as it is: a block to a multiprocessor."""
@@ -150,23 +168,24 @@ class HopperProduct:
     @property
     def shared(self) -> int:
         """Bytes of shared memory: stages, their barriers, and room to begin at a multiple of 1024."""
-        return _STAGES * (self.tile_blocks * _SLOT_BYTES + BOX_PIXELS * CHUNK * 2 + 16) + 1024
+        stage = (self.tile_blocks * _SLOT_BYTES + BOX_PIXELS * LINE_BYTES) * self.images + 16
+        return (_STAGES - (self.images == 2)) * stage + 1024
 
     @property
     def packed_bytes(self) -> int:
         """Bytes of the packed weights: header, steps, slots."""
         steps = HEADER + self.row_tiles * self.steps * _STEP_BYTES
-        return -(-steps // 128) * 128 + self.plan.groups * self.slots * _SLOT_BYTES
+        return -(-steps // 128) * 128 + self.plan.groups * self.slots * _SLOT_BYTES * self.images
 
     def tensor_map(self) -> TensorMap:
         """The map of x that the copies use."""
-        plan, item = self.plan, DTYPES[self.plan.dtype].size
+        plan, item = self.plan, self.item
         d, h, w = plan.in_spatial
         of_group, plane = self.channels[0], d * h * w * item
         if self.source == "COPY_FIRST":
             strides = (w * item, h * w * item, plane, of_group * plane)
             return TensorMap(
-                "x", item, (w, h, d, of_group, plan.batch * plan.groups), strides, (1 << self.line, 1, 1, CHUNK, 1)
+                "x", item, (w, h, d, of_group, plan.batch * plan.groups), strides, (1 << self.line, 1, 1, self.chunk, 1)
             )
         line = plan.in_channels * item
         third = (plan.groups, of_group * item) if self.group_axis else (d, h * w * line)
@@ -174,13 +193,17 @@ class HopperProduct:
         strides = (line, w * line, third[1], plan.in_channels * plane)
         steps = tuple(axis.axis.step for axis in self.axes)
         n, bd, bh, bw = ((1 << log) - 1 for log in self.box)
-        box = (CHUNK, bw * steps[2] + 1, bh * steps[1] + 1, bd * steps[0] + 1, n + 1)
+        box = (self.chunk, bw * steps[2] + 1, bh * steps[1] + 1, bd * steps[0] + 1, n + 1)
         return TensorMap("x", item, sizes, strides, box, (1, steps[2], steps[1], steps[0], 1))
 
 
 def cut_product(plan: Plan, device: DeviceProperties) -> HopperProduct | None:
     """Cut a plan for the kernel, or None for other dtypes, indices beyond 32 bits, and grids too large."""
-    if plan.dtype not in ("float16", "bfloat16") or plan.operation == "weight_grad" or index_type(plan) != "int":
+    if (
+        plan.dtype not in ("float16", "bfloat16", "float32")
+        or plan.operation == "weight_grad"
+        or index_type(plan) != "int"
+    ):
         return None
     product = correlation(plan) if plan.operation == "input_grad" else by_phase(plan)
     d, h, w = (block_axis(axis, a == 2 and not plan.channels_last) for a, axis in enumerate(product.axes))
@@ -191,8 +214,8 @@ def cut_product(plan: Plan, device: DeviceProperties) -> HopperProduct | None:
     if copied and (fault := copied.tensor_map().fault):
         raise AssertionError(f"a tensor map that the driver refuses: {fault}")
     cut = copied or cut
-    narrow = replace(cut, tile_blocks=2)
-    cut = min(cut, narrow, key=lambda one: one.cost(device))
+    narrow = replace(cut, tile_blocks=2)  # with two images there are no registers for more
+    cut = narrow if cut.images == 2 else min(cut, narrow, key=lambda one: one.cost(device))
     return cut if cut.row_tiles * product.plan.groups <= _MOST_GRID else None
 
 
@@ -200,12 +223,12 @@ def _by_copies(cut: HopperProduct) -> HopperProduct | None:
     """The product read by tensor copies, where their alignment allows it and they do not move too much for nothing."""
     plan, axes = cut.plan, cut.axes
     of_group = cut.channels[0]
-    per_line = 16 // DTYPES[plan.dtype].size
+    per_line = 16 // cut.item
     steps = [axis.axis.step for axis in axes]
-    if not plan.batch:
+    if not plan.batch or cut.item != 2:  # TF32 numbers are rounded on their way
         return None
     if plan.channels_last:
-        whole = plan.groups == 1 or of_group % CHUNK == 0
+        whole = plan.groups == 1 or of_group % cut.chunk == 0
         group_axis = not whole and axes[0].is_unit
         if of_group % per_line or not (whole or group_axis) or max(steps) > 8:
             return None

@@ -15,7 +15,7 @@ from .bound_launch import BoundLaunch, bind_launch, run_launches
 from .choose import direct_slowdown, fit_tiles, shapes_for
 from .compile import most_shared
 from .geometry import pack_product
-from .hopper import best_gather_launches, gather_effort
+from .hopper import best_gather_launches, gather_cost
 from .hopper_driver import warpgroups_available
 from .hopper_trial import passes_trial
 from .input_grad import fit_tap_stamps, input_atomic_launches, input_owned_launches
@@ -54,31 +54,31 @@ def refusal(plan: Plan) -> str | None:
 
 
 def _gather_work(plan: Plan) -> float:
-    return gather_effort(plan, _current_properties()) / _useful(plan)
+    return gather_cost(plan, _current_properties()) / _useful(plan)
 
 
 def _scatter_atomic_work(plan: Plan) -> float:
     device, packed = _current_properties(), pack_product(stamps(plan))
-    return min(fit_tiles(packed, shape, device).effort for shape in shapes_for(plan, device)) / _useful(plan)
+    return min(fit_tiles(packed, shape, device).cost for shape in shapes_for(plan, device)) / _useful(plan)
 
 
 def _scatter_owned_work(plan: Plan) -> float:
-    return cut_output(plan, _current_properties()).effort / _useful(plan)
+    return cut_output(plan, _current_properties()).cost / _useful(plan)
 
 
 def _input_atomic_work(plan: Plan) -> float:
-    return fit_tap_stamps(plan, _current_properties()).effort / _useful(plan)
+    return fit_tap_stamps(plan, _current_properties()).cost / _useful(plan)
 
 
 def _weight_gather_work(plan: Plan) -> float:
     device = _current_properties()
     chosen = choose_weight_grad(plan, device)
     slowdown = direct_slowdown(plan, device) if isinstance(chosen, DirectWeights) else 1
-    return chosen.effort * slowdown / _useful(plan)
+    return chosen.cost * slowdown / _useful(plan)
 
 
 def _weight_scatter_work(plan: Plan) -> float:
-    return fit_best_tiles(plan, _current_properties(), taps_inside=True).effort / _useful(plan)
+    return fit_best_tiles(plan, _current_properties(), taps_inside=True).cost / _useful(plan)
 
 
 def _useful(plan: Plan) -> float:

@@ -155,7 +155,7 @@ def gather_launches(
 def direct_launches(plan: Plan, chosen: DirectGather) -> LaunchPlan:
     """Launch gather without tiles."""
     name = "gather_rows" if chosen.row_stride else "gather_direct"
-    sizes = [chosen.row_stride] if chosen.row_stride else [chosen.channels, chosen.pixels]
+    sizes = [chosen.row_stride, chosen.channels] if chosen.row_stride else [chosen.channels, chosen.pixels]
     computed, grid = chosen.packed.plan, (-(-chosen.shares // DIRECT_THREADS), 1, 1)
     kernel = typed(name, computed, C_TYPES[plan.dtype], *sizes)
     geometry, shares = Bytes(geometry_bytes(chosen.packed)), Scalar("int64", chosen.shares)

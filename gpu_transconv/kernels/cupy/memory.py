@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
@@ -82,7 +83,7 @@ def scratch(shape: tuple[int, ...], dtype_name: DTypeLike) -> CupyArray:
         refuse_capture("scratch memory of CuPy's pool would be given to others")
         return empty(shape, dtype_name)
     dtype = np.dtype("uint16" if dtype_name == "bfloat16" else dtype_name)
-    block = allocate(max(1, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize))
+    block = allocate(max(1, math.prod(shape) * dtype.itemsize))
     return _view(block, block.__cuda_array_interface__["data"][0], shape, dtype, None)
 
 
@@ -214,8 +215,10 @@ def _view(
     dtype = _stored(dtype)
     if not all(shape):  # without elements the pointer is null, and says nothing of its device
         return cupy.empty(shape, dtype)
-    steps = strides or [dtype.itemsize * int(np.prod(shape[i + 1 :], dtype=np.int64)) for i in range(len(shape))]
-    size = dtype.itemsize + sum((n - 1) * abs(step) for n, step in zip(shape, steps, strict=True))
+    if strides is None:
+        size = dtype.itemsize * math.prod(shape)
+    else:
+        size = dtype.itemsize + sum((n - 1) * abs(step) for n, step in zip(shape, strides, strict=True))
     memory = cupy.cuda.UnownedMemory(pointer, size, owner)
     return cupy.ndarray(shape, dtype, cupy.cuda.MemoryPointer(memory, 0), strides)
 

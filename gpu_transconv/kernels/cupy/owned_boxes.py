@@ -35,8 +35,7 @@ class OwnedBoxes:
     channels: int  # of an owner
     channel_blocks: int  # of a group
     work: int  # multiply-adds, with those on padding and those made twice
-    effort: float  # as of a product, see choose.py
-    cost: float
+    cost: float  # as of a product, see choose.py
 
     @property
     def blocks(self) -> int:
@@ -93,7 +92,7 @@ def _cut_for(plan: Plan, device: DeviceProperties, shape: TileShape) -> OwnedBox
     work = blocks * rounds * -(-channels * units // shape.rows) * shape.rows * shape.pixels * (depth + 2 * tile.depth)
     effort = _COLLECTING * work / shape.efficiency
     cost = effort / max(busy(blocks, resident_blocks(shape, device)), 1e-9)
-    return OwnedBoxes(packed, tile, outputs, inputs, boxes, channels, channel_blocks, work, effort, cost)
+    return OwnedBoxes(packed, tile, outputs, inputs, boxes, channels, channel_blocks, work, cost)
 
 
 def _largest_phase(axes: Sequence[Axis]) -> tuple[Axis, ...]:

@@ -35,19 +35,27 @@ class PackedWeights:
 
     def get(self, layout: Hashable, pack: Callable[[], CupyArray]) -> CupyArray:
         """Return the weights in that order, which `pack` makes on the current stream."""
-        import cupy
-
+        found = self._made.get(layout)
+        if found is not None:
+            return found
+        if not self.shared:  # of one call, in one thread
+            return self._make(layout, pack)
         with self._lock():
             if layout not in self._made:
-                if self.shared:
-                    refuse_capture("the weights have not been packed for inputs of this size")
-                stream = cupy.cuda.get_current_stream()
-                made = pack()
-                if self.shared:
-                    stream.synchronize()
-                self._made[layout] = made
-                self._origins.add(stream.ptr)
+                refuse_capture("the weights have not been packed for inputs of this size")
+                self._make(layout, pack)
             return self._made[layout]
+
+    def _make(self, layout: Hashable, pack: Callable[[], CupyArray]) -> CupyArray:
+        import cupy
+
+        stream = cupy.cuda.get_current_stream()
+        made = pack()
+        if self.shared:
+            stream.synchronize()
+        self._origins.add(stream.ptr)
+        self._made[layout] = made
+        return made
 
     def used(self) -> None:
         """Take note that work on the current stream reads the weights."""

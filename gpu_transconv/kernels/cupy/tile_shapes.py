@@ -166,9 +166,11 @@ class Tile:
         return self._storage(index_bytes) + work
 
     def _storage(self, index_bytes: int) -> int:
-        """Bytes of SharedStorage: numbers of every row and pixel, seventeen of a phase's lines, a flag, the biases."""
+        """Bytes of SharedStorage: numbers and bits of every row and pixel, a phase's lines, a flag, the biases."""
         s = self.shape
-        return _up((s.rows * 4 + s.pixels * 5 + 17) * index_bytes + 4) + _up(s.rows * self.sum_bytes)
+        return _up((s.rows * 4 + s.pixels * 5 + 17) * index_bytes + (s.rows + s.pixels + 1) * 4) + _up(
+            s.rows * self.sum_bytes
+        )
 
     def panel_shared(self, index_bytes: int) -> int:
         """Bytes of shared memory where it sums over pixels: `panel_bytes` of weight_grad.cuh."""

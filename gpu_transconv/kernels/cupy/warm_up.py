@@ -7,7 +7,7 @@ from functools import partial
 
 from ...problem.dtypes import DTYPES
 from ..kernel import Step
-from .choose import ROW_STRIDES, inputs_of, shapes_of, uses_tensor_cores
+from .choose import ROW_STRIDES, inputs_of, row_lanes, shapes_of, uses_tensor_cores
 from .compile import compiled
 from .launch import current_device, device_properties
 from .tile_shapes import C_TYPES, PIECE, DeviceProperties, Tile
@@ -24,20 +24,24 @@ def gather_kernels(
     yield "pack.cuh", f"gtc::pack_weight<{C_TYPES[dtype]},{str(precision == 'tf32').lower()},int>"
     for channels in (1, 4):
         yield "gather_direct.cuh", f"gtc::gather_direct<{C_TYPES[dtype]},{channels},4,int>"
-    if not channels_last:
-        for stride in ROW_STRIDES:
-            yield "gather_rows.cuh", f"gtc::gather_rows<{C_TYPES[dtype]},{stride},int>"
+    lanes = row_lanes(dtype) if channels_last else 1
+    for stride in ROW_STRIDES if lanes > 1 or not channels_last else ():
+        yield "gather_rows.cuh", f"gtc::gather_rows<{C_TYPES[dtype]},{stride},{lanes},int>"
 
 
-def hopper_kernels(dtype: str, channels_last: bool, device: DeviceProperties) -> Iterator[tuple[str, str]]:
+def hopper_kernels(
+    dtype: str, precision: str, channels_last: bool, device: DeviceProperties
+) -> Iterator[tuple[str, str]]:
     """Source file and name of each kernel for Hopper's matrix unit, where the device has it."""
-    if not device.has_warpgroups or dtype not in ("float16", "bfloat16"):
+    if not device.has_warpgroups or dtype not in ("float16", "bfloat16", "float32"):
         return
-    for blocks in (2, 4):
-        yield "hopper_pack.cuh", f"gtc::hopper_steps<{blocks}>"
-        yield "hopper_pack.cuh", f"gtc::hopper_pack<{C_TYPES[dtype]},{blocks}>"
-        for source in ("COPY_LAST", "LOAD_LAST") if channels_last else ("COPY_FIRST", "LOAD_FIRST"):
-            yield "hopper_gather.cuh", f"gtc::hopper_gather<{C_TYPES[dtype]},gtc::{source},{blocks}>"
+    kinds = ("2,2",) if (dtype, precision) == ("float32", "highest") else ("2", "4")
+    for kind in kinds:
+        yield "hopper_pack.cuh", f"gtc::hopper_steps<{kind[0]}>"
+        yield "hopper_pack.cuh", f"gtc::hopper_pack<{C_TYPES[dtype]},{kind}>"
+        for way in ("LOAD",) if dtype == "float32" else ("COPY", "LOAD"):
+            source = f"gtc::{way}_{'LAST' if channels_last else 'FIRST'}"
+            yield "hopper_gather.cuh", f"gtc::hopper_gather<{C_TYPES[dtype]},{source},{kind}>"
 
 
 def place() -> str:
@@ -58,7 +62,7 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
         for precision in precisions if DTYPES[dtype].size == 4 else ["highest"]:
             for channels_last in (False, True):
                 every = gather_kernels(dtype, precision, channels_last, device)
-                for source, name in (*every, *hopper_kernels(dtype, channels_last, device)):
+                for source, name in (*every, *hopper_kernels(dtype, precision, channels_last, device)):
                     found[source, name] = Step(
                         name.removeprefix("gtc::"), dtype, partial(compiled, source, name, number)
                     )

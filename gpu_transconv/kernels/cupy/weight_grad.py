@@ -62,8 +62,7 @@ class WeightTiles:
     read: str  # how channels are read, an `Input` of loaders.cuh
     tiles: int  # of one tap, in all groups
     parts: int
-    effort: float  # multiply-adds that take as long at the arithmetic's peak, the device being full
-    cost: float  # and as full as it is
+    cost: float  # multiply-adds that take as long at the arithmetic's peak, on a device that is full
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +74,7 @@ class DirectWeights:
     taps: int
     blocks: int
     parts: int
-    effort: float  # in ordinary multiply-adds
-    cost: float
+    cost: float  # in ordinary multiply-adds
 
 
 WeightKernel: TypeAlias = WeightTiles | DirectWeights
@@ -111,7 +109,7 @@ def fit_weight_tiles(plan: Plan, shape: TileShape, device: DeviceProperties, tap
     cost = effort / max(busy(blocks * parts, resident), 1e-9)
     if tile.panel_shared(index_bytes(plan)) > device.shared_per_block:
         cost = math.inf
-    return WeightTiles(plan, tile, _read(plan), tiles, parts, effort, cost)
+    return WeightTiles(plan, tile, _read(plan), tiles, parts, cost)
 
 
 def fit_direct_weights(plan: Plan, device: DeviceProperties) -> DirectWeights:
@@ -123,9 +121,7 @@ def fit_direct_weights(plan: Plan, device: DeviceProperties) -> DirectWeights:
     parts = _parts(plan, blocks, resident, depth, _LEAST_PIXELS, _MOST_PIXELS * _DIRECT_THREADS)
     each = channels * taps
     effort = float(blocks) * depth * (each + _READ_WORK * (1 + each) + _PLACE_WORK)
-    return DirectWeights(
-        plan, channels, taps, blocks, parts, effort, effort / max(busy(blocks * parts, resident), 1e-9)
-    )
+    return DirectWeights(plan, channels, taps, blocks, parts, effort / max(busy(blocks * parts, resident), 1e-9))
 
 
 def fit_best_tiles(plan: Plan, device: DeviceProperties, taps_inside: bool = False) -> WeightTiles:

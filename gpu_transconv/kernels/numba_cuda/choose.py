@@ -31,6 +31,8 @@ _TILES_PER_PROCESSOR = 2
 _DIRECT_CHANNELS = 4
 #: Threads of a block that share nothing.
 _THREADS = 256
+#: Scatter takes about twice the operations: it computes with the tile's edges what the box's neighbours compute too.
+SCATTER_WORK = 2.0
 #: Shared memory that the slices and tables of a block take besides an owned box, in bytes, with room to spare.
 _TABLES = 20 * 1024
 
@@ -89,6 +91,11 @@ def choose_tile(tiles: Sequence[Tile], device: Device, work: Work) -> Tile:
 def tile_count(tile: Tile, work: Work) -> int:
     """Tiles that cover the products."""
     return -(-work.rows // tile.rows) * -(-work.columns // tile.columns) * work.products
+
+
+def idle_ratio(blocks: int, device: Device) -> float:
+    """Time of all multiprocessors, over that in which they have work, all blocks being equal."""
+    return -(-blocks // device.multiprocessors) * device.multiprocessors / blocks if blocks else 1.0
 
 
 def owned_elements(item: int, device: Device) -> int:

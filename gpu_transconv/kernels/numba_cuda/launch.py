@@ -146,13 +146,23 @@ def _owned(plan: Plan, device: Device) -> Launch:
     return prepare(sides, device, chosen, box)
 
 
-#: Scatter takes about twice the operations: it computes with the tile's edges what the box's neighbours compute too.
-_SCATTER_WORK = 2.0
+def _gather_ratio(plan: Plan) -> float:
+    device = current_device()
+    return choose.idle_ratio(_choose_gather(plan, device).blocks, device)
+
+
+def _scatter_ratio(plan: Plan) -> float:
+    device = current_device()
+    tile = _atomic_traits(plan, device).tile
+    assert tile is not None
+    return choose.SCATTER_WORK * choose.idle_ratio(choose.tile_count(tile, choose.work_of(stamping(plan))), device)
+
+
 _numba_cuda = partial(Kernel, "numba-cuda", memory=memory)
-_gathers = partial(_numba_cuda, "gather")
-_scatters = partial(_numba_cuda, "scatter", work_ratio=lambda _: _SCATTER_WORK)
+_gathers = partial(_numba_cuda, "gather", work_ratio=_gather_ratio)
+_scatters = partial(_numba_cuda, "scatter", work_ratio=_scatter_ratio)
 _input_grad = partial(_scatters, operation="input_grad", pack=pack_stamps, weight_key=stamps_key)
-_weight_grad = partial(_scatters, operation="weight_grad")
+_weight_grad = partial(_scatters, operation="weight_grad", work_ratio=of_weight.scatter_ratio)
 KERNELS = (
     _gathers(launch_gather, pack=pack_gather, describe=describe_gather),
     _scatters(launch_scatter_atomic, "atomic", describe=describe_scatter_atomic, deterministic=False),
@@ -160,7 +170,12 @@ KERNELS = (
     _gathers(launch_gather, operation="input_grad", pack=pack_gather, describe=describe_gather),
     _input_grad(launch_scatter_atomic, "atomic", describe=describe_scatter_atomic, deterministic=False),
     _input_grad(launch_scatter_owned, "tiles", describe=describe_scatter_owned),
-    _gathers(of_weight.launch_gather, operation="weight_grad", describe=of_weight.describe_gather),
+    _gathers(
+        of_weight.launch_gather,
+        operation="weight_grad",
+        describe=of_weight.describe_gather,
+        work_ratio=of_weight.gather_ratio,
+    ),
     _weight_grad(
         of_weight.launch_scatter_atomic, "atomic", describe=of_weight.describe_scatter_atomic, deterministic=False
     ),

@@ -87,6 +87,20 @@ def describe_scatter_atomic(plan: Plan) -> Description:
     return _describe("weight_atomic", plan, tile, 0 if in_place else max(c.elements for c in atomic_cuts(plan, tile)))
 
 
+def gather_ratio(plan: Plan) -> float:
+    """Work over the useful operations, with idle multiprocessors."""
+    device = current_device()
+    work = work_of_weight(plan, parts_of_gather(plan)[0])
+    return choose.idle_ratio(choose.tile_count(_gather_tile(plan, device), work), device)
+
+
+def scatter_ratio(plan: Plan) -> float:
+    """The same of the scatters, whose launches have as many blocks for every copy."""
+    device = current_device()
+    tiles = choose.tile_count(_scatter_tile(plan, device), work_of_weight(plan, 1))
+    return choose.SCATTER_WORK * choose.idle_ratio(tiles, device)
+
+
 def _describe(name: str, plan: Plan, tile: Tile, sums: int) -> Description:
     return Description(kernel_name(name, replace(plain(plan), tile=tile)), sums * choose.item_size(plan))
 

@@ -27,8 +27,7 @@ def measure_machine(threads: int, copy_bytes: int = 2**28, tries: int = 7) -> Re
     dict
         What `identify` finds, ``peak_gflops`` per dtype, how each was reached, ``copy_gb_per_s``, bytes read plus
         bytes written, and ``busy``, the share of the cores' time that other processes took just before.
-        The half types have float32's peak, in which the package computes them; a machine with half-precision
-        products of its own can pass it.
+        The half types without a peak of their own have float32's, in which the package computes them.
     """
     busy = _busy_share()
     ways = measure_limits.peak_ways(threads, tries)

@@ -1,4 +1,4 @@
-"""Scatter along lines of memory: few inputs, and weights as they are."""
+"""Few inputs: scatter along lines of memory, with weights as they are, and gather by lists of what meets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gpu_transconv as gtc
-from gpu_transconv.kernels.cpu.choose import choose_scatter
+from gpu_transconv.kernels.cpu.choose import choose_gather, choose_scatter
 
 #: x, weight, and keywords: ragged blocks, groups, batches, slabs, borders, all ranks, steps between taps, points.
 CASES = {
@@ -32,6 +32,41 @@ def test_few_inputs(name, dtype):
     assert choose_scatter(plan).kernel.name == "scatter_lines"
     out = np.full(plan.output_shape, np.nan, dtype)
     gtc.conv_transpose(x, weight, bias, **keywords, formulation="scatter", backend="cpu", out=out)
+    arrays = (array.astype("f8") for array in (x, weight, bias))
+    want = gtc.conv_transpose(*arrays, **keywords, backend="reference")
+    np.testing.assert_allclose(out, want, rtol=0, atol=(3e-6 if dtype == "float32" else 1e-14) * np.abs(want).max())
+
+
+#: The same for gather by lists: ragged strips, groups, batches, steps between taps, slabs, channels or outputs shared.
+LISTS = {
+    "1-d": ((2, 600, 5), (600, 48, 7), {"stride": 2, "padding": 3, "output_padding": 1}),
+    "2-d-groups": CASES["2-d-groups"],
+    "3-d-parts": ((1, 65, 4, 4, 4), (65, 65, 3, 3, 3), {"padding": 1}),
+    "dilated": CASES["dilated"],
+    "cropped": CASES["cropped"],
+}
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", LISTS)
+def test_lists(name, dtype, data_format):
+    x_shape, weight_shape, keywords = LISTS[name]
+    rng = np.random.default_rng(len(name))
+    x, weight = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, weight_shape))
+    bias = rng.standard_normal(weight.shape[1] * keywords.get("groups", 1)).astype(dtype)
+    if data_format == "channels_last":
+        x = np.ascontiguousarray(np.moveaxis(x, 1, -1))
+    keywords = {**keywords, "activation": "leaky_relu", "data_format": data_format}
+    plan = gtc.explain(x, weight, bias, **keywords, formulation="gather").plan
+    assert choose_gather(plan).kernel.name == "gather_points"
+    results = []
+    for threads in (1, 2, 3):
+        out = np.full(plan.output_shape, np.nan, dtype)
+        with gtc.use(threads=threads):
+            gtc.conv_transpose(x, weight, bias, **keywords, formulation="gather", backend="cpu", out=out)
+        results.append(out)
+    assert all(np.array_equal(results[0], other) for other in results[1:])
     arrays = (array.astype("f8") for array in (x, weight, bias))
     want = gtc.conv_transpose(*arrays, **keywords, backend="reference")
     np.testing.assert_allclose(out, want, rtol=0, atol=(3e-6 if dtype == "float32" else 1e-14) * np.abs(want).max())

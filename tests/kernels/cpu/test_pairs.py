@@ -50,6 +50,7 @@ def paired(request, monkeypatch):
         return chosen[-1]
 
     monkeypatch.setattr(choose, "paired_axes", chosen_axes)
+    monkeypatch.setattr(choose, "GATHER", tuple(kernel for kernel in choose.GATHER if kernel is not choose.POINTS))
     caches = (choose.choose_gather, launch._many_jobs, launch._few_jobs)
     for cached in caches:
         cached.cache_clear()

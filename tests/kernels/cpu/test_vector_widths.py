@@ -110,7 +110,7 @@ def test_registers_of_a_target(monkeypatch, target, expected_registers):
     assert registers.registers.__wrapped__() == expected_registers
 
 
-def assembly(triple: str, cpu: str, element: ir.Type) -> str:
+def assembly(triple: str, cpu: str, element: ir.Type, coupled: bool = False) -> str:
     """The tiles for another CPU, as text; `registers` must say what that CPU has."""
     try:
         llvm.initialize_all_targets()
@@ -119,7 +119,7 @@ def assembly(triple: str, cpu: str, element: ir.Type) -> str:
     except RuntimeError as error:
         pytest.skip(f"llvmlite is built without this target: {error}")
     module = ir.Module("tiles")
-    gemm_tile.emit_tiles(module, element).linkage = ""
+    gemm_tile.emit_tiles(module, element, coupled).linkage = ""
     parsed = llvm.parse_assembly(str(module))
     parsed.verify()
     passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(3))
@@ -147,3 +147,13 @@ def test_tiles_of_another_cpu(monkeypatch, triple, cpu, size, instruction, eleme
     products = sum(vectors * most * (most + 1) // 2 for vectors, most in shapes.items())
     assert len(re.findall(instruction, text, re.MULTILINE)) >= products
     assert not re.search(r"\b(call|bl)\w*\s+_?fma", text)
+
+
+def test_tiles_of_couples(monkeypatch):
+    """Every two products of a tile for bfloat16 are one instruction."""
+    monkeypatch.setattr(gemm_tile, "registers", lambda: (64, 32))
+    text = assembly("x86_64-linux-gnu", "znver4", ir.FloatType(), coupled=True)
+    shapes = gemm_tile.tile_shapes()
+    products = sum(vectors * most * (most + 1) // 2 for vectors, most in shapes.items())
+    assert len(re.findall(r"\bvdpbf16ps\t.*%zmm\d+$", text, re.MULTILINE)) >= products
+    assert "vfmadd" not in text

@@ -47,10 +47,12 @@ def test_steps_of_several_dtypes_share_what_is_the_same():
         "elementwise_input_gather",
         "elementwise_input_scatter",
         "elementwise_scatter",
-        "on_threads",
+        "fork_join",
+        "on_numba_threads",
     }
-    twice = [name for name in set(names) if names.count(name) > 1]
-    assert twice == [("on_threads", "bfloat16")]  # a second array of sums, as packed weights are, or of the half type
+    # A second array of sums, as packed weights are, or of the half type.
+    twice = {name for name in names if names.count(name) > 1}
+    assert twice == {("fork_join", "bfloat16"), ("on_numba_threads", "bfloat16")}
 
 
 @pytest.fixture

@@ -216,8 +216,10 @@ def others() -> Iterator[Kernel]:
         yield Kernel("scatter.cuh", f"gtc::scatter_finish<{dtype},int>")
         yield Kernel("pack.cuh", f"gtc::pack_weight<{dtype},false,int>")
         yield Kernel("gather_direct.cuh", f"gtc::gather_direct<{dtype},4,4,int>", 128, hot=True)
-        yield Kernel("gather_rows.cuh", f"gtc::gather_rows<{dtype},2,int>", 128, hot=True)
-    yield Kernel("gather_rows.cuh", "gtc::gather_rows<float,4,long long>", 128)
+        yield Kernel("gather_rows.cuh", f"gtc::gather_rows<{dtype},2,1,int>", 128, hot=True)
+    for dtype, lanes in (("gtc::half", 4), ("float", 4), ("double", 2), ("gtc::complex<float>", 2)):
+        yield Kernel("gather_rows.cuh", f"gtc::gather_rows<{dtype},2,{lanes},int>", 128, hot=True)
+    yield Kernel("gather_rows.cuh", "gtc::gather_rows<float,4,1,long long>", 128)
     for channels, pixels in ((1, 4), (2, 4), (1, 1)):
         yield Kernel("gather_direct.cuh", f"gtc::gather_direct<float,{channels},{pixels},int>", 128, hot=True)
 
@@ -258,7 +260,7 @@ def representative(tensor: bool, largest: int = 0) -> Iterator[Kernel]:
     yield replace(exclusive, name=exclusive.name.replace("false", "true"))
     yield tile_kernel("scatter_owned", Tile(SIMT_SHAPES[4][1], "float32", "PLANES"), hot=False)
     yield Kernel("gather_direct.cuh", "gtc::gather_direct<gtc::bfloat16,1,4,int>", 128, hot=True)
-    yield Kernel("gather_rows.cuh", "gtc::gather_rows<gtc::half,4,int>", 128, hot=True)
+    yield Kernel("gather_rows.cuh", "gtc::gather_rows<gtc::half,4,1,int>", 128, hot=True)
     yield Kernel("pack.cuh", "gtc::pack_weight<float,true,int>")
     yield Kernel("scatter.cuh", "gtc::scatter_finish<gtc::bfloat16,int>")
     yield from gradient_tiles((tiles[-1],))

@@ -191,6 +191,13 @@ def test_choice_of_kernels():
     assert kernel((16, 512, 4, 4), (512, 256, 4, 4), stride=2, padding=1).parts > 1
 
 
+def test_few_tiles_leave_a_large_device_idle():
+    assert [choose.busy(tiles, 8) for tiles in (0, 2, 8, 12)] == [1, 2 / 8, 1, 12 / 16]
+    packed = geometry.pack_product(by_phase(plan_of(named("2d-many-channels"))))
+    one, many = (choose.fit_tiles(packed, tile_shapes.PIECE, DeviceProperties((7, 5), count)) for count in (1, 1000))
+    assert many.cost > 10 * one.cost
+
+
 def test_indices_fit_the_packed_weights():
     """Rows are packed in multiples of eight: one output channel takes the room of eight."""
     params = make_params(

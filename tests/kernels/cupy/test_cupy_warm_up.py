@@ -34,7 +34,7 @@ def test_a_dozen_kernels_are_all(device, dtype, data_format):
         return  # refused
     ahead = list(gather_kernels(name, precision, data_format == "channels_last", device))
     assert len(ahead) == len(set(ahead)) <= 12
-    ahead += hopper_kernels(name, data_format == "channels_last", device)
+    ahead += hopper_kernels(name, precision, data_format == "channels_last", device)
     for case in CASES if dtype == "float32" else CORE:
         if case.takes(name):
             plan = plan_of(case, make_arrays(case, name, data_format), data_format, precision)

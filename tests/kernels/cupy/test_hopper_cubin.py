@@ -29,14 +29,22 @@ from gpu_transconv.tools.bench.layers import REAL_LAYERS, load_layers
 
 HOPPER = DeviceProperties(has_warpgroups=True)
 SOURCES = ("COPY_LAST", "COPY_FIRST", "LOAD_LAST", "LOAD_FIRST")
-#: Results that one store of a layer with k = s = 2 has, and its instruction.
-STORED = {"FIRST": (4, "STG.E.64"), "LAST": (2, "STG.E")}
+#: Results that one store of a layer with k = s = 2 has, and its instruction: of half types, and of float.
+STORED = {"FIRST": (4, "STG.E.64", "STG.E.128"), "LAST": (2, "STG.E", "STG.E.64")}
 KERNELS = [
-    Kernel("hopper_gather.cuh", f"gtc::hopper_gather<gtc::{dtype},gtc::{source},{blocks}>", 384)
+    Kernel("hopper_gather.cuh", f"gtc::hopper_gather<{dtype},gtc::{source},{blocks}>", 384)
     for blocks in (4, 2)
-    for dtype in ("half", "bfloat16")
+    for dtype in ("gtc::half", "gtc::bfloat16", "float")
     for source in SOURCES
+    if dtype != "float" or source.startswith("LOAD")
 ]
+KERNELS += [
+    Kernel("hopper_gather.cuh", f"gtc::hopper_gather<float,gtc::{source},2,2>", 384)
+    for source in SOURCES
+    if source.startswith("LOAD")
+]
+#: Those that are always looked at.
+FIRST = [KERNELS[0], KERNELS[1], KERNELS[9], KERNELS[-1]]
 
 
 def sass(kernel):
@@ -58,7 +66,7 @@ def sass(kernel):
 
 
 @requires_nvrtc
-@pytest.mark.parametrize("kernel", [*KERNELS[:2], *one_of(9, KERNELS[2:])], ids=lambda kernel: kernel.id)
+@pytest.mark.parametrize("kernel", dict.fromkeys((*FIRST, *one_of(9, KERNELS))), ids=lambda kernel: kernel.id)
 def test_machine_code(kernel):
     instructions, compiled = sass(kernel)
     names = {name.partition(".")[0] for name in instructions}
@@ -72,13 +80,14 @@ def test_machine_code(kernel):
 
 
 @requires_nvrtc
-@pytest.mark.parametrize("kernel", KERNELS[:2], ids=lambda kernel: kernel.id)
+@pytest.mark.parametrize("kernel", FIRST, ids=lambda kernel: kernel.id)
 def test_instructions_of_a_stored_result(kernel):
     """Between the first and the last store of a layer with k = s = 2."""
-    each, name = STORED["LAST" if "LAST" in kernel.name else "FIRST"]
+    each, *names = STORED["LAST" if "LAST" in kernel.name else "FIRST"]
+    name = names["<float" in kernel.name]
     instructions, _ = sass(kernel)
     stores = [i for i, instruction in enumerate(instructions) if instruction == name]
-    assert len(stores) * each == 128, "the results of a thread"
+    assert len(stores) * each == (64 if ",2,2>" in kernel.name else 128), "the results of a thread"
     assert (stores[-1] - stores[0]) / (len(stores) - 1) / each <= 6
 
 
@@ -93,6 +102,9 @@ def test_sizes_agree_with_the_sources():
         shared = replace(cut, tile_blocks=blocks).shared - 1024
         pipeline = f"gtc::HopperPipeline<gtc::half,gtc::COPY_LAST,{blocks}>"
         lines.append(f"static_assert(sizeof({pipeline}::Shared) == {shared}, __FILE__);")
+    both = cut_product(plan_of(named("2d-plain"), dtype="float32"), HOPPER).shared - 1024
+    pipeline = "gtc::HopperPipeline<float,gtc::LOAD_FIRST,2,2>"
+    lines.append(f"static_assert(sizeof({pipeline}::Shared) == {both}, __FILE__);")
     nvrtc(read_source("hopper_gather.cuh") + "\n".join(lines), ("-std=c++17",), ARCHITECTURES["hopper_gather.cuh"])
 
 
@@ -137,8 +149,8 @@ def test_what_the_driver_would_refuse():
         assert replace(good, **change).fault
 
 
-@pytest.mark.parametrize("line", [32, 64, 128])
-def test_what_the_driver_is_asked_for(monkeypatch, line):
+@pytest.mark.parametrize(("line", "item"), [(32, 2), (64, 2), (128, 2), (128, 4)])
+def test_what_the_driver_is_asked_for(monkeypatch, line, item):
     driver = pytest.importorskip("cuda.bindings.driver")
     content, asked = ctypes.create_string_buffer(bytes(range(128)), 128), []
 
@@ -147,11 +159,13 @@ def test_what_the_driver_is_asked_for(monkeypatch, line):
         return driver.CUresult.CUDA_SUCCESS, SimpleNamespace(getPtr=lambda: ctypes.addressof(content))
 
     monkeypatch.setattr(driver, "cuTensorMapEncodeTiled", encoded)
-    tensor = TensorMap("x", 2, (64, 8, 8, 8, 1), (128, 1024, 8192, 65536), (line // 2, 8, 8, 1, 1))
+    sizes, strides = (128 // item, 8, 8, 8, 1), (128, 1024, 8192, 65536)
+    tensor = TensorMap("x", item, sizes, strides, (line // item, 8, 8, 1, 1))
     encode.cache_clear()
     assert encode(tensor, 4096).tobytes() == content.raw
     assert encode(tensor, 4096) is encode(tensor, 4096)
-    ((_, rank, address, sizes, strides, box, steps, _, swizzle, *_),) = asked
+    ((dtype, rank, address, sizes, strides, box, steps, _, swizzle, *_),) = asked
+    assert dtype.name == f"CU_TENSOR_MAP_DATA_TYPE_UINT{8 * item}"
     assert (rank, address) == (5, 4096)
     assert [list(map(int, numbers)) for numbers in (sizes, strides, box, steps)] == [
         list(numbers) for numbers in (tensor.sizes, tensor.strides, tensor.box, tensor.steps)
@@ -172,5 +186,9 @@ def test_choice():
     assert cut.tile_blocks == 4
     assert best_gather_launches(large, HOPPER).launch[0].kernel.startswith("gtc::hopper_gather<")
     assert best_gather_launches(large, DeviceProperties()) == gather_launches(large, DeviceProperties())
-    assert choose_hopper(by_name["miopen3952"].plan("float32"), HOPPER) is None
+    single = by_name["miopen3952"].plan("float32")
+    assert choose_hopper(single, HOPPER).images == 2
+    assert choose_hopper(single, DeviceProperties()) is None
+    assert choose_hopper(replace(single, precision="tf32"), HOPPER)
+    assert choose_hopper(replace(single, precision="tf32"), DeviceProperties()) is None
     assert choose_hopper(by_name["istft_4096"].plan("float16"), HOPPER) is None, "one channel, a block of rows a phase"

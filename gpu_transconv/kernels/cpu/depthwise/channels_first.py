@@ -11,7 +11,7 @@ from ..arguments import unpack
 from ..emit.fir_tile import filter_rows
 from ..emit.intrinsics import copy_row, interleave_rows
 from ..emit.numbers import activate_run
-from ..emit.pointers import address, address_as, fence, lanes_past, offset
+from ..emit.pointers import address, address_as, fence, lanes_past, offset, vector_lanes
 from ..emit.registers import VECTOR_BYTES
 from ..partition import box_count, box_of
 from ..runtime.compiled import inner, kernel
@@ -30,8 +30,14 @@ def depthwise(x, weight, bias, out, table, work, thread):
     g, part, cut = job.geometry, job.part, job.cut
     boxes, threads = box_count(part), part.threads
     tasks = g.batch * g.groups * cut.multiplier * boxes
+    first, end = thread * tasks // threads, (thread + 1) * tasks // threads
+    rows = g.in_d * g.in_h * g.kernel_d * g.kernel_h * g.out_d * g.out_h
+    if boxes * rows == 1 and part.low_d == part.low_h == 0:
+        _filter_channels(x, weight, bias, out, work[thread], g, part, cut, first, end)
+        fence()
+        return 0
     copied = -1
-    for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
+    for task in range(first, end):
         rest = task // cut.multiplier
         channel = rest // boxes % g.groups * cut.multiplier + task % cut.multiplier
         if rest != copied:  # the output channels of one input channel follow each other
@@ -40,6 +46,38 @@ def depthwise(x, weight, bias, out, table, work, thread):
         _filter_box(weight, bias, out, work[thread], g, part, cut, rest % boxes, rest // boxes // g.groups, channel)
     fence()
     return 0
+
+
+@inner
+def _filter_channels(x, weight, bias, out, work, g, part, cut, first, end):
+    """Compute the output channels from `first` to `end`, counted over all images, that are a single row each.
+
+    The same as a box of each of them, in one call: for a row of a few vectors another call for each takes twice as
+    long as its filter.
+    """
+    lanes = VECTOR_BYTES // work.itemsize
+    line = cut.panel + (lanes - cut.panel % lanes)
+    low = max(0, -part.low_w)
+    high = max(low, min(part.blocks_w + part.span_w, g.in_w - part.low_w))
+    vectors = (part.blocks_w + lanes - 1) // lanes
+    copied = -1
+    for task in range(first, end):
+        image, channel = task // cut.multiplier, task % (g.groups * cut.multiplier)
+        if image != copied:
+            source = address(x, image * g.x_channel + part.low_w)
+            copy_row(address(work, 0), source, low, high, cut.pitch, g.half)
+            copied = image
+        target = task * g.y_channel
+        past = lanes_past(out, target)
+        straight = not g.half and not g.activation and (not g.stream or (past == 0 and g.out_w % lanes == 0))
+        to = address_as(work, out, target) if straight else address(work, line + past)
+        _filter_lines(
+            cut.table, to, 0, 1, g.out_w, straight and g.stream, address(work, 0), 0, vectors, 0, cut.most,
+            address(cut.offsets, 0), cut.rows[0, at.TAPS], address(cut.inner, 0),
+            address(weight, channel * g.volume), address(bias, channel), g.stride_w,
+        )  # fmt: skip
+        if not straight:
+            _flush(out, target, work, line + past, g.out_w, g)
 
 
 @inner
@@ -119,28 +157,41 @@ def _filter_plane(to, work, weight, bias, g, cut, source, channel, s, blocks, wi
     of each row, which has `width` blocks. `s` counts the phases of the outer axes.
     """
     lanes = VECTOR_BYTES // work.itemsize
-    vectors = (width + lanes - 1) // lanes
-    step = g.stride_h * g.out_w
     tap0, taps = cut.rows[s, at.FIRST_TAP], cut.rows[s, at.TAPS]
-    offsets = address(cut.offsets, tap0)
-    inner, start = address(cut.inner, 0), address(bias, channel)
-    weights = address(weight, channel * g.volume + tap0 * g.kernel_w)
+    _filter_lines(
+        cut.table, to, g.stride_h * g.out_w, blocks, outputs, stream, address(work, source), cut.pitch,
+        (width + lanes - 1) // lanes, cut.across, cut.most, address(cut.offsets, tap0), taps, address(cut.inner, 0),
+        address(weight, channel * g.volume + tap0 * g.kernel_w), address(bias, channel), g.stride_w,
+    )  # fmt: skip
+
+
+@inner
+def _filter_lines(
+    table, to, step, lines, outputs, stream, source, pitch, vectors, across, most, offsets, taps, inner, weights, bias,
+    stride,
+):  # fmt: skip
+    """Filter `lines` rows of `vectors` vectors of blocks each: from address `source` on, `pitch` apart, to `to`.
+
+    The rows of `outputs` outputs are `step` apart. With `across` a call takes a vector of `most` rows, else so many of
+    one row; the others are told at `fir_tile.filter_rows`.
+    """
+    lanes = vector_lanes(to)
     h = 0
-    while h < blocks:
-        many = cut.most if cut.across else 1
-        while many > blocks - h:
+    while h < lines:
+        many = most if across else 1
+        while many > lines - h:
             many //= 2
         v = 0
         while v < vectors:
-            few = 1 if cut.across else cut.most
+            few = 1 if across else most
             while few > vectors - v:
                 few //= 2
             filter_rows(
-                cut.table, offset(to, h * step + v * lanes * g.stride_w),
-                step if cut.across else lanes * g.stride_w, 0 if cut.across else lanes * g.stride_w,
-                outputs - v * lanes * g.stride_w, 0, stream,
-                address(work, source + h * cut.pitch + v * lanes), cut.pitch if cut.across else lanes,
-                offsets, taps, inner, weights, start, g.stride_w, many if cut.across else few,
+                table, offset(to, h * step + v * lanes * stride),
+                step if across else lanes * stride, 0 if across else lanes * stride,
+                outputs - v * lanes * stride, 0, stream,
+                offset(source, h * pitch + v * lanes), pitch if across else lanes,
+                offsets, taps, inner, weights, bias, stride, many if across else few,
             )  # fmt: skip
             v += few
         h += many

@@ -5,6 +5,7 @@ from __future__ import annotations
 from llvmlite import ir
 from numba.core import cgutils
 
+from .numbers import BFLOAT16, COUPLED
 from .row_ir import RowFunctions
 
 _I64 = ir.IntType(64)
@@ -14,7 +15,10 @@ class BlockFunctions(RowFunctions):
     """The functions of a module that copy elements (type `stored`) to sums (type `wide`), or add sums to sums."""
 
     def checked_copier(self, half):
-        """The function behind `copy_checked`; what is finite leaves no bit in the difference from itself."""
+        """The function behind `copy_checked`; what is finite leaves no bit in the difference from itself.
+
+        A coupled row is two, half its distance to the next one apart, whose elements share words.
+        """
         wide, stored = self.wide.as_pointer(), self.stored.as_pointer()
         kinds = [wide, _I64, stored, *[_I64] * 3]
         function, builder = self.begin(f"copy_checked_{self.wide}_{self.stored}_{half}", kinds, _I64)
@@ -25,17 +29,26 @@ class BlockFunctions(RowFunctions):
         nothing = ir.Constant(words, None)
         wrong = cgutils.alloca_once_value(builder, nothing)
         whole = builder.sdiv(length, _I64(self.lanes))
+        half_step = builder.sdiv(source_step, _I64(2))
         with cgutils.for_range(builder, count) as outer:
             to, row = (
                 builder.gep(pointer, [builder.mul(outer.index, step)])
                 for pointer, step in ((target, target_step), (source, source_step))
             )
 
-            def copy(first, mask, to=to, row=row):
-                value = self.widen(builder, self.load(builder, self.stored, row, first, mask), half)
-                self.store(builder, value, to, first, mask)
+            def read(row, first, mask, kind):
+                value = self.widen(builder, self.load(builder, self.stored, row, first, mask), kind)
                 trace = builder.bitcast(builder.fsub(value, value), words)
                 builder.store(builder.or_(builder.load(wrong), trace), wrong)
+                return value
+
+            def copy(first, mask, to=to, row=row):
+                if half == COUPLED:
+                    rows = row, builder.gep(row, [half_step])
+                    value = self.couple(builder, *(read(some, first, mask, BFLOAT16) for some in rows))
+                else:
+                    value = read(row, first, mask, half)
+                self.store(builder, value, to, first, mask)
 
             with cgutils.for_range(builder, whole) as inner:
                 copy(builder.mul(inner.index, _I64(self.lanes)), None)
@@ -64,5 +77,24 @@ class BlockFunctions(RowFunctions):
                 if adds:
                     value = builder.fadd(self.load(builder, self.wide, target, to, mask), value)
                 self.store(builder, value, target, to, mask)
+        builder.ret_void()
+        return function
+
+    def block_coupler(self):
+        """The function behind `couple_block`."""
+        pointer = self.wide.as_pointer()
+        function, builder = self.begin("couple_block", [pointer, _I64, pointer, *[_I64] * 3])
+        if builder is None:
+            return function
+        target, target_step, source, source_step, length, count = function.args
+        with cgutils.for_range(builder, self.parts(builder, length)) as part:
+            first = builder.mul(part.index, _I64(self.lanes))
+            mask = self.below(builder, first, length)
+            with cgutils.for_range(builder, count) as loop:
+                row = builder.add(first, builder.mul(builder.mul(loop.index, _I64(2)), source_step))
+                rows = row, builder.add(row, source_step)
+                couple = (self.load(builder, self.wide, source, at, mask) for at in rows)
+                to = builder.add(first, builder.mul(loop.index, target_step))
+                self.store(builder, self.couple(builder, *couple), target, to, mask)
         builder.ret_void()
         return function

@@ -8,6 +8,7 @@ from __future__ import annotations
 from llvmlite import ir
 from numba.core import cgutils
 
+from .numbers import BFLOAT16, COUPLED
 from .registers import multiply_add
 from .row_ir import RowFunctions
 from .shuffles import interleaved, picked
@@ -21,7 +22,10 @@ class CopyFunctions(RowFunctions):
     """The functions of a module that copy elements (type `stored`) to sums (type `wide`), or sums to sums."""
 
     def copier(self, half, reads, differs, subtracts):
-        """Function that copies rows, or of each `reads` elements the first, or the difference; or less other rows."""
+        """Function that copies rows, or of each `reads` elements the first, or the difference; or less other rows.
+
+        A coupled row is two, half its distance to the next one apart, whose elements share words.
+        """
         name = f"copy_{self.wide}_{self.stored}_{half}_{reads}{differs:d}{subtracts:d}"
         wide, stored = self.wide.as_pointer(), self.stored.as_pointer()
         function, builder = self.begin(name, [wide, _I64, stored, *[_I64] * (7 if subtracts else 5)])
@@ -34,6 +38,8 @@ class CopyFunctions(RowFunctions):
         def starts(first):
             return [builder.add(builder.mul(first, _I64(reads)), _I64(v * self.lanes)) for v in range(reads)]
 
+        half_step = builder.sdiv(source_step, _I64(2)) if half == COUPLED else None
+
         def rows(index):
             row = builder.gep(source, [builder.mul(index, source_step)])
             return builder.gep(target, [builder.mul(index, target_step)]), [
@@ -42,12 +48,17 @@ class CopyFunctions(RowFunctions):
             ]
 
         def read(row, first, masks):
+            if half == COUPLED:
+                couple = (pick(some, first, masks)[0] for some in (row, builder.gep(row, [half_step])))
+                return self.couple(builder, *(self.widen(builder, vector, BFLOAT16) for vector in couple))
+            value, *next_value = (self.widen(builder, vector, half) for vector in pick(row, first, masks))
+            return builder.fsub(value, *next_value) if differs else value
+
+        def pick(row, first, masks):
             vectors = [
                 self.load(builder, self.stored, row, at, mask) for at, mask in zip(starts(first), masks, strict=True)
             ]
-            vectors = [picked(builder, vectors, self.lanes, odd) for odd in range(1 + differs)]
-            value, *next_value = (self.widen(builder, vector, half) for vector in vectors)
-            return builder.fsub(value, *next_value) if differs else value
+            return [picked(builder, vectors, self.lanes, odd) for odd in range(1 + differs)]
 
         def copy(row, place):
             (to, sources), (first, masks, mask) = row, place

@@ -4,6 +4,9 @@
 from memory, and a few vectors of columns n. All sums stay in registers until the end. One LLVM function
 exists per tile shape, so that a remainder of rows costs what it is and no more; columns come in whole
 vectors, and the callers' scratch buffers are padded to them.
+
+Where the CPU can, bfloat16 has tiles of its own: in the place of each float of A and B a *couple* of channels, next to
+each other in one word, and k counts couples. Such words are moved as if they were floats.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from .registers import (
     keep,
     kind_of,
     multiply_add,
+    multiply_couples,
     prefetch,
     registers,
 )
@@ -76,19 +80,23 @@ def tile_vectors(rows, left):
     return min(2, left)
 
 
-@lru_cache(maxsize=2)
-def tile_table(dtype: str) -> int:
-    """Address of the table of compiled tiles, for sums of type `dtype`.
+@lru_cache(maxsize=3)
+def tile_table(dtype: str, coupled: bool = False) -> int:
+    """Address of the table of compiled tiles, for sums of type `dtype`; perhaps those for couples of channels.
 
     The kernels call the tiles through it, so that the many shapes are compiled once and not again with every
     kernel.
     """
-    find = keep(entry(types.int64(types.CPointer(getattr(types, dtype))), _tiles))
+    find = keep(entry(types.int64(types.CPointer(getattr(types, dtype))), _coupled_tiles if coupled else _tiles))
     return int(find.ctypes(None))
 
 
 def _tiles(like):
-    return _tiles_like(like)
+    return _tiles_like(like, 0)
+
+
+def _coupled_tiles(like):
+    return _tiles_like(like, 1)
 
 
 @intrinsic
@@ -120,31 +128,32 @@ def tile(
     return types.void(types.int64, *arguments, types.int64, types.int64), codegen
 
 
-@intrinsic
-def _tiles_like(typingctx, like):
+@intrinsic(prefer_literal=True)
+def _tiles_like(typingctx, like, coupled):
     """Emit the tiles of all shapes and return the address of their table."""
 
     def codegen(context, builder, _signature, _args):
-        return builder.ptrtoint(emit_tiles(builder.module, ELEMENT[like.dtype]), _I64)
+        table = emit_tiles(builder.module, ELEMENT[like.dtype], bool(coupled.literal_value))
+        return builder.ptrtoint(table, _I64)
 
-    return types.int64(like), codegen
+    return types.int64(like, coupled), codegen
 
 
-def emit_tiles(module: ir.Module, element: ir.Type) -> ir.GlobalVariable:
+def emit_tiles(module: ir.Module, element: ir.Type, coupled: bool = False) -> ir.GlobalVariable:
     """Add the tiles of all shapes and the table of their addresses."""
     entries = {
-        (width, height): _emit_tile(module, element, height, width)
+        (width, height): _emit_tile(module, element, height, width, coupled)
         for width, most in tile_shapes().items()
         for height in range(1, most + 1)
     }
     return emit_table(module, f"gtc_tiles_{element}", kind_of(element, _ARGUMENTS), entries)
 
 
-def _emit_tile(module: ir.Module, element: ir.Type, rows: int, vectors: int) -> ir.Function:
+def _emit_tile(module: ir.Module, element: ir.Type, rows: int, vectors: int, coupled: bool) -> ir.Function:
     """Add the tile of one shape; its arguments are those of `tile` up to `ahead_step`.
 
-    It reads `rows` factors of A and `vectors` vectors of B for each tap and channel, and writes or adds to whole
-    vectors of C; the sums are its own and stay in registers.
+    It reads `rows` factors of A and `vectors` vectors of B for each tap and channel (or couple), and writes or adds to
+    whole vectors of C; the sums are its own and stay in registers.
     """
     bits = 32 if element == ir.FloatType() else 64
     align, width = bits // 8, registers()[0] * 8 // bits
@@ -155,7 +164,14 @@ def _emit_tile(module: ir.Module, element: ir.Type, rows: int, vectors: int) -> 
     init, mode, taps, depth, ahead, ahead_step = function.args[-6:]
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     vector = ir.VectorType(element, width)
-    zero, fma = ir.Constant(vector, None), multiply_add(module, vector)
+    zero = ir.Constant(vector, None)
+    fma = multiply_couples(module) if coupled else multiply_add(module, vector)
+
+    def multiply(factor, column, total):
+        if coupled:
+            words = ir.VectorType(_I32, width)
+            return builder.call(fma, [total, builder.bitcast(factor, words), builder.bitcast(column, words)])
+        return builder.call(fma, [factor, column, total])
 
     def vector_at(base, v):
         return builder.bitcast(builder.gep(base, [_I64(v * width)]), vector.as_pointer())
@@ -191,7 +207,7 @@ def _emit_tile(module: ir.Module, element: ir.Type, rows: int, vectors: int) -> 
             for m in range(rows):
                 factor = broadcast(builder, a_column, offsets[m], vector)
                 for column, total in zip(columns, sums[m], strict=True):
-                    builder.store(builder.call(fma, [factor, column, builder.load(total)]), total)
+                    builder.store(multiply(factor, column, builder.load(total)), total)
     # Rows may overlap in C, so an addition is finished before the next one is read.
     with builder.if_else(builder.icmp_signed("==", mode, _I64(ADD))) as branches:
         for adds, branch in zip((True, False), branches, strict=True):

@@ -9,8 +9,8 @@ from numba.extending import intrinsic
 
 from .block_ir import BlockFunctions
 from .copy_ir import CopyFunctions
-from .numbers import BFLOAT16, FLOAT16
-from .registers import CACHE_LINE, prefetch
+from .numbers import BFLOAT16, COUPLED, FLOAT16
+from .registers import CACHE_LINE, has_couples, prefetch
 from .row_ir import ELEMENTS, STRIDES, RowFunctions
 
 # LLVM's integers, by their bits.
@@ -33,7 +33,10 @@ def copy_row(typingctx, target, source, low, high, length, half):
 
 @intrinsic
 def copy_rows(typingctx, target, target_step, source, source_step, count, low, high, length, half):
-    """The same for `count` rows, `target_step` and `source_step` apart."""
+    """The same for `count` rows, `target_step` and `source_step` apart.
+
+    Coupled rows are two each, `source_step` counts both, and the target gets words of an element of either.
+    """
     return _copier(target, source, (1, False, False))
 
 
@@ -127,16 +130,17 @@ def _copier(target, source, way):
 
 def _call_copier(builder, target, source, way, args, half):
     functions = CopyFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
-    call_for_halves(builder, functions, lambda kind: functions.copier(kind, *way), args, half)
+    couples = has_couples() and way == (1, False, False)
+    call_for_halves(builder, functions, lambda kind: functions.copier(kind, *way), args, half, couples)
 
 
 @intrinsic
 def copy_checked(typingctx, target, target_step, source, source_step, length, count, half):
-    """Copy `count` rows of `length` elements; return whether some are not finite."""
+    """Copy `count` rows of `length` elements, coupled as `copy_rows` has them; return whether some are not finite."""
 
     def codegen(_context, builder, _signature, args):
         functions = BlockFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
-        return call_for_halves(builder, functions, functions.checked_copier, args[:-1], args[-1])
+        return call_for_halves(builder, functions, functions.checked_copier, args[:-1], args[-1], has_couples())
 
     i64 = types.int64
     return i64(target, i64, source, i64, i64, i64, i64), codegen
@@ -152,6 +156,20 @@ def copy_block(typingctx, target, target_step, source, source_step, length, coun
 def add_block(typingctx, target, target_step, source, source_step, length, count):
     """Add `count` short rows to others; see `copy_block`."""
     return _block_copier(True, target, source)
+
+
+@intrinsic
+def couple_block(typingctx, like, target, target_step, source, source_step, length, count):
+    """Write `count` short rows of words: couples of the elements of two rows each; where `like` may be bfloat16."""
+
+    def codegen(context, builder, _signature, args):
+        if like.dtype == types.uint16 and has_couples():
+            functions = BlockFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
+            builder.call(functions.block_coupler(), args[1:])
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    return types.void(like, target, i64, source, i64, i64, i64), codegen
 
 
 def _block_copier(adds, target, source):
@@ -236,11 +254,11 @@ def _call_for_strides(builder, stride, otherwise, special):
     builder.position_at_end(end)
 
 
-def call_for_halves(builder, functions, find, args, half):
+def call_for_halves(builder, functions, find, args, half, couples=False):
     """Emit a call of what `find` returns for the kind of 16-bit numbers that `half` names, or of find(0)."""
     if functions.stored != _I16:
         return builder.call(find(0), args)
-    function = builder.select(
-        builder.icmp_signed("==", half, _I64(FLOAT16)), *(find(kind) for kind in (FLOAT16, BFLOAT16))
-    )
+    function = find(BFLOAT16)
+    for kind in (FLOAT16, COUPLED) if couples else (FLOAT16,):
+        function = builder.select(builder.icmp_signed("==", half, _I64(kind)), find(kind), function)
     return builder.call(function, args)

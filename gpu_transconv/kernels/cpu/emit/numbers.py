@@ -18,6 +18,8 @@ from ..runtime.compiled import inner
 
 #: What `Geometry.half` holds for a dtype; other dtypes, which have 0 there, are stored as they are summed.
 FLOAT16, BFLOAT16 = 1, 2
+#: The same for bfloat16 whose channels are multiplied in couples, see `gemm_tile`; it is stored as bfloat16 is.
+COUPLED = 3
 HALF_CODES = {"float16": FLOAT16, "bfloat16": BFLOAT16}
 #: Activation name -> the number by which kernels know it.
 ACTIVATION_CODES: dict[str | None, int] = {None: 0, **{name: code for code, name in enumerate(ACTIVATIONS, 1)}}

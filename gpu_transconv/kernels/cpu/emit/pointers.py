@@ -46,6 +46,16 @@ def address_as(typingctx, like, array, offset):
 
 
 @intrinsic
+def cast(typingctx, like, pointer):
+    """An address as that of elements of another type, at which `like` points."""
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[1], context.get_value_type(signature.return_type))
+
+    return like(like, pointer), codegen
+
+
+@intrinsic
 def offset(typingctx, pointer, count):
     """Address of the element that is `count` further."""
 
@@ -66,6 +76,13 @@ def lanes_past(typingctx, array, offset):
         return builder.udiv(past, _I64(size))
 
     return types.int64(array, types.int64), codegen
+
+
+@intrinsic
+def vector_lanes(typingctx, pointer):
+    """Elements of a vector of what is at an address."""
+    lanes = VECTOR_BYTES // bytes_of(ELEMENTS[pointer.dtype])
+    return types.int64(pointer), lambda _context, _builder, _signature, _args: _I64(lanes)
 
 
 @intrinsic

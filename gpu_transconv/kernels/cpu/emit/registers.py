@@ -38,6 +38,13 @@ def registers() -> tuple[int, int]:
     return 32 if "+avx" in names or "+avx2" in names else 16, 16
 
 
+@lru_cache(maxsize=1)
+def has_couples() -> bool:
+    """Whether one instruction multiplies two neighbouring bfloat16 numbers and adds both products: AVX512_BF16."""
+    names = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+    return "+avx512bf16" in names and registers() == (64, 32)
+
+
 #: Bytes of a vector register.
 VECTOR_BYTES = registers()[0]
 
@@ -82,6 +89,13 @@ def multiply_add(module: ir.Module, vector: ir.VectorType) -> ir.Function:
     bits = 32 if vector.element == ir.FloatType() else 64
     name = f"llvm.fmuladd.v{vector.count}f{bits}"
     return cgutils.get_or_insert_function(module, ir.FunctionType(vector, [vector] * 3), name)
+
+
+def multiply_couples(module: ir.Module) -> ir.Function:
+    """``c + a0 * b0 + a1 * b1`` for floats c, and a and b of two bfloat16 numbers each."""
+    sums, couples = ir.VectorType(ir.FloatType(), 16), ir.VectorType(_I32, 16)
+    name = "llvm.x86.avx512bf16.dpbf16ps.512"
+    return cgutils.get_or_insert_function(module, ir.FunctionType(sums, [sums, couples, couples]), name)
 
 
 def prefetch(builder: ir.IRBuilder, address: ir.Value) -> None:

@@ -186,6 +186,12 @@ class RowFunctions:
             return builder.bitcast(builder.shl(words, self._constant(16)), floats)
         return value
 
+    def couple(self, builder, first, second):
+        """Words of two bfloat16 numbers each, which are given as floats."""
+        low, high = (builder.bitcast(value, ir.VectorType(_I32, self.lanes)) for value in (first, second))
+        words = builder.or_(builder.lshr(low, self._constant(16)), high)
+        return builder.bitcast(words, ir.VectorType(_FLOAT, self.lanes))
+
     def _narrow(self, builder, value, half):
         words = ir.VectorType(_I16, self.lanes)
         if half == FLOAT16:

@@ -13,9 +13,9 @@ from typing import NamedTuple
 from ..arguments import unpack
 from ..emit.flat_tile import flat_tile
 from ..emit.gemm_tile import ADD, PER_ROW, tile, tile_count, tile_range, tile_vectors
-from ..emit.intrinsics import copy_every, copy_row, interleave_rows, turn_rows
-from ..emit.numbers import activate_run
-from ..emit.pointers import address, fence, place
+from ..emit.intrinsics import copy_every, copy_rows, interleave_rows, turn_rows
+from ..emit.numbers import COUPLED, activate_run
+from ..emit.pointers import address, cast, fence, place
 from ..emit.registers import CACHE_LINE, VECTOR_BYTES
 from ..partition import Slab, box_count, box_of
 from ..runtime.compiled import inner, kernel
@@ -108,7 +108,7 @@ def _copy_box(x, panel, job, box, channel, depth):
                 if g.last:
                     _turn_line(target, source, depth, low, present, g, cut)
                 else:  # here, since a call with the geometry takes as long as a short row
-                    copy_row(target, source, low, present, cut.pitch, g.half)
+                    copy_rows(target, 0, source, g.x_channel, 1, low, present, cut.pitch, g.half)
 
 
 @inner
@@ -116,6 +116,10 @@ def _turn_line(target, source, depth, low, high, g, cut):
     """Channels last: copy a row of `depth` channels of the panel from the inputs between `low` and `high`."""
     step = cut.step.w
     first, end = (low + step - 1) // step, (high + step - 1) // step
+    if g.half == COUPLED:  # couples lie as they are wanted
+        words = cast(target, source)
+        turn_rows(target, cut.channel, words, g.x_pixel // 2 * step, depth, first, end, cut.pitch, 0)
+        return
     turn_rows(target, cut.channel, source, g.x_pixel * step, depth, first, end, cut.pitch, g.half)
 
 

@@ -11,7 +11,8 @@ from ..emit.intrinsics import (
     copy_rows,
     copy_rows_less,
 )
-from ..emit.pointers import address
+from ..emit.numbers import COUPLED
+from ..emit.pointers import address, cast, offset
 from ..partition import block_of
 from ..runtime.compiled import inner
 from . import layout as at
@@ -61,11 +62,10 @@ def _pack_row(x, panel, job, slab, block, q, length, channels):
         channel = slab.group * g.cin + slab.k0 + channels[0]
         source = block.n * g.x_batch + channel * g.x_channel + pixel * g.x_pixel
         if g.last:
-            for j in range(length):
-                target = address(panel, ((slot * cut.pixels) + q + j) * cut.depth)
-                present = depth if low <= j * cut.step.w < high else 0
-                row = address(x, source + j * cut.step.w * g.x_pixel)
-                copy_row(target, row, 0, present, depth, g.half)
+            step = cut.step.w
+            ends = (low + step - 1) // step, (high + step - 1) // step
+            target = address(panel, (slot * cut.pixels + q) * cut.depth)
+            _copy_row_of_pixels(target, address(x, source), job, depth, ends, length)
         else:
             target = address(panel, (slot * cut.depth + channels[0]) * cut.pixels + q)
             row = address(x, source)
@@ -74,6 +74,42 @@ def _pack_row(x, panel, job, slab, block, q, length, channels):
                 _transform_rows_less(target, row, job, depth, low, high, length, end, less_w)
             else:
                 _transform_rows(target, row, job, depth, low, high, length, less_w)
+
+
+@inner
+def _copy_row_of_pixels(target, source, job, depth, ends, length):
+    """Copy `depth` channels, or couples of them, of every so many-th pixel between `ends`, and zeros up to `length`."""
+    g = job.geometry
+    if g.half == COUPLED:  # couples lie as they are wanted
+        _copy_every(target, cast(target, source), g.x_pixel // 2, job, depth, ends, length, 0)
+    else:
+        _copy_every(target, source, g.x_pixel, job, depth, ends, length, g.half)
+
+
+@inner
+def _copy_every(target, source, pixel, job, depth, ends, length, half):
+    """The same of pixels that are `pixel` elements apart."""
+    cut, (low, high) = job.runs, ends
+    if cut.step.w == 1 and depth == cut.depth == pixel:  # as they lie in memory
+        copy_row(target, source, low * depth, high * depth, length * depth, half)
+        return
+    for j in range(length if high <= low else low):
+        copy_row(offset(target, j * cut.depth), source, 0, 0, depth, half)
+    if high > low:
+        step = cut.step.w * pixel
+        copy_rows(
+            offset(target, low * cut.depth),
+            cut.depth,
+            offset(source, low * step),
+            step,
+            high - low,
+            0,
+            depth,
+            depth,
+            half,
+        )
+        for j in range(high, length):
+            copy_row(offset(target, j * cut.depth), source, 0, 0, depth, half)
 
 
 @inner
@@ -111,9 +147,8 @@ def _copy_pixels(x, panel, job, slab):
         length = min(pixels - p, slab.blocks - q)
         source = n * g.x_batch + (slab.group * g.cin + slab.k0) * g.x_channel + p * g.x_pixel
         if g.last:
-            for j in range(length):
-                row = address(x, source + j * g.x_pixel)
-                copy_row(address(panel, (q + j) * cut.depth), row, 0, slab.depth, slab.depth, g.half)
+            target = address(panel, q * cut.depth)
+            _copy_row_of_pixels(target, address(x, source), job, slab.depth, (0, length), length)
         else:
             target = address(panel, q)
             copy_rows(target, cut.pixels, address(x, source), g.x_channel, slab.depth, 0, length, length, g.half)

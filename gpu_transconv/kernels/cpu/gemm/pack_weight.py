@@ -8,7 +8,8 @@ from numba.extending import register_jitable
 
 from ..arguments import unpack
 from ..emit.gemm_tile import tile_range
-from ..emit.intrinsics import add_block, copy_block, copy_checked, transpose, turn_rows
+from ..emit.intrinsics import add_block, copy_block, copy_checked, couple_block, transpose, turn_rows
+from ..emit.numbers import COUPLED
 from ..emit.pointers import address
 from ..geometry import Geometry
 from ..runtime.compiled import inner, kernel
@@ -36,6 +37,7 @@ class Weights(NamedTuple):
     geometry: Geometry
     layout: Layout
     swapped: int  # whether output channels are the outer axis of the weights
+    unit: int  # input channels in one word: 2 where they come in couples
 
 
 class Piece(NamedTuple):
@@ -53,7 +55,7 @@ def scratch_size(layout: Layout, volume: int) -> int:
     """Elements of scratch memory with which a thread packs kernels of `volume` taps."""
     channels = int(_channels(int(layout.chunks[:, at.CHANNELS].max()), volume))
     size = channels * volume + _APART
-    room = max(_CLOSE, size, min(_SOME * size, _LONG)) + _APART * channels
+    room = max(_CLOSE, 2 * size, min(_SOME * size, _LONG)) + _APART * channels
     return 2 * (room + room // 8) + _PAST
 
 
@@ -71,7 +73,8 @@ def pack_weight(weight, packed, _bias, _out, table, work, thread):
     """
     job = unpack(Weights, table)
     g, lay = job.geometry, job.layout
-    start, end = thread * g.cin // work.shape[0], (thread + 1) * g.cin // work.shape[0]
+    words, threads, unit = g.cin // job.unit, work.shape[0], job.unit
+    start, end = thread * words // threads * unit, (thread + 1) * words // threads * unit
     wrong = 0
     for group in range(g.groups):
         for c in range(lay.chunks.shape[0]):
@@ -83,7 +86,7 @@ def pack_weight(weight, packed, _bias, _out, table, work, thread):
             for channel in range(first, past, step):
                 channels = min(step, past - channel)
                 size = channels * g.volume + _APART
-                most = max(1, _CLOSE // size, min(_SOME, _LONG // size))
+                most = max(1, max(_CLOSE // size, min(_SOME, _LONG // size)) // unit) * unit
                 for ci in range(start, end, most):
                     piece = Piece(group, ci, min(most, end - ci), first, channel, channels)
                     wrong |= _pack_piece(weight, packed, work[thread], job, piece)
@@ -94,7 +97,7 @@ def pack_weight(weight, packed, _bias, _out, table, work, thread):
 def _pack_piece(weight, packed, scratch, job, piece):
     """Pack a piece, for all chunks of its output channels; return whether a weight is not finite.
 
-    Reads `weight`, owns its places in `packed`; `scratch` gets the weights as they come, and transposed.
+    Reads `weight`, owns its places in `packed`; `scratch` gets the weights as they come, or couples, and transposed.
     """
     g, lay, channels, inputs = job.geometry, job.layout, piece.channels, piece.inputs
     size, step = channels * g.volume, channels
@@ -112,27 +115,29 @@ def _pack_piece(weight, packed, scratch, job, piece):
             turn_rows(address(line, 0), step, start, length + _APART, length, 0, channels, channels, g.half)
     else:
         source = address(weight, ((piece.group * g.cin + piece.ci) * g.cout + piece.channel) * g.volume)
-        wrong = copy_checked(start, pitch, source, g.cout * g.volume, size, inputs, g.half)
+        words, half = inputs // job.unit, COUPLED if job.unit > 1 else g.half
+        wrong = copy_checked(start, pitch, source, g.cout * g.volume * job.unit, size, words, half)
         if channels > 1 and g.volume > 1:  # transposed: tap, output channel
             line = turned
-            for i in range(inputs):
+            for i in range(words):
                 transpose(address(line, i * pitch), address(scratch, i * pitch), channels, g.volume)
     for c in range(lay.chunks.shape[0]):
         if lay.chunks[c, at.CHANNEL] == piece.first:
             for s in range(lay.chunks[c, at.FIRST_SET], lay.chunks[c, at.END_SET]):
-                _pack_set(packed, (line, step, pitch), job, piece, lay.chunks[c, at.CHANNELS], s)
+                _pack_set(weight, packed, (line, step, pitch), job, piece, lay.chunks[c, at.CHANNELS], s)
     return wrong
 
 
 @inner
-def _pack_set(packed, lines, job, piece, chunk, s):
+def _pack_set(weight, packed, lines, job, piece, chunk, s):
     """Pack what belongs to set `s`, of a chunk of `chunk` channels: in as long parts as lie together in line and tile.
 
     Reads `lines`, an array ordered input channel, tap, output channel, and the distances of two taps and two input
     channels in it; writes the piece's places in `packed`, and with the last of them the zeros of rows that fill up a
     vector. The weight transform of `winograd`, sums of taps, is done here.
     """
-    g, lay, count, channels = job.geometry, job.layout, piece.inputs, piece.channels
+    g, lay, channels = job.geometry, job.layout, piece.channels
+    count, words = piece.inputs // job.unit, g.cin // job.unit
     line, step, pitch = lines
     rows, taps = lay.sets[s, at.ROWS], lay.sets[s, at.TAPS]
     first, source = lay.sets[s, at.WEIGHT], lay.sets[s, at.SOURCE]
@@ -156,10 +161,13 @@ def _pack_set(packed, lines, job, piece, chunk, s):
                     t += 1
                     low, high = tile_range(rows, lay.lane, t)
                 length, width = min(past, high) - row, high - low
-                tile = (piece.group * lay.weights + first + low * taps) * g.cin
-                begin = tile + (tap * g.cin + piece.ci) * width - low
+                tile = (piece.group * lay.weights + first + low * taps) * words
+                begin = tile + (tap * words + piece.ci // job.unit) * width - low
                 target = address(packed, begin + row)
-                copy_block(target, width, address(line, start), pitch, length, count)
+                if job.swapped and job.unit > 1:
+                    couple_block(weight, target, width, address(line, start), pitch, length, count)
+                else:
+                    copy_block(target, width, address(line, start), pitch, length, count)
                 if sums:
                     for other in others:
                         if other >= 0:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from ..arguments import unpack
 from ..emit.gemm_tile import ADD, tile, tile_count, tile_range, tile_vectors
-from ..emit.intrinsics import copy_every, copy_row
+from ..emit.intrinsics import copy_every, copy_rows
 from ..emit.numbers import activate_run, narrow, widen
 from ..emit.pointers import address, fence, place
 from ..emit.registers import VECTOR_BYTES
@@ -143,7 +143,7 @@ def _pack_box(x, panel, job, n, slab, box):
                     _copy_line(x, panel, first + h * cut.pitch, source, low, end, g, cut)
                 else:  # here, since a call with the geometry takes as long as a short row
                     target = address(panel, first + h * cut.pitch)
-                    copy_row(target, address(x, source), low, end, cut.pitch, g.half)
+                    copy_rows(target, 0, address(x, source), g.x_channel, 1, low, end, cut.pitch, g.half)
             # Whole vectors may read past the last row.
             slack = first + (box.height + part.span_h) * cut.pitch
             for j in range(slack, slack + cut.slack):

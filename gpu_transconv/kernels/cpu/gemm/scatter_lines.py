@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..arguments import unpack
 from ..emit.gemm_tile import ADD, TILE_ROWS, tile, tile_vectors
-from ..emit.intrinsics import add_block, copy_rows, turn_rows
+from ..emit.intrinsics import add_block, copy_rows, fetch, turn_rows
 from ..emit.numbers import activate, narrow, widen
 from ..emit.pointers import address, address_as, offset, place
 from ..emit.registers import VECTOR_BYTES
@@ -105,6 +105,9 @@ def _multiply(weight, panel, sums, rest, job, some, soon):
             v = 0
             while v < vectors:
                 wide = tile_vectors(q - p, vectors - v)
+                if cut.far and part == 0 and parts < wide:  # each tile asks for a line of a row
+                    for k in range(depth):
+                        fetch(ahead + (v + parts) * VECTOR_BYTES + k * cut.row * weight.itemsize, wide - parts)
                 tile(
                     cut.tile,
                     address(sums, p * cut.pitch + v * lane), address(cut.iota, 0), cut.pitch,

@@ -12,7 +12,7 @@ from ....problem.plan import Plan
 from ....problem.product import Product, by_phase
 from ..arguments import Table
 from ..emit.gemm_tile import tile_table
-from ..geometry import Geometry, make_geometry
+from ..geometry import Geometry, counted, make_geometry
 from ..partition import Partition, PerAxis, count_boxes, even, make_partition, reach_of
 from .layout import CHANNELS, Layout, Stamps
 from .partitions import LINE_ROOM, PANEL_BYTES
@@ -56,12 +56,13 @@ class Scatter(NamedTuple):
     stamps: Stamps
 
 
-def cut_stamp_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) -> Scatter:
+def cut_stamp_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int, coupled: bool) -> Scatter:
     """Cut the output into boxes whose sums and panel fit the second-level cache.
 
     Where stamps overlap, the order in which they are added depends on the depth of a panel, and where that is not fixed
     on the box, so the threads have no say in it.
     """
+    geometry, tiles, plan = make_geometry(plan, coupled), tile_table(plan.accumulate, coupled), counted(plan, coupled)
     cin, item = plan.in_channels // plan.groups, DTYPES[plan.accumulate].size
     product, channels = by_phase(plan), int(layout.chunks[:, CHANNELS].max())
     planes, reach = channels * math.prod(axis.stride for axis in product.axes), reach_of(product.axes)
@@ -85,10 +86,10 @@ def cut_stamp_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int) ->
     )
     cut = StampBoxes(
         pitch, margin, slack, plane_d, plane, panel_plane, place, PerAxis(*steps), panel_step, depth, channels,
-        LINE_ROOM, panel, rows.reshape(-1), last_rows.reshape(-1), np.zeros(16, np.int64), tile_table(plan.accumulate),
+        LINE_ROOM, panel, rows.reshape(-1), last_rows.reshape(-1), np.zeros(16, np.int64), tiles,
         int(plan.fixed_order),
     )  # fmt: skip
-    return Scatter(make_geometry(plan), layout, part, cut, stamps)
+    return Scatter(geometry, layout, part, cut, stamps)
 
 
 def _stamp_box(plan: Plan, product: Product, chunks: int, planes: int) -> tuple[int, int, int]:

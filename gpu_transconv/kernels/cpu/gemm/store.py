@@ -179,6 +179,9 @@ def _copy_blocks(out, target, sums, source, sets, chunk, width, stride, pixel, o
     A block holds, per set, its phases of the chunk's channels in the order of memory.
     """
     count = chunk[at.CHANNELS]
+    if count == pixel and width == stride * count:  # blocks follow each other in both
+        interleave_rows(address(out, target), address(sums, source), 0, 1, outputs * count, half, stream)
+        return
     phase = 0
     for s in range(chunk[at.FIRST_SET], chunk[at.END_SET]):
         row0, phases = sets[s, at.ROW], sets[s, at.ROWS] // count

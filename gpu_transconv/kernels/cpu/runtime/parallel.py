@@ -1,8 +1,8 @@
-"""Run the parts of a kernel on several threads; the only parallel function there is, compiled once per dtype.
+"""Run the parts of a kernel on several threads, those of the team or Numba's.
 
 A kernel is a function of one part of the work, ``part(x, weight, bias, out, table, work, number)``, which returns an
-int. One part alone is called as it is. For several, the address of its machine code is called from a parallel loop, so
-that no kernel is compiled a second time for many threads.
+int. One part alone is called as it is. For several, the address of its machine code is called by functions compiled
+once per dtype, so that no kernel is compiled a second time for many threads.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from numba.core.callconv import excinfo_ptr_t
 from numba.extending import intrinsic
 
 from ....arrays.views import Array
+from .atomics import FAILED
 from .compiled import CompiledKernel, address_of, parallel_kernel
-from .team import FAILED
-from .threads import current_team, must_be_serial, parallel_region, thread_count
+from .team import BUSY, MOST, fork_join, is_possible, mailboxes
+from .threads import current_openmp, must_be_serial, parallel_region, thread_count
 
 #: Addresses of the parts, by their types; to ask Numba for the types of arrays takes longer than a small kernel.
 _addresses: dict[tuple[CompiledKernel, object, object], int] = {}
@@ -41,19 +42,31 @@ def run_parts(
     address = _addresses.get(key)
     if address is None:
         address = _addresses[key] = address_of(part, *arguments, 0)
-    team = current_team()
-    if team is not None:
-        total = team.run(address, arguments, parts, min(parts, thread_count()))
+    openmp = current_openmp()
+    if openmp is not None:
+        total = openmp.run(address, arguments, parts, min(parts, thread_count()))
     else:
         with parallel_region():
-            total = int(on_threads(address, *arguments, parts))
+            total = on_threads(address, *arguments, parts)
     if total >= FAILED:
         raise MemoryError("not enough memory for the scratch memory of a kernel")
     return total
 
 
+def on_threads(
+    address: int, x: Array, weight: Array, bias: Array, out: Array, table: Array, work: Array, parts: int
+) -> int:
+    """Run the parts of the function at an address, each on a thread of the team where there is one for each."""
+    arguments = address, x, weight, bias, out, table, work, parts
+    if is_possible() and parts <= min(MOST, thread_count()):
+        total = int(fork_join(mailboxes(parts), *arguments))
+        if total != BUSY:
+            return total
+    return int(on_numba_threads(*arguments))
+
+
 @parallel_kernel
-def on_threads(part, x, weight, bias, out, table, work, parts):
+def on_numba_threads(part, x, weight, bias, out, table, work, parts):
     total = 0
     for number in prange(parts):
         total += _call(part, x, weight, bias, out, table, work, number)

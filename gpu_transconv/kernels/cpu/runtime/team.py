@@ -1,98 +1,186 @@
-"""The threads of another library's OpenMP, for calls that come between that library's own.
+"""Threads of the package's own, which wait awake for a moment: a small call gets its second thread in a microsecond.
 
-GNU's OpenMP lets its threads spin for milliseconds after a parallel region, in wait for the next one. Threads of our
-own would share their processors with them, and a kernel on two threads would take as long as on one. So its parts are
-run in a region of that OpenMP: its threads, which wait already, take them at once.
+Each has a mailbox, and every call gives it the part of the same number, so that what a part reads stays in the caches
+of one core. A part that its thread has not begun when the caller is done with its own is the caller's again: nobody
+waits for a thread that sleeps or whose core another program has. One caller at a time has the team; others, and
+systems other than Linux on x86-64, use Numba's threads.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
+import platform
+import signal
+import sys
+import threading
 from functools import lru_cache
 
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.core.callconv import excinfo_ptr_t
-from numba.extending import intrinsic
 
-from ....arrays.views import Array
-from .compiled import entry
+from ..emit.registers import keep
+from .atomics import call_thunk, load, package, pause, store, swap, system
+from .compiled import entry, inner, kernel
 
-#: What a part returns where its memory could not be had.
-FAILED = 1 << 40
-#: Words of a task before its arrays: addresses of the part, of the functions for a thread's number and for how many
-#: there are, and the number of parts. After the arrays comes a result per part.
-_HEAD = 4
-#: Words in which Numba's functions take five arrays of one axis and one of two: two for the owner of their memory, the
-#: numbers of elements and of bytes of one, the address, shape and strides.
-_WORDS = 5 * 7 + 9
+#: Threads of the team at most, the caller included.
+MOST = 64
+#: What `fork_join` returns where another caller has the team.
+BUSY = -1
+# States of a mailbox.
+_IDLE, _READY, _TAKEN, _DONE, _QUIT = range(5)
+# Words of a mailbox, in bytes; the first mailbox, the caller's, has the lock of the team in place of a state.
+_STATE, _ASLEEP, _THUNK, _BLOCK, _RESULT, _BOX = 0, 8, 16, 24, 32, 128
+#: Looks at the mailbox before a thread goes to sleep, 30 to 100 microseconds, and of a caller that waits between two
+#: offers of its core to other programs. Chosen, not measured.
+_LOOKS, _POLITE = 2000, 256
+# Of Linux on x86-64.
+_FUTEX, _YIELD, _WAIT, _WAKE = 202, 24, 128, 129
 
 
-class Team:
-    """An OpenMP runtime that is in this process already."""
+@kernel
+def fork_join(team, part, x, weight, bias, out, table, work, parts):
+    """Run the parts of the function at the address `part`, the first one here; their sum, or BUSY."""
+    if not swap(team, 0, 1):
+        return BUSY
+    thunk, block = package(part, x, weight, bias, out, table, work)
+    for number in range(1, parts):
+        box = team + number * _BOX
+        store(box + _THUNK, thunk)
+        store(box + _BLOCK, block)
+        store(box + _STATE, _READY)
+        if load(box + _ASLEEP):
+            system(_FUTEX, box, _WAKE, 1)
+    total = call_thunk(thunk, block, 0)
+    for number in range(1, parts):
+        box = team + number * _BOX
+        if swap(box + _STATE, _READY, _TAKEN):
+            total += call_thunk(thunk, block, number)
+            continue
+        looks = 0
+        while load(box + _STATE) != _DONE:
+            looks = _look(looks)
+        total += load(box + _RESULT)
+    store(team, 0)
+    return total
 
-    def __init__(self, path: str) -> None:
-        library = ctypes.CDLL(path, mode=os.RTLD_NOLOAD)
-        self._start = library.GOMP_parallel
-        self._start.argtypes = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint
-        self._start.restype = None
-        asked = library.omp_get_thread_num, library.omp_get_num_threads
-        self._who = [ctypes.cast(function, ctypes.c_void_p).value or 0 for function in asked]
 
-    def run(self, part: int, arguments: tuple[Array, ...], parts: int, threads: int) -> int:
-        """Run the parts of a kernel, whose machine code is at an address, and return the sum of their results."""
-        words = [part, *self._who, parts]
-        for array in arguments:
-            address = array.__array_interface__["data"][0]
-            words += (0, 0, array.size, array.itemsize, address, *array.shape, *array.strides)
-        assert len(words) == _HEAD + _WORDS
-        task = np.array(words + [0] * parts, np.int64)
-        self._start(take_parts(), task.__array_interface__["data"][0], threads, 0)
-        return int(task[_HEAD + _WORDS :].sum())
+def _serve(box):
+    """What a thread of the team does from its start until it is told to quit; the mailbox has its number."""
+    number, looks = load(box + _RESULT), 0
+    while True:
+        state = load(box + _STATE)
+        if state == _READY and swap(box + _STATE, _READY, _TAKEN):
+            store(box + _RESULT, call_thunk(load(box + _THUNK), load(box + _BLOCK), number))
+            store(box + _STATE, _DONE)
+            looks = 0
+        elif state == _QUIT:
+            return 0
+        elif looks < _LOOKS:  # without giving way: on the caller's core it would never sleep, nor wake on another one
+            pause()
+            looks += 1
+        else:
+            store(box + _ASLEEP, 1)
+            state = load(box + _STATE)
+            if state not in (_READY, _QUIT):
+                system(_FUTEX, box, _WAIT, state)
+            store(box + _ASLEEP, 0)
+            looks = 0
+
+
+@kernel
+def dismiss(team, members):
+    """Tell the threads to quit when they are done, and keep the team to oneself."""
+    looks = 0
+    while not swap(team, 0, 1):
+        looks = _look(looks)
+    for number in range(1, members):
+        box = team + number * _BOX
+        store(box + _STATE, _QUIT)
+        system(_FUTEX, box, _WAKE, 1)
+    return 0
+
+
+@inner
+def _look(looks):
+    """Wait for a moment, and now and then let other programs have the core; return how often that was."""
+    pause()
+    if looks % _POLITE == _POLITE - 1:
+        system(_YIELD, 0, 0, 0)
+    return looks + 1
+
+
+class _Team:
+    """The mailboxes and threads of this process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.members = 1
+        self.threads: list[ctypes.c_ulong] = []
+        self.memory = np.zeros((MOST + 1) * _BOX // 8, np.int64)
+        self.address = -(-self.memory.ctypes.data // _BOX) * _BOX
+
+    def grow(self, members: int) -> None:
+        """Start threads until there are so many members."""
+        with self.lock:
+            # Signals are for Python's threads.
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            try:
+                while self.members < members:
+                    box = self.address + self.members * _BOX
+                    self.memory[(box + _RESULT - self.memory.ctypes.data) // 8] = self.members
+                    thread = ctypes.c_ulong()
+                    begin = ctypes.byref(thread), None, ctypes.c_void_p(_start()), ctypes.c_void_p(box)
+                    if _libc().pthread_create(*begin):
+                        raise RuntimeError("no thread could be started")
+                    self.threads.append(thread)
+                    self.members += 1
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+    def end(self) -> None:
+        """End the threads, before the interpreter takes away their code and memory."""
+        if self.threads:
+            dismiss(self.address, self.members)
+            for thread in self.threads:
+                _libc().pthread_join(thread, None)
+            self.threads.clear()
 
 
 @lru_cache(maxsize=1)
-def take_parts() -> int:
-    """Address of what each thread of a region runs, compiled where it was not yet."""
-    made = entry(types.void(types.int64), _take_parts)
-    _kept.append(made)
-    return int(made.address)
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
 
 
-_kept: list[object] = []
+@lru_cache(maxsize=1)
+def _start() -> int:
+    """Address of the function that a thread begins with."""
+    return keep(entry(types.int64(types.int64), _serve)).address
 
 
-def _take_parts(task):
-    _run_share(task)
+@lru_cache(maxsize=1)
+def is_possible() -> bool:
+    """Whether this system can have a team."""
+    return sys.platform == "linux" and platform.machine() == "x86_64" and sys.maxsize > 1 << 32
 
 
-@intrinsic
-def _run_share(typingctx, task):
-    """Run what is a thread's of a task: the parts from its number on, in steps of the number of threads."""
+def mailboxes(members: int) -> int:
+    """Address of the mailboxes of a team with so many members at least."""
+    team = _teams[-1]
+    if team.members < members:
+        team.grow(members)
+    return team.address
 
-    def codegen(context, builder, signature, args):
-        word, code = ir.IntType(64), ir.IntType(32)
-        base = builder.inttoptr(args[0], word.as_pointer())
 
-        def place(index):
-            return builder.gep(base, [index])
+_teams = [_Team()]
 
-        head = [builder.load(place(word(index))) for index in range(_HEAD)]
-        ask = ir.FunctionType(code, []).as_pointer()
-        number, count = (builder.sext(builder.call(builder.inttoptr(at, ask), []), word) for at in head[1:3])
-        given = [builder.load(place(word(_HEAD + index))) for index in range(_WORDS)]
-        kind = ir.FunctionType(code, [word.as_pointer(), excinfo_ptr_t.as_pointer(), *[word] * (_WORDS + 1)])
-        function = builder.inttoptr(head[0], kind.as_pointer())
-        result = cgutils.alloca_once_value(builder, word(0))
-        problem = cgutils.alloca_once_value(builder, ir.Constant(excinfo_ptr_t, None))
-        with cgutils.for_range_slice(builder, number, head[3], count, word) as (index, _):
-            status = builder.call(function, [result, problem, *given, index])
-            failed = builder.icmp_signed("!=", status, code(0))
-            value = builder.select(failed, word(FAILED), builder.load(result))
-            builder.store(value, place(builder.add(index, word(_HEAD + _WORDS))))
-        return context.get_dummy_value()
 
-    return types.void(task), codegen
+def _after_fork_in_child() -> None:
+    """Begin anew, without the threads that are not here any more."""
+    _teams.append(_Team())
+
+
+if is_possible():
+    atexit.register(lambda: _teams[-1].end())
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -25,7 +25,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel
 
 from ....settings import most_threads
-from .team import Team
+from .openmp import OpenMP
 
 #: The layers by the names that NUMBA_THREADING_LAYER takes, with their modules; then the names of groups of them.
 LAYERS = {"tbb": "tbbpool", "omp": "omppool", "workqueue": "workqueue"}
@@ -48,7 +48,7 @@ class _Process:
         self.one_at_a_time = threading.RLock()
         forked = multiprocessing.parent_process() and multiprocessing.get_start_method(allow_none=True) == "fork"
         self.openmp_is_broken = bool(forked) and _settled() == "omp"
-        self.has_teams = True
+        self.has_openmp = True
 
 
 _process = _Process()
@@ -111,28 +111,28 @@ class _Followed(threading.local):
     """The number of threads that `follow_threads` was last called with on a thread, and whose they are."""
 
     count: int | None = None
-    team: Team | None = None
+    openmp: OpenMP | None = None
 
 
 _followed = _Followed()
 
 
-def follow_threads(count: int, team: Team | None = None) -> None:
+def follow_threads(count: int, openmp: OpenMP | None = None) -> None:
     """Let the calling thread's kernels use that many threads from now on, or all that there are where these are fewer.
 
-    They are those of `team`, or Numba's. Nothing happens while the count is the one of the last call, so that a number
+    They are those of `openmp`, or Numba's. Nothing happens while the count is that of the last call, so that a number
     set through Numba afterwards stays.
     """
-    _followed.team = team
+    _followed.openmp = openmp
     if _followed.count != count:
         layer()
         numba.set_num_threads(max(1, min(count, numba.config.NUMBA_NUM_THREADS)))
         _followed.count = count
 
 
-def current_team() -> Team | None:
-    """The team whose threads the calling thread's kernels use; a forked process has none."""
-    return _followed.team if _process.has_teams else None
+def current_openmp() -> OpenMP | None:
+    """The OpenMP whose threads the calling thread's kernels use; a forked process has none."""
+    return _followed.openmp if _process.has_openmp else None
 
 
 def parallel_region() -> AbstractContextManager[object]:
@@ -159,7 +159,7 @@ def _after_fork_in_child() -> None:
     parallel._backend_init_thread_lock = threading.RLock()  # taken in every call of get_num_threads
     _process.one_at_a_time = threading.RLock()
     _process.openmp_is_broken = _settled() == "omp"
-    _process.has_teams = False
+    _process.has_openmp = False
 
 
 if hasattr(os, "register_at_fork"):

@@ -65,8 +65,8 @@ struct StoreResults {
     }
 
     template <int COUNT>
-    GTC_DEVICE void put(Index at, const Vector<T, COUNT>& finished) const {
-        store_global(reinterpret_cast<Vector<T, COUNT>*>(out + at), finished);
+    GTC_DEVICE void put(T* to, const Vector<T, COUNT>& finished) const {
+        store_global(reinterpret_cast<Vector<T, COUNT>*>(to), finished);
     }
 };
 
@@ -92,37 +92,46 @@ GTC_DEVICE bool is_output(const Geometry<Index>& g, const Index (&o)[3], const I
     return inside;
 }
 
-// Results one by one, pixels of a row side by side: a warp has a row at a time, a thread every 32nd pixel of it.
-template <bool CUT_OFF, class Tile, class Index, class Results, class Sink>
+// Results one by one, pixels of a row side by side: a warp has some rows at a time, a thread every 32nd pixel of them.
+// Which of them have an output is known by bits, or, where there are more units than BITS, by the outputs' places.
+template <bool BITS, class Tile, class Index, class Results, class Sink>
 GTC_DEVICE void walk_elements(const Mainloop<Tile, Index>& block, int slab, const Results& results, const Sink& sink) {
     using Result = typename Tile::Result;
-    constexpr int COLUMNS = Tile::PIXELS_PER_TILE / 32, STEP = Tile::THREADS / 32;
+    constexpr int COLUMNS = Tile::PIXELS_PER_TILE / 32, ROWS = COLUMNS < 4 ? 4 / COLUMNS : 1;
+    constexpr int STEP = Tile::THREADS / 32 * ROWS;
+    static_assert(Tile::SLAB_ROWS % STEP == 0, "all rows at once are of the slab");
     const int lane = threadIdx.x % 32, rows = rows_of_slab(block, slab);
     const Row<Index>* table = block.storage->row + slab * Tile::SLAB_ROWS;
+    const uint32_t* units = block.storage->unit_of_row + slab * Tile::SLAB_ROWS;
     const PhaseLine<Index>* lines = block.storage->lines.axis;
     const Index first[3] = {load_shared(&lines[0].out), load_shared(&lines[1].out), load_shared(&lines[2].out)};
-    Index y[COLUMNS], o[COLUMNS][3];
+    decltype(sink.out) to[COLUMNS];
+    Index o[COLUMNS][3];
+    uint32_t missing[COLUMNS];
     GTC_UNROLL
     for (int n = 0; n < COLUMNS; ++n) {
         const Pixel<Index> pixel = load_shared(block.storage->pixel + lane + 32 * n);
-        y[n] = pixel.y;
-        if (CUT_OFF) block_of(block.g, pixel, first, o[n]);
+        to[n] = sink.out + pixel.y;
+        GTC_KEEP(to[n]);
+        missing[n] = ~load_shared(block.storage->units_of_pixel + lane + 32 * n);
+        if (!BITS) block_of(block.g, pixel, first, o[n]);
     }
-    for (int row = threadIdx.x / 32; row < rows; row += STEP) {
-        Vector<Result, COLUMNS> sums;
+    for (int row = threadIdx.x / 32 * ROWS; row < rows; row += STEP) {
+        Vector<Result, ROWS * COLUMNS> sums;
         GTC_UNROLL
-        for (int n = 0; n < COLUMNS; ++n) sums.at[n] = results.template load<true, 1>(row, lane + 32 * n).at[0];
-        const auto finished = sink.finish(sums, sink.template of_rows<1>(row));
-        Row<Index> r{};
-        if (CUT_OFF) {
-            r = load_shared(table + row);
-        } else {
-            r.y = load_shared(&table[row].y);
+        for (int i = 0; i < ROWS * COLUMNS; ++i) {
+            sums.at[i] = results.template load<true, 1>(row + i % ROWS, lane + 32 * (i / ROWS)).at[0];
         }
+        const auto finished = sink.finish(sums, sink.template of_rows<ROWS>(row));
+        const auto unit = load_shared(reinterpret_cast<const Vector<uint32_t, ROWS>*>(units + row));
         GTC_UNROLL
-        for (int n = 0; n < COLUMNS; ++n) {
-            if (CUT_OFF ? is_output(block.g, o[n], r.out) : y[n] >= 0) {
-                sink.template put<1>(y[n] + r.y, {finished.at[n]});
+        for (int r = 0; r < ROWS; ++r) {
+            const Index y = load_shared(&table[row + r].y);
+            GTC_UNROLL
+            for (int n = 0; n < COLUMNS; ++n) {
+                if (missing[n] & unit.at[r]) continue;
+                if (!BITS && !is_output(block.g, o[n], load_shared(table + row + r).out)) continue;
+                sink.template put<1>(to[n] + y, {finished.at[n * ROWS + r]});
             }
         }
     }
@@ -139,6 +148,8 @@ GTC_DEVICE void walk_runs(const Mainloop<Tile, Index>& block, int slab, const Re
     const Row<Index>* table = block.storage->row + slab * Tile::SLAB_ROWS;
     const Index y = load_shared(&block.storage->pixel[pixel].y);
     if (y < 0) return;
+    auto* to = sink.out + y;
+    GTC_KEEP(to);
     for (int row = threadIdx.x / COLUMNS * UNITS; row < rows; row += STEP) {
         Vector<Result, ALONG> unit[UNITS];
         GTC_UNROLL
@@ -146,7 +157,7 @@ GTC_DEVICE void walk_runs(const Mainloop<Tile, Index>& block, int slab, const Re
         Vector<Result, RUN> run;
         GTC_UNROLL
         for (int i = 0; i < RUN; ++i) run.at[i] = unit[i % UNITS].at[i / UNITS];
-        sink.put(y + load_shared(&table[row].y), sink.finish(run, sink.template of_rows<1>(row)));
+        sink.put(to + load_shared(&table[row].y), sink.finish(run, sink.template of_rows<1>(row)));
     }
 }
 
@@ -172,7 +183,7 @@ GTC_DEVICE void walk_channels(const Mainloop<Tile, Index>& block, int slab, cons
         } else if (y < 0) {
             continue;
         }
-        sink.put(y + r.y, sink.finish(results.template load<false, COUNT>(row, n), about));
+        sink.put(sink.out + (y + r.y), sink.finish(results.template load<false, COUNT>(row, n), about));
     }
 }
 
@@ -186,7 +197,7 @@ GTC_DEVICE void walk_results(const Mainloop<Tile, Index>& block, int slab, const
         } else {
             walk_channels<1>(block, slab, results, sink);
         }
-    } else if (g.is_cut_off) {
+    } else if (!g.is_cut_off || units_are_bits(g)) {
         walk_elements<true>(block, slab, results, sink);
     } else {
         walk_elements<false>(block, slab, results, sink);

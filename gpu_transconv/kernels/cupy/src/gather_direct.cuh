@@ -1,14 +1,16 @@
 // Gather where a product tile would be mostly padding: few output channels, depthwise layers.
 //
 // A thread owns CHANNELS neighbouring output channels of one group at PIXELS_ neighbouring pixels of one phase along
-// the last axis, so that a weight it reads serves PIXELS_ products and an input CHANNELS. It reads the weights as the
-// caller has them.
+// the last axis, so that a weight it reads serves PIXELS_ products and an input CHANNELS; and that in DIRECT_ROWS rows,
+// so that the divisions which find its place serve all of them. It reads the weights as the caller has them.
 #pragma once
 
 #include "geometry.cuh"
 #include "numbers.cuh"
 
 namespace gtc {
+
+constexpr int DIRECT_ROWS = 4;
 
 // Blocks of 128 threads per multiprocessor: as many as leave the registers for the sums.
 template <int BYTES>  // of a pixel's sums
@@ -43,7 +45,8 @@ GTC_DEVICE Share<Index> share_of(const Geometry<Index>& g, Unsigned<Index> e) {
         const Axis<Index>& axis = g.axis[a];
         const Index blocks = divide_up(axis.output_size, axis.stride);
         s.phase[a] = take(axis.phase_count);
-        s.block[a] = a == 2 ? take((blocks + PIXELS_ - 1) / PIXELS_) * PIXELS_ : take(blocks);
+        const Index each = a == 2 ? PIXELS_ : a == 1 ? DIRECT_ROWS : 1;
+        s.block[a] = take((blocks + each - 1) / each) * each;
     }
     if (g.pixels_first) channels();
     s.batch = static_cast<Index>(e);
@@ -58,6 +61,7 @@ struct Direct {
     const Share<Index>& s;
     const T* x;       // at the group's first channel
     const T* weight;  // at the group's first input and the share's first output channel
+    PhaseLine<Index> line[3];
     A sum[PIXELS_][CHANNELS];
 
     // All channels of one tap; `input` is of the tap and the first pixel on the last axis.
@@ -87,16 +91,15 @@ struct Direct {
         }
     }
 
-    // All taps of the share's phase whose input is inside.
-    GTC_DEVICE void add_taps() {
+    // All taps of the share's phase whose input is inside, for a row of blocks.
+    GTC_DEVICE void add_taps(Index block_row) {
         const Axis<Index>&d = g.axis[0], &h = g.axis[1], &w = g.axis[2];
-        const PhaseLine<Index> ld = phase_line(d, s.phase[0], false), lh = phase_line(h, s.phase[1], false),
-                               lw = phase_line(w, s.phase[2], false);
+        const PhaseLine<Index>&ld = line[0], &lh = line[1], &lw = line[2];
         for (Index jd = 0; jd < ld.taps; ++jd) {
             const Index id = s.block[0] * d.x_step + ld.shift - jd * d.shift_step;
             if (id < 0 || id >= d.size) continue;
             for (Index jh = 0; jh < lh.taps; ++jh) {
-                const Index ih = s.block[1] * h.x_step + lh.shift - jh * h.shift_step;
+                const Index ih = block_row * h.x_step + lh.shift - jh * h.shift_step;
                 if (ih < 0 || ih >= h.size) continue;
                 const Index row =
                     ((ld.first_tap + jd * d.tap_step) * h.kernel + lh.first_tap + jh * h.tap_step) * w.kernel;
@@ -109,6 +112,25 @@ struct Direct {
     }
 };
 
+// Bias, activation and rounding, and then to the output: `left` of the channels are of the group. They are stored
+// together where they lie so.
+template <class T, int CHANNELS, class Index>
+GTC_DEVICE void store_channels(const Geometry<Index>& g, const Sum<T> (&sum)[CHANNELS],
+                               const Vector<Sum<T>, CHANNELS>& bias, T* to, Index left, bool together) {
+    Vector<Sum<T>, CHANNELS> sums;
+    GTC_UNROLL
+    for (int m = 0; m < CHANNELS; ++m) sums.at[m] = sum[m];
+    const Vector<T, CHANNELS> finished = finish_all<T>(sums, bias, g.activation, g.slope);
+    if (together) {
+        store_global(reinterpret_cast<Vector<T, CHANNELS>*>(to), finished);
+        return;
+    }
+    GTC_UNROLL
+    for (int m = 0; m < CHANNELS; ++m) {
+        if (m < left) store_global(to + m * g.y_channel, finished.at[m]);
+    }
+}
+
 // Threads go over all shares in strides of the grid; each output is written by the one thread that owns its share.
 template <class T, int CHANNELS, int PIXELS_, class Index>
 GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, DIRECT_BLOCKS<SUM_BYTES<T> * CHANNELS>)
@@ -116,30 +138,40 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(128, DIRECT_BLOCKS<SUM_BYTES<T> * CHANNELS>)
                   long long shares) {
     using A = Sum<T>;
     const long long stride = static_cast<long long>(gridDim.x) * blockDim.x;
+    const bool together = !g.pixels_first && g.out_channels % CHANNELS == 0 && is_aligned<CHANNELS>(out);
     for (long long e = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; e < shares; e += stride) {
         const Share<Index> s = share_of<CHANNELS, PIXELS_, Index>(g, static_cast<Unsigned<Index>>(e));
-        const Index od = s.block[0] * g.axis[0].stride + s.phase[0], oh = s.block[1] * g.axis[1].stride + s.phase[1];
-        if (od >= g.axis[0].output_size || oh >= g.axis[1].output_size) continue;
+        const Index od = s.block[0] * g.axis[0].stride + s.phase[0];
+        if (od >= g.axis[0].output_size) continue;
         const Index volume = g.axis[0].kernel * g.axis[1].kernel * g.axis[2].kernel;
+        const Index first = s.group * g.out_channels + s.channel;  // of all channels
         Direct<T, CHANNELS, PIXELS_, Index> direct{
             g,
             s,
             x + s.batch * g.x_batch + s.group * g.in_channels * g.x_channel,
             weight + (s.group * g.in_channels * g.out_channels * volume + s.channel * g.weight_out),
+            {phase_line(g.axis[0], s.phase[0], false), phase_line(g.axis[1], s.phase[1], false),
+             phase_line(g.axis[2], s.phase[2], false)},
             {}};
-        direct.add_taps();
+        Vector<A, CHANNELS> b{};
         GTC_UNROLL
         for (int m = 0; m < CHANNELS; ++m) {
-            if (s.channel + m >= g.out_channels) continue;
-            const Index channel = s.group * g.out_channels + s.channel + m;
-            const A b = bias ? widen(load_global(bias + channel)) : zero<A>();
-            T* to =
-                out + (s.batch * g.y_batch + channel * g.y_channel + od * g.axis[0].y_stride + oh * g.axis[1].y_stride);
+            if (bias && s.channel + m < g.out_channels) b.at[m] = widen(load_global(bias + first + m));
+        }
+        const Index width = s.block[2] * g.axis[2].stride + s.phase[2], step = g.axis[2].stride * g.axis[2].y_stride;
+        T* to =
+            out + (s.batch * g.y_batch + first * g.y_channel + od * g.axis[0].y_stride + width * g.axis[2].y_stride);
+        for (Index row = s.block[1]; row < s.block[1] + DIRECT_ROWS; ++row) {
+            const Index oh = row * g.axis[1].stride + s.phase[1];
+            if (oh >= g.axis[1].output_size) break;
+            GTC_UNROLL
+            for (int i = 0; i < PIXELS_ * CHANNELS; ++i) direct.sum[i / CHANNELS][i % CHANNELS] = zero<A>();
+            direct.add_taps(row);
+            T* const of_row = to + oh * g.axis[1].y_stride;
             GTC_UNROLL
             for (int p = 0; p < PIXELS_; ++p) {
-                const Index ow = (s.block[2] + p) * g.axis[2].stride + s.phase[2];
-                if (ow >= g.axis[2].output_size) continue;
-                store_global(to + ow * g.axis[2].y_stride, finish<T>(direct.sum[p][m], b, g.activation, g.slope));
+                if (width + p * g.axis[2].stride >= g.axis[2].output_size) break;
+                store_channels(g, direct.sum[p], b, of_row + p * step, g.out_channels - s.channel, together);
             }
         }
     }

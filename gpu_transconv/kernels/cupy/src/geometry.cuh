@@ -201,6 +201,32 @@ GTC_DEVICE bool is_inside(const Geometry<Index>& g, const Pixel<Index>& pixel, c
     return inside;
 }
 
+// Units as bits, those of each axis beside those of the next, the last axis' first: of which a row is, and for which of
+// them a pixel has an output. The last bit, which no pixel has, is that of rows beyond the last. Where there are too
+// many units for that, a pixel has all other bits, and outputs are compared axis by axis.
+constexpr int UNIT_BITS = 31;
+constexpr uint32_t NO_ROW = uint32_t(1) << UNIT_BITS;
+
+template <class Index>
+GTC_DEVICE bool units_are_bits(const Geometry<Index>& g) {
+    return g.axis[0].frame_units + g.axis[1].frame_units + g.axis[2].frame_units <= UNIT_BITS;
+}
+
+template <class Index>
+GTC_DEVICE uint32_t units_of_pixel(const Geometry<Index>& g, const PhaseLines<Index>& lines,
+                                   const Pixel<Index>& pixel) {
+    if (!g.is_cut_off || !units_are_bits(g)) return NO_ROW - 1;
+    uint32_t units = 0, bit = 1;
+    GTC_UNROLL
+    for (int a = 2; a >= 0; --a) {
+        Index o = pixel.at[a] * g.axis[a].stride + lines.axis[a].out;
+        for (Index u = 0; u < g.axis[a].frame_units; ++u, bit <<= 1, o += g.axis[a].frame_unit_step) {
+            if (is_within(o, g.axis[a].output_size)) units |= bit;
+        }
+    }
+    return units;
+}
+
 // A row of the product, an output channel and a unit on each axis: where it writes.
 template <class Index>
 struct alignas(16) Row {
@@ -209,16 +235,20 @@ struct alignas(16) Row {
 };
 
 template <class Index>
-GTC_DEVICE Row<Index> row_of(const Geometry<Index>& g, Index index, Index& channel) {
+GTC_DEVICE Row<Index> row_of(const Geometry<Index>& g, Index index, Index& channel, uint32_t& bits) {
     Row<Index> row;
+    Index bit = 0;
+    bits = 0;
     const Index units = g.axis[0].frame_units * g.axis[1].frame_units * g.axis[2].frame_units;
     channel = g.pixels_first ? index / units : index % g.out_channels;
     Index unit = g.pixels_first ? index % units : index / g.out_channels;
     row.y = channel * g.y_channel;
     GTC_UNROLL
     for (int a = 2; a >= 0; --a) {
-        const Index next = unit / g.axis[a].frame_units;
-        row.out[a] = (unit - next * g.axis[a].frame_units) * g.axis[a].frame_unit_step;
+        const Index next = unit / g.axis[a].frame_units, own = unit - next * g.axis[a].frame_units;
+        row.out[a] = own * g.axis[a].frame_unit_step;
+        bits |= uint32_t(1) << ((bit + own) % UNIT_BITS);
+        bit += g.axis[a].frame_units;
         unit = next;
         row.y += row.out[a] * g.axis[a].y_stride;
     }

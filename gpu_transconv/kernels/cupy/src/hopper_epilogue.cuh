@@ -45,6 +45,51 @@ struct Activation {
     }
 };
 
+// One result without its bias, by the definition: the unit of a block of outputs, in an image and channel of all
+// groups'.
+template <class T>
+GTC_DEVICE float sum_by_definition(const HopperGeometry& g, const T* x, const T* weight, int image, int channel,
+                                   const int (&block)[3], const int (&unit)[3]) {
+    const int group = channel / g.out_channels;
+    const long long from =
+        static_cast<long long>(image) * g.x_batch + static_cast<long long>(group) * g.in_channels * g.x_channel;
+    const int volume = g.axis[0].kernel * g.axis[1].kernel * g.axis[2].kernel;
+    const T* factors = weight + static_cast<long long>(group) * g.in_channels * g.out_channels * volume +
+                       static_cast<long long>(channel - group * g.out_channels) * g.weight_out;
+    float sum = 0;
+    GTC_ROLLED
+    for (int tap = 0; tap < volume; ++tap) {
+        int k = tap;
+        long long at = from;
+        bool inside = true;
+        GTC_UNROLL
+        for (int a = 2; a >= 0; --a) {
+            const HopperAxis& axis = g.axis[a];
+            const int distance = k % axis.kernel * axis.dilation - axis.low;
+            const int shift = -floor_divide(distance, axis.stride);
+            const int i = axis.step * block[a] + shift;
+            inside = inside && distance + shift * axis.stride == unit[a] && i >= 0 && i < axis.size;
+            at += static_cast<long long>(i) * axis.x_stride;
+            k /= axis.kernel;
+        }
+        GTC_ROLLED
+        for (int c = 0; inside && c < g.in_channels; ++c) {
+            multiply_add(sum, widen(load_global(factors + static_cast<long long>(c) * g.weight_in + tap)),
+                         widen(load_global(x + at + static_cast<long long>(c) * g.x_channel)));
+        }
+    }
+    return sum;
+}
+
+// The same of a block of rows, with the bias; a function of its own, whose registers are not those of the sums.
+template <class T>
+GTC_NOINLINE float result_by_definition(const HopperGeometry& g, const T* x, const T* weight, const T* bias, int image,
+                                        int channel, int d, int h, int w, int block) {
+    const int place[3] = {d, h, w};
+    const float sum = sum_by_definition(g, x, weight, image, channel, place, block_of(g, block).unit);
+    return bias ? sum + widen(load_global(bias + channel)) : sum;
+}
+
 // Where a block's results lie: the output of the box's first pixel, and which pixels of the box have one.
 struct BlockOutputs {
     int low[3], count[3];  // pixels of the box on each axis
@@ -175,21 +220,33 @@ struct HopperEpilogue {
         }
     }
 
-    template <class Stored>
-    GTC_DEVICE static void store(T* to, const Stored& value) {
-        store_global(reinterpret_cast<Stored*>(to), value);
+    GTC_DEVICE static void store(T* to, float a, float b) {
+        if constexpr (sizeof(T) == 4) {
+            store_global_8(to, uint2{bits_as<uint32_t>(a), bits_as<uint32_t>(b)});
+        } else {
+            store_global(reinterpret_cast<uint32_t*>(to), pair_of<T>(a, b));
+        }
+    }
+
+    GTC_DEVICE static void store(T* to, float a, float b, float c, float d) {
+        if constexpr (sizeof(T) == 4) {
+            store_global_16(
+                to, uint4{bits_as<uint32_t>(a), bits_as<uint32_t>(b), bits_as<uint32_t>(c), bits_as<uint32_t>(d)});
+        } else {
+            store_global_8(to, uint2{pair_of<T>(a, b), pair_of<T>(c, d)});
+        }
     }
 
     template <int TOGETHER>
     GTC_DEVICE static void store_one(T* to, const float (&sums)[2][COLUMNS / 2], int m, int i) {
         if constexpr (TOGETHER == UNITS_PIXELS) {
-            store_global_8(to, uint2{pair_of<T>(sums[0][i], sums[1][i]), pair_of<T>(sums[0][i + 1], sums[1][i + 1])});
+            store(to, sums[0][i], sums[1][i], sums[0][i + 1], sums[1][i + 1]);
         } else if constexpr (TOGETHER == UNITS_2) {
-            store(to, pair_of<T>(sums[0][i], sums[1][i]));
+            store(to, sums[0][i], sums[1][i]);
         } else if constexpr (TOGETHER == PIXELS_2) {
-            store(to, pair_of<T>(sums[m][i], sums[m][i + 1]));
+            store(to, sums[m][i], sums[m][i + 1]);
         } else if constexpr (TOGETHER == CHANNELS_2) {
-            store(to, pair_of<T>(sums[m][i], sums[m][i + 2]));
+            store(to, sums[m][i], sums[m][i + 2]);
         } else {
             store_global(to, Narrow<T>::from(sums[m][i]));
         }

@@ -1,4 +1,4 @@
-// Gather on Hopper: one persistent kernel for every geometry, half types, on the products of a warpgroup.
+// Gather on Hopper: one persistent kernel for every geometry, half types and TF32, on the products of a warpgroup.
 #pragma once
 
 #include "hopper_pipeline.cuh"
@@ -14,7 +14,7 @@ GTC_DEVICE void gather_by_definition(const HopperGeometry& g, const T* x, const 
     const Activation activation(g.activation, g.slope);
     for (long long e = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; e < outputs;
          e += static_cast<long long>(gridDim.x) * blockDim.x) {
-        long long rest = e, from = 0, to = 0;
+        long long rest = e, to = 0;
         int block[3], unit[3];
         GTC_UNROLL
         for (int a = 2; a >= 0; --a) {
@@ -25,40 +25,15 @@ GTC_DEVICE void gather_by_definition(const HopperGeometry& g, const T* x, const 
             block[a] = (o + axis.origin) / axis.stride;
             unit[a] = (o + axis.origin) % axis.stride;
         }
-        const int channel = static_cast<int>(rest % channels), group = channel / g.out_channels;
-        from = rest / channels * g.x_batch + static_cast<long long>(group) * g.in_channels * g.x_channel;
-        to += rest / channels * g.y_batch + static_cast<long long>(channel) * g.y_channel;
-        const int volume = g.axis[0].kernel * g.axis[1].kernel * g.axis[2].kernel;
-        const T* factors = weight + static_cast<long long>(group) * g.in_channels * g.out_channels * volume +
-                           static_cast<long long>(channel - group * g.out_channels) * g.weight_out;
-        float sum = 0;
-        GTC_ROLLED
-        for (int tap = 0; tap < volume; ++tap) {
-            int k = tap;
-            long long at = from;
-            bool inside = true;
-            GTC_UNROLL
-            for (int a = 2; a >= 0; --a) {
-                const HopperAxis& axis = g.axis[a];
-                const int distance = k % axis.kernel * axis.dilation - axis.low;
-                const int shift = -floor_divide(distance, axis.stride);
-                const int i = axis.step * block[a] + shift;
-                inside = inside && distance + shift * axis.stride == unit[a] && i >= 0 && i < axis.size;
-                at += static_cast<long long>(i) * axis.x_stride;
-                k /= axis.kernel;
-            }
-            GTC_ROLLED
-            for (int c = 0; inside && c < g.in_channels; ++c) {
-                multiply_add(sum, widen(load_global(factors + static_cast<long long>(c) * g.weight_in + tap)),
-                             widen(load_global(x + at + static_cast<long long>(c) * g.x_channel)));
-            }
-        }
+        const int channel = static_cast<int>(rest % channels), image = static_cast<int>(rest / channels);
+        to += static_cast<long long>(image) * g.y_batch + static_cast<long long>(channel) * g.y_channel;
+        float sum = sum_by_definition(g, x, weight, image, channel, block, unit);
         sum += bias ? widen(load_global(bias + channel)) : 0.0f;
         store_global(out + to, Narrow<T>::from(g.activation == LINEAR ? sum : activation(sum)));
     }
 }
 
-template <class T, Source SOURCE, int BLOCKS>
+template <class T, Source SOURCE, int BLOCKS, int IMAGES = 1>
 GTC_GLOBAL GTC_LAUNCH_BOUNDS(384, 1)
     hopper_gather(const GTC_GRID_CONSTANT HopperGeometry g, const GTC_GRID_CONSTANT TensorMap map, const T* x,
                   const T* weight, const unsigned char* packed, const T* bias, T* out) {
@@ -66,7 +41,7 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(384, 1)
         gather_by_definition(g, x, weight, bias, out);
         return;
     }
-    using Pipeline = HopperPipeline<T, SOURCE, BLOCKS>;
+    using Pipeline = HopperPipeline<T, SOURCE, BLOCKS, IMAGES>;
     Pipeline pipeline(g, packed);
     pipeline.begin();
     if (threadIdx.x < Pipeline::GROUP_THREADS) {
@@ -74,7 +49,7 @@ GTC_GLOBAL GTC_LAUNCH_BOUNDS(384, 1)
         if (Pipeline::BY_THREADS || threadIdx.x == 0) pipeline.produce(map, x);
     } else {
         registers_more<232>();
-        pipeline.consume(bias, out);
+        pipeline.consume(x, weight, bias, out);
     }
 }
 

@@ -10,8 +10,20 @@
 
 namespace gtc {
 
-constexpr int BLOCK_ROWS = 64, BOX_PIXELS = 128, CHUNK = 64;
-constexpr int SLOT_BYTES = BLOCK_ROWS * CHUNK * 2;  // weights of a block and a chunk of channels, both half types
+constexpr int BLOCK_ROWS = 64, BOX_PIXELS = 128;
+constexpr int LINE_BYTES = 128;                      // of a chunk of channels
+constexpr int SLOT_BYTES = BLOCK_ROWS * LINE_BYTES;  // weights of a block and a chunk
+
+// Channels of a chunk: 64 of a half type, 32 of float, whose products are of TF32 numbers.
+template <class T>
+constexpr int CHUNK = LINE_BYTES / sizeof(T);
+
+// A number as the matrix unit takes it, which only cuts off what TF32 has no bits for.
+template <class T>
+GTC_DEVICE T as_operand(T value) {
+    return value;
+}
+GTC_DEVICE float as_operand(float value) { return round_to_tf32(value); }
 
 struct HopperAxis {
     int size, output_size, kernel, stride, dilation, low, origin, units;

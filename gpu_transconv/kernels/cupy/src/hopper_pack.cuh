@@ -57,9 +57,9 @@ GTC_GLOBAL hopper_steps(const GTC_GRID_CONSTANT HopperGeometry g, unsigned char*
     store_global(step, Step{{0, 0, 0}, 0, slot, {0, 0, 0}});
 }
 
-// Writes one slot: rows of 64 channels, 128 bytes each, their 16 bytes exchanged as the 128-byte swizzle has it. Grid:
-// [chunk][block of a tile][step], tiles of rows and groups.
-template <class T, int BLOCKS>
+// Writes one slot: rows of a chunk of channels, 128 bytes each, their 16 bytes exchanged as the 128-byte swizzle has
+// it; float as TF32 numbers, or as two of them. Grid: [chunk][block of a tile][step], tiles of rows and groups.
+template <class T, int BLOCKS, int IMAGES = 1>
 GTC_GLOBAL hopper_pack(const GTC_GRID_CONSTANT HopperGeometry g, const T* weight, unsigned char* packed) {
     const int row_tile = static_cast<int>(blockIdx.y) % g.row_tiles;
     const int group = static_cast<int>(blockIdx.y) / g.row_tiles;
@@ -79,7 +79,7 @@ GTC_GLOBAL hopper_pack(const GTC_GRID_CONSTANT HopperGeometry g, const T* weight
         blocks += step.mask >> i & 1;
     }
     const long long slot = static_cast<long long>(group) * g.slots + step.slot + chunk * blocks + before;
-    T* to = reinterpret_cast<T*>(packed + slots_begin(g) + slot * SLOT_BYTES);
+    T* to = reinterpret_cast<T*>(packed + slots_begin(g) + slot * (SLOT_BYTES * IMAGES));
     const Block block = block_of(g, row_tile * BLOCKS + b);
     long long tap = 0, volume = 1;
     GTC_UNROLL
@@ -89,16 +89,20 @@ GTC_GLOBAL hopper_pack(const GTC_GRID_CONSTANT HopperGeometry g, const T* weight
     }
     const T* from = weight + group * volume * g.in_channels * g.out_channels + tap;
     bool nonfinite = false;
-    for (int e = static_cast<int>(threadIdx.x); e < BLOCK_ROWS * CHUNK; e += static_cast<int>(blockDim.x)) {
-        const int row = e / CHUNK, k = e % CHUNK;
-        const int out_channel = block.channel + channel_of_row(g, row), channel = chunk * CHUNK + k;
+    constexpr int EACH = 16 / sizeof(T);
+    for (int e = static_cast<int>(threadIdx.x); e < BLOCK_ROWS * CHUNK<T>; e += static_cast<int>(blockDim.x)) {
+        const int row = e / CHUNK<T>, k = e % CHUNK<T>;
+        const int out_channel = block.channel + channel_of_row(g, row), channel = chunk * CHUNK<T> + k;
         T value{};
         if (out_channel < g.out_channels && channel < g.in_channels) {
             value = load_global(from + static_cast<long long>(channel) * g.weight_in +
                                 static_cast<long long>(out_channel) * g.weight_out);
         }
-        nonfinite = nonfinite || !is_finite(widen(value));
-        store_global(to + row * CHUNK + ((k / 8) ^ (row % 8)) * 8 + k % 8, value);
+        const T high = as_operand(value);
+        T* const place = to + row * CHUNK<T> + ((k / EACH) ^ (row % 8)) * EACH + k % EACH;
+        nonfinite = nonfinite || !is_finite(widen(high));
+        store_global(place, high);
+        if constexpr (IMAGES == 2) store_global(place + SLOT_BYTES / sizeof(T), as_operand(value - high));
     }
     if (nonfinite) atomic_or(&reinterpret_cast<PackedHeader*>(packed)->nonfinite, 1u);
 }

@@ -12,22 +12,31 @@
 namespace gtc {
 
 // How x comes to a stage: by tensor copies, channels last ([pixel][channel] there) or first ([channel][pixel]), or
-// loaded by threads, channels last or first, as [pixel][channel].
+// loaded by threads, channels last or first, as [pixel][channel]. Of TF32 numbers the matrix unit takes no other order,
+// and they have to be rounded on their way: float is loaded by threads.
 enum Source { COPY_LAST, COPY_FIRST, LOAD_LAST, LOAD_FIRST };
 
 // BLOCKS is 4: each consumer has two blocks and all 128 pixels; or 2: both have both blocks, and 64 pixels each.
-template <class T, Source SOURCE, int BLOCKS>
+//
+// With two IMAGES a float is the sum of two TF32 numbers, and a product is three of theirs; that of the low numbers is
+// less than what float32 has bits for. The matrix unit cuts its sums off, where others round: those of a chunk, of
+// a few channels, are added to the others by ordinary additions.
+template <class T, Source SOURCE, int BLOCKS, int IMAGES = 1>
 struct HopperPipeline {
-    static constexpr int STAGES = 4, CONSUMERS = 2, GROUP_THREADS = 128, THREADS_PER_BLOCK = 3 * GROUP_THREADS;
+    static constexpr int STAGES = IMAGES == 2 ? 3 : 4, CONSUMERS = 2, GROUP_THREADS = 128,
+                         THREADS_PER_BLOCK = 3 * GROUP_THREADS;
     static constexpr int COLUMNS = BLOCKS == 4 ? BOX_PIXELS : BOX_PIXELS / 2;
-    static constexpr int X_BYTES = BOX_PIXELS * CHUNK * 2;
+    static constexpr int X_BYTES = BOX_PIXELS * LINE_BYTES;
     static constexpr bool ACROSS = SOURCE == COPY_FIRST, BY_THREADS = SOURCE == LOAD_LAST || SOURCE == LOAD_FIRST;
     static constexpr bool LAST = SOURCE == COPY_LAST || SOURCE == LOAD_LAST;
     static_assert(BLOCKS == 4 || BLOCKS == 2, "the sizes that tiles have");
+    static_assert(sizeof(T) == 2 || BY_THREADS, "what is rounded goes through registers");
+    static_assert(IMAGES == 1 || (sizeof(T) == 4 && BLOCKS == 2), "there are registers for two sets of sums");
+    static constexpr int BLOCK_BYTES = SLOT_BYTES * IMAGES;
 
     struct Stage {
-        unsigned char weight[BLOCKS * SLOT_BYTES];
-        unsigned char x[X_BYTES];
+        unsigned char weight[BLOCKS * BLOCK_BYTES];
+        unsigned char x[X_BYTES * IMAGES];
     };
 
     struct Shared {
@@ -79,12 +88,12 @@ struct HopperPipeline {
             const Step* step = steps_of(g, packed, tile.row_tile);
             const unsigned char* slots =
                 packed + slots_begin(g) +
-                (static_cast<long long>(tile.group) * g.slots + load_global(&step->slot)) * SLOT_BYTES;
+                (static_cast<long long>(tile.group) * g.slots + load_global(&step->slot)) * BLOCK_BYTES;
             GTC_ROLLED
             for (;; ++step) {
                 const Step now = load_global(step);
                 if (!now.mask) break;
-                const unsigned bytes = static_cast<unsigned>(blocks_in(now.mask)) * SLOT_BYTES;
+                const unsigned bytes = static_cast<unsigned>(blocks_in(now.mask)) * BLOCK_BYTES;
                 GTC_ROLLED
                 for (int chunk = 0; chunk < g.chunks; ++chunk, slots += bytes, turn.advance()) {
                     Stage& stage = shared->stage[turn.stage];
@@ -120,10 +129,10 @@ struct HopperPipeline {
             }
             const int image = tile.image + first.image;
             if constexpr (ACROSS) {
-                const int to[5] = {at[2], at[1], at[0], chunk * CHUNK, image * g.groups + tile.group};
-                copy_tensor(stage.x + (part * CHUNK * 2 << g.line_log2), map, to, full);
+                const int to[5] = {at[2], at[1], at[0], chunk * CHUNK<T>, image * g.groups + tile.group};
+                copy_tensor(stage.x + (part * LINE_BYTES << g.line_log2), map, to, full);
             } else {
-                const int channel = chunk * CHUNK + (g.group_axis ? 0 : tile.group * g.in_channels);
+                const int channel = chunk * CHUNK<T> + (g.group_axis ? 0 : tile.group * g.in_channels);
                 const int to[5] = {channel, at[2], at[1], g.group_axis ? tile.group : at[0], image};
                 copy_tensor(stage.x, map, to, full);
             }
@@ -134,7 +143,7 @@ struct HopperPipeline {
     GTC_DEVICE void load_box(Stage& stage, const HopperTile& tile, const Step& step, int chunk, int thread,
                              const T* x) const {
         const BoxPixel pixel = BoxPixel::of(g, thread);
-        const int image = tile.image + pixel.image, channel = chunk * CHUNK;
+        const int image = tile.image + pixel.image, channel = chunk * CHUNK<T>;
         bool inside = image < g.batch;
         long long from = static_cast<long long>(image) * g.x_batch +
                          static_cast<long long>(tile.group * g.in_channels + channel) * g.x_channel;
@@ -145,19 +154,36 @@ struct HopperPipeline {
             from += static_cast<long long>(at) * g.axis[a].x_stride;
         }
         const int channels = inside ? g.in_channels - channel : 0;
+        constexpr int EACH = 16 / sizeof(T);
+        using Sixteen = Vector<T, EACH>;
+        const T* at = x + from;
+        const bool whole = LAST && g.in_channels % EACH == 0 && is_aligned<EACH>(x);
         GTC_UNROLL
-        for (int part = 0; part < CHUNK / 8; ++part) {
-            Vector<T, 8> line{};
-            GTC_UNROLL
-            for (int i = 0; i < 8; ++i) {
-                const int k = part * 8 + i;
-                if (k < channels) line.at[i] = load_global(x + from + static_cast<long long>(k) * g.x_channel);
+        for (int part = 0; part < 8; ++part) {
+            Sixteen line{};
+            if (whole) {
+                if (part * EACH < channels) line = load_global(reinterpret_cast<const Sixteen*>(at + part * EACH));
+            } else {
+                GTC_UNROLL
+                for (int i = 0; i < EACH; ++i) {
+                    const int k = part * EACH + i;
+                    if (k < channels) line.at[i] = load_global(at + static_cast<long long>(k) * g.x_channel);
+                }
             }
-            store_shared(reinterpret_cast<Vector<T, 8>*>(stage.x + thread * 128 + (part ^ thread % 8) * 16), line);
+            Sixteen high = line;
+            GTC_UNROLL
+            for (int i = 0; i < EACH; ++i) high.at[i] = as_operand(line.at[i]);
+            unsigned char* const to = stage.x + thread * LINE_BYTES + (part ^ thread % 8) * 16;
+            store_shared(reinterpret_cast<Sixteen*>(to), high);
+            if constexpr (IMAGES == 2) {
+                GTC_UNROLL
+                for (int i = 0; i < EACH; ++i) line.at[i] = as_operand(line.at[i] - high.at[i]);
+                store_shared(reinterpret_cast<Sixteen*>(to + X_BYTES), line);
+            }
         }
     }
 
-    GTC_DEVICE void consume(const T* bias, T* out) {
+    GTC_DEVICE void consume(const T* x, const T* weight, const T* bias, T* out) {
         Turn turn;
         const int consumer = static_cast<int>(threadIdx.x) / GROUP_THREADS - 1;
         const int thread = static_cast<int>(threadIdx.x) % GROUP_THREADS;
@@ -180,6 +206,7 @@ struct HopperPipeline {
                     if (thread % 32 == 0) barrier_arrive(&shared->empty[turn.stage]);
                 }
             }
+            if constexpr (IMAGES == 2) redo_nonfinite(sums, tile, block, first_pixel, thread, x, weight, bias);
             activation.apply(sums);
             store(HopperEpilogue<T, COLUMNS>{g, tile, out, block, first_pixel, thread}, sums);
         }
@@ -197,15 +224,36 @@ struct HopperPipeline {
         }
     }
 
+    // The parts of an infinite number, or of one that rounds to it, cancel: such sums are made by the definition.
+    GTC_DEVICE void redo_nonfinite(float (&sums)[2][COLUMNS / 2], const HopperTile& tile, int block, int first_pixel,
+                                   int thread, const T* x, const T* weight, const T* bias) const {
+        bool finite = true;
+        GTC_UNROLL
+        for (int i = 0; i < COLUMNS; ++i) finite = finite && is_finite(sums[i % 2][i / 2]);
+        if (finite) return;
+        int channel[2][2];
+        find_channels(g, block, thread, channel);
+        GTC_UNROLL
+        for (int i = 0; i < COLUMNS; ++i) {
+            const int m = i / (COLUMNS / 2), j = i % (COLUMNS / 2), pixel = j / 4 * 8 + thread % 4 * 2 + j % 2;
+            const BoxPixel p = BoxPixel::of(g, first_pixel + pixel);
+            const int image = tile.image + p.image, own = channel[m][j / 2 % 2];
+            if (is_finite(sums[m][j]) || own < 0 || image >= g.batch) continue;
+            sums[m][j] = result_by_definition(g, x, weight, bias, image, tile.group * g.out_channels + own,
+                                              tile.block[0] + p.at[0], tile.block[1] + p.at[1], tile.block[2] + p.at[2],
+                                              block + m);
+        }
+    }
+
     GTC_DEVICE void multiply(float (&sums)[2][COLUMNS / 2], const Stage& stage, int own, int before,
                              int consumer) const {
-        const unsigned char* x = stage.x + (BLOCKS == 4 ? 0 : consumer * COLUMNS * 128);
-        const unsigned long long weight = matrix_descriptor(stage.weight + before * SLOT_BYTES, 16, 1024);
+        const unsigned char* x = stage.x + (BLOCKS == 4 ? 0 : consumer * COLUMNS * LINE_BYTES);
+        const unsigned long long weight = matrix_descriptor(stage.weight + before * BLOCK_BYTES, 16, 1024);
         // Lines of 2 << line_log2 bytes: 64 of them are the box of a copy, 8 the pattern of a swizzle.
         const unsigned long long pixels =
-            ACROSS ? matrix_descriptor(x, CHUNK * 2 << g.line_log2, 16 << g.line_log2, 2 << g.line_log2)
+            ACROSS ? matrix_descriptor(x, LINE_BYTES << g.line_log2, 16 << g.line_log2, 2 << g.line_log2)
                    : matrix_descriptor(x, 16, 1024);
-        const int next = ACROSS ? 16 * 2 << g.line_log2 : 32;  // bytes to the next 16 channels
+        const int next = ACROSS ? 16 * 2 << g.line_log2 : 32;  // bytes to the channels of the next product
         if (own == 3) {
             multiply_blocks<0, 2>(sums, weight, pixels, next / 16);
         } else if (own == 1) {
@@ -218,13 +266,36 @@ struct HopperPipeline {
     template <int FIRST, int COUNT>
     GTC_DEVICE static void multiply_blocks(float (&sums)[2][COLUMNS / 2], unsigned long long weight,
                                            unsigned long long pixels, int next) {
+        if constexpr (IMAGES == 1) {
+            add_products<FIRST, COUNT>(sums, weight, pixels, next);
+        } else {
+            float of_chunk[COUNT][COLUMNS / 2];
+            GTC_UNROLL
+            for (int i = 0; i < COUNT * COLUMNS / 2; ++i) of_chunk[i % COUNT][i / COUNT] = 0;
+            add_products<0, COUNT>(of_chunk, weight, pixels, next);
+            GTC_UNROLL
+            for (int i = 0; i < COUNT * COLUMNS / 2; ++i) {
+                sums[FIRST + i % COUNT][i / COUNT] += of_chunk[i % COUNT][i / COUNT];
+            }
+        }
+    }
+
+    // Of two images low times high, high times low, and high times high numbers, the small products first.
+    template <int FIRST, int COUNT, int BLOCKS_OF_SUMS>
+    GTC_DEVICE static void add_products(float (&sums)[BLOCKS_OF_SUMS][COLUMNS / 2], unsigned long long weight,
+                                        unsigned long long pixels, int next) {
         group_fence();
         GTC_UNROLL
-        for (int k = 0; k < CHUNK / 16; ++k) {
+        for (int i = IMAGES == 2 ? 2 : 0; i >= 0; --i) {
+            const int low_weight = i == 2 ? SLOT_BYTES : 0, low_pixels = i == 1 ? X_BYTES : 0;
             GTC_UNROLL
-            for (int m = 0; m < COUNT; ++m) {
-                group_multiply<T, COLUMNS, ACROSS>(sums[FIRST + m], weight + (k * 32 + m * SLOT_BYTES) / 16,
-                                                   pixels + k * next);
+            for (int k = 0; k < LINE_BYTES / 32; ++k) {
+                GTC_UNROLL
+                for (int m = 0; m < COUNT; ++m) {
+                    group_multiply<T, COLUMNS, ACROSS>(sums[FIRST + m],
+                                                       weight + (k * 32 + m * BLOCK_BYTES + low_weight) / 16,
+                                                       pixels + k * next + low_pixels / 16);
+                }
             }
         }
         group_commit();
@@ -232,7 +303,7 @@ struct HopperPipeline {
     }
 
     GTC_DEVICE void store(const HopperEpilogue<T, COLUMNS>& epilogue, const float (&sums)[2][COLUMNS / 2]) const {
-        const int together = reinterpret_cast<unsigned long long>(epilogue.out) % 8 ? APART : g.together;
+        const int together = is_aligned<4>(epilogue.out) ? g.together : APART;
         if constexpr (LAST) {
             if (together == CHANNELS_2) return epilogue.template store_all<CHANNELS_2>(sums);
         }

@@ -13,7 +13,7 @@
 //   registers_more<N>()  registers_fewer<N>()   of every thread of the warpgroup
 //   GTC_ROLLED                before a loop of which the compiler is to make no copies
 //   exp2_fast  reciprocal_fast  pair_of<half or bfloat16>(low, high)    two numbers in a word, to nearest even
-//   store_global_8(pointer, two words)
+//   store_global_8(pointer, two words)  store_global_16(pointer, four words)
 //
 // group_multiply adds A B to the sums of a warpgroup: A, in shared memory or four registers of each thread, has 64 rows
 // and 32 bytes of depth, depth contiguous; B has COLUMNS columns, with the depth contiguous, or, where ACROSS, the
@@ -202,6 +202,12 @@ GTC_DEVICE float reciprocal_fast(float value) {
 
 GTC_DEVICE void store_global_8(void* to, uint2 value) {
     asm volatile("st.global.v2.b32 [%0], {%1, %2};\n" ::"l"(to), "r"(value.x), "r"(value.y) : "memory");
+}
+
+GTC_DEVICE void store_global_16(void* to, uint4 value) {
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};\n" ::"l"(to), "r"(value.x), "r"(value.y), "r"(value.z),
+                 "r"(value.w)
+                 : "memory");
 }
 
 template <class T>

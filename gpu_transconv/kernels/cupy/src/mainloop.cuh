@@ -13,6 +13,8 @@ template <class Tile, class Index>
 struct alignas(16) SharedStorage {
     Pixel<Index> pixel[Tile::PIXELS_PER_TILE];
     Row<Index> row[Tile::ROWS];
+    alignas(16) uint32_t unit_of_row[Tile::ROWS];
+    uint32_t units_of_pixel[Tile::PIXELS_PER_TILE];
     PhaseLines<Index> lines;
     uint32_t nonfinite;  // whether some weight is infinite or NaN
     alignas(16) typename Tile::Result bias[Tile::ROWS];
@@ -65,7 +67,10 @@ struct Mainloop {
         if (first_pixel >= lines.pixels) return false;
         for (int n = threadIdx.x; n < Tile::PIXELS_PER_TILE; n += Tile::THREADS) {
             const Index index = first_pixel + n;
-            store_shared(storage->pixel + n, index < lines.pixels ? pixel_of(g, lines, index) : no_pixel());
+            const bool exists = index < lines.pixels;
+            const Pixel<Index> pixel = exists ? pixel_of(g, lines, index) : no_pixel();
+            store_shared(storage->pixel + n, pixel);
+            store_shared(storage->units_of_pixel + n, exists ? units_of_pixel(g, lines, pixel) : 0u);
         }
         fill_rows(bias);
         return true;
@@ -83,16 +88,22 @@ struct Mainloop {
         return {{nowhere, nowhere, nowhere}, 0, -1};
     }
 
-    // Where rows write, and their biases, from global to shared memory.
+    // Where rows write, and their biases, from global to shared memory; rows beyond the last write nowhere.
     GTC_DEVICE void fill_rows(const T* bias) {
         const Index left = g.rows - first_row;
-        for (int m = threadIdx.x; m < Tile::ROWS && m < left; m += Tile::THREADS) {
-            Index channel;
-            Row<Index> row = row_of(g, static_cast<Index>(first_row + m), channel);
-            row.y += group * g.out_channels * g.y_channel;
+        for (int m = threadIdx.x; m < Tile::ROWS; m += Tile::THREADS) {
+            Row<Index> row{};
+            Result first = zero<Result>();
+            uint32_t unit = NO_ROW;
+            if (m < left) {
+                Index channel;
+                row = row_of(g, static_cast<Index>(first_row + m), channel, unit);
+                row.y += group * g.out_channels * g.y_channel;
+                if (bias) first = widen(load_global(bias + group * g.out_channels + channel));
+            }
             store_shared(storage->row + m, row);
-            store_shared(storage->bias + m,
-                         bias ? widen(load_global(bias + group * g.out_channels + channel)) : zero<Result>());
+            store_shared(storage->unit_of_row + m, unit);
+            store_shared(storage->bias + m, first);
         }
     }
 

@@ -17,7 +17,7 @@ GTC_DEVICE void add_four(A* to, A a, A b, A c, A d) {
 GTC_DEVICE void add_four(float* to, float a, float b, float c, float d) { atomic_add_4(to, float4{a, b, c, d}); }
 
 // Adds results to sums by atomics, four channels that lie together at once.
-template <class A, class Index>
+template <class A>
 struct AddResults {
     A* out;
 
@@ -32,11 +32,11 @@ struct AddResults {
     }
 
     template <int COUNT>
-    GTC_DEVICE void put(Index at, const Vector<A, COUNT>& values) const {
+    GTC_DEVICE void put(A* to, const Vector<A, COUNT>& values) const {
         if constexpr (COUNT == 4) {
-            add_four(out + at, values.at[0], values.at[1], values.at[2], values.at[3]);
+            add_four(to, values.at[0], values.at[1], values.at[2], values.at[3]);
         } else {
-            atomic_add(out + at, values.at[0]);
+            atomic_add(to, values.at[0]);
         }
     }
 };
@@ -56,7 +56,7 @@ GTC_DEVICE void add_stamps(Mainloop<Tile, Index>& block, T* out, typename Tile::
         if constexpr (EXCLUSIVE) {
             store_results(block, slab, out, staged_results(block));
         } else {
-            walk_results(block, slab, staged_results(block), AddResults<typename Tile::Result, Index>{sums});
+            walk_results(block, slab, staged_results(block), AddResults<typename Tile::Result>{sums});
         }
         __syncthreads();
     }

@@ -1,0 +1,146 @@
+"""Gather on small maps: tap by tap, a matrix product of the inputs that exist and of no others.
+
+Around a small map there are as many zeros as inputs, and its blocks do not fill vectors. So the rows of the tile are
+the inputs that a tap brings to some output, its columns output channels, and every product is added to the sums of the
+outputs that a list names. Weights are read once, in the order in which they lie.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..arguments import unpack
+from ..emit.gemm_tile import ADD, TILE_ROWS, tile
+from ..emit.intrinsics import copy_row, copy_rows, turn_rows
+from ..emit.numbers import activate_run
+from ..emit.pointers import address, offset, place
+from ..emit.registers import VECTOR_BYTES
+from ..runtime.compiled import inner, kernel
+from .point_lists import GatherPoints
+
+
+class Some(NamedTuple):
+    """Some output channels of a group, as vectors of them."""
+
+    group: int
+    first: int
+    past: int
+
+
+@kernel
+def gather_points(x, weight, bias, out, table, work, thread):
+    """Fill the share of one thread of the flat `out`; a task is some output channels of a part of the outputs.
+
+    Reads the inputs of the group and the weights of its channels; ``work[thread]`` holds all inputs of the group, those
+    of one tap, and the task's sums.
+    """
+    job = unpack(GatherPoints, table)
+    cut, g = job.points, job.geometry
+    tasks, threads = g.groups * cut.blocks * cut.parts, job.part.threads
+    panel, rest = work[thread, : cut.panel], work[thread, cut.panel :]
+    rows, sums = rest[: cut.rows], rest[cut.rows :]
+    copied = -1
+    for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
+        part, number = task % cut.parts, task // cut.parts
+        block, group = number % cut.blocks, number // cut.blocks
+        if group != copied:
+            _copy_inputs(x, panel, job, group)
+            copied = group
+        some = Some(group, block * cut.vectors // cut.blocks, (block + 1) * cut.vectors // cut.blocks)
+        _begin(sums, bias, job, some, part)
+        for k0 in range(0, g.cin, cut.depth):
+            for tap in range(cut.starts.shape[0]):
+                _multiply(sums, panel, rows, weight, job, some, part, tap, k0)
+        _store(out, sums, job, some, part)
+    return 0
+
+
+@inner
+def _copy_inputs(x, panel, job, group):
+    """Copy the inputs of a group into the panel, the channels of each behind each other."""
+    g, cut = job.geometry, job.points
+    size = cut.pixels // g.batch
+    for n in range(g.batch):
+        source, target = address(x, n * g.x_batch + group * g.cin * g.x_channel), address(panel, n * size * cut.pitch)
+        if g.last:
+            copy_rows(target, cut.pitch, source, g.x_pixel, size, 0, g.cin, g.cin, g.half)
+        else:
+            turn_rows(target, cut.pitch, source, g.x_channel, size, 0, g.cin, g.cin, g.half)
+
+
+@inner
+def _begin(sums, bias, job, some, part):
+    """Start the sums of some channels with the bias."""
+    g, cut = job.geometry, job.points
+    lane = VECTOR_BYTES // sums.itemsize
+    width, known = (some.past - some.first) * lane, g.cout - some.first * lane
+    for c in range(width):
+        sums[c] = bias[some.group * g.cout + some.first * lane + c] if c < known else 0.0
+    for o in range(1, cut.bounds[part + 1] - cut.bounds[part]):
+        copy_row(address(sums, o * cut.width), address(sums, 0), 0, width, width, 0)
+
+
+@inner
+def _multiply(sums, panel, rows, weight, job, some, part, tap, k0):
+    """Add to the sums what a tap brings of a slab of input channels.
+
+    While a strip of weights is multiplied, the next one comes to the caches.
+    """
+    g, cut = job.geometry, job.points
+    start, count = cut.starts[tap, part], cut.starts[tap, part + 1] - cut.starts[tap, part]
+    if count == 0:
+        return
+    lane = VECTOR_BYTES // sums.itemsize
+    depth = min(cut.depth, g.cin - k0)
+    a = address(panel, cut.inputs[start] * cut.pitch + k0)
+    if cut.inputs[start + count - 1] - cut.inputs[start] >= count:
+        for j in range(count):
+            source = address(panel, cut.inputs[start + j] * cut.pitch + k0)
+            copy_row(address(rows, j * cut.pitch), source, 0, depth, depth, 0)
+        a = address(rows, 0)
+    tiles = (count + TILE_ROWS - 1) // TILE_ROWS
+    before = (some.group * cut.starts.shape[0] + tap) * cut.vectors
+    v = some.first
+    while v < some.past:
+        strip = v // 2 * 2
+        wide, end = min(2, cut.vectors - strip) * lane, min(some.past, strip + 2)
+        b = (before + strip) * lane * g.cin + k0 * wide + (v - strip) * lane
+        soon = strip + 2 if end < some.past else cut.vectors + some.first // 2 * 2
+        ahead = place(weight, (before + soon) * lane * g.cin + k0 * wide)
+        to = (v - some.first) * lane - cut.bounds[part] * cut.width
+        for t in range(tiles):
+            p, q = t * count // tiles, (t + 1) * count // tiles
+            tile(
+                cut.tile,
+                address(sums, to), address(cut.outputs, start + p), cut.width,
+                offset(a, p * cut.pitch), cut.pitch, 1, address(cut.iota, 0), 0,
+                address(weight, b), wide, address(cut.iota, 0), 0,
+                address(sums, 0), ADD, 1, depth,
+                ahead + t % 2 * VECTOR_BYTES, wide * weight.itemsize, q - p, end - v,
+            )  # fmt: skip
+        v = end
+
+
+@inner
+def _store(out, sums, job, some, part):
+    """Write the results of some channels, activated in place."""
+    g, cut = job.geometry, job.points
+    lane = VECTOR_BYTES // sums.itemsize
+    channel = some.group * g.cout + some.first * lane
+    channels = min(g.cout, some.past * lane) - some.first * lane
+    start, end = cut.bounds[part], cut.bounds[part + 1]
+    if g.activation:
+        for o in range(end - start):
+            activate_run(sums, o * cut.width, channels, g.activation, g.slope)
+    image = g.out_d * g.out_h * g.out_w
+    o = start
+    while o < end:
+        n, pixel = o // image, o % image
+        length = min(image - pixel, end - o)
+        target = address(out, n * g.y_batch + channel * g.y_channel + pixel * g.y_pixel)
+        source = address(sums, (o - start) * cut.width)
+        if g.last:
+            copy_rows(target, g.y_pixel, source, cut.width, length, 0, channels, channels, g.half)
+        else:
+            turn_rows(target, g.y_channel, source, cut.width, channels, 0, length, length, g.half)
+        o += length
