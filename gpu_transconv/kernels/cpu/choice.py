@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ...problem.plan import Plan
 from ...problem.rewrites import kernel_axes
 from .cpu_kernel import CpuKernel
+from .emit.registers import has_couples
 from .gemm.cost import useful_products
 from .gemm.winograd import saving
 from .geometry import counted
@@ -30,8 +31,9 @@ class Choice(NamedTuple):
 
     @property
     def work_ratio(self) -> float:
-        """Its cost in multiples of the useful operations."""
-        return self.kernel.cost(self.plan) / useful_products(counted(self.plan, self.order.coupled))
+        """Its cost in multiples of the useful operations at their peak, which couples of channels double."""
+        peak = 2.0 if self.plan.dtype == "bfloat16" and has_couples() else 1.0
+        return peak * self.kernel.cost(self.plan) / useful_products(self.plan)
 
     @property
     def pack_ratio(self) -> float:

@@ -88,3 +88,15 @@ def test_where_there_are_couples(monkeypatch, features, found):
     monkeypatch.setattr(registers, "cpu_target", context)
     monkeypatch.setattr(registers, "registers", registers.registers.__wrapped__)
     assert registers.has_couples.__wrapped__() is found
+
+
+@needs_couples
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_scatter_without_couples_is_not_taken_for_faster(name, data_format):
+    (x, weight, bias), keywords = draw(name)
+    x = x if data_format == "channels_first" else last(x)
+    plan = gtc.explain(x, weight, bias, **keywords, data_format=data_format).plan
+    gather, scatter = choose_gather(plan), choose_scatter(plan)
+    if not scatter.order.coupled:
+        assert gather.work_ratio < scatter.work_ratio
