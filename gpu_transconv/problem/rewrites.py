@@ -56,7 +56,7 @@ def simplify(plan: Plan) -> Problem:
 def _is_single(axis: Axis, fixed_order: bool) -> bool:
     """Whether the output of a single input is the filter, or a part of it; in one order, if the stamps never meet."""
     dense = (axis.dilation == 1 or axis.kernel == 1) and axis.step == 1
-    inside = axis.size == 1 and axis.pad_low + axis.output_size <= axis.kernel and dense
+    inside = axis.size == 1 and 0 <= axis.pad_low <= axis.kernel - axis.output_size and dense
     return inside and (axis.kernel <= axis.tap_step or not fixed_order)
 
 

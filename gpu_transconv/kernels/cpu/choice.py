@@ -11,7 +11,6 @@ from .cpu_kernel import CpuKernel
 from .emit.registers import has_couples
 from .gemm.cost import useful_products
 from .gemm.winograd import saving
-from .geometry import counted
 from .pack import pack_points, pack_rows, pack_stamps
 from .weight_order import WeightOrder
 

@@ -138,7 +138,7 @@ def simplify_filters(plan: Plan) -> Plan:
             plan, in_channels=2 * plan.in_channels, out_channels=2 * plan.out_channels, dtype=real, accumulate=real
         )
     simple = problem.plan
-    if math.prod(simple.in_spatial) * math.prod(simple.out_spatial) * math.prod(simple.kernel) == 1:
+    if plan.batch and math.prod(simple.in_spatial) * math.prod(simple.out_spatial) * math.prod(simple.kernel) == 1:
         unit = simple.axes[0]
         simple = replace(
             simple,
