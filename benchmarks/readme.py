@@ -41,14 +41,29 @@ PICTURE_KEY = "Results"
 def section(groups: Sequence[Group], models: Sequence[Models] | None = None) -> str:
     """Write the README's section: a line per domain of the main group, and under which conditions.
 
-    The share of the operator in whole models is from the results that are kept, unless they are given.
+    The share of the operator in whole models is from the results that are kept, unless they are given; a model counts
+    once, with the fewest threads that it was measured with.
     """
     group = main_group(groups)
     if group is None:
         return "No results are kept."
-    found = read_models() if models is None else models
+    found = with_fewest_threads(read_models() if models is None else models)
     notes = [*remarks(group), *shares(found)]
     return "\n".join([headline(group), "", *by_domain(group, found), "", conditions(group), "", *notes])
+
+
+def with_fewest_threads(models: Sequence[Models]) -> list[Models]:
+    """Leave out models that were also measured with fewer threads."""
+    threads = [document.heading["machine"]["threads"] for document in models]
+    fewest: dict[str, int] = {}
+    for count, document in zip(threads, models, strict=True):
+        for row in document.rows:
+            fewest[row["name"]] = min(count, fewest.get(row["name"], count))
+    kept = [
+        Models(document.heading, [row for row in document.rows if fewest[row["name"]] == count])
+        for count, document in zip(threads, models, strict=True)
+    ]
+    return [document for document in kept if document.rows]
 
 
 def prepared_section(groups: Sequence[Group]) -> str:
