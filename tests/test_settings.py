@@ -246,6 +246,7 @@ def test_a_backend_that_cannot_run_here(monkeypatch, name, through):
 def threads_seen(monkeypatch):
     """Numba's number of threads whenever a kernel is entered on several threads."""
     seen = []
+    monkeypatch.setattr(parallel, "current_openmp", lambda: None)  # as if this thread had called nothing of PyTorch's
     enter = parallel.on_threads
     monkeypatch.setattr(parallel, "on_threads", lambda *a: seen.append(numba.get_num_threads()) or enter(*a))
     return seen
@@ -285,6 +286,7 @@ def test_threads_are_set_back_after_an_error(monkeypatch):
         raise ZeroDivisionError
 
     before = numba.get_num_threads()
+    monkeypatch.setattr(parallel, "current_openmp", lambda: None)  # as if this thread had called nothing of PyTorch's
     monkeypatch.setattr(parallel, "on_threads", fail)
     if numba.config.NUMBA_NUM_THREADS == 1:
         pytest.skip("one thread does not enter")

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, from_numpy
+from torch import Tensor, from_numpy, get_num_threads
 
 from ..arrays.pool import outputs
 from ..arrays.views import numpy_dtype
 from ..dispatch.select import note
+from ..kernels.cpu.runtime.threads import follow_threads
 from ..kernels.kernel import Bound
 from .decisions import Decision
 from .geometry import Spec
 from .kernels import run_on_cpu
 from .packed import Entry, Owner, owner_of, renew
+from .threads import OPENMP
 
 #: Calls of a tensor that are remembered at most.
 _MOST = 64
@@ -61,6 +63,7 @@ class Ready:
     def run(self, first: Tensor, second: Tensor, bias: Tensor | None, recording: bool) -> Tensor:
         """Compute the result."""
         if not first.is_neg():  # a view that stands for the negative of its memory
+            follow_threads(get_num_threads(), OPENMP)
             array = first.numpy(force=first.requires_grad)
             result = outputs.empty(self.shape, self.dtype, self.nbytes)
             if not self.bound(array.ravel(), result.ravel()):

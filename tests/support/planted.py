@@ -50,7 +50,7 @@ _TABLES = (
     Fault("packed weights shared by other phases", "cpu/weight_order.py", "pad_low=axis.pad_low % axis.stride", "pad_low=0"),
     Fault("simplify: a strided axis merged", "../problem/rewrites.py", "if _is_plain(h) and _is_plain(w) and", "if _is_plain(w) and h.stride < 3 and"),
     Fault("simplify: padded filter taken whole", "../problem/rewrites.py", "None if whole else", "None if plan.batch else"),
-    Fault("simplify: dilated filter taken whole", "../problem/rewrites.py", "<= axis.kernel and dense", "<= axis.kernel"),
+    Fault("simplify: dilated filter taken whole", "../problem/rewrites.py", "axis.output_size and dense", "axis.output_size"),
     Fault("bias tiled instead of repeated", "cpu/pack.py", "return bias.astype(order.accumulate).repeat(count // channels)", "return np.tile(bias.astype(order.accumulate), count // channels)"),
     Fault("infinite weights packed", "cpu/pack.py", "source[:0], arguments.table, work) == 0", "source[:0], arguments.table, work) >= 0"),
     Fault("infinite weights of a box packed", "cpu/pack.py", "(ordered.reshape(-1), values) if np.isfinite(ordered).all() else None", "ordered.reshape(-1), values"),

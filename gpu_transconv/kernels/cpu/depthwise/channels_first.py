@@ -72,7 +72,7 @@ def _filter_channels(x, weight, bias, out, work, g, part, cut, first, end):
         straight = not g.half and not g.activation and (not g.stream or (past == 0 and g.out_w % lanes == 0))
         to = address_as(work, out, target) if straight else address(work, line + past)
         _filter_lines(
-            cut.table, to, 0, 1, g.out_w, straight and g.stream, address(work, 0), 0, vectors, 0, cut.most,
+            cut.table, to, 0, 1, g.out_w, straight and g.stream, address(work, 0), 0, vectors, (0, cut.most),
             address(cut.offsets, 0), cut.rows[0, at.TAPS], address(cut.inner, 0),
             address(weight, channel * g.volume), address(bias, channel), g.stride_w,
         )  # fmt: skip
@@ -160,22 +160,21 @@ def _filter_plane(to, work, weight, bias, g, cut, source, channel, s, blocks, wi
     tap0, taps = cut.rows[s, at.FIRST_TAP], cut.rows[s, at.TAPS]
     _filter_lines(
         cut.table, to, g.stride_h * g.out_w, blocks, outputs, stream, address(work, source), cut.pitch,
-        (width + lanes - 1) // lanes, cut.across, cut.most, address(cut.offsets, tap0), taps, address(cut.inner, 0),
+        (width + lanes - 1) // lanes, (cut.across, cut.most), address(cut.offsets, tap0), taps, address(cut.inner, 0),
         address(weight, channel * g.volume + tap0 * g.kernel_w), address(bias, channel), g.stride_w,
     )  # fmt: skip
 
 
 @inner
 def _filter_lines(
-    table, to, step, lines, outputs, stream, source, pitch, vectors, across, most, offsets, taps, inner, weights, bias,
-    stride,
+    table, to, step, lines, outputs, stream, source, pitch, vectors, calls, offsets, taps, inner, weights, bias, stride,
 ):  # fmt: skip
     """Filter `lines` rows of `vectors` vectors of blocks each: from address `source` on, `pitch` apart, to `to`.
 
-    The rows of `outputs` outputs are `step` apart. With `across` a call takes a vector of `most` rows, else so many of
-    one row; the others are told at `fir_tile.filter_rows`.
+    The rows of `outputs` outputs are `step` apart. `calls` is whether a call takes a vector of several rows or several
+    vectors of a row, and how many at most; the others are told at `fir_tile.filter_rows`.
     """
-    lanes = vector_lanes(to)
+    lanes, (across, most) = vector_lanes(to), calls
     h = 0
     while h < lines:
         many = most if across else 1
