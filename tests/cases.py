@@ -172,6 +172,7 @@ CASES = (
     _case("2d-output-size", (1, 3, 4, 5), (3, 2, 3, 3), stride=3, padding=1, output_size=(11, 13)),
     _case("2d-padding-over-kernel", (1, 2, 7, 8), (2, 3, 3, 2), "bias", stride=2, padding=(5, 4)),
     _case("2d-one-by-one-map", (2, 6, 1, 1), (6, 9, 4, 4), "bias", "core"),
+    _case("1d-kernel-1-shifted", (2, 3, 1), (3, 4, 1), dilation=2, padding=[(1, 0)], output_padding=1),
     _case("1d-one-output-of-the-last-input", (2, 3, 5), (3, 4, 4), padding=[(7, 0)]),
     _case("1d-empty-batch-of-one-element", (0, 4, 1), (4, 5, 1)),
     _case("2d-one-output-of-one-input", (2, 3, 1, 1), (3, 4, 3, 2), "bias", "core", padding=[(1, 1), (1, 0)]),

@@ -46,9 +46,9 @@ def simplify(plan: Plan) -> Problem:
         one = replace(plan, axes=(_UNIT, _UNIT, _UNIT), out_channels=channels, channels_last=True, ndim=1)
         return Problem(one, taps)
     d, h, w = plan.axes
-    if _is_plain(d) and _is_plain(h) and h != _UNIT:
+    if is_plain(d) and is_plain(h) and h != _UNIT:
         d, h = _UNIT, _plain(d.size * h.size)
-    if _is_plain(h) and _is_plain(w) and h != _UNIT:
+    if is_plain(h) and is_plain(w) and h != _UNIT:
         d, h, w = _UNIT, d, _plain(h.size * w.size)
     return Problem(plan if (d, h, w) == plan.axes else replace(plan, axes=(d, h, w), ndim=3))
 
@@ -60,7 +60,7 @@ def _is_single(axis: Axis, fixed_order: bool) -> bool:
     return inside and (axis.kernel <= axis.tap_step or not fixed_order)
 
 
-def _is_plain(axis: Axis) -> bool:
+def is_plain(axis: Axis) -> bool:
     """Whether the axis is only passed through."""
     return axis.kernel == axis.stride == 1 and axis.pad_low == 0 and axis.output_size == axis.size
 

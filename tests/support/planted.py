@@ -48,7 +48,7 @@ _TABLES = (
     Fault("one order: a single filter though stamps meet", "../problem/rewrites.py", "inside and (axis.kernel <= axis.tap_step or not fixed_order)", "inside"),
     Fault("one order: depth of scatter by the box", "cpu/gemm/stamp_boxes.py", "even(cin, _FIXED_DEPTH) if plan.fixed_order else room", "room"),
     Fault("packed weights shared by other phases", "cpu/weight_order.py", "pad_low=axis.pad_low % axis.stride", "pad_low=0"),
-    Fault("simplify: a strided axis merged", "../problem/rewrites.py", "if _is_plain(h) and _is_plain(w) and", "if _is_plain(w) and h.stride < 3 and"),
+    Fault("simplify: a strided axis merged", "../problem/rewrites.py", "if is_plain(h) and is_plain(w) and", "if is_plain(w) and h.stride < 3 and"),
     Fault("simplify: padded filter taken whole", "../problem/rewrites.py", "None if whole else", "None if plan.batch else"),
     Fault("simplify: dilated filter taken whole", "../problem/rewrites.py", "axis.output_size and dense", "axis.output_size"),
     Fault("bias tiled instead of repeated", "cpu/pack.py", "return bias.astype(order.accumulate).repeat(count // channels)", "return np.tile(bias.astype(order.accumulate), count // channels)"),

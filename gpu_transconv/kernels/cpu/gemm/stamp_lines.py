@@ -9,7 +9,7 @@ import numpy as np
 
 from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
-from ....problem.rewrites import kernel_axes
+from ....problem.rewrites import is_plain, kernel_axes
 from ..arguments import Table
 from ..emit.gemm_tile import tile_table
 from ..emit.registers import VECTOR_BYTES
@@ -65,7 +65,7 @@ def takes(plan: Plan) -> bool:
     pixels = plan.batch * math.prod(plan.in_spatial)
     axes, cin, item = kernel_axes(plan), plan.in_channels // plan.groups, DTYPES[plan.accumulate].size
     plain = plan.dtype in ("float32", "float64") and not plan.fixed_order and all(axis.step == 1 for axis in axes)
-    points = all(axis.kernel == axis.stride == 1 and axis.size == axis.output_size for axis in axes)
+    points = all(is_plain(axis) for axis in axes)
     if not plain or (plan.channels_last and not points) or not 0 < pixels <= _FEW or item * cin * pixels > _PANEL_BYTES:
         return False
     volume = math.prod(plan.kernel)

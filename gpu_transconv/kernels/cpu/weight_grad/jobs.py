@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
-from ....problem.rewrites import simplify
+from ....problem.rewrites import is_plain, simplify
 from ..arguments import Arguments, flatten
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import make_geometry
@@ -138,7 +138,7 @@ def simplify_filters(plan: Plan) -> Plan:
             plan, in_channels=2 * plan.in_channels, out_channels=2 * plan.out_channels, dtype=real, accumulate=real
         )
     simple = problem.plan
-    if plan.batch and math.prod(simple.in_spatial) * math.prod(simple.out_spatial) * math.prod(simple.kernel) == 1:
+    if plan.batch and all(axis.size == 1 and is_plain(axis) for axis in simple.axes):
         unit = simple.axes[0]
         simple = replace(
             simple,
