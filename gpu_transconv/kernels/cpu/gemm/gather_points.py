@@ -44,19 +44,19 @@ def gather_points(x, weight, bias, out, table, work, thread):
         part, number = task % cut.parts, task // cut.parts
         block, group = number % cut.blocks, number // cut.blocks
         if group != copied:
-            _copy_inputs(x, panel, job, group)
+            copy_inputs(x, panel, job, group)
             copied = group
         some = Some(group, block * cut.vectors // cut.blocks, (block + 1) * cut.vectors // cut.blocks)
-        _begin(sums, bias, job, some, part)
+        begin_sums(sums, bias, job, some, part)
         for k0 in range(0, g.cin, cut.depth):
             for tap in range(cut.starts.shape[0]):
                 _multiply(sums, panel, rows, weight, job, some, part, tap, k0)
-        _store(out, sums, job, some, part)
+        store_sums(out, sums, job, some, part)
     return 0
 
 
 @inner
-def _copy_inputs(x, panel, job, group):
+def copy_inputs(x, panel, job, group):
     """Copy the inputs of a group into the panel, the channels of each behind each other."""
     g, cut = job.geometry, job.points
     size = cut.pixels // g.batch
@@ -69,7 +69,7 @@ def _copy_inputs(x, panel, job, group):
 
 
 @inner
-def _begin(sums, bias, job, some, part):
+def begin_sums(sums, bias, job, some, part):
     """Start the sums of some channels with the bias."""
     g, cut = job.geometry, job.points
     lane = VECTOR_BYTES // sums.itemsize
@@ -122,7 +122,7 @@ def _multiply(sums, panel, rows, weight, job, some, part, tap, k0):
 
 
 @inner
-def _store(out, sums, job, some, part):
+def store_sums(out, sums, job, some, part):
     """Write the results of some channels, activated in place."""
     g, cut = job.geometry, job.points
     lane = VECTOR_BYTES // sums.itemsize

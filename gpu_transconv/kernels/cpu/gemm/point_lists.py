@@ -35,7 +35,7 @@ _MANY, _FEW = 1 << 18, 28
 #: How much longer the slowest thread may take before outputs are shared out instead of channels. Chosen, not measured.
 _UNEVEN = 1.1
 #: Elements between two inputs of a panel, lest those of a tile share their places in a cache.
-_APART = 16
+APART = 16
 #: Vector operations for a vector of sums that is visited, and for a vector of inputs that is copied.
 _VISIT, _COPY = 4.0, 2.0
 #: How much less a product takes than in the other kernels of gather. Fitted to 40 small maps.
@@ -99,7 +99,7 @@ def cost_of_points(plan: Plan) -> float:
         return math.inf
     axes, cin, cout = kernel_axes(plan), plan.in_channels // plan.groups, plan.out_channels // plan.groups
     lanes = _lanes(plan)
-    counts = [math.prod(sizes) * plan.batch for sizes in product(*([len(r) for r in _ranges(axis)] for axis in axes))]
+    counts = [math.prod(sizes) * plan.batch for sizes in product(*([len(r) for r in ranges(axis)] for axis in axes))]
     columns = -(-cout // lanes) * lanes
     products = sum(counts) * (_PRODUCT * columns * cin + _VISIT * columns + _COPY * cin)
     blocks = plan.batch * math.prod(axis.blocks for axis in by_phase(plan).axes)
@@ -127,9 +127,9 @@ def cut_points(plan: Plan, threads: int) -> GatherPoints:
     starts = np.stack([before[:-1], before[1:]], axis=1)
     if parts > 1:
         starts = np.stack([start + each.searchsorted(bounds) for start, each in zip(before, places, strict=False)])
-    pitch = -(-cin // lanes) * lanes + _APART
+    pitch = -(-cin // lanes) * lanes + APART
     rows = max(1, int(np.diff(starts, axis=1).max())) * pitch
-    width += _APART
+    width += APART
     panel, most = pixels * pitch, int(np.diff(bounds).max())
     part = make_partition(
         plan.out_spatial, plan.out_spatial, reach_of(axes), threads, panel + rows + most * width + 4 * lanes
@@ -161,21 +161,21 @@ def _lanes(plan: Plan) -> int:
     return VECTOR_BYTES // DTYPES[plan.accumulate].size
 
 
-def _ranges(axis: Axis) -> list[range]:
+def ranges(axis: Axis) -> list[range]:
     """By tap, the inputs that it brings to an output."""
     return [axis.inputs_of(tap) for tap in range(axis.kernel)]
 
 
 def count_meetings(plan: Plan) -> int:
     """Pairs of an input and an output of all images that some tap brings together: the length of the lists."""
-    return plan.batch * math.prod(sum(map(len, _ranges(axis))) for axis in kernel_axes(plan))
+    return plan.batch * math.prod(sum(map(len, ranges(axis))) for axis in kernel_axes(plan))
 
 
 def _meetings(axes: tuple[Axis, Axis, Axis], batch: int) -> Meetings:
     """What the taps bring together: of each axis first, and then all combinations."""
     of_axes: list[list[tuple[Table, Table]]] = []
     for axis in axes:
-        inputs = [np.array(reached, np.int64) for reached in _ranges(axis)]
+        inputs = [np.array(reached, np.int64) for reached in ranges(axis)]
         taps = np.arange(axis.kernel, dtype=np.int64)[:, None]
         of_axes.append([(i, axis.output_of(i, taps[tap])) for tap, i in enumerate(inputs)])
     sizes, output_sizes = [axis.size for axis in axes], [axis.output_size for axis in axes]

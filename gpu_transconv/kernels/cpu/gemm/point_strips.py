@@ -1,0 +1,109 @@
+"""How scatter cuts small maps whose weights stay as they lie: see `scatter_points`."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from ....problem.dtypes import DTYPES
+from ....problem.plan import Plan
+from ....problem.product import by_phase
+from ....problem.rewrites import kernel_axes
+from ..emit.registers import VECTOR_BYTES
+from ..geometry import Geometry
+from ..partition import Partition, even
+from . import stamp_lines
+from .cost import cost_of_lines, cost_of_stamps, useful_products
+from .point_lists import APART, Points, cost_of_points, count_meetings, cut_points, ranges
+
+#: Bytes of the turned weights of a slab, which stay in the second-level cache. Measured: 128 KiB take 1.1 times as long
+#: with 27 taps, whose sums are visited more often; with few inputs it makes no difference.
+_SLAB = 384 * 1024
+#: Bytes of the inputs of all taps up to which they are copied once, and not for each strip of channels. Measured: with
+#: 768 KB of them, 192 to 192 channels, kernel 3, padded, on 4x4x4, take 0.87 ms so and 0.94 else.
+_LISTED = 1 << 20
+#: Taps up to which weights are turned: a slab of more has too few input channels. Chosen, not measured.
+_TAPS = 128
+#: Operations of a lane for a weight that is turned: 0.45 cycles, fitted to 40 small maps; for an input that is copied
+#: again for each strip; and for each time that a vector of sums is visited.
+_TURN, _COPY, _VISIT = 7.0, 2.0, 4.0
+#: The same for a weight that is packed, as it has to be for stamps in boxes; see `gpu_transconv.kernels.cpu.choice`.
+_PACKED = 40.0
+
+
+class Strips(NamedTuple):
+    """What is turned at a time; distances count elements."""
+
+    listed: int  # whether the inputs of all taps are copied once
+    apart: int  # from one tap of a slab to the next
+    size: int  # of a slab
+
+
+class ScatterPoints(NamedTuple):
+    """What the kernel `scatter_points` unpacks."""
+
+    geometry: Geometry
+    part: Partition
+    points: Points
+    strips: Strips
+
+
+def takes(plan: Plan) -> bool:
+    """Whether lists of what meets are the best for weights as they lie."""
+    own, stamps = cost_of_strips(plan), cost_of_stamps(plan)
+    others = [cost_of_lines(plan)] if stamp_lines.takes(plan) else []
+    if stamps is not None:
+        others.append(stamps + _PACKED * useful_products(plan) / _blocks(plan))
+    return own < min(others, default=math.inf)
+
+
+@lru_cache(maxsize=1024)
+def cost_of_strips(plan: Plan) -> float:
+    """Cost of scatter by lists, infinite where it does not take the plan."""
+    volume = math.prod(plan.kernel)
+    if not 1 < volume <= _TAPS:  # one tap needs no lists
+        return math.inf
+    every = all(len(reached) == axis.size for axis in kernel_axes(plan) for reached in ranges(axis))
+    again = _VISIT / _depth(plan) + (0.0 if every or _is_listed(plan) else _COPY / (2 * _lanes(plan)))
+    more = _TURN + again * count_meetings(plan) / volume
+    return cost_of_points(plan) + more * useful_products(plan) / _blocks(plan)
+
+
+def _blocks(plan: Plan) -> int:
+    return max(plan.batch, 1) * math.prod(axis.blocks for axis in by_phase(plan).axes)
+
+
+def _lanes(plan: Plan) -> int:
+    return VECTOR_BYTES // DTYPES[plan.accumulate].size
+
+
+def _depth(plan: Plan) -> int:
+    """Input channels of a slab."""
+    return even(plan.in_channels // plan.groups, max(8, _SLAB // (2 * VECTOR_BYTES * math.prod(plan.kernel))))
+
+
+def _is_listed(plan: Plan) -> bool:
+    """Whether the inputs of all taps are so few that they are copied once."""
+    return count_meetings(plan) * plan.in_channels // plan.groups * DTYPES[plan.accumulate].size <= _LISTED
+
+
+def cut_strips(plan: Plan, threads: int) -> ScatterPoints:
+    """Share the problem out to `threads` threads; the order of every sum does not depend on their number."""
+    geometry, part, points = cut_points(plan, threads)
+    volume, lanes, depth = math.prod(plan.kernel), _lanes(plan), _depth(plan)
+    apart = depth * 2 * lanes + APART
+    first = points.starts[:, 0]
+    counts = points.starts[:, -1] - first
+    meets = counts > 0
+    last = points.inputs[(first + counts - 1)[meets]]
+    split = bool((last - points.inputs[first[meets]] >= counts[meets]).any()) or points.parts > 1
+    listed = split and _is_listed(plan)
+    rows, width = points.inputs.size * points.pitch if listed else points.rows, 2 * lanes + APART
+    work = points.panel + rows + volume * apart + int(np.diff(points.bounds).max()) * width + 4 * lanes
+    return ScatterPoints(
+        geometry, part._replace(work=work), points._replace(depth=depth, rows=rows, width=width),
+        Strips(int(listed), apart, volume * apart),
+    )  # fmt: skip
