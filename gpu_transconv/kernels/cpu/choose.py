@@ -38,6 +38,7 @@ from .pack import (
     pack_channels_last,
     pack_filters,
     pack_lines,
+    pack_phases,
     pack_points,
     pack_rows,
     pack_stamps,
@@ -184,6 +185,10 @@ POINTS = CpuKernel(
     Tiles(gather_points, pack_points, _by_plan(point_lists.cut_points), lanes=_vector),
 )  # fmt: skip
 SCATTERED_LOOPS = CpuKernel("plain", "loops without tiles", _is_scattered_loops, _cost_of_scattered_loops)
+PHASES = CpuKernel(
+    "scatter_phases", "stamps of whole strides, phases as channels, weights as they are", point_strips.takes_phases,
+    point_strips.cost_of_phases, Tiles(scatter_points, pack_phases, _by_plan(point_strips.cut_phases)),
+)  # fmt: skip
 STRIPS = CpuKernel(
     "scatter_points", "stamps tap by tap of what exists, weights turned when needed", point_strips.takes,
     cost_of_strips, Tiles(scatter_points, pack_as_it_is, _by_plan(point_strips.cut_strips)),
@@ -199,7 +204,7 @@ STAMPS = CpuKernel(
 
 #: The kernels of each formulation, in the order in which they are asked.
 GATHER = (LOOPS, DEPTHWISE_LAST, DEPTHWISE, THINNED, POINTS, WINOGRAD, BOXES, RUNS)
-SCATTER = (SCATTERED_LOOPS, STRIPS, STAMP_LINES, STAMPS)
+SCATTER = (SCATTERED_LOOPS, PHASES, STRIPS, STAMP_LINES, STAMPS)
 #: The same for the gradient by the input.
 INPUT_GATHER = (*GATHER[:4], LINES, *GATHER[4:])
 INPUT_SCATTER = (SCATTERED_LOOPS, STAMPS)

@@ -62,7 +62,7 @@ def copy_inputs(x, panel, job, group):
     size = cut.pixels // g.batch
     for n in range(g.batch):
         source, target = address(x, n * g.x_batch + group * g.cin * g.x_channel), address(panel, n * size * cut.pitch)
-        if g.last:
+        if g.x_channel == 1:
             copy_rows(target, cut.pitch, source, g.x_pixel, size, 0, g.cin, g.cin, g.half)
         else:
             turn_rows(target, cut.pitch, source, g.x_channel, size, 0, g.cin, g.cin, g.half)

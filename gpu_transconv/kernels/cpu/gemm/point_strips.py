@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.product import by_phase
-from ....problem.rewrites import kernel_axes
+from ....problem.rewrites import is_plain, kernel_axes
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry
 from ..partition import Partition, even
@@ -40,6 +41,8 @@ class Strips(NamedTuple):
     listed: int  # whether the inputs of all taps are copied once
     apart: int  # from one tap of a slab to the next
     size: int  # of a slab
+    tap: int  # from the weights of one tap to those of the next, where they lie in rows of output channels; else 0
+    channel: int  # from the weights of an output channel to those of the next
 
 
 class ScatterPoints(NamedTuple):
@@ -105,5 +108,42 @@ def cut_strips(plan: Plan, threads: int) -> ScatterPoints:
     work = points.panel + rows + volume * apart + int(np.diff(points.bounds).max()) * width + 4 * lanes
     return ScatterPoints(
         geometry, part._replace(work=work), points._replace(depth=depth, rows=rows, width=width),
-        Strips(int(listed), apart, volume * apart),
+        Strips(int(listed), apart, volume * apart, 0, volume),
     )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def phases_as_channels(plan: Plan) -> Plan | None:
+    """One output channel of one long axis as a channel for each of its phases, which lie next to each other.
+
+    None where the filter or the borders are no whole strides, or phases do not fill strips. The input is as before.
+    """
+    d, h, w = plan.axes
+    whole = all(size % w.stride == 0 for size in (w.kernel, w.pad_low, w.output_size)) and w.dilation == 1
+    one = plan.out_channels == 1 and plan.groups == 1 and not plan.channels_last and is_plain(d) and is_plain(h)
+    if not (whole and one and w.stride >= 2 * _lanes(plan) and d.size == h.size == 1 < w.size and not plan.fixed_order):
+        return None
+    blocks = replace(
+        w, kernel=w.kernel // w.stride, stride=1, pad_low=w.pad_low // w.stride, output_size=w.output_size // w.stride
+    )
+    return replace(plan, axes=(d, h, blocks), out_channels=w.stride, channels_last=True)
+
+
+def cost_of_phases(plan: Plan) -> float:
+    """Cost of the same with weights as they lie, infinite where it does not take the plan."""
+    phases = phases_as_channels(plan)
+    return math.inf if phases is None else cost_of_strips(phases)
+
+
+def takes_phases(plan: Plan) -> bool:
+    """Whether phases are channels, with few inputs."""
+    return cost_of_phases(plan) < math.inf
+
+
+def cut_phases(plan: Plan, threads: int) -> ScatterPoints:
+    """The same as `cut_strips` for a plan whose phases are channels."""
+    phases = phases_as_channels(plan)
+    assert phases is not None
+    job, inputs = cut_strips(phases, threads), math.prod(plan.in_spatial)
+    geometry = job.geometry._replace(x_channel=inputs, x_pixel=1)
+    return job._replace(geometry=geometry, strips=job.strips._replace(tap=phases.out_channels, channel=1))

@@ -3,13 +3,16 @@
 What `gather_points` computes, for weights in the caller's order: those of some input channels and one strip of output
 channels are turned, channel by channel, into rows of output channels for each tap, which stay in the second-level cache
 and are multiplied at once. So nothing is packed, and what is fetched ahead are the weights as they lie.
+
+Where a filter of one output channel has whole strides of taps, the phases are channels, and the weights of a tap lie in
+rows of them, which are copied.
 """
 
 from __future__ import annotations
 
 from ..arguments import unpack
 from ..emit.gemm_tile import ADD, TILE_ROWS, tile
-from ..emit.intrinsics import copy_row, fetch, transpose, turn_rows
+from ..emit.intrinsics import copy_row, copy_rows, fetch, transpose, turn_rows
 from ..emit.pointers import address, offset, place
 from ..emit.registers import VECTOR_BYTES
 from ..runtime.compiled import inner, kernel
@@ -59,11 +62,14 @@ def _multiply_slab(sums, panel, rows, turned, weight, job, some, part, k0):
     depth, width = min(cut.depth, g.cin - k0), (some.past - some.first) * lane
     channels = min(g.cout - some.first * lane, width)
     row = g.cout * g.volume
-    begin = (some.group * g.cin + k0) * row + some.first * lane * g.volume
+    begin = (some.group * g.cin + k0) * row + some.first * lane * strips.channel
     ahead = place(weight, begin + depth * row)
     if k0 + depth == g.cin:
-        ahead = place(weight, (some.group * g.cin * g.cout + some.past * lane) * g.volume)
-    for k in range(depth):
+        ahead = place(weight, some.group * g.cin * row + some.past * lane * strips.channel)
+    for tap in range(g.volume if strips.tap else 0):
+        to, source = address(turned, tap * strips.apart), address(weight, begin + tap * strips.tap)
+        copy_rows(to, width, source, row, depth, 0, channels, channels, 0)
+    for k in range(0 if strips.tap else depth):
         to, first = address(turned, k * width), begin + k * row
         if first + width * g.volume + lane <= weight.size:
             transpose(to, strips.apart, address(weight, first), channels, g.volume)
@@ -72,7 +78,7 @@ def _multiply_slab(sums, panel, rows, turned, weight, job, some, part, k0):
     for tap in range(g.volume):
         start, count = cut.starts[tap, part], cut.starts[tap, part + 1] - cut.starts[tap, part]
         tiles = (count + TILE_ROWS - 1) // TILE_ROWS
-        soon = ahead + 2 * tap * VECTOR_BYTES
+        soon = ahead + tap * (strips.tap * weight.itemsize if strips.tap else 2 * VECTOR_BYTES)
         if tiles < 2:  # each tile asks for a line of a row
             for k in range(depth):
                 fetch(soon + k * row * weight.itemsize + tiles * VECTOR_BYTES, 2 - tiles)
