@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .arrays import NUMPY, Array, ArrayLibrary, HostArray, Operands, View
+from .arrays import NUMPY, Array, ArrayLibrary, Operands, View
+from .arrays.views import raw
 from .dispatch.select import Choice
 from .kernels.kernel import Bound
 from .problem.plan import Plan
@@ -33,8 +34,8 @@ class Ready(NamedTuple):
         self, library: ArrayLibrary, array: Array, view: View, weight: View, bias: View | None, out: Array | None
     ) -> Array:  # fmt: skip
         """Compute the result of the caller's `array`, which `view` is of, into `out` where it is given."""
-        plain = library is NUMPY and isinstance(view, np.ndarray) and (out is None or type(out) is np.ndarray)
-        if self.bound is not None and plain:
+        plain = library is NUMPY and (out is None or type(out) is np.ndarray)
+        if self.bound is not None and plain and isinstance(view, np.ndarray):
             result = run_bound(self.bound, self.plan, view, out)
             if result is not None:
                 return result
@@ -55,9 +56,9 @@ class SmallWeights:
         self._plan, self._choice = plan, choice
         self._kept: tuple[_Kept, ...] = ()
 
-    def ready(self, weight: HostArray, bias: HostArray | None) -> Ready:
-        """The problem with these weights."""
-        values, biases = weight.tobytes(), None if bias is None else bias.tobytes()
+    def ready(self, weight: View, bias: View | None) -> Ready:
+        """The problem with these weights, which are in host memory."""
+        values, biases = raw(weight).tobytes(), None if bias is None else raw(bias).tobytes()
         for kept in self._kept:
             if kept.values == values and kept.biases == biases:
                 return kept.ready

@@ -8,9 +8,10 @@ copies none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import Annotated, NamedTuple, TypeAlias, get_type_hints
+from itertools import accumulate
+from typing import Annotated, Any, NamedTuple, TypeAlias, cast, get_type_hints
 
 import numpy as np
 from llvmlite import ir
@@ -39,13 +40,48 @@ def _fields(cls: type) -> list[tuple[object, int]]:
     return [_KINDS.get(hint, (hint, 0)) for hint in get_type_hints(cls, include_extras=True).values()]
 
 
-def _leaves(values: Iterable[object]) -> Iterator[tuple[object, object, int]]:
-    """The numbers and tables of a named tuple and of those in it, each with its type in kernels and its words."""
-    for value, (kind, count) in zip(values, _fields(values.__class__), strict=True):
-        if isinstance(value, tuple):
-            yield from _leaves(value)
+def _extend(leaves: list[Any], values: Iterable[object], classes: Iterable[tuple[object, int]]) -> None:
+    """Add the numbers and tables of a named tuple and of those in it."""
+    for value, (kind, count) in zip(values, classes, strict=True):
+        if count:
+            leaves.append(value)
         else:
-            yield value, kind, count
+            _extend(leaves, cast("Iterable[object]", value), _fields(kind))
+
+
+class _Words(NamedTuple):
+    """Of a named tuple, what is what among its leaves, and where that goes in the array."""
+
+    integers: list[int]  # leaves
+    floats: list[int]
+    tables: list[int]
+    places: list[int]  # words of the integers, then of each table's address and sizes
+    float_places: list[int]
+    addresses: list[int]  # words of the tables' addresses
+    size: int
+
+
+@lru_cache(maxsize=32)
+def _words_of(cls: type) -> _Words:
+    kinds: list[tuple[object, int]] = []
+
+    def add(cls: type) -> None:
+        for kind, count in _fields(cls):
+            if count:
+                kinds.append((kind, count))
+            else:
+                add(cast(type, kind))
+
+    add(cls)
+    words = [0, *accumulate(count for _, count in kinds)]
+    leaves = range(len(kinds))
+    integers = [leaf for leaf in leaves if kinds[leaf][0] == types.int64]
+    floats = [leaf for leaf in leaves if kinds[leaf][0] == types.float64]
+    tables = [leaf for leaf in leaves if kinds[leaf][1] > 1]
+    places = [words[leaf] for leaf in integers]
+    places += [word for leaf in tables for word in range(words[leaf], words[leaf + 1])]
+    addresses = [words[leaf] for leaf in tables]
+    return _Words(integers, floats, tables, places, [words[leaf] for leaf in floats], addresses, words[-1])
 
 
 class Arguments(NamedTuple):
@@ -57,20 +93,16 @@ class Arguments(NamedTuple):
 
 def flatten(values: Iterable[object]) -> Arguments:
     """Write a named tuple as one array; in the place of a table its distance in memory, and its sizes."""
-    head: list[int] = []
-    tables: list[Table] = []
-    places = []
-    for value, kind, count in _leaves(values):
-        if isinstance(value, np.ndarray):
-            places.append(len(head))
-            tables.append(np.ascontiguousarray(value))
-            head += [_address(tables[-1]), *value.shape]
-        else:
-            assert isinstance(value, (int, float, np.integer))
-            assert count == 1
-            head.append(int(np.float64(value).view(np.int64)) if kind == types.float64 else int(value))
-    table = np.array(head, np.int64)
-    table[places] = (table[places] - _address(table)) // table.itemsize
+    words, leaves = _words_of(values.__class__), list[Any]()
+    _extend(leaves, values, _fields(values.__class__))
+    tables = [np.ascontiguousarray(leaves[leaf]) for leaf in words.tables]
+    numbers = [leaves[leaf] for leaf in words.integers]
+    for each in tables:
+        numbers += _address(each), *each.shape
+    table = np.empty(words.size, np.int64)
+    table[words.places] = numbers
+    table.view(np.float64)[words.float_places] = [leaves[leaf] for leaf in words.floats]
+    table[words.addresses] = (table[words.addresses] - _address(table)) // table.itemsize
     return Arguments(table, tables)
 
 

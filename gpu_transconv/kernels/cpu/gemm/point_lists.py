@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +41,9 @@ _VISIT, _COPY = 4.0, 2.0
 _PRODUCT = 0.9
 
 
+_ZERO = np.zeros(1, np.int64)
+
+
 class Points(NamedTuple):
     """Lists of what meets, and how channels and outputs are shared out; distances count elements."""
 
@@ -71,10 +73,11 @@ class GatherPoints(NamedTuple):
 
 
 class Meetings(NamedTuple):
-    """By tap, in the order of the flat kernel: inputs and outputs of all images that it brings together."""
+    """Inputs and outputs of all images that taps bring together, tap after tap in the order of the flat kernel."""
 
-    inputs: tuple[Table, ...]
-    outputs: tuple[Table, ...]
+    inputs: Table
+    outputs: Table
+    before: Table  # by tap, how many there are of the taps before
 
 
 def takes(plan: Plan) -> bool:
@@ -97,11 +100,9 @@ def cost_of_points(plan: Plan) -> float:
     """Cost of gather by lists, infinite where it does not take the plan."""
     if not takes(plan):
         return math.inf
-    axes, cin, cout = kernel_axes(plan), plan.in_channels // plan.groups, plan.out_channels // plan.groups
-    lanes = _lanes(plan)
-    counts = [math.prod(sizes) * plan.batch for sizes in product(*([len(r) for r in ranges(axis)] for axis in axes))]
+    cin, cout, lanes = plan.in_channels // plan.groups, plan.out_channels // plan.groups, _lanes(plan)
     columns = -(-cout // lanes) * lanes
-    products = sum(counts) * (_PRODUCT * columns * cin + _VISIT * columns + _COPY * cin)
+    products = count_meetings(plan) * (_PRODUCT * columns * cin + _VISIT * columns + _COPY * cin)
     blocks = plan.batch * math.prod(axis.blocks for axis in by_phase(plan).axes)
     return useful_products(plan) * products / (math.prod(plan.kernel) * cin * cout * blocks)
 
@@ -122,11 +123,10 @@ def cut_points(plan: Plan, threads: int) -> GatherPoints:
     width = -(-vectors // blocks) * lanes
     parts = max(parts, min(outputs, -(-outputs * width * item // _SUMS)))
     bounds = np.arange(parts + 1) * outputs // parts
-    inputs, places = _meetings(axes, plan.batch)
-    before = np.cumsum([0, *map(len, inputs)])
+    inputs, places, before = _meetings(axes, plan.batch)
     starts = np.stack([before[:-1], before[1:]], axis=1)
     if parts > 1:
-        starts = np.stack([start + each.searchsorted(bounds) for start, each in zip(before, places, strict=False)])
+        starts = np.stack([start + places[start:end].searchsorted(bounds) for start, end in starts])
     pitch = -(-cin // lanes) * lanes + APART
     rows = max(1, int(np.diff(starts, axis=1).max())) * pitch
     width += APART
@@ -135,7 +135,7 @@ def cut_points(plan: Plan, threads: int) -> GatherPoints:
         plan.out_spatial, plan.out_spatial, reach_of(axes), threads, panel + rows + most * width + 4 * lanes
     )
     points = Points(
-        np.concatenate(inputs), np.concatenate(places), starts, bounds, vectors, blocks, parts,
+        inputs, places, starts, bounds, vectors, blocks, parts,
         even(cin, _DEPTH), pixels, pitch, panel, rows, width, np.arange(16), tile_table(plan.accumulate),
     )  # fmt: skip
     return GatherPoints(make_geometry(plan), part, points)
@@ -161,39 +161,29 @@ def _lanes(plan: Plan) -> int:
     return VECTOR_BYTES // DTYPES[plan.accumulate].size
 
 
-def ranges(axis: Axis) -> list[range]:
-    """By tap, the inputs that it brings to an output."""
-    return [axis.inputs_of(tap) for tap in range(axis.kernel)]
+@lru_cache(maxsize=1024)
+def _meets(axis: Axis) -> int:
+    """Pairs of an input and an output that some tap of an axis brings together."""
+    return sum(len(axis.inputs_of(tap)) for tap in range(axis.kernel))
 
 
 def count_meetings(plan: Plan) -> int:
     """Pairs of an input and an output of all images that some tap brings together: the length of the lists."""
-    return plan.batch * math.prod(sum(map(len, ranges(axis))) for axis in kernel_axes(plan))
+    return plan.batch * math.prod(_meets(axis) for axis in kernel_axes(plan))
 
 
 def _meetings(axes: tuple[Axis, Axis, Axis], batch: int) -> Meetings:
     """What the taps bring together: of each axis first, and then all combinations."""
-    of_axes: list[list[tuple[Table, Table]]] = []
+    inside, place = np.ones((1, 1), bool), np.zeros((1, 1), np.int64)  # by tap, then input, of the axes so far
     for axis in axes:
-        inputs = [np.array(reached, np.int64) for reached in ranges(axis)]
-        taps = np.arange(axis.kernel, dtype=np.int64)[:, None]
-        of_axes.append([(i, axis.output_of(i, taps[tap])) for tap, i in enumerate(inputs)])
-    sizes, output_sizes = [axis.size for axis in axes], [axis.output_size for axis in axes]
-    every = list(product(*of_axes))
-    found = [
-        [_flat([pair[end] for pair in pairs], each) for pairs in every]
-        for end, each in enumerate((sizes, output_sizes))
-    ]
+        outputs = axis.output_of(np.arange(axis.size, dtype=np.int64), np.arange(axis.kernel, dtype=np.int64)[:, None])
+        reached = (outputs >= 0) & (outputs < axis.output_size)
+        shape = inside.shape[0] * axis.kernel, inside.shape[1] * axis.size
+        inside = (inside[:, None, :, None] & reached[:, None, :]).reshape(shape)
+        place = (place[:, None, :, None] * axis.output_size + outputs[:, None, :]).reshape(shape)
     if batch > 1:
-        found = [
-            [(np.arange(batch)[:, None] * math.prod(each) + one).reshape(-1) for one in some]
-            for some, each in zip(found, (sizes, output_sizes), strict=True)
-        ]
-    return Meetings(*map(tuple, found))
-
-
-def _flat(places: list[Table], sizes: list[int]) -> Table:
-    """Numbers of the elements at all combinations of places, in the order of memory."""
-    d, h, w = places
-    flat: Table = ((d[:, None, None] * sizes[1] + h[:, None]) * sizes[2] + w).reshape(-1)
-    return flat
+        images = np.arange(batch, dtype=np.int64)[:, None] * math.prod(axis.output_size for axis in axes)
+        inside = np.tile(inside, batch)
+        place = (images + place[:, None, :]).reshape(inside.shape)
+    counts = np.count_nonzero(inside, axis=1)
+    return Meetings(np.nonzero(inside)[1], place[inside], np.concatenate([_ZERO, np.cumsum(counts)]))

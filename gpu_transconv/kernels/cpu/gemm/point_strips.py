@@ -12,13 +12,13 @@ import numpy as np
 from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.product import by_phase
-from ....problem.rewrites import is_plain, kernel_axes
+from ....problem.rewrites import is_plain
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry
 from ..partition import Partition, even
 from . import stamp_lines
 from .cost import cost_of_lines, cost_of_stamps, useful_products
-from .point_lists import APART, Points, cost_of_points, count_meetings, cut_points, ranges
+from .point_lists import APART, Points, cost_of_points, count_meetings, cut_points
 
 #: Bytes of the turned weights of a slab, which stay in the second-level cache. Measured: 128 KiB take 1.1 times as long
 #: with 27 taps, whose sums are visited more often; with few inputs it makes no difference.
@@ -69,7 +69,7 @@ def cost_of_strips(plan: Plan) -> float:
     volume = math.prod(plan.kernel)
     if not 1 < volume <= _TAPS:  # one tap needs no lists
         return math.inf
-    every = all(len(reached) == axis.size for axis in kernel_axes(plan) for reached in ranges(axis))
+    every = count_meetings(plan) == plan.batch * volume * math.prod(plan.in_spatial)
     again = _VISIT / _depth(plan) + (0.0 if every or _is_listed(plan) else _COPY / (2 * _lanes(plan)))
     more = _TURN + again * count_meetings(plan) / volume
     return cost_of_points(plan) + more * useful_products(plan) / _blocks(plan)
