@@ -18,7 +18,7 @@ from .kernels.kernel import Bound
 from .problem.plan import Plan
 from .run import Weights, launch, prepare, run_bound
 
-#: Problems with small weights that are remembered, and weights of each: up to 32 MB of them.
+#: Problems with small weights that are remembered, and weights of each: up to 8 MB of values, and as much packed.
 _PROBLEMS, _MOST = 64, 4
 
 

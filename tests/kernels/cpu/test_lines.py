@@ -101,6 +101,25 @@ def test_lists(name, dtype, data_format, formulation, take):
     np.testing.assert_allclose(out, want, rtol=0, atol=(3e-6 if dtype == "float32" else 1e-14) * np.abs(want).max())
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_phases_as_channels(dtype):
+    rng = np.random.default_rng(2)
+    x, weight = (rng.standard_normal(shape).astype(dtype) for shape in ((2, 300, 9), (300, 1, 200)))
+    bias = np.array([0.7], dtype)
+    keywords = {"stride": 40, "padding": [(40, 80)], "activation": "leaky_relu"}
+    plan = gtc.explain(x, weight, bias, **keywords, formulation="scatter").plan
+    assert choose_scatter(plan).kernel.name == "scatter_phases"
+    results = []
+    for threads in (1, 2, 3):
+        out = np.full(plan.output_shape, np.nan, dtype)
+        with gtc.use(threads=threads):
+            gtc.conv_transpose(x, weight, bias, **keywords, formulation="scatter", backend="cpu", out=out)
+        results.append(out)
+    assert all(np.array_equal(results[0], other) for other in results[1:])
+    want = gtc.conv_transpose(*(array.astype("f8") for array in (x, weight, bias)), **keywords, backend="reference")
+    np.testing.assert_allclose(out, want, rtol=0, atol=(3e-6 if dtype == "float32" else 1e-14) * np.abs(want).max())
+
+
 def test_any_number_of_threads_has_the_same_bits():
     rng = np.random.default_rng(1)
     x = rng.standard_normal((1, 160, 4, 4), np.float32)

@@ -41,7 +41,7 @@ _VISIT, _COPY = 4.0, 2.0
 _PRODUCT = 0.9
 
 
-_ZERO = np.zeros(1, np.int64)
+_ZERO, _IOTA = np.zeros(1, np.int64), np.arange(16)
 
 
 class Points(NamedTuple):
@@ -124,19 +124,19 @@ def cut_points(plan: Plan, threads: int) -> GatherPoints:
     parts = max(parts, min(outputs, -(-outputs * width * item // _SUMS)))
     bounds = np.arange(parts + 1) * outputs // parts
     inputs, places, before = _meetings(axes, plan.batch)
-    starts = np.stack([before[:-1], before[1:]], axis=1)
+    starts = np.array([before[:-1], before[1:]]).T
     if parts > 1:
-        starts = np.stack([start + places[start:end].searchsorted(bounds) for start, end in starts])
+        starts = np.array([start + places[start:end].searchsorted(bounds) for start, end in starts])
     pitch = -(-cin // lanes) * lanes + APART
-    rows = max(1, int(np.diff(starts, axis=1).max())) * pitch
+    rows = max(1, int((starts[:, 1:] - starts[:, :-1]).max())) * pitch
     width += APART
-    panel, most = pixels * pitch, int(np.diff(bounds).max())
+    panel, most = pixels * pitch, -(-outputs // parts)
     part = make_partition(
         plan.out_spatial, plan.out_spatial, reach_of(axes), threads, panel + rows + most * width + 4 * lanes
     )
     points = Points(
         inputs, places, starts, bounds, vectors, blocks, parts,
-        even(cin, _DEPTH), pixels, pitch, panel, rows, width, np.arange(16), tile_table(plan.accumulate),
+        even(cin, _DEPTH), pixels, pitch, panel, rows, width, _IOTA, tile_table(plan.accumulate),
     )  # fmt: skip
     return GatherPoints(make_geometry(plan), part, points)
 
@@ -176,6 +176,8 @@ def _meetings(axes: tuple[Axis, Axis, Axis], batch: int) -> Meetings:
     """What the taps bring together: of each axis first, and then all combinations."""
     inside, place = np.ones((1, 1), bool), np.zeros((1, 1), np.int64)  # by tap, then input, of the axes so far
     for axis in axes:
+        if axis.size == axis.kernel == axis.output_size == 1 and axis.pad_low == 0:
+            continue
         outputs = axis.output_of(np.arange(axis.size, dtype=np.int64), np.arange(axis.kernel, dtype=np.int64)[:, None])
         reached = (outputs >= 0) & (outputs < axis.output_size)
         shape = inside.shape[0] * axis.kernel, inside.shape[1] * axis.size

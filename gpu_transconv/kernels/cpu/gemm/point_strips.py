@@ -7,8 +7,6 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np
-
 from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.product import by_phase
@@ -35,12 +33,21 @@ _TURN, _COPY, _VISIT = 7.0, 2.0, 4.0
 _PACKED = 40.0
 
 
+#: How much longer a product takes where weights are multiplied where they lie. Fitted to splice_k10000.
+_DIRECT = 1.1
+#: Bytes of the sums of a strip up to which they stay in the second-level cache. Chosen, not measured.
+_SUMS = 512 * 1024
+#: Bytes: rows of weights that are a multiple of it apart share a few places in the caches.
+_CROWDED = 1024
+
+
 class Strips(NamedTuple):
     """What is turned at a time; distances count elements."""
 
     listed: int  # whether the inputs of all taps are copied once
     apart: int  # from one tap of a slab to the next
     size: int  # of a slab
+    direct: int  # whether weights are multiplied where they lie
     tap: int  # from the weights of one tap to those of the next, where they lie in rows of output channels; else 0
     channel: int  # from the weights of an output channel to those of the next
 
@@ -67,10 +74,10 @@ def takes(plan: Plan) -> bool:
 def cost_of_strips(plan: Plan) -> float:
     """Cost of scatter by lists, infinite where it does not take the plan."""
     volume = math.prod(plan.kernel)
-    if not 1 < volume <= _TAPS:  # one tap needs no lists
-        return math.inf
-    every = count_meetings(plan) == plan.batch * volume * math.prod(plan.in_spatial)
-    again = _VISIT / _depth(plan) + (0.0 if every or _is_listed(plan) else _COPY / (2 * _lanes(plan)))
+    if not 1 < volume <= _TAPS or plan.batch * math.prod(plan.out_spatial) * 2 * VECTOR_BYTES > _SUMS:
+        return math.inf  # one tap needs no lists
+    copied = 0.0 if _is_listed(plan) else _COPY / (2 * _lanes(plan)) * _share_apart(plan)
+    again = _VISIT / _depth(plan) + copied
     more = _TURN + again * count_meetings(plan) / volume
     return cost_of_points(plan) + more * useful_products(plan) / _blocks(plan)
 
@@ -86,6 +93,13 @@ def _lanes(plan: Plan) -> int:
 def _depth(plan: Plan) -> int:
     """Input channels of a slab."""
     return even(plan.in_channels // plan.groups, max(8, _SLAB // (2 * VECTOR_BYTES * math.prod(plan.kernel))))
+
+
+def _share_apart(plan: Plan) -> float:
+    """Share of the taps whose inputs do not follow each other, as far as single axes tell."""
+    inner = [axis for axis in plan.axes if axis.size > 1][plan.batch == 1 :]
+    whole = [sum(len(axis.inputs_of(tap)) == axis.size for tap in range(axis.kernel)) / axis.kernel for axis in inner]
+    return 1 - math.prod(whole)
 
 
 def _is_listed(plan: Plan) -> bool:
@@ -105,10 +119,11 @@ def cut_strips(plan: Plan, threads: int) -> ScatterPoints:
     split = bool((last - points.inputs[first[meets]] >= counts[meets]).any()) or points.parts > 1
     listed = split and _is_listed(plan)
     rows, width = points.inputs.size * points.pitch if listed else points.rows, 2 * lanes + APART
-    work = points.panel + rows + volume * apart + int(np.diff(points.bounds).max()) * width + 4 * lanes
+    most = -(-plan.batch * math.prod(plan.out_spatial) // points.parts)
+    work = points.panel + rows + volume * apart + most * width + 4 * lanes
     return ScatterPoints(
         geometry, part._replace(work=work), points._replace(depth=depth, rows=rows, width=width),
-        Strips(int(listed), apart, volume * apart, 0, volume),
+        Strips(int(listed), apart, volume * apart, 0, 0, volume),
     )  # fmt: skip
 
 
@@ -132,7 +147,7 @@ def phases_as_channels(plan: Plan) -> Plan | None:
 def cost_of_phases(plan: Plan) -> float:
     """Cost of the same with weights as they lie, infinite where it does not take the plan."""
     phases = phases_as_channels(plan)
-    return math.inf if phases is None else cost_of_strips(phases)
+    return math.inf if phases is None else _DIRECT * cost_of_strips(phases)
 
 
 def takes_phases(plan: Plan) -> bool:
@@ -146,4 +161,6 @@ def cut_phases(plan: Plan, threads: int) -> ScatterPoints:
     assert phases is not None
     job, inputs = cut_strips(phases, threads), math.prod(plan.in_spatial)
     geometry = job.geometry._replace(x_channel=inputs, x_pixel=1)
-    return job._replace(geometry=geometry, strips=job.strips._replace(tap=phases.out_channels, channel=1))
+    direct = int(plan.kernel[2] * DTYPES[plan.accumulate].size % _CROWDED != 0)
+    strips = job.strips._replace(direct=direct, tap=phases.out_channels, channel=1)
+    return job._replace(geometry=geometry, strips=strips)
