@@ -8,10 +8,9 @@ from numba.extending import register_jitable
 
 from ..arguments import unpack
 from ..emit.gemm_tile import tile_range
-from ..emit.intrinsics import add_block, copy_block, copy_checked, couple_block, fetch, transpose, turn_rows
+from ..emit.intrinsics import add_block, copy_block, copy_checked, couple_block, transpose, turn_rows
 from ..emit.numbers import COUPLED
-from ..emit.pointers import address, place
-from ..emit.registers import CACHE_LINE
+from ..emit.pointers import address
 from ..geometry import Geometry
 from ..runtime.compiled import inner, kernel
 from . import layout as at
@@ -28,8 +27,6 @@ _APART = 16
 #: Input channels that are in work at a time at least, unless their weights are more than so many: each place of a tile
 #: is filled by a loop over them. Measured: fcn32s_up32, 64 x 64 taps, takes 1.2 ns a weight with 8 and 4.2 with 1.
 _SOME, _LONG = 8, 1 << 18
-#: Weights up to which they are in a cache, so that asking for the next piece early is in vain. Chosen, not measured.
-_NEAR = 1 << 18
 #: Elements that may be read past the last weight, by `transpose` in whole vectors: more than its widest square.
 _PAST = 256
 
@@ -52,8 +49,6 @@ class Piece(NamedTuple):
     first: int  # output channel of the chunk, within the group
     channel: int  # first output channel of the piece, within the group
     channels: int  # output channels
-    soon_ci: int  # first input channel of the piece that comes next
-    soon_channel: int  # and its first output channel
 
 
 def scratch_size(layout: Layout, volume: int) -> int:
@@ -93,8 +88,7 @@ def pack_weight(weight, packed, _bias, _out, table, work, thread):
                 size = channels * g.volume + _APART
                 most = max(1, max(_CLOSE // size, min(_SOME, _LONG // size)) // unit) * unit
                 for ci in range(start, end, most):
-                    soon = (ci + most, channel) if ci + most < end else (start, channel + channels)
-                    piece = Piece(group, ci, min(most, end - ci), first, channel, channels, soon[0], soon[1])
+                    piece = Piece(group, ci, min(most, end - ci), first, channel, channels)
                     wrong |= _pack_piece(weight, packed, work[thread], job, piece)
     return wrong
 
@@ -125,10 +119,7 @@ def _pack_piece(weight, packed, scratch, job, piece):
         wrong = copy_checked(start, pitch, source, g.cout * g.volume * job.unit, size, words, half)
         if channels > 1 and g.volume > 1:  # transposed: tap, output channel
             line = turned
-            ahead = place(weight, ((piece.group * g.cin + piece.soon_ci) * g.cout + piece.soon_channel) * g.volume)
-            lines = size * weight.itemsize // CACHE_LINE + 1 if weight.size > _NEAR else 0
             for i in range(words):
-                fetch(ahead + i * g.cout * g.volume * job.unit * weight.itemsize, lines)
                 transpose(address(line, i * pitch), channels, address(scratch, i * pitch), channels, g.volume)
     for c in range(lay.chunks.shape[0]):
         if lay.chunks[c, at.CHANNEL] == piece.first:

@@ -33,12 +33,10 @@ _TURN, _COPY, _VISIT = 7.0, 2.0, 4.0
 _PACKED = 40.0
 
 
-#: How much longer a product takes where weights are multiplied where they lie. Fitted to splice_k10000.
-_DIRECT = 1.1
+#: How much longer the whole takes where phases are channels, whose rows lie far apart. Fitted to splice_k10000.
+_FAR_ROWS = 1.28
 #: Bytes of the sums of a strip up to which they stay in the second-level cache. Chosen, not measured.
 _SUMS = 512 * 1024
-#: Bytes: rows of weights that are a multiple of it apart share a few places in the caches.
-_CROWDED = 1024
 
 
 class Strips(NamedTuple):
@@ -47,7 +45,6 @@ class Strips(NamedTuple):
     listed: int  # whether the inputs of all taps are copied once
     apart: int  # from one tap of a slab to the next
     size: int  # of a slab
-    direct: int  # whether weights are multiplied where they lie
     tap: int  # from the weights of one tap to those of the next, where they lie in rows of output channels; else 0
     channel: int  # from the weights of an output channel to those of the next
 
@@ -123,7 +120,7 @@ def cut_strips(plan: Plan, threads: int) -> ScatterPoints:
     work = points.panel + rows + volume * apart + most * width + 4 * lanes
     return ScatterPoints(
         geometry, part._replace(work=work), points._replace(depth=depth, rows=rows, width=width),
-        Strips(int(listed), apart, volume * apart, 0, 0, volume),
+        Strips(int(listed), apart, volume * apart, 0, volume),
     )  # fmt: skip
 
 
@@ -147,7 +144,7 @@ def phases_as_channels(plan: Plan) -> Plan | None:
 def cost_of_phases(plan: Plan) -> float:
     """Cost of the same with weights as they lie, infinite where it does not take the plan."""
     phases = phases_as_channels(plan)
-    return math.inf if phases is None else _DIRECT * cost_of_strips(phases)
+    return math.inf if phases is None else _FAR_ROWS * cost_of_strips(phases)
 
 
 def takes_phases(plan: Plan) -> bool:
@@ -161,6 +158,4 @@ def cut_phases(plan: Plan, threads: int) -> ScatterPoints:
     assert phases is not None
     job, inputs = cut_strips(phases, threads), math.prod(plan.in_spatial)
     geometry = job.geometry._replace(x_channel=inputs, x_pixel=1)
-    direct = int(plan.kernel[2] * DTYPES[plan.accumulate].size % _CROWDED != 0)
-    strips = job.strips._replace(direct=direct, tap=phases.out_channels, channel=1)
-    return job._replace(geometry=geometry, strips=strips)
+    return job._replace(geometry=geometry, strips=job.strips._replace(tap=phases.out_channels, channel=1))

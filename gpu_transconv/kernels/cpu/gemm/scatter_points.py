@@ -5,8 +5,7 @@ channels are turned, channel by channel, into rows of output channels for each t
 and are multiplied at once. So nothing is packed, and what is fetched ahead are the weights as they lie.
 
 Where a filter of one output channel has whole strides of taps, the phases are channels, and the weights of a tap lie in
-rows of them. These are multiplied where they are, or copied where their distance would have them share their places in
-the caches.
+rows of them, which are copied.
 """
 
 from __future__ import annotations
@@ -67,8 +66,7 @@ def _multiply_slab(sums, panel, rows, turned, weight, job, some, part, k0):
     ahead = place(weight, begin + depth * row)
     if k0 + depth == g.cin:
         ahead = place(weight, some.group * g.cin * row + some.past * lane * strips.channel)
-    direct = strips.direct and channels == width
-    for tap in range(g.volume if strips.tap and not direct else 0):
+    for tap in range(g.volume if strips.tap else 0):
         to, source = address(turned, tap * strips.apart), address(weight, begin + tap * strips.tap)
         copy_rows(to, width, source, row, depth, 0, channels, channels, 0)
     for k in range(0 if strips.tap else depth):
@@ -78,9 +76,6 @@ def _multiply_slab(sums, panel, rows, turned, weight, job, some, part, k0):
         else:
             turn_rows(to, strips.apart, address(weight, first), g.volume, g.volume, 0, channels, channels, 0)
     for tap in range(g.volume):
-        b, step = address(turned, tap * strips.apart), width
-        if direct:
-            b, step = address(weight, begin + tap * strips.tap), row
         start, count = cut.starts[tap, part], cut.starts[tap, part + 1] - cut.starts[tap, part]
         tiles = (count + TILE_ROWS - 1) // TILE_ROWS
         soon = ahead + tap * (strips.tap * weight.itemsize if strips.tap else 2 * VECTOR_BYTES)
@@ -102,7 +97,7 @@ def _multiply_slab(sums, panel, rows, turned, weight, job, some, part, k0):
                 cut.tile,
                 address(sums, -cut.bounds[part] * cut.width), address(cut.outputs, start + p), cut.width,
                 offset(a, p * cut.pitch), cut.pitch, 1, address(cut.iota, 0), 0,
-                b, step, address(cut.iota, 0), 0,
+                address(turned, tap * strips.apart), width, address(cut.iota, 0), 0,
                 address(sums, 0), ADD, 1, depth,
                 soon + t % 2 * VECTOR_BYTES, row * weight.itemsize, q - p, some.past - some.first,
             )  # fmt: skip
