@@ -4,6 +4,9 @@ All that a kernel knows of a problem is one named tuple of `int`, `float`, `Tabl
 `flatten` writes it into one array of int64, and `unpack` is how the kernel gets it back. In the place of a table stand
 how many words away it begins, and its sizes. So tables are shared by all problems that have the same, and a new size
 copies none.
+
+In kernels the tuple is its address: a function that gets one is called with a pointer and not with hundreds of values,
+and what is asked of it is read from memory, which nobody writes while the kernel runs.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.core.imputils import lower_getattr_generic
+from numba.core.typing.templates import AttributeTemplate, infer_getattr
+from numba.extending import intrinsic, models, register_model
 from numba.np.arrayobj import make_array, populate_array
 from numpy.typing import NDArray
 
@@ -25,6 +30,7 @@ Table: TypeAlias = NDArray[np.int64]
 #: A table of two axes.
 Rows: TypeAlias = Annotated[NDArray[np.int64], "rows"]
 
+_I64 = ir.IntType(64)
 #: Annotation -> type in kernels, words of a field.
 _KINDS = {
     int: (types.int64, 1),
@@ -92,7 +98,7 @@ class Arguments(NamedTuple):
 
 
 def flatten(values: Iterable[object]) -> Arguments:
-    """Write a named tuple as one array; in the place of a table its distance in memory, and its sizes."""
+    """Write a named tuple as one array; in the place of a table how far it is from there, and its sizes."""
     words, leaves = _words_of(values.__class__), list[Any]()
     _extend(leaves, values, _fields(values.__class__))
     tables = [np.ascontiguousarray(leaves[leaf]) for leaf in words.tables]
@@ -102,7 +108,7 @@ def flatten(values: Iterable[object]) -> Arguments:
     table = np.empty(words.size, np.int64)
     table[words.places] = numbers
     table.view(np.float64)[words.float_places] = [leaves[leaf] for leaf in words.floats]
-    table[words.addresses] = (table[words.addresses] - _address(table)) // table.itemsize
+    table[words.addresses] = (table[words.addresses] - _address(table)) // table.itemsize - words.addresses
     return Arguments(table, tables)
 
 
@@ -110,43 +116,61 @@ def _address(table: Table) -> int:
     return int(table.__array_interface__["data"][0])
 
 
+class Words(types.Type):
+    """Type in kernels of a named tuple that `flatten` wrote: the address of its first word."""
+
+    def __init__(self, cls: type) -> None:
+        self.cls = cls
+        super().__init__(f"Words({cls.__module__}.{cls.__qualname__})")
+
+
+@register_model(Words)
+class _WordsModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, _I64.as_pointer())
+
+
+@infer_getattr
+class _WordsAttributes(AttributeTemplate):
+    key = Words
+
+    def generic_resolve(self, kind, name):
+        """Type of a field."""
+        if name in kind.cls._fields:
+            field, count = _fields(kind.cls)[kind.cls._fields.index(name)]
+            return field if count else Words(field)
+        return None
+
+
+@lower_getattr_generic(Words)
+def _read_field(context, builder, kind, words, name):
+    """Emit the reading of a field."""
+    fields, number = _fields(kind.cls), kind.cls._fields.index(name)
+    before = sum(count or _words_of(cast(type, field)).size for field, count in fields[:number])
+    field, count = fields[number]
+    place = builder.gep(words, [_I64(before)])
+    if count == 0:
+        return place
+    read = [builder.load(builder.gep(place, [_I64(i)])) for i in range(count)]
+    for load in read:
+        load.set_metadata("invariant.load", builder.module.add_metadata([]))
+    if count > 1:
+        return _view(context, builder, field, builder.gep(place, read[:1]), read[1:])
+    return builder.bitcast(read[0], ir.DoubleType()) if field == types.float64 else read[0]
+
+
 @intrinsic
 def unpack(typingctx, cls, table):
     """Named tuple of class `cls` from the `table` that `flatten` wrote; the table must outlive it."""
-    result = _type_of(cls.instance_class)
 
     def codegen(context, builder, signature, args):
-        data = make_array(signature.args[1])(context, builder, args[1]).data
-        return _read(context, builder, cls.instance_class, data, 0)[0]
+        return make_array(signature.args[1])(context, builder, args[1]).data
 
-    return result(cls, table), codegen
-
-
-def _type_of(cls):
-    """Type in kernels of a named tuple."""
-    kinds = [kind if count else _type_of(kind) for kind, count in _fields(cls)]
-    return types.NamedTuple(kinds, cls)
-
-
-def _read(context, builder, cls, data, at):
-    """Emit the reading of a named tuple from word `at` of `data` on; return its value and the word behind it."""
-    values = []
-    for field, count in _fields(cls):
-        if count == 0:
-            value, at = _read(context, builder, field, data, at)
-            values.append(value)
-            continue
-        read = [builder.load(builder.gep(data, [ir.IntType(64)(at + i)])) for i in range(count)]
-        at += count
-        if count > 1:
-            values.append(_view(context, builder, field, builder.gep(data, read[:1]), read[1:]))
-        else:
-            values.append(builder.bitcast(read[0], ir.DoubleType()) if field == types.float64 else read[0])
-    return context.make_tuple(builder, _type_of(cls), values), at
+    return Words(cls.instance_class)(cls, table), codegen
 
 
 def _view(context, builder, kind, data, shape):
-    item = shape[0].type(8)
+    item = _I64(8)
     strides = [item] if len(shape) == 1 else [builder.mul(shape[1], item), item]
     array = make_array(kind)(context, builder)
     populate_array(

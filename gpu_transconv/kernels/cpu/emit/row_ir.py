@@ -38,8 +38,9 @@ class RowFunctions:
         if name in self.module.globals:
             return self.module.globals[name], None
         function = ir.Function(self.module, ir.FunctionType(result or ir.VoidType(), kinds), name)
-        function.linkage = "internal"
+        function.linkage = "linkonce_odr"  # once, whichever functions of a kernel call it
         function.attributes.add("noinline")
+        function.attributes.add("optsize")  # its loops, in whole vectors, gain nothing from being unrolled
         return function, ir.IRBuilder(function.append_basic_block())
 
     def interleaver(self, stride, half):
