@@ -116,7 +116,7 @@ def _address(table: Table) -> int:
     return int(table.__array_interface__["data"][0])
 
 
-class Words(types.Type):
+class Words(types.Type):  # type: ignore[misc]
     """Type in kernels of a named tuple that `flatten` wrote: the address of its first word."""
 
     def __init__(self, cls: type) -> None:
@@ -125,13 +125,13 @@ class Words(types.Type):
 
 
 @register_model(Words)
-class _WordsModel(models.PrimitiveModel):
+class _WordsModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager, kind):
         super().__init__(manager, kind, _I64.as_pointer())
 
 
 @infer_getattr
-class _WordsAttributes(AttributeTemplate):
+class _WordsAttributes(AttributeTemplate):  # type: ignore[misc]
     key = Words
 
     def generic_resolve(self, kind, name):
