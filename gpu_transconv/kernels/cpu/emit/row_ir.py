@@ -32,15 +32,19 @@ class RowFunctions:
         self.bytes = {_FLOAT: 4, _DOUBLE: 8}[wide]
         self.lanes = registers()[0] // self.bytes
 
-    def begin(self, name, kinds, result=None):
-        """The function of that name, and where its code goes, or None if the module has it already."""
+    def begin(self, name, kinds, result=None, unrolls=True):
+        """The function of that name, and where its code goes, or None if the module has it already.
+
+        Its loops, in whole vectors, are unrolled unless it `unrolls` none, which halves the time to compile it.
+        """
         name = f"gtc_{name}"
         if name in self.module.globals:
             return self.module.globals[name], None
         function = ir.Function(self.module, ir.FunctionType(result or ir.VoidType(), kinds), name)
         function.linkage = "linkonce_odr"  # once, whichever functions of a kernel call it
         function.attributes.add("noinline")
-        function.attributes.add("optsize")  # its loops, in whole vectors, gain nothing from being unrolled
+        if not unrolls:
+            function.attributes.add("optsize")
         return function, ir.IRBuilder(function.append_basic_block())
 
     def interleaver(self, stride, half):
