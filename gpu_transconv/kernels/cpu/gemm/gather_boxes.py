@@ -42,19 +42,21 @@ def gather_boxes(x, weight, bias, out, table, work, thread):
     boxes, groups, threads = box_count(job.part), job.geometry.groups, job.part.threads
     tasks = job.geometry.batch * groups * boxes
     first, end = thread * tasks // threads, (thread + 1) * tasks // threads
+    listed = 0
     for task in range(first, end):
-        _gather_box(x, weight, bias, out, job, work[thread], task, task - first, end)
+        listed = _gather_box(x, weight, bias, out, job, work[thread], task, task - first, end, listed)
     fence()
     return 0
 
 
 @inner
-def _gather_box(x, weight, bias, out, job, work, task, number, end):
+def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
     """Compute the box of a task, all its output channels; it is that `number` of the thread, whose tasks stop at `end`.
 
     Reads the input of the box with its margin, weight and bias; writes the box's outputs. `work` holds a line, a list of
     moves, a panel of some input channels and perhaps that which comes next, and the sums of one chunk, or of all where
-    the channels come in several panels.
+    the channels come in several panels. The number of moves that are `listed` comes from the task before, and is
+    returned for the next.
     """
     g, lay, part, cut = job.geometry, job.layout, job.part, job.cut
     boxes = box_count(part)
@@ -64,7 +66,10 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end):
     sums = panels[cut.panels * cut.panel :]
     slabs = (g.cin + cut.depth - 1) // cut.depth
     if cut.panels > 1 and number == 0:
-        coming = _list_moves(moves, job, task, 0)
+        if part.boxes_w == 1:
+            panels[: cut.panels * cut.panel] = 0
+        listed = _list_moves(moves, job, task)
+        coming = _coming(job, task, 0, listed)
         _move(x, panels, moves, job, coming, 0, coming.total)
     for k in range(slabs):
         slab = Slab(group, k * cut.depth, min(cut.depth, g.cin - k * cut.depth))
@@ -74,8 +79,10 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end):
         following = panels[(1 - turn) * cut.panel :] if cut.panels > 1 else panels
         coming = Coming(0, 1, 0)
         if cut.panels > 1:
+            if last and task + 1 < end:
+                listed = _list_moves(moves, job, task + 1)
             if not last or task + 1 < end:
-                coming = _list_moves(moves, job, task + last, 0 if last else slab.k0 + cut.depth)
+                coming = _coming(job, task + last, 0 if last else slab.k0 + cut.depth, listed)
         else:
             channel = n * g.x_batch + (group * g.cin + slab.k0) * g.x_channel
             if cut.step.w > 1 and not g.last:
@@ -94,21 +101,22 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end):
             if last:
                 _store(out, sums, line, base, job, chunk, box, n, group)
         _move(x, following, moves, job, coming, done, coming.total)
+    return listed
 
 
 @inner
-def _list_moves(moves, job, task, k0):
-    """List what brings in a channel of the panel from input channel `k0` on of a task, as whole vectors, in `moves`.
+def _list_moves(moves, job, task):
+    """List what brings in a channel of the panel of a task, as whole vectors, in `moves`; return how many these are.
 
-    The panel is ordered channel, d, h, w, and is filled in this order: the last vector of a row reaches beyond it.
+    The panel is ordered channel, d, h, w, and is filled in this order: the last vector of a row may reach beyond it.
+    What is left and right of the image is zero in all boxes where a box has its whole width, and is not written then.
     """
     g, part, cut = job.geometry, job.part, job.cut
-    boxes = box_count(part)
-    box, group, n = box_of(part, task % boxes), task // boxes % g.groups, task // boxes // g.groups
-    lanes = cut.lanes
+    box = box_of(part, task % box_count(part))
     start, width = box.w + part.low_w, box.width + part.span_w
     low = max(0, -start)
     high = max(low, min(width, g.in_w - start))
+    begin, end = (low, high) if part.boxes_w == 1 else (0, width)
     count = 0
     for d in range(box.depth + part.span_d):
         i_d = box.d + part.low_d + d
@@ -117,15 +125,22 @@ def _list_moves(moves, job, task, k0):
             present = high if 0 <= i_d < g.in_d and 0 <= i_h < g.in_h else low
             source = (i_d * g.in_h + i_h) * g.in_w + start
             target = (d * (part.box_h + part.span_h) + h) * cut.pitch
-            for first in range(0, width, lanes):
-                below, above = min(max(low - first, 0), lanes), min(max(present - first, 0), lanes)
+            for first in range(begin, end, cut.lanes):
+                below, above = min(max(low - first, 0), cut.lanes), min(max(present - first, 0), cut.lanes)
                 moves[count] = source + first
                 moves[count + 1] = target + first
                 moves[count + 2] = (1 << above) - (1 << below) if above > below else 0
                 count += MOVE_WORDS
-    count //= MOVE_WORDS
+    return count // MOVE_WORDS
+
+
+@inner
+def _coming(job, task, k0, listed):
+    """The panel from input channel `k0` on of a task, each channel of which `listed` moves bring in."""
+    g, boxes = job.geometry, box_count(job.part)
+    group, n = task // boxes % g.groups, task // boxes // g.groups
     channel = n * g.x_batch + (group * g.cin + k0) * g.x_channel
-    return Coming(channel, count, count * min(cut.depth, g.cin - k0))
+    return Coming(channel, max(1, listed), listed * min(job.cut.depth, g.cin - k0))
 
 
 @inner
