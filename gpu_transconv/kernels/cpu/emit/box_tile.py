@@ -17,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..runtime.compiled import entry
+from ..runtime.compiled import entry, inner
 from .gemm_tile import ADD, tile_shapes
 from .registers import (
     ELEMENT,
@@ -29,6 +29,7 @@ from .registers import (
     multiply_add,
     multiply_couples,
     prefetch,
+    registers,
 )
 from .row_ir import RowFunctions
 
@@ -38,6 +39,26 @@ _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _ARGUMENTS = "".join(("EN", "EN", "ENT", "ENNN", "EETNN"))
 #: Words of a move.
 MOVE_WORDS = 3
+
+
+def box_shapes() -> dict[int, int]:
+    """Vectors of columns -> most rows: the sums, a vector or a factor for each and one more fit the registers."""
+    count = registers()[1]
+    return {v: max(tile_shapes().get(v, 0), min(v - 1, (count - 1) // (v + 1))) for v in (1, 2, 4, 8) if v in tile_shapes()}
+
+
+#: Most rows of a tile that is eight vectors wide, or four; 0 where there are none.
+_ROWS_OF_8, _ROWS_OF_4 = box_shapes().get(8, 0), box_shapes().get(4, 0)
+
+
+@inner
+def box_vectors(rows, left):
+    """Vectors of columns of the next tile, of `left` still to do: as many as the registers take."""
+    if rows <= _ROWS_OF_8 and left >= 8:
+        return 8
+    if rows <= _ROWS_OF_4 and left >= 4:
+        return 4
+    return min(2, left)
 
 
 @lru_cache(maxsize=3)
@@ -79,7 +100,7 @@ def box_tile(
     taps, depth : numbers of taps and channels
     source, target, moves, count : the first `count` moves of a list, at most one for each tap and channel
     ahead : bytes from what is moved to what is fetched, for a move to come
-    rows, vectors : shape of the tile; one of `tile_shapes`
+    rows, vectors : shape of the tile; one of `box_shapes`
     """
     kinds = {"E": c, "T": b_taps, "N": types.int64}
     arguments = [kinds[kind] for kind in _ARGUMENTS]
@@ -125,7 +146,7 @@ def emit_boxes(module: ir.Module, element: ir.Type, coupled: bool = False) -> ir
     """Add the tiles of all shapes and the table of their addresses."""
     entries = {
         (width, height): _emit_box(module, element, height, width, coupled)
-        for width, most in tile_shapes().items()
+        for width, most in box_shapes().items()
         for height in range(1, most + 1)
     }
     return emit_table(module, f"gtc_boxes_{element}", kind_of(element, _ARGUMENTS), entries)
@@ -165,12 +186,18 @@ def _emit_box(module: ir.Module, element: ir.Type, rows: int, vectors: int, coup
 
         def add_products(channel, a_first=a_first, b_first=b_first):
             line = builder.mul(channel, b_step)
-            columns = [
-                lines.load(builder, element, b_first, builder.add(line, _I64(v * lines.lanes))) for v in range(vectors)
-            ]
-            factors = builder.gep(a_first, [builder.mul(channel, _I64(rows))])
+            places = [builder.add(line, _I64(v * lines.lanes)) for v in range(vectors)]
+            start = builder.gep(a_first, [builder.mul(channel, _I64(rows))])
+            if rows < vectors:  # the fewer of both stay in registers meanwhile
+                factors = [broadcast(builder, start, _I64(m), vector) for m in range(rows)]
+                for v, at in enumerate(places):
+                    column = lines.load(builder, element, b_first, at)
+                    for factor, row in zip(factors, sums, strict=True):
+                        builder.store(multiply(factor, column, builder.load(row[v])), row[v])
+                return
+            columns = [lines.load(builder, element, b_first, at) for at in places]
             for m, row in enumerate(sums):
-                factor = broadcast(builder, factors, _I64(m), vector)
+                factor = broadcast(builder, start, _I64(m), vector)
                 for column, total in zip(columns, row, strict=True):
                     builder.store(multiply(factor, column, builder.load(total)), total)
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arguments import unpack
-from ..emit.box_tile import MOVE_WORDS, box_tile, move_vectors
+from ..emit.box_tile import MOVE_WORDS, box_tile, box_vectors, move_vectors
 from ..emit.flat_tile import flat_tile
 from ..emit.gemm_tile import ADD, PER_ROW, tile_count, tile_range, tile_vectors
 from ..emit.intrinsics import copy_every, copy_rows, interleave_rows, turn_rows
@@ -254,7 +254,7 @@ def _multiply(sums, panel, x, following, moves, weight, bias, job, box, slab, s,
             source = d * (job.part.box_h + job.part.span_h) * cut.pitch
             v = 0
             while v < vectors:
-                step = tile_vectors(m, vectors - v)
+                step = tile_vectors(m, vectors - v) if cut.flat else box_vectors(m, vectors - v)
                 if cut.flat:
                     flat_tile(
                         cut.flat, address(sums, target + v * lane), cut.plane, a,
