@@ -15,13 +15,24 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..runtime.compiled import entry
-from .registers import ELEMENT, broadcast, call_entry, emit_table, keep, kind_of, multiply_add, registers
+from .registers import (
+    ELEMENT,
+    broadcast,
+    call_entry,
+    emit_table,
+    keep,
+    kind_of,
+    multiply_add,
+    registers,
+    select_elements,
+    selects,
+)
 from .row_ir import STRIDES, RowFunctions
-from .shuffles import interleaved
+from .shuffles import interleaved, splat
 
 _I64 = ir.IntType(64)
 #: Arguments of the compiled functions, named in `filter_rows`: addresses of Elements and Tables, and Numbers.
-_ARGUMENTS = "ENNNNNENTNTEE"
+_ARGUMENTS = "ENNNENNNENTNTEE"
 
 
 def filter_vectors(stride: int) -> list[int]:
@@ -50,16 +61,19 @@ def _filters_like(typingctx, like):
 
 @intrinsic
 def filter_rows(
-    typingctx, table, out, out_step, drop, outputs, skip, stream, x, x_step, offsets, taps, inner, weight, bias,
-    stride, vectors,
+    typingctx, table, out, out_step, drop, outputs, last, begins, stream, aside, x, x_step, offsets, taps, inner,
+    weight, bias, stride, vectors,
 ):  # fmt: skip
     """Filter `vectors` vectors of blocks and write their outputs, `stride` for a block.
 
     table : what `filter_table` returned
     out, out_step : where the outputs of the first vector go, and the distance to those of the next one
-    outputs, skip : end of the outputs of the first vector that are written, and where they start
-    drop : how much less both are for the next vector
-    stream : whether whole vectors bypass the caches; they must be aligned then
+    outputs, drop : outputs from the first vector on that are written, and how much less they are for the next one
+    last : where the last outputs of a row are kept for the next call; a vector for every vector of blocks that is in
+        another row, that is where `drop` is 0
+    begins : whether the rows begin here
+    stream : whether whole vectors bypass the caches; where `registers.selects` is false they must be aligned
+    aside : distance in bytes at which streamed vectors are stored in which a row begins or ends amidst
     x, x_step : input of the first vector, and the distance to that of the next one
     offsets, taps : distances of the rows of input to read, and how many
     inner : shifts within a row: number and list of those that all phases share, then of each phase's own
@@ -85,13 +99,15 @@ def emit_filters(module: ir.Module, element: ir.Type) -> ir.GlobalVariable:
 def _emit_filter(module: ir.Module, element: ir.Type, stride: int, vectors: int) -> ir.Function:
     """Add the function of one shape; its arguments are those of `filter_rows` up to `bias`.
 
-    It reads the rows of input at `offsets`, whole vectors of them, and writes the outputs between `skip` and `outputs`
-    of each vector of blocks; the sums, `stride` times `vectors`, are its own and stay in registers.
+    It reads the rows of input at `offsets`, whole vectors of them, and writes the first `outputs` of each vector of
+    blocks; the sums, `stride` times `vectors`, are its own and stay in registers.
     """
     function = ir.Function(module, kind_of(element, _ARGUMENTS), f"gtc_filter_{element}_{stride}x{vectors}")
     function.linkage = "internal"
     function.attributes.add("noinline")
-    out, out_step, drop, outputs, skip, stream, x, x_step, offsets, taps, inner, weight, bias = function.args
+    out, out_step, drop, outputs, last, begins, stream, aside, x, x_step, offsets, taps, inner, weight, bias = (
+        function.args
+    )
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     rows = RowFunctions(module, element, element)
     vector = ir.VectorType(element, rows.lanes)
@@ -123,10 +139,91 @@ def _emit_filter(module: ir.Module, element: ir.Type, stride: int, vectors: int)
         place = add_taps(_I64(0), range(stride), row)
         for phase in range(stride):
             place = add_taps(place, [phase], row)
+    streams, apart = (builder.icmp_signed("!=", flag, _I64(0)) for flag in (stream, drop))
+    streamer = _Streamer(rows, stride) if selects() else None
     for v in range(vectors):
-        less = builder.mul(drop, _I64(v))
+        left = builder.sub(outputs, builder.mul(drop, _I64(v)))
         mixed = interleaved(builder, [builder.load(row[v]) for row in sums], rows.lanes)
         target = builder.gep(out, [builder.mul(out_step, _I64(v))])
-        rows.store_between(builder, mixed, target, builder.sub(skip, less), builder.sub(outputs, less), stream)
+        if streamer is None:
+            rows.store_between(builder, mixed, target, _I64(0), left, streams)
+            continue
+        with builder.if_else(streams) as (bypass, normal):
+            with bypass:
+                kept = builder.gep(last, [builder.select(apart, _I64(0), _I64(v * rows.lanes))])
+                first = begins if v == 0 else builder.select(apart, _I64(0), begins)
+                streamer.stream(builder, mixed, target, left, kept, first, aside)
+            with normal:
+                rows.store_between(builder, mixed, target, _I64(0), left, ir.Constant(ir.IntType(1), 0))
     builder.ret_void()
     return function
+
+
+class _Streamer:
+    """Writes runs of outputs past the caches, though they begin anywhere: each vector rotated in registers.
+
+    What a run leaves of its last vector is kept for the run after it in the same row. Vectors in which a row begins or
+    ends amidst are stored aside, and put together there by who owns the neighbours.
+    """
+
+    def __init__(self, rows: RowFunctions, stride: int) -> None:
+        self.rows, self.stride = rows, stride
+        self.bits = 8 * rows.bytes
+
+    def stream(
+        self, builder: ir.IRBuilder, run: list[ir.Value], target: ir.Value, left: ir.Value, kept: ir.Value,
+        begins: ir.Value, aside: ir.Value,
+    ) -> None:  # fmt: skip
+        """Emit the stores of a run, of which `left` outputs and what follows are wanted."""
+        rows, size = self.rows, _I64(self.stride * self.rows.lanes)
+        before = rows.load(builder, run[0].type.element, kept, _I64(0))
+        rows.store(builder, run[-1], kept, _I64(0))
+        ends = builder.icmp_signed("<=", left, size)
+        edge = builder.or_(ends, builder.icmp_signed("!=", begins, _I64(0)))
+        past, start, numbers = self._rotation(builder, target)
+        with builder.if_else(edge) as (cut, whole):
+            with whole:
+                for j, pair in enumerate(zip([before, *run[:-1]], run, strict=True)):
+                    value = select_elements(builder, *pair, numbers)
+                    rows.store(builder, value, start, _I64(j * rows.lanes), bypasses=True)
+            with cut:
+                low = builder.select(builder.icmp_signed("!=", begins, _I64(0)), past, _I64(0))
+                high = builder.select(ends, builder.add(past, left), size)
+                builder.call(self._edges(), [before, *run, start, past, low, high, aside])
+
+    def _rotation(self, builder, target):
+        """Lanes between the vector boundary before an address and the address; the boundary; what to select."""
+        lanes, number = self.rows.lanes, builder.ptrtoint(target, _I64)
+        past = builder.and_(builder.udiv(number, _I64(self.rows.bytes)), _I64(lanes - 1))
+        start = builder.gep(target, [builder.neg(past)])
+        return past, start, self._numbers(builder, past)
+
+    def _numbers(self, builder, past):
+        lanes, integer = self.rows.lanes, ir.IntType(self.bits)
+        begin = builder.sub(_I64(lanes), past)
+        begin = builder.trunc(begin, integer) if self.bits < 64 else begin
+        steps = ir.Constant(ir.VectorType(integer, lanes), list(range(lanes)))
+        return builder.add(splat(builder, begin, lanes), steps)
+
+    def _edges(self):
+        """Function that stores a run which begins or ends a row: of its vectors what is between `low` and `high`."""
+        rows, element = self.rows, self.rows.wide
+        vector, pointer = ir.VectorType(element, rows.lanes), element.as_pointer()
+        function, builder = rows.begin(
+            f"stream_edges{self.stride}_{element}", [*[vector] * (self.stride + 1), pointer, *[_I64] * 4]
+        )
+        if builder is None:
+            return function
+        *run, start, past, low, high, aside = function.args
+        numbers = self._numbers(builder, past)
+        away = builder.inttoptr(builder.add(builder.ptrtoint(start, _I64), aside), pointer)
+        for j, pair in enumerate(zip(run, [*run[1:], run[-1]], strict=True)):
+            value, at = select_elements(builder, *pair, numbers), _I64(j * rows.lanes)
+            whole = rows.within(builder, at, rows.lanes, low, high)
+            with builder.if_else(whole) as (full, cut):
+                with full:
+                    rows.store(builder, value, start, at, bypasses=True)
+                with cut:
+                    rows.store(builder, value, away, at, rows.between(builder, at, low, high))
+        builder.ret_void()
+        return function

@@ -49,12 +49,12 @@ def gather_boxes(x, weight, bias, out, table, work, thread):
 def _gather_box(x, weight, bias, out, job, work, number, group, n):
     """Compute the box of that number of a group and image, all its output channels.
 
-    Reads the input of the box with its margin, weight and bias; writes the box's outputs. `work` holds a line, a panel
-    of some input channels, and the sums of one chunk, or of all where the channels come in several panels.
+    Reads the input of the box with its margin, weight and bias; writes the box's outputs. `work` holds a panel of
+    some input channels, and the sums of one chunk, or of all where the channels come in several panels.
     """
     g, lay, part, cut = job.geometry, job.layout, job.part, job.cut
     box = box_of(part, number)
-    line, panel, sums = work[: cut.line], work[cut.line : cut.line + cut.panel], work[cut.line + cut.panel :]
+    panel, sums = work[: cut.panel], work[cut.panel :]
     for k0 in range(0, g.cin, cut.depth):
         slab = Slab(group, k0, min(cut.depth, g.cin - k0))
         channel = n * g.x_batch + (group * g.cin + k0) * g.x_channel
@@ -78,7 +78,7 @@ def _gather_box(x, weight, bias, out, job, work, number, group, n):
                 row = chunk[at.FIRST_ROW]
                 ahead = _multiply(sums[base:], panel, weight, bias, job, box, slab, s, row, Ahead(ahead, step, end))
             if k0 + slab.depth == g.cin:
-                _store(out, sums, line, base, job, chunk, box, n, group)
+                _store(out, sums, base, job, chunk, box, n, group)
 
 
 @inner
@@ -217,7 +217,7 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, first_row, ahead):
 
 
 @inner
-def _store(out, sums, line, base, job, chunk, box, n, group):
+def _store(out, sums, base, job, chunk, box, n, group):
     """Write a chunk's outputs of the box, activated, from its rows of `sums`, which are activated in place."""
     g, cut, channels = job.geometry, job.cut, chunk[at.CHANNELS]
     outputs = min(box.width * g.stride_w, g.out_w - box.w * g.stride_w)
@@ -239,5 +239,5 @@ def _store(out, sums, line, base, job, chunk, box, n, group):
                     continue
                 interleave(
                     out, target, g.y_channel, sums, source, cut.plane, channels,
-                    g.stride_w, outputs, g.half, g.stream, line,
+                    g.stride_w, outputs, g.half, g.stream,
                 )  # fmt: skip

@@ -128,7 +128,6 @@ class PanelBoxes(NamedTuple):
     place: int  # distance of two places of a source block in the panel
     step: PerAxis  # places of a source block on each axis
     depth: int  # input channels of one panel
-    line: int  # elements for a row that is put together
     panel: int  # elements of the input
     offsets: Table  # by tap of a set: where in the panel it reads
     places: Table  # the same by tap and channel, where those are summed in one loop
@@ -181,11 +180,11 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int, coupled: bool) -> 
     plane_d = -(-box_h * pitch // lane) * lane
     plane = box_d * plane_d
     panel = depth * channel + pitch + lane  # whole vectors are read past the last row
-    part = make_partition(blocks, (box_d, box_h, box_w), reach, threads, LINE_ROOM + panel + sums * plane)
+    part = make_partition(blocks, (box_d, box_h, box_w), reach, threads, panel + sums * plane + 2 * lane)
     offsets = where[layout.tap_slots]
     each = (offsets[:, None] + np.arange(cin) * channel).reshape(-1) if flat else offsets[:1]
     cut = PanelBoxes(
-        pitch, plane_d, plane, channel, place, PerAxis(*steps), depth, LINE_ROOM, panel, offsets, each,
+        pitch, plane_d, plane, channel, place, PerAxis(*steps), depth, panel, offsets, each,
         flat_table(plan.accumulate) if flat else 0, _iota(layout), tiles,
     )  # fmt: skip
     return GatherBoxes(geometry, layout, part, cut)
