@@ -63,7 +63,7 @@ def _filter_channels(x, weight, bias, out, work, g, part, cut, first, end):
     low = max(0, -part.low_w)
     high = max(low, min(part.blocks_w + part.span_w, g.in_w - part.low_w))
     vectors = (part.blocks_w + lanes - 1) // lanes
-    copied = -1
+    copied, plain = -1, not g.half and not g.activation
     for task in range(first, end):
         image, channel = task // cut.multiplier, task % (g.groups * cut.multiplier)
         if image != copied:
@@ -72,7 +72,7 @@ def _filter_channels(x, weight, bias, out, work, g, part, cut, first, end):
             copied = image
         target = task * g.y_channel
         past = lanes_past(out, target)
-        straight = _is_straight(out, target, g, lanes)
+        straight = plain and (not g.stream or SELECTS or (past == 0 and g.out_w % lanes == 0))
         to = address_as(work, out, target) if straight else address(work, line + past)
         _filter_lines(
             cut.table, to, 0, 1, g.out_w, address(work, cut.kept), straight and g.stream, 0,
@@ -113,7 +113,7 @@ def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel):
     line = cut.panel + (lanes - cut.panel % lanes)
     outputs = min(box.width * g.stride_w, g.out_w - box.w * g.stride_w)
     whole = part.boxes_w == 1  # rows follow each other in memory
-    first = box.h * g.stride_h
+    first, plain = box.h * g.stride_h, not g.half and not g.activation
     count = min(box.height * g.stride_h, g.out_h - first)
     for d in range(box.depth):
         for phase_d in range(g.stride_d):
@@ -125,7 +125,7 @@ def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel):
             for phase_h in range(min(g.stride_h, count)):
                 start = target if whole else target + phase_h * g.out_w
                 past = lanes_past(out, start)
-                straight = _is_straight(out, start, g, lanes)
+                straight = plain and (not g.stream or SELECTS or (past == 0 and g.out_w % lanes == 0))
                 # Vectors that two rows share are put together in the line.
                 aside = place(work, line + past) - place(out, start) if whole and straight and g.stream else 0
                 s = phase_d * g.stride_h + phase_h
@@ -154,7 +154,7 @@ def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel):
             if not straight and whole:
                 _flush(out, target, work, line + past, count * g.out_w, g)
             elif aside:
-                _join_rows(out, target, work, line + past, count, g)
+                _join_rows(out, target, work, line + past, count, g.out_w)
 
 
 @inner
@@ -206,22 +206,15 @@ def _filter_lines(
 
 
 @inner
-def _is_straight(out, target, g, lanes):
-    """Whether outputs from element `target` on go to memory as the filters write them."""
-    aligned = SELECTS or (lanes_past(out, target) == 0 and g.out_w % lanes == 0)
-    return not g.half and not g.activation and (not g.stream or aligned)
-
-
-@inner
-def _join_rows(out, target, work, source, count, g):
+def _join_rows(out, target, work, source, count, width):
     """Write the vectors that rows share, and the first and the last one, from where the filters put them aside.
 
-    The `count` rows follow each other from element `target` on; what is aside of it is element `source` of work.
+    The `count` rows of `width` follow each other from element `target` on; aside of it is element `source` of work.
     """
-    lanes, end, done = VECTOR_BYTES // work.itemsize, count * g.out_w, -lanes_past(out, target) - 1
+    lanes, end, done = VECTOR_BYTES // work.itemsize, count * width, -lanes_past(out, target) - 1
     for row in range(count + 1):
-        shared = row * g.out_w - lanes_past(out, target + row * g.out_w)
-        if shared > done and shared < row * g.out_w:
+        shared = row * width - lanes_past(out, target + row * width)
+        if shared > done and shared < row * width:
             low, high = max(0, shared), min(end, shared + lanes)
             interleave_rows(
                 address(out, target + low), address(work, source + low), 0, 1, high - low, 0, ALIGNED_STREAMED

@@ -33,6 +33,8 @@ from .shuffles import interleaved, splat
 _I64 = ir.IntType(64)
 #: Arguments of the compiled functions, named in `filter_rows`: addresses of Elements and Tables, and Numbers.
 _ARGUMENTS = "ENNNENNNENTNTEE"
+#: Stride up to which the ends of rows are code for each vector, not a loop.
+_UNROLLED = 4
 
 
 def filter_vectors(stride: int) -> list[int]:
@@ -140,7 +142,7 @@ def _emit_filter(module: ir.Module, element: ir.Type, stride: int, vectors: int)
         for phase in range(stride):
             place = add_taps(place, [phase], row)
     streams, apart = (builder.icmp_signed("!=", flag, _I64(0)) for flag in (stream, drop))
-    streamer = _Streamer(rows, stride) if selects() else None
+    streamer = _Streamer(builder, rows, stride) if selects() else None
     for v in range(vectors):
         left = builder.sub(outputs, builder.mul(drop, _I64(v)))
         mixed = interleaved(builder, [builder.load(row[v]) for row in sums], rows.lanes)
@@ -163,12 +165,16 @@ class _Streamer:
     """Writes runs of outputs past the caches, though they begin anywhere: each vector rotated in registers.
 
     What a run leaves of its last vector is kept for the run after it in the same row. Vectors in which a row begins or
-    ends amidst are stored aside, and put together there by who owns the neighbours.
+    ends amidst are stored aside, where its neighbours put their part of them too. There are no calls, which would push
+    the sums of other runs out of the registers.
     """
 
-    def __init__(self, rows: RowFunctions, stride: int) -> None:
+    def __init__(self, builder: ir.IRBuilder, rows: RowFunctions, stride: int) -> None:
         self.rows, self.stride = rows, stride
-        self.bits = 8 * rows.bytes
+        self.room = None
+        if stride > _UNROLLED:
+            with builder.goto_entry_block():
+                self.room = builder.alloca(ir.ArrayType(ir.VectorType(rows.wide, rows.lanes), stride + 2))
 
     def stream(
         self, builder: ir.IRBuilder, run: list[ir.Value], target: ir.Value, left: ir.Value, kept: ir.Value,
@@ -176,54 +182,55 @@ class _Streamer:
     ) -> None:  # fmt: skip
         """Emit the stores of a run, of which `left` outputs and what follows are wanted."""
         rows, size = self.rows, _I64(self.stride * self.rows.lanes)
-        before = rows.load(builder, run[0].type.element, kept, _I64(0))
+        before = rows.load(builder, rows.wide, kept, _I64(0))
         rows.store(builder, run[-1], kept, _I64(0))
-        ends = builder.icmp_signed("<=", left, size)
-        edge = builder.or_(ends, builder.icmp_signed("!=", begins, _I64(0)))
-        past, start, numbers = self._rotation(builder, target)
-        with builder.if_else(edge) as (cut, whole):
+        number = builder.ptrtoint(target, _I64)
+        past = builder.and_(builder.udiv(number, _I64(rows.bytes)), _I64(rows.lanes - 1))
+        first = builder.gep(target, [builder.neg(past)])
+        numbers = self._rotation(builder, past)
+        ends, total = builder.icmp_signed("<=", left, size), builder.add(past, left)
+        high = builder.select(ends, total, size)
+        low = builder.select(builder.icmp_signed("!=", begins, _I64(0)), past, _I64(0))
+        exact = builder.and_(builder.icmp_signed("==", low, _I64(0)), builder.icmp_signed("==", high, size))
+        with builder.if_else(exact) as (whole, edge):
             with whole:
                 for j, pair in enumerate(zip([before, *run[:-1]], run, strict=True)):
                     value = select_elements(builder, *pair, numbers)
-                    rows.store(builder, value, start, _I64(j * rows.lanes), bypasses=True)
-            with cut:
-                low = builder.select(builder.icmp_signed("!=", begins, _I64(0)), past, _I64(0))
-                high = builder.select(ends, builder.add(past, left), size)
-                builder.call(self._edges(), [before, *run, start, past, low, high, aside])
+                    rows.store(builder, value, first, _I64(j * rows.lanes), bypasses=True)
+            with edge:
+                self._store_edges(builder, [before, *run], first, (low, high), numbers, aside)
 
-    def _rotation(self, builder, target):
-        """Lanes between the vector boundary before an address and the address; the boundary; what to select."""
-        lanes, number = self.rows.lanes, builder.ptrtoint(target, _I64)
-        past = builder.and_(builder.udiv(number, _I64(self.rows.bytes)), _I64(lanes - 1))
-        start = builder.gep(target, [builder.neg(past)])
-        return past, start, self._numbers(builder, past)
-
-    def _numbers(self, builder, past):
-        lanes, integer = self.rows.lanes, ir.IntType(self.bits)
+    def _rotation(self, builder: ir.IRBuilder, past: ir.Value) -> ir.Value:
+        """Numbers of the elements that `past` lanes of a vector and those of the next one make an aligned vector of."""
+        lanes, integer = self.rows.lanes, ir.IntType(8 * self.rows.bytes)
         begin = builder.sub(_I64(lanes), past)
-        begin = builder.trunc(begin, integer) if self.bits < 64 else begin
+        begin = builder.trunc(begin, integer) if integer.width < 64 else begin
         steps = ir.Constant(ir.VectorType(integer, lanes), list(range(lanes)))
         return builder.add(splat(builder, begin, lanes), steps)
 
-    def _edges(self):
-        """Function that stores a run which begins or ends a row: of its vectors what is between `low` and `high`."""
-        rows, element = self.rows, self.rows.wide
-        vector, pointer = ir.VectorType(element, rows.lanes), element.as_pointer()
-        function, builder = rows.begin(
-            f"stream_edges{self.stride}_{element}", [*[vector] * (self.stride + 1), pointer, *[_I64] * 4]
-        )
-        if builder is None:
-            return function
-        *run, start, past, low, high, aside = function.args
-        numbers = self._numbers(builder, past)
-        away = builder.inttoptr(builder.add(builder.ptrtoint(start, _I64), aside), pointer)
-        for j, pair in enumerate(zip(run, [*run[1:], run[-1]], strict=True)):
-            value, at = select_elements(builder, *pair, numbers), _I64(j * rows.lanes)
-            whole = rows.within(builder, at, rows.lanes, low, high)
-            with builder.if_else(whole) as (full, cut):
+    def _store_edges(
+        self, builder: ir.IRBuilder, run: list[ir.Value], first: ir.Value, ends: tuple[ir.Value, ir.Value],
+        numbers: ir.Value, aside: ir.Value,
+    ) -> None:  # fmt: skip
+        """Store a run that begins or ends a row: of its aligned vectors, from `first` on, what is between the ends."""
+        rows, lanes = self.rows, self.rows.lanes
+        away = builder.inttoptr(builder.add(builder.ptrtoint(first, _I64), aside), first.type)
+
+        def store(at, pair):
+            value = select_elements(builder, *pair, numbers)
+            with builder.if_else(rows.within(builder, at, lanes, *ends)) as (full, cut):
                 with full:
-                    rows.store(builder, value, start, at, bypasses=True)
+                    rows.store(builder, value, first, at, bypasses=True)
                 with cut:
-                    rows.store(builder, value, away, at, rows.between(builder, at, low, high))
-        builder.ret_void()
-        return function
+                    rows.store(builder, value, away, at, rows.between(builder, at, *ends))
+
+        if self.room is None:
+            for j, pair in enumerate(zip(run, [*run[1:], run[-1]], strict=True)):
+                store(_I64(j * lanes), pair)
+            return
+        for j, value in enumerate(run):
+            builder.store(value, builder.gep(self.room, [_I64(0), _I64(j)]))
+        vectors = builder.sdiv(builder.add(ends[1], _I64(lanes - 1)), _I64(lanes))
+        with cgutils.for_range(builder, vectors) as loop:
+            places = (builder.gep(self.room, [_I64(0), builder.add(loop.index, _I64(i))]) for i in range(2))
+            store(builder.mul(loop.index, _I64(lanes)), [builder.load(place) for place in places])
