@@ -53,16 +53,15 @@ def gather_boxes(x, weight, bias, out, table, work, thread):
 def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
     """Compute the box of a task, all its output channels; it is that `number` of the thread, whose tasks stop at `end`.
 
-    Reads the input of the box with its margin, weight and bias; writes the box's outputs. `work` holds a line, a list of
-    moves, a panel of some input channels and perhaps that which comes next, and the sums of one chunk, or of all where
+    Reads the input of the box with its margin, weight and bias; writes the box's outputs. `work` holds a list of moves,
+    a panel of some input channels and perhaps that which comes next, and the sums of one chunk, or of all where
     the channels come in several panels. The number of moves that are `listed` comes from the task before, and is
     returned for the next.
     """
     g, lay, part, cut = job.geometry, job.layout, job.part, job.cut
     boxes = box_count(part)
     box, group, n = box_of(part, task % boxes), task // boxes % g.groups, task // boxes // g.groups
-    line, moves = work[: cut.line], work[cut.line : cut.line + cut.moves].view(np.int64)
-    panels = work[cut.line + cut.moves :]
+    moves, panels = work[: cut.moves].view(np.int64), work[cut.moves :]
     sums = panels[cut.panels * cut.panel :]
     slabs = (g.cin + cut.depth - 1) // cut.depth
     if cut.panels > 1 and number == 0:
@@ -99,7 +98,7 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
                     sums[base:], panel, x, following, moves, weight, bias, job, box, slab, s, row, coming, done
                 )  # fmt: skip
             if last:
-                _store(out, sums, line, base, job, chunk, box, n, group)
+                _store(out, sums, base, job, chunk, box, n, group)
         _move(x, following, moves, job, coming, done, coming.total)
     return listed
 
@@ -283,7 +282,7 @@ def _multiply(sums, panel, x, following, moves, weight, bias, job, box, slab, s,
 
 
 @inner
-def _store(out, sums, line, base, job, chunk, box, n, group):
+def _store(out, sums, base, job, chunk, box, n, group):
     """Write a chunk's outputs of the box, activated, from its rows of `sums`, which are activated in place."""
     g, cut, channels = job.geometry, job.cut, chunk[at.CHANNELS]
     outputs = min(box.width * g.stride_w, g.out_w - box.w * g.stride_w)
@@ -305,5 +304,5 @@ def _store(out, sums, line, base, job, chunk, box, n, group):
                     continue
                 interleave(
                     out, target, g.y_channel, sums, source, cut.plane, channels,
-                    g.stride_w, outputs, g.half, g.stream, line,
+                    g.stride_w, outputs, g.half, g.stream,
                 )  # fmt: skip

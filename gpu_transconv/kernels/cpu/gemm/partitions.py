@@ -132,7 +132,6 @@ class PanelBoxes(NamedTuple):
     place: int  # distance of two places of a source block in the panel
     step: PerAxis  # places of a source block on each axis
     depth: int  # input channels of one panel
-    line: int  # elements for a row that is put together
     moves: int  # elements for a list of what brings in a channel of a panel, see `box_tile`
     panel: int  # elements of the input
     panels: int  # two where one comes in while the other is multiplied
@@ -190,12 +189,12 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int, coupled: bool) -> 
     panel = -(-(depth * channel + pitch + lane) // lane) * lane  # whole vectors are read past the last row
     rows = (box_d + span[0]) * height * -(-pitch // lane)
     moves = -(-8 * MOVE_WORDS * rows // VECTOR_BYTES) * lane if panels > 1 else 0
-    work = LINE_ROOM + moves + panels * panel + sums * plane
+    work = moves + panels * panel + sums * plane + 2 * lane
     part = make_partition(blocks, (box_d, box_h, box_w), reach, threads, work)
     offsets = where[layout.tap_slots]
     each = (offsets[:, None] + np.arange(cin) * channel).reshape(-1) if flat else offsets[:1]
     cut = PanelBoxes(
-        pitch, plane_d, plane, channel, place, PerAxis(*steps), depth, LINE_ROOM, moves, panel, panels, lane,
+        pitch, plane_d, plane, channel, place, PerAxis(*steps), depth, moves, panel, panels, lane,
         offsets, each, flat_table(plan.accumulate) if flat else 0, box_table(plan.accumulate, coupled),
     )  # fmt: skip
     return GatherBoxes(geometry, layout, part, cut)
