@@ -43,7 +43,7 @@ def gather_points(x, weight, bias, out, table, work, thread):
     for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
         part, number = task % cut.parts, task // cut.parts
         block, group = number % cut.blocks, number // cut.blocks
-        if cut.panel and group != copied:
+        if group != copied and not cut.direct:
             _copy_inputs(x, panel, job, group)
             copied = group
         some = Some(group, block * cut.vectors // cut.blocks, (block + 1) * cut.vectors // cut.blocks)
@@ -93,7 +93,7 @@ def _multiply(sums, x, panel, rows, weight, job, some, part, tap, k0):
     lane = VECTOR_BYTES // sums.itemsize
     depth = min(cut.depth, g.cin - k0)
     a, row, step = address(panel, cut.inputs[start] * cut.pitch + k0), cut.pitch, 1
-    if cut.panel == 0:
+    if cut.direct:
         a = address(x, cut.inputs[start] + (some.group * g.cin + k0) * g.x_channel)
         row, step = 1, g.x_channel
     elif cut.inputs[start + count - 1] - cut.inputs[start] >= count:
@@ -102,12 +102,12 @@ def _multiply(sums, x, panel, rows, weight, job, some, part, tap, k0):
             copy_row(address(rows, j * cut.pitch), source, 0, depth, depth, 0)
         a = address(rows, 0)
     tiles = (count + TILE_ROWS - 1) // TILE_ROWS
-    before = (some.group * cut.starts.shape[0] + tap) * cut.vectors
+    before = (some.group * cut.starts.shape[0] + tap) * cut.padded
     v = some.first
     while v < some.past:
         strip = v // cut.strip * cut.strip
-        wide, end = min(cut.strip, cut.vectors - strip) * lane, min(some.past, strip + cut.strip)
-        soon = strip + cut.strip if end < some.past else cut.vectors + some.first // cut.strip * cut.strip
+        wide, end = min(cut.strip, cut.padded - strip) * lane, min(some.past, strip + cut.strip)
+        soon = strip + cut.strip if end < some.past else cut.padded + some.first // cut.strip * cut.strip
         ahead = place(weight, (before + soon) * lane * g.cin + k0 * wide)
         line = (wide * weight.itemsize + tiles - 1) // tiles
         while v < end:
@@ -133,7 +133,7 @@ def _store(out, sums, job, some, part):
     g, cut = job.geometry, job.points
     lane = VECTOR_BYTES // sums.itemsize
     channel = some.group * g.cout + some.first * lane
-    channels = max(0, min(g.cout, some.past * lane) - some.first * lane)
+    channels = min(g.cout, some.past * lane) - some.first * lane
     start, end = cut.bounds[part], cut.bounds[part + 1]
     if g.activation:
         for o in range(end - start):

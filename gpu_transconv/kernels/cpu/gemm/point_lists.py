@@ -54,13 +54,15 @@ class Points(NamedTuple):
     starts: Rows  # by tap, then part of the outputs: first meeting
     bounds: Table  # by part: first output
     vectors: int  # of output channels of a group
-    strip: int  # of which so many are a strip of weights
+    padded: int  # those that there are weights for
+    strip: int  # and how many are a strip of weights
     blocks: int  # of vectors, which are tasks of their own
     parts: int  # of the outputs, the same
     depth: int  # input channels of a slab
     pixels: int  # inputs of all images
     pitch: int  # of an input
-    panel: int  # elements of all inputs of a group; 0 where they are read where they are
+    direct: int  # whether inputs are read where they are
+    panel: int  # elements of all inputs of a group, if not
     rows: int  # elements of the inputs of a tap
     width: int  # of the sums of an output
     iota: Table
@@ -116,8 +118,7 @@ def cut_points(plan: Plan, threads: int) -> GatherPoints:
     axes, item, lanes = kernel_axes(plan), DTYPES[plan.accumulate].size, _lanes(plan)
     cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
     pixels, outputs = (plan.batch * math.prod(sizes) for sizes in (plan.in_spatial, plan.out_spatial))
-    half = half_strip(plan)
-    vectors = -(-cout // half) * half // lanes
+    vectors, half = -(-cout // lanes), half_strip(plan)
     blocks, parts = min(vectors, -(-outputs * vectors * VECTOR_BYTES // _SUMS)), 1
     share = threads // math.gcd(threads, plan.groups)
     together = pixels <= _FEW and cin * cout * math.prod(plan.kernel) > _MANY
@@ -137,14 +138,15 @@ def cut_points(plan: Plan, threads: int) -> GatherPoints:
     pitch, width = apart(cin, item), apart(width, item)
     most, rows = int(np.diff(bounds).max()), max(1, int(np.diff(starts, axis=1).max())) * pitch
     one = pixels == 1 or (plan.batch == 1 and not plan.channels_last and pixels * item <= _STEP)
-    where_they_are = one and all(_follow(every[i:j]) for start in starts for i, j in pairwise(start))
-    panel = 0 if where_they_are else pixels * pitch
+    direct = one and all(_follow(every[i:j]) for start in starts for i, j in pairwise(start))
+    panel = pixels * pitch
     part = make_partition(
         plan.out_spatial, plan.out_spatial, reach_of(axes), threads, panel + rows + most * width + 4 * lanes
     )
     points = Points(
-        every, np.concatenate(places), starts, bounds, vectors, 2 * half // lanes, blocks, parts,
-        even(cin, _DEPTH), pixels, pitch, panel, rows, width, np.arange(16), tile_table(plan.accumulate),
+        every, np.concatenate(places), starts, bounds, vectors, -(-cout // half) * half // lanes, 2 * half // lanes,
+        blocks, parts, even(cin, _DEPTH), pixels, pitch, int(direct), panel, rows, width,
+        np.arange(16), tile_table(plan.accumulate),
     )  # fmt: skip
     return GatherPoints(make_geometry(plan), part, points)
 
