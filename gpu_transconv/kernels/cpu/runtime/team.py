@@ -32,6 +32,7 @@ BUSY = -1
 # States of a mailbox.
 _IDLE, _READY, _TAKEN, _DONE, _QUIT = range(5)
 # Words of a mailbox, in bytes; the first mailbox, the caller's, has the lock of the team in place of a state.
+# Cores are counted from one there.
 _STATE, _ASLEEP, _THUNK, _BLOCK, _RESULT, _THREAD, _CORE, _AVOIDED, _BOX = *range(0, 64, 8), 128
 #: Where the set of cores lies, behind the mailboxes of all members, and its bytes.
 _CORES, _CORES_BYTES = MOST * _BOX, 1024
@@ -49,8 +50,11 @@ def fork_join(team, part, x, weight, bias, out, table, work, parts):
     if not swap(team, 0, 1):
         return BUSY
     thunk, block = package(part, x, weight, bias, out, table, work)
+    core = current_core() + 1
     for number in range(1, parts):
         box = team + number * _BOX
+        if load(box + _CORE) == core:
+            _part_from(team, box, core)
         store(box + _THUNK, thunk)
         store(box + _BLOCK, block)
         store(box + _STATE, _READY)
@@ -60,15 +64,13 @@ def fork_join(team, part, x, weight, bias, out, table, work, parts):
     for number in range(1, parts):
         box = team + number * _BOX
         if swap(box + _STATE, _READY, _TAKEN):
-            _part_from(team, box, current_core())
+            _part_from(team, box, current_core() + 1)
             total += call_thunk(thunk, block, number)
             continue
         looks = 0
         while load(box + _STATE) != _DONE:
             looks = _look(looks)
         total += load(box + _RESULT)
-        if load(box + _CORE) == current_core():
-            _part_from(team, box, current_core())
     store(team, 0)
     return total
 
@@ -77,18 +79,20 @@ def fork_join(team, part, x, weight, bias, out, table, work, parts):
 def _part_from(team, box, core):
     """Keep the thread of a mailbox off a core, the caller's, and let it have all others that the caller may have.
 
+    `core` is its number and one.
+
     Where the others seem busy the system wakes a thread on the core of whoever wakes it, and there it would wait until
     the caller has done all parts, call after call.
     """
     thread = load(box + _THREAD)
-    if thread == 0 or load(box + _AVOIDED) == core + 1:
+    if thread == 0 or load(box + _AVOIDED) == core:
         return
-    store(box + _AVOIDED, core + 1)
+    store(box + _AVOIDED, core)
     cores = team + _CORES
     size = system(_GET_CORES, 0, _CORES_BYTES, cores)
-    if 0 <= core < 8 * size:
-        word = cores + core // 64 * 8
-        store(word, load(word) & ~(1 << core % 64))
+    if 0 < core <= 8 * size:
+        word, bit = cores + (core - 1) // 64 * 8, (core - 1) % 64
+        store(word, load(word) & ~(1 << bit))
         system(_SET_CORES, thread, size, cores)  # in vain where the caller has but one
 
 
@@ -99,7 +103,7 @@ def _serve(box):
     while True:
         state = load(box + _STATE)
         if state == _READY and swap(box + _STATE, _READY, _TAKEN):
-            store(box + _CORE, current_core())
+            store(box + _CORE, current_core() + 1)
             store(box + _RESULT, call_thunk(load(box + _THUNK), load(box + _BLOCK), number))
             store(box + _STATE, _DONE)
             looks = 0
