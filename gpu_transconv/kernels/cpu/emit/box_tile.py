@@ -44,7 +44,9 @@ MOVE_WORDS = 3
 def box_shapes() -> dict[int, int]:
     """Vectors of columns -> most rows: the sums, a vector or a factor for each and one more fit the registers."""
     count = registers()[1]
-    return {v: max(tile_shapes().get(v, 0), min(v - 1, (count - 1) // (v + 1))) for v in (1, 2, 4, 8) if v in tile_shapes()}
+    return {
+        v: max(tile_shapes().get(v, 0), min(v - 1, (count - 1) // (v + 1))) for v in (1, 2, 4, 8) if v in tile_shapes()
+    }
 
 
 #: Most rows of a tile that is eight vectors wide, or four; 0 where there are none.

@@ -43,8 +43,9 @@ class RowFunctions:
         if name in self.module.globals:
             return self.module.globals[name], None
         function = ir.Function(self.module, ir.FunctionType(result or ir.VoidType(), kinds), name)
-        function.linkage = "internal"
+        function.linkage = "linkonce_odr"  # once, whichever functions of a kernel call it
         function.attributes.add("noinline")
+        function.attributes.add("optsize")  # its loops, in whole vectors, gain nothing from being unrolled
         return function, ir.IRBuilder(function.append_basic_block())
 
     def interleaver(self, stride, half):
@@ -88,9 +89,7 @@ class RowFunctions:
                 builder.icmp_signed(">=", stream, _I64(ALIGNED)), builder.icmp_signed(">=", outputs, _I64(LONG))
             ),
         )
-        streams = builder.and_(
-            builder.trunc(stream, _I1), builder.or_(aligns, builder.icmp_signed("==", past, zero))
-        )
+        streams = builder.and_(builder.trunc(stream, _I1), builder.or_(aligns, builder.icmp_signed("==", past, zero)))
         past = builder.select(aligns, past, zero)
         origin = []
         for r in range(stride):

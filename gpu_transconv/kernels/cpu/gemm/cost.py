@@ -88,7 +88,11 @@ def cost_of_boxes(plan: Plan) -> float:
         return math.inf
     widened, margin = _widened(axes[2]), _margin(axes) * places * _thinned(axes)
     if not plan.channels_last:
-        box = (_BOX if plan.dtype != plan.accumulate else _MOVING_BOX) if places == 1 else _filled(axes, _lanes(plan)) * _box_with_step(axes, cin)
+        box = (
+            (_BOX if plan.dtype != plan.accumulate else _MOVING_BOX)
+            if places == 1
+            else _filled(axes, _lanes(plan)) * _box_with_step(axes, cin)
+        )
         return box * widened * _products_of_gather(plan) + _COPY * margin * cin
     if plan.groups == 1 and cout * axes[2].stride * axes[1].stride <= _LAST:
         return _BOX * widened * useful_products(plan) * _waiting(_rows(axes[2], cout)) + _TURN * margin * cin

@@ -166,7 +166,11 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int, coupled: bool) -> 
     sums = _rows_of_sums(layout, depth < cin)
     channels = depth * math.prod(steps)
     flat = flat_channels(product.axes, cin)
-    room = min(_BOX if panels == 1 else _MOVED_BOX, PANEL_BYTES // (panels * item * channels), max(lane, _WORK_BYTES // (item * sums)))
+    room = min(
+        _BOX if panels == 1 else _MOVED_BOX,
+        PANEL_BYTES // (panels * item * channels),
+        max(lane, _WORK_BYTES // (item * sums)),
+    )
     if flat:  # sums of many channels and a panel of few, which stay close together
         room = max(lane, min(room, PANEL_BYTES // (item * (channels + sums))))
     box_w = even(blocks[2], min(room, 256) if blocks[0] * blocks[1] > 1 else room)
