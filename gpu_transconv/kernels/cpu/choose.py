@@ -182,7 +182,7 @@ RUNS = CpuKernel(
 )  # fmt: skip
 POINTS = CpuKernel(
     "gather_points", "matrix products in tiles, tap by tap of what exists", _is_points, cost_of_points,
-    Tiles(gather_points, pack_points, _by_plan(point_lists.cut_points), lanes=_vector),
+    Tiles(gather_points, pack_points, _by_plan(point_lists.cut_points), lanes=point_lists.half_strip),
 )  # fmt: skip
 SCATTERED_LOOPS = CpuKernel("plain", "loops without tiles", _is_scattered_loops, _cost_of_scattered_loops)
 PHASES = CpuKernel(

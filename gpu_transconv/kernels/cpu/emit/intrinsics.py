@@ -199,8 +199,8 @@ def fetch(typingctx, start, count):
 def interleave_rows(typingctx, target, source, step, stride, outputs, half, stream):
     """Write ``target[j*stride + r] = source[r*step + j]`` up to `outputs`.
 
-    Whole vectors of `source` are read, past its end too. With `stream` whole aligned vectors bypass the
-    caches; see `fence`.
+    Whole vectors of `source` are read, past its end too, and where vectors are stored aligned up to a vector before its
+    beginning. `stream` is 0 or `row_ir.STREAMED` and so on; see `fence`.
     """
 
     def codegen(context, builder, _signature, args):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +15,10 @@ from ....problem.plan import Plan
 from ....problem.product import by_phase
 from ....problem.rewrites import kernel_axes
 from ..arguments import Rows, Table
-from ..emit.gemm_tile import tile_table
+from ..emit.gemm_tile import tile_shapes, tile_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
-from ..partition import Partition, even, make_partition, reach_of
+from ..partition import Partition, apart, even, make_partition, reach_of
 from .cost import useful_products
 from .layout import Layout
 
@@ -31,10 +32,14 @@ _DEPTH = 512
 _SUMS, _PANEL = 512 * 1024, 2 << 20
 #: Weights from which each is to be read by one thread alone where inputs are few: they come from memory then.
 _MANY, _FEW = 1 << 18, 28
+#: Inputs of a tap up to which strips of weights are as wide as the tiles that take them, and the share of the columns
+#: by which that may add to these. Measured: 1 and 2 rows of 2 vectors wait for their sums, and read weights from the
+#: caches at 83 and 72 GB/s; of 8 vectors at 89 and 87.
+_THIN, _PADDED = 2, 0.05
 #: How much longer the slowest thread may take before outputs are shared out instead of channels. Chosen, not measured.
 _UNEVEN = 1.1
-#: Elements between two inputs of a panel, lest those of a tile share their places in a cache.
-APART = 16
+#: Bytes from one channel to the next up to which inputs are read where they are. Chosen, not measured.
+_STEP = 512
 #: Vector operations for a vector of sums that is visited, and for a vector of inputs that is copied.
 _VISIT, _COPY = 4.0, 2.0
 #: How much less a product takes than in the other kernels of gather. Fitted to 40 small maps.
@@ -51,13 +56,16 @@ class Points(NamedTuple):
     outputs: Table  # output of all images
     starts: Rows  # by tap, then part of the outputs: first meeting
     bounds: Table  # by part: first output
-    vectors: int  # of output channels of a group, two of which are a strip of weights
+    vectors: int  # of output channels of a group
+    padded: int  # those that there are weights for
+    strip: int  # and how many are a strip of weights
     blocks: int  # of vectors, which are tasks of their own
     parts: int  # of the outputs, the same
     depth: int  # input channels of a slab
     pixels: int  # inputs of all images
     pitch: int  # of an input
-    panel: int  # elements of all inputs of a group
+    direct: int  # whether inputs are read where they are
+    panel: int  # elements of all inputs of a group, if not
     rows: int  # elements of the inputs of a tap
     width: int  # of the sums of an output
     iota: Table
@@ -112,7 +120,7 @@ def cut_points(plan: Plan, threads: int) -> GatherPoints:
     axes, item, lanes = kernel_axes(plan), DTYPES[plan.accumulate].size, _lanes(plan)
     cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
     pixels, outputs = (plan.batch * math.prod(sizes) for sizes in (plan.in_spatial, plan.out_spatial))
-    vectors = -(-cout // lanes)
+    vectors, half = -(-cout // lanes), half_strip(plan)
     blocks, parts = min(vectors, -(-outputs * vectors * VECTOR_BYTES // _SUMS)), 1
     share = threads // math.gcd(threads, plan.groups)
     together = pixels <= _FEW and cin * cout * math.prod(plan.kernel) > _MANY
@@ -127,22 +135,29 @@ def cut_points(plan: Plan, threads: int) -> GatherPoints:
     starts = np.array([before[:-1], before[1:]]).T
     if parts > 1:
         starts = np.array([start + places[start:end].searchsorted(bounds) for start, end in starts])
-    pitch = -(-cin // lanes) * lanes + APART
+    pitch, width = apart(cin, item), apart(width, item)
     rows = max(1, int((starts[:, 1:] - starts[:, :-1]).max())) * pitch
-    width += APART
+    one = pixels == 1 or (plan.batch == 1 and not plan.channels_last and pixels * item <= _STEP)
+    direct = one and all(_follow(inputs[i:j]) for start in starts.tolist() for i, j in pairwise(start))
     panel, most = pixels * pitch, -(-outputs // parts)
     part = make_partition(
         plan.out_spatial, plan.out_spatial, reach_of(axes), threads, panel + rows + most * width + 4 * lanes
     )
     points = Points(
-        inputs, places, starts, bounds, vectors, blocks, parts,
-        even(cin, _DEPTH), pixels, pitch, panel, rows, width, _IOTA, tile_table(plan.accumulate),
+        inputs, places, starts, bounds, vectors, -(-cout // half) * half // lanes, 2 * half // lanes,
+        blocks, parts, even(cin, _DEPTH), pixels, pitch, int(direct), panel, rows, width,
+        _IOTA, tile_table(plan.accumulate),
     )  # fmt: skip
     return GatherPoints(make_geometry(plan), part, points)
 
 
+def _follow(inputs: Table) -> bool:
+    """Whether the inputs are neighbours in memory."""
+    return inputs.size == 0 or int(inputs[-1] - inputs[0]) == inputs.size - 1
+
+
 def make_points(axes: tuple[Axis, Axis, Axis], cout: int, lane: int) -> Layout:
-    """Lay out the filters of a group: tap after tap, all output channels in strips of two vectors."""
+    """Lay out the filters of a group: tap after tap, all output channels in strips of twice `lane`."""
 
     def table(*rows: tuple[int, ...]) -> Table:
         return np.array(rows, np.int64)
@@ -157,19 +172,31 @@ def make_points(axes: tuple[Axis, Axis, Axis], cout: int, lane: int) -> Layout:
     )  # fmt: skip
 
 
+def half_strip(plan: Plan) -> int:
+    """Output channels in half a strip of weights, which come in whole ones: a vector, or some where inputs are few."""
+    lanes, cout = _lanes(plan), plan.out_channels // plan.groups
+    most = plan.batch * math.prod(max(_counts(axis)) for axis in kernel_axes(plan))
+    for vectors in (8, 4) if most <= _THIN else ():
+        half = vectors // 2 * lanes
+        fits = -(-cout // half) * half <= (1 + _PADDED) * -(-cout // lanes) * lanes
+        if most <= tile_shapes().get(vectors, 0) and fits:
+            return half
+    return lanes
+
+
 def _lanes(plan: Plan) -> int:
     return VECTOR_BYTES // DTYPES[plan.accumulate].size
 
 
 @lru_cache(maxsize=1024)
-def _meets(axis: Axis) -> int:
-    """Pairs of an input and an output that some tap of an axis brings together."""
-    return sum(len(axis.inputs_of(tap)) for tap in range(axis.kernel))
+def _counts(axis: Axis) -> list[int]:
+    """By tap of an axis, the inputs that it brings to an output."""
+    return [len(axis.inputs_of(tap)) for tap in range(axis.kernel)]
 
 
 def count_meetings(plan: Plan) -> int:
     """Pairs of an input and an output of all images that some tap brings together: the length of the lists."""
-    return plan.batch * math.prod(_meets(axis) for axis in kernel_axes(plan))
+    return plan.batch * math.prod(sum(_counts(axis)) for axis in kernel_axes(plan))
 
 
 def _meetings(axes: tuple[Axis, Axis, Axis], batch: int) -> Meetings:

@@ -13,10 +13,10 @@ from ....problem.product import by_phase
 from ....problem.rewrites import is_plain
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry
-from ..partition import Partition, even
+from ..partition import Partition, apart, even
 from . import stamp_lines
 from .cost import cost_of_lines, cost_of_stamps, useful_products
-from .point_lists import APART, Points, cost_of_points, count_meetings, cut_points
+from .point_lists import Points, cost_of_points, count_meetings, cut_points
 
 #: Bytes of the turned weights of a slab, which stay in the second-level cache. Measured: 128 KiB take 1.1 times as long
 #: with 27 taps, whose sums are visited more often; with few inputs it makes no difference.
@@ -108,19 +108,20 @@ def cut_strips(plan: Plan, threads: int) -> ScatterPoints:
     """Share the problem out to `threads` threads; the order of every sum does not depend on their number."""
     geometry, part, points = cut_points(plan, threads)
     volume, lanes, depth = math.prod(plan.kernel), _lanes(plan), _depth(plan)
-    apart = depth * 2 * lanes + APART
+    item = VECTOR_BYTES // lanes
+    tap = apart(depth * 2 * lanes, item)
     first = points.starts[:, 0]
     counts = points.starts[:, -1] - first
     meets = counts > 0
     last = points.inputs[(first + counts - 1)[meets]]
     split = bool((last - points.inputs[first[meets]] >= counts[meets]).any()) or points.parts > 1
     listed = split and _is_listed(plan)
-    rows, width = points.inputs.size * points.pitch if listed else points.rows, 2 * lanes + APART
+    rows, width = points.inputs.size * points.pitch if listed else points.rows, apart(2 * lanes, item)
     most = -(-plan.batch * math.prod(plan.out_spatial) // points.parts)
-    work = points.panel + rows + volume * apart + most * width + 4 * lanes
+    work = points.panel + rows + volume * tap + most * width + 4 * lanes
     return ScatterPoints(
         geometry, part._replace(work=work), points._replace(depth=depth, rows=rows, width=width),
-        Strips(int(listed), apart, volume * apart, 0, volume),
+        Strips(int(listed), tap, volume * tap, 0, volume),
     )  # fmt: skip
 
 
