@@ -37,19 +37,19 @@ class RowFunctions:
         self.bytes = {_FLOAT: 4, _DOUBLE: 8}[wide]
         self.lanes = registers()[0] // self.bytes
 
-    def begin(self, name, kinds, result=None, unrolls=True, shared=True):
+    def begin(self, name, kinds, result=None, rare=False):
         """The function of that name, and where its code goes, or None if the module has it already.
 
-        Its loops, in whole vectors, are unrolled unless it `unrolls` none, which halves the time to compile it. One
-        that is not `shared` is compiled for each function that calls it, with the numbers that it is called with.
+        It is compiled for each function that calls it, with the numbers that it is called with, and its loops are
+        unrolled. A `rare` one is compiled once for a kernel, and its loops, in whole vectors, are left as they are.
         """
         name = f"gtc_{name}"
         if name in self.module.globals:
             return self.module.globals[name], None
         function = ir.Function(self.module, ir.FunctionType(result or ir.VoidType(), kinds), name)
-        function.linkage = "linkonce_odr" if shared else "internal"
+        function.linkage = "linkonce_odr" if rare else "internal"
         function.attributes.add("noinline")
-        if not unrolls:
+        if rare:
             function.attributes.add("optsize")
         return function, ir.IRBuilder(function.append_basic_block())
 
@@ -57,7 +57,7 @@ class RowFunctions:
         """Function that interleaves `stride` rows of sums, or with None any number, and stores them."""
         stored, wide = self.stored.as_pointer(), self.wide.as_pointer()
         name = f"interleave{stride or ''}_{self.wide}_{self.stored}_{half}"
-        function, builder = self.begin(name, [stored, wide, _I64, _I64, _I64], shared=False)
+        function, builder = self.begin(name, [stored, wide, _I64, _I64, _I64])
         if builder is None:
             return function
         if stride is None:
