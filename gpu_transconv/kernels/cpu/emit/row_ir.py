@@ -40,17 +40,15 @@ class RowFunctions:
     def begin(self, name, kinds, result=None, rare=False):
         """The function of that name, and where its code goes, or None if the module has it already.
 
-        It is compiled for each function that calls it, with the numbers that it is called with, and its loops are
-        unrolled. A `rare` one is compiled once for a kernel, and its loops, in whole vectors, are left as they are.
+        It is compiled for each caller, with its numbers; a `rare` one once for a kernel, and its loops not unrolled.
         """
         name = f"gtc_{name}"
         if name in self.module.globals:
             return self.module.globals[name], None
         function = ir.Function(self.module, ir.FunctionType(result or ir.VoidType(), kinds), name)
         function.linkage = "linkonce_odr" if rare else "internal"
-        function.attributes.add("noinline")
-        if rare:
-            function.attributes.add("optsize")
+        for attribute in ("noinline", "optsize")[: 1 + rare]:
+            function.attributes.add(attribute)
         return function, ir.IRBuilder(function.append_basic_block())
 
     def interleaver(self, stride, half):
