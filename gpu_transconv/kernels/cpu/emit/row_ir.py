@@ -47,8 +47,7 @@ class RowFunctions:
             return self.module.globals[name], None
         function = ir.Function(self.module, ir.FunctionType(result or ir.VoidType(), kinds), name)
         function.linkage = "linkonce_odr" if rare else "internal"
-        for attribute in ("noinline", "optsize")[: 1 + rare]:
-            function.attributes.add(attribute)
+        function.attributes.update(("noinline", "optsize")[: 1 + rare])
         return function, ir.IRBuilder(function.append_basic_block())
 
     def interleaver(self, stride, half):
@@ -81,8 +80,8 @@ class RowFunctions:
     def _interleave(self, builder, half, stride, target, source, step, outputs, stream):
         """A vector of each phase at a time, mixed by shuffles; reads whole vectors, writes `outputs` elements.
 
-        `stream` is 0 or what it may be by `intrinsics.interleave_rows`. Where vectors shall be aligned they begin at the
-        boundary before `target`: as many outputs earlier, each phase begins with another block.
+        `stream` is that of `intrinsics.interleave_rows`. Where vectors shall be aligned they begin at the boundary
+        before `target`: as many outputs earlier, each phase begins with another block.
         """
         block, zero = stride * self.lanes, _I64(0)
         past = self._elements_past(builder, target)
