@@ -44,32 +44,32 @@ def gather_points(x, weight, bias, out, table, work, thread):
         part, number = task % cut.parts, task // cut.parts
         block, group = number % cut.blocks, number // cut.blocks
         if group != copied and not cut.direct:
-            _copy_inputs(x, panel, job, group)
+            copy_inputs(x, panel, job, group)
             copied = group
         some = Some(group, block * cut.vectors // cut.blocks, (block + 1) * cut.vectors // cut.blocks)
-        _begin(sums, bias, job, some, part)
+        begin_sums(sums, bias, job, some, part)
         for k0 in range(0, g.cin, cut.depth):
             for tap in range(cut.starts.shape[0]):
                 _multiply(sums, x, panel, rows, weight, job, some, part, tap, k0)
-        _store(out, sums, job, some, part)
+        store_sums(out, sums, job, some, part)
     return 0
 
 
 @inner
-def _copy_inputs(x, panel, job, group):
+def copy_inputs(x, panel, job, group):
     """Copy the inputs of a group into the panel, the channels of each behind each other."""
     g, cut = job.geometry, job.points
     size = cut.pixels // g.batch
     for n in range(g.batch):
         source, target = address(x, n * g.x_batch + group * g.cin * g.x_channel), address(panel, n * size * cut.pitch)
-        if g.last:
+        if g.x_channel == 1:
             copy_rows(target, cut.pitch, source, g.x_pixel, size, 0, g.cin, g.cin, g.half)
         else:
             turn_rows(target, cut.pitch, source, g.x_channel, size, 0, g.cin, g.cin, g.half)
 
 
 @inner
-def _begin(sums, bias, job, some, part):
+def begin_sums(sums, bias, job, some, part):
     """Start the sums of some channels with the bias."""
     g, cut = job.geometry, job.points
     lane = VECTOR_BYTES // sums.itemsize
@@ -128,7 +128,7 @@ def _multiply(sums, x, panel, rows, weight, job, some, part, tap, k0):
 
 
 @inner
-def _store(out, sums, job, some, part):
+def store_sums(out, sums, job, some, part):
     """Write the results of some channels, activated in place."""
     g, cut = job.geometry, job.points
     lane = VECTOR_BYTES // sums.itemsize

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +46,9 @@ _VISIT, _COPY = 4.0, 2.0
 _PRODUCT = 0.9
 
 
+_ZERO, _IOTA = np.zeros(1, np.int64), np.arange(16)
+
+
 class Points(NamedTuple):
     """Lists of what meets, and how channels and outputs are shared out; distances count elements."""
 
@@ -79,10 +81,11 @@ class GatherPoints(NamedTuple):
 
 
 class Meetings(NamedTuple):
-    """By tap, in the order of the flat kernel: inputs and outputs of all images that it brings together."""
+    """Inputs and outputs of all images that taps bring together, tap after tap in the order of the flat kernel."""
 
-    inputs: tuple[Table, ...]
-    outputs: tuple[Table, ...]
+    inputs: Table
+    outputs: Table
+    before: Table  # by tap, how many there are of the taps before
 
 
 def takes(plan: Plan) -> bool:
@@ -105,11 +108,9 @@ def cost_of_points(plan: Plan) -> float:
     """Cost of gather by lists, infinite where it does not take the plan."""
     if not takes(plan):
         return math.inf
-    axes, cin, cout = kernel_axes(plan), plan.in_channels // plan.groups, plan.out_channels // plan.groups
-    lanes = _lanes(plan)
-    counts = [math.prod(sizes) * plan.batch for sizes in product(*([len(r) for r in _ranges(axis)] for axis in axes))]
+    cin, cout, lanes = plan.in_channels // plan.groups, plan.out_channels // plan.groups, _lanes(plan)
     columns = -(-cout // lanes) * lanes
-    products = sum(counts) * (_PRODUCT * columns * cin + _VISIT * columns + _COPY * cin)
+    products = count_meetings(plan) * (_PRODUCT * columns * cin + _VISIT * columns + _COPY * cin)
     blocks = plan.batch * math.prod(axis.blocks for axis in by_phase(plan).axes)
     return useful_products(plan) * products / (math.prod(plan.kernel) * cin * cout * blocks)
 
@@ -131,25 +132,22 @@ def cut_points(plan: Plan, threads: int) -> GatherPoints:
     width = -(-vectors // blocks) * lanes
     parts = max(parts, min(outputs, -(-outputs * width * item // _SUMS)))
     bounds = np.arange(parts + 1) * outputs // parts
-    inputs, places = _meetings(axes, plan.batch)
-    before = np.cumsum([0, *map(len, inputs)])
-    starts = np.stack([before[:-1], before[1:]], axis=1)
+    inputs, places, before = _meetings(axes, plan.batch)
+    starts = np.array([before[:-1], before[1:]]).T
     if parts > 1:
-        starts = np.stack([start + each.searchsorted(bounds) for start, each in zip(before, places, strict=False)])
-    every = np.concatenate(inputs)
+        starts = np.array([start + places[start:end].searchsorted(bounds) for start, end in starts])
     pitch, width = apart(cin, item), apart(width, item)
-    most, rows = int(np.diff(bounds).max()), max(1, int(np.diff(starts, axis=1).max())) * pitch
+    rows = max(1, int((starts[:, 1:] - starts[:, :-1]).max())) * pitch
     one = pixels == 1 or (plan.batch == 1 and not plan.channels_last and pixels * item <= _STEP)
     begin, end = (starts[:, side][starts[:, 1:] > starts[:, :-1]] for side in (slice(-1), slice(1, None)))
-    direct = one and bool((every[end - 1] - every[begin] == end - begin - 1).all())  # neighbours in memory
-    panel = pixels * pitch
+    direct = one and bool((inputs[end - 1] - inputs[begin] == end - begin - 1).all())  # neighbours in memory
+    panel, most = pixels * pitch, -(-outputs // parts)
     part = make_partition(
         plan.out_spatial, plan.out_spatial, reach_of(axes), threads, panel + rows + most * width + 4 * lanes
     )
     points = Points(
-        every, np.concatenate(places), starts, bounds, vectors, -(-cout // half) * half // lanes, 2 * half // lanes,
-        blocks, parts, depth, pixels, pitch, int(direct), panel, rows, width,
-        np.arange(16), tile_table(plan.accumulate),
+        inputs, places, starts, bounds, vectors, -(-cout // half) * half // lanes, 2 * half // lanes,
+        blocks, parts, depth, pixels, pitch, int(direct), panel, rows, width, _IOTA, tile_table(plan.accumulate),
     )  # fmt: skip
     return GatherPoints(make_geometry(plan), part, points)
 
@@ -173,7 +171,7 @@ def make_points(axes: tuple[Axis, Axis, Axis], cout: int, lane: int) -> Layout:
 def half_strip(plan: Plan) -> int:
     """Output channels in half a strip of weights, which come in whole ones: a vector, or some where inputs are few."""
     lanes, cout = _lanes(plan), plan.out_channels // plan.groups
-    most = plan.batch * math.prod(max(map(len, _ranges(axis))) for axis in kernel_axes(plan))
+    most = plan.batch * math.prod(max(_counts(axis)) for axis in kernel_axes(plan))
     for vectors in (8, 4) if most <= _THIN else ():
         half = vectors // 2 * lanes
         fits = -(-cout // half) * half <= (1 + _PADDED) * -(-cout // lanes) * lanes
@@ -186,39 +184,31 @@ def _lanes(plan: Plan) -> int:
     return VECTOR_BYTES // DTYPES[plan.accumulate].size
 
 
-def _ranges(axis: Axis) -> list[range]:
-    """By tap, the inputs that it brings to an output."""
-    return [axis.inputs_of(tap) for tap in range(axis.kernel)]
+@lru_cache(maxsize=1024)
+def _counts(axis: Axis) -> list[int]:
+    """By tap of an axis, the inputs that it brings to an output."""
+    return [len(axis.inputs_of(tap)) for tap in range(axis.kernel)]
 
 
 def count_meetings(plan: Plan) -> int:
     """Pairs of an input and an output of all images that some tap brings together: the length of the lists."""
-    return plan.batch * math.prod(sum(map(len, _ranges(axis))) for axis in kernel_axes(plan))
+    return plan.batch * math.prod(sum(_counts(axis)) for axis in kernel_axes(plan))
 
 
 def _meetings(axes: tuple[Axis, Axis, Axis], batch: int) -> Meetings:
     """What the taps bring together: of each axis first, and then all combinations."""
-    of_axes: list[list[tuple[Table, Table]]] = []
+    inside, place = np.ones((1, 1), bool), np.zeros((1, 1), np.int64)  # by tap, then input, of the axes so far
     for axis in axes:
-        inputs = [np.array(reached, np.int64) for reached in _ranges(axis)]
-        taps = np.arange(axis.kernel, dtype=np.int64)[:, None]
-        of_axes.append([(i, axis.output_of(i, taps[tap])) for tap, i in enumerate(inputs)])
-    sizes, output_sizes = [axis.size for axis in axes], [axis.output_size for axis in axes]
-    every = list(product(*of_axes))
-    found = [
-        [_flat([pair[end] for pair in pairs], each) for pairs in every]
-        for end, each in enumerate((sizes, output_sizes))
-    ]
+        if axis.size == axis.kernel == axis.output_size == 1 and axis.pad_low == 0:
+            continue
+        outputs = axis.output_of(np.arange(axis.size, dtype=np.int64), np.arange(axis.kernel, dtype=np.int64)[:, None])
+        reached = (outputs >= 0) & (outputs < axis.output_size)
+        shape = inside.shape[0] * axis.kernel, inside.shape[1] * axis.size
+        inside = (inside[:, None, :, None] & reached[:, None, :]).reshape(shape)
+        place = (place[:, None, :, None] * axis.output_size + outputs[:, None, :]).reshape(shape)
     if batch > 1:
-        found = [
-            [(np.arange(batch)[:, None] * math.prod(each) + one).reshape(-1) for one in some]
-            for some, each in zip(found, (sizes, output_sizes), strict=True)
-        ]
-    return Meetings(*map(tuple, found))
-
-
-def _flat(places: list[Table], sizes: list[int]) -> Table:
-    """Numbers of the elements at all combinations of places, in the order of memory."""
-    d, h, w = places
-    flat: Table = ((d[:, None, None] * sizes[1] + h[:, None]) * sizes[2] + w).reshape(-1)
-    return flat
+        images = np.arange(batch, dtype=np.int64)[:, None] * math.prod(axis.output_size for axis in axes)
+        inside = np.tile(inside, batch)
+        place = (images + place[:, None, :]).reshape(inside.shape)
+    counts = np.count_nonzero(inside, axis=1)
+    return Meetings(np.nonzero(inside)[1], place[inside], np.concatenate([_ZERO, np.cumsum(counts)]))
