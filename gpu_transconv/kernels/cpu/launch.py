@@ -167,10 +167,9 @@ def bind(choose: Chooser, plan: Plan, packed: Packed) -> Bound | None:
     if not _is_small(plan):
         return run_on_threads
     function, arguments, work = job_of(choose, plan)
-    table = arguments.table
 
-    def run(x: Array, out: Array) -> int:
-        return function(x, weight, bias, out, table, workspace(work, dtype), 0)
+    def run(x: Array, out: Array) -> int:  # which keeps all tables of the arguments, not only the first
+        return function(x, weight, bias, out, arguments.table, workspace(work, dtype), 0)
 
     return run
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from cases import CASES
 from checks import assert_close, expected, implementations, make_arrays
 
 import gpu_transconv as gtc
+from gpu_transconv.kernels.cpu import launch
+from gpu_transconv.kernels.cpu.choose import choose_gather
 from gpu_transconv.kernels.cpu.runtime import team
 
 ROWS = implementations("cpu")
@@ -62,6 +66,17 @@ def test_thread_is_kept_off_the_core_of_its_caller():
     finally:
         done.set()
         thread.join()
+
+
+def test_small_call_keeps_all_tables_of_its_arguments():
+    """Whatever becomes of the jobs that are kept: two threads that make the same one keep only one of them."""
+    layer = gtc.ConvTranspose(np.ones((4, 3, 2, 3), np.float32), stride=2, formulation="gather", backend="cpu")
+    layer(np.ones((1, 4, 3, 3), np.float32))
+    plan = next(iter(layer._choices.values())).plan
+    tables = [weakref.ref(table) for table in launch.job_of(choose_gather, plan).arguments.tables]
+    launch._many_jobs.cache_clear()
+    gc.collect()
+    assert all(table() is not None for table in tables)
 
 
 def python(code: str, *arguments: str, **environment: str) -> str:
