@@ -1,11 +1,11 @@
 """The tile of `gemm_tile` for panels of boxes, as LLVM IR: while it multiplies, it brings in the panel that comes next.
 
-``C[m, n] (+)= sum over taps t and channels k of A[t, k, m] * B[place[t] + k*step + n]``. Between the products of a tap and
-a channel, which leave the loads and stores of a core idle most of the time, one vector of input is moved. So its way
-from memory costs next to nothing, as long as something is multiplied meanwhile.
+``C[m, n] (+)= sum over taps t and channels k of A[t, k, m] * B[place[t] + k*step + n]``. Between the products of a tap
+and a channel, which leave the loads and stores of a core idle some of the time, one vector of input is moved. So most
+of its way from memory is over before anything waits for it.
 
-A *move* is three words: where in the source a vector lies, where in the target it goes, and which of its lanes are read;
-the others are zero. A list of moves is good for every channel.
+A *move* is three words: where in the source a vector lies, where in the target it goes, and which of its lanes are
+read; the others are zero. A list of moves is good for every channel.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ MOVE_WORDS = 3
 def box_shapes() -> dict[int, int]:
     """Vectors of columns -> most rows: the sums, a vector or a factor for each and one more fit the registers."""
     count = registers()[1]
-    return {v: max(tile_shapes().get(v, 0), min(v - 1, (count - 1) // (v + 1))) for v in (1, 2, 4, 8) if v in tile_shapes()}
+    return {
+        v: max(tile_shapes().get(v, 0), min(v - 1, (count - 1) // (v + 1))) for v in (1, 2, 4, 8) if v in tile_shapes()
+    }
 
 
 #: Most rows of a tile that is eight vectors wide, or four; 0 where there are none.

@@ -8,12 +8,10 @@ channels are those of the input, grad_output, and sums run over channels and tap
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from ..arguments import unpack
-from ..emit.box_tile import MOVE_WORDS, box_tile, box_vectors, move_vectors
+from ..emit.box_tile import MOVE_WORDS, box_tile, box_vectors
 from ..emit.flat_tile import flat_tile
 from ..emit.gemm_tile import ADD, PER_ROW, tile_count, tile_range, tile_vectors
 from ..emit.intrinsics import copy_every, copy_rows, interleave_rows, turn_rows
@@ -23,21 +21,14 @@ from ..emit.registers import VECTOR_BYTES
 from ..partition import Slab, box_count, box_of
 from ..runtime.compiled import inner, kernel
 from . import layout as at
-from .partitions import GatherBoxes
+from .box_partition import GatherBoxes
+from .moves import Coming, coming_panel, list_moves, make_moves
 from .store import interleave
-
-
-class Coming(NamedTuple):
-    """The panel that comes next, which tiles bring in; the lists of moves are told at `box_tile`."""
-
-    source: int  # number of the first element of its first channel in the input, as if the box began there
-    moves: int  # of a channel
-    total: int  # of all its channels
 
 
 @kernel
 def gather_boxes(x, weight, bias, out, table, work, thread):
-    """Fill the share of one thread of the flat `out`; a task is a box of one image and group, whose outputs it owns."""
+    """Fill the share of one thread of the flat `out`; a task is a box of an image and group, whose outputs it owns."""
     job = unpack(GatherBoxes, table)
     boxes, groups, threads = box_count(job.part), job.geometry.groups, job.part.threads
     tasks = job.geometry.batch * groups * boxes
@@ -53,9 +44,9 @@ def gather_boxes(x, weight, bias, out, table, work, thread):
 def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
     """Compute the box of a task, all its output channels; it is that `number` of the thread, whose tasks stop at `end`.
 
-    Reads the input of the box with its margin, weight and bias; writes the box's outputs. `work` holds a line, a list of
-    moves, a panel of some input channels and perhaps that which comes next, and the sums of one chunk, or of all where
-    the channels come in several panels. The number of moves that are `listed` comes from the task before, and is
+    Reads the input of the box with its margin, weight and bias; writes the box's outputs. `work` holds a line, a list
+    of moves, a panel of some input channels and perhaps that which comes next, and the sums of one chunk, or of all
+    where the channels come in several panels. The number of moves that are `listed` comes from the task before, and is
     returned for the next.
     """
     g, lay, part, cut = job.geometry, job.layout, job.part, job.cut
@@ -68,9 +59,9 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
     if cut.panels > 1 and number == 0:
         if part.boxes_w == 1:
             panels[: cut.panels * cut.panel] = 0
-        listed = _list_moves(moves, job, task)
-        coming = _coming(job, task, 0, listed)
-        _move(x, panels, moves, job, coming, 0, coming.total)
+        listed = list_moves(moves, job, task)
+        coming = coming_panel(job, task, 0, listed)
+        make_moves(x, panels, moves, job, coming, 0, coming.total)
     for k in range(slabs):
         slab = Slab(group, k * cut.depth, min(cut.depth, g.cin - k * cut.depth))
         last = k + 1 == slabs
@@ -80,9 +71,9 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
         coming = Coming(0, 1, 0)
         if cut.panels > 1:
             if last and task + 1 < end:
-                listed = _list_moves(moves, job, task + 1)
+                listed = list_moves(moves, job, task + 1)
             if not last or task + 1 < end:
-                coming = _coming(job, task + last, 0 if last else slab.k0 + cut.depth, listed)
+                coming = coming_panel(job, task + last, 0 if last else slab.k0 + cut.depth, listed)
         else:
             channel = n * g.x_batch + (group * g.cin + slab.k0) * g.x_channel
             if cut.step.w > 1 and not g.last:
@@ -100,61 +91,8 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
                 )  # fmt: skip
             if last:
                 _store(out, sums, line, base, job, chunk, box, n, group)
-        _move(x, following, moves, job, coming, done, coming.total)
+        make_moves(x, following, moves, job, coming, done, coming.total)
     return listed
-
-
-@inner
-def _list_moves(moves, job, task):
-    """List what brings in a channel of the panel of a task, as whole vectors, in `moves`; return how many these are.
-
-    The panel is ordered channel, d, h, w, and is filled in this order: the last vector of a row may reach beyond it.
-    What is left and right of the image is zero in all boxes where a box has its whole width, and is not written then.
-    """
-    g, part, cut = job.geometry, job.part, job.cut
-    box = box_of(part, task % box_count(part))
-    start, width = box.w + part.low_w, box.width + part.span_w
-    low = max(0, -start)
-    high = max(low, min(width, g.in_w - start))
-    begin, end = (low, high) if part.boxes_w == 1 else (0, width)
-    count = 0
-    for d in range(box.depth + part.span_d):
-        i_d = box.d + part.low_d + d
-        for h in range(box.height + part.span_h):
-            i_h = box.h + part.low_h + h
-            present = high if 0 <= i_d < g.in_d and 0 <= i_h < g.in_h else low
-            source = (i_d * g.in_h + i_h) * g.in_w + start
-            target = (d * (part.box_h + part.span_h) + h) * cut.pitch
-            for first in range(begin, end, cut.lanes):
-                below, above = min(max(low - first, 0), cut.lanes), min(max(present - first, 0), cut.lanes)
-                moves[count] = source + first
-                moves[count + 1] = target + first
-                moves[count + 2] = (1 << above) - (1 << below) if above > below else 0
-                count += MOVE_WORDS
-    return count // MOVE_WORDS
-
-
-@inner
-def _coming(job, task, k0, listed):
-    """The panel from input channel `k0` on of a task, each channel of which `listed` moves bring in."""
-    g, boxes = job.geometry, box_count(job.part)
-    group, n = task // boxes % g.groups, task // boxes // g.groups
-    channel = n * g.x_batch + (group * g.cin + k0) * g.x_channel
-    return Coming(channel, max(1, listed), listed * min(job.cut.depth, g.cin - k0))
-
-
-@inner
-def _move(x, panel, moves, job, coming, done, end):
-    """Make the moves from number `done` to `end` of what comes, without products; return the number of the next."""
-    g, cut = job.geometry, job.cut
-    while done < end:
-        k, i = done // coming.moves, done % coming.moves
-        count = min(end - done, coming.moves - i)
-        source = address_as(panel, x, coming.source + k * g.x_channel)
-        ahead = panel.itemsize * g.x_channel
-        move_vectors(source, address(panel, k * cut.channel), address(moves, MOVE_WORDS * i), count, ahead)
-        done += count
-    return done
 
 
 @inner
@@ -277,7 +215,7 @@ def _multiply(sums, panel, x, following, moves, weight, bias, job, box, slab, s,
                 )  # fmt: skip
                 done += count
                 if count == taps * slab.depth:  # more than the tile could take
-                    done = _move(x, following, moves, job, coming, done, until)
+                    done = make_moves(x, following, moves, job, coming, done, until)
                 v += step
     return done
 
