@@ -60,38 +60,35 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
         if part.boxes_w == 1:
             panels[: cut.panels * cut.panel] = 0
         listed = list_moves(moves, job, task)
-        coming = coming_panel(job, task, 0, listed)
-        make_moves(x, panels, moves, job, coming, 0, coming.total)
+        coming = coming_panel(x, panels, moves, job, task, 0, listed)
+        make_moves(coming, job, 0, coming.total)
     for k in range(slabs):
         slab = Slab(group, k * cut.depth, min(cut.depth, g.cin - k * cut.depth))
         last = k + 1 == slabs
         turn = (number * slabs + k) % cut.panels
         panel = panels[turn * cut.panel : (turn + 1) * cut.panel]
-        following = panels[(1 - turn) * cut.panel :] if cut.panels > 1 else panels
-        coming = Coming(0, 1, 0)
-        if cut.panels > 1:
-            if last and task + 1 < end:
-                listed = list_moves(moves, job, task + 1)
-            if not last or task + 1 < end:
-                coming = coming_panel(job, task + last, 0 if last else slab.k0 + cut.depth, listed)
-        else:
+        coming = Coming(x, panels[(cut.panels - 1 - turn) * cut.panel :], moves, 0, 1, 0)
+        if cut.panels == 1:
             channel = n * g.x_batch + (group * g.cin + slab.k0) * g.x_channel
             if cut.step.w > 1 and not g.last:
                 _copy_thinned(x, panel, job, box, channel, slab.depth)
             else:
                 _copy_box(x, panel, job, box, channel, slab.depth)
+        elif not last:
+            coming = coming_panel(x, coming.panel, moves, job, task, slab.k0 + cut.depth, listed)
+        elif task + 1 < end:
+            listed = list_moves(moves, job, task + 1)
+            coming = coming_panel(x, coming.panel, moves, job, task + 1, 0, listed)
         done = 0
         for c in range(lay.chunks.shape[0]):
             chunk = lay.chunks[c]
-            base = chunk[at.FIRST_ROW] * cut.plane if cut.depth < g.cin else 0
+            row = chunk[at.FIRST_ROW]
+            base = row * cut.plane if cut.depth < g.cin else 0
             for s in range(chunk[at.FIRST_SET], chunk[at.END_SET]):
-                row = chunk[at.FIRST_ROW]
-                done = _multiply(
-                    sums[base:], panel, x, following, moves, weight, bias, job, box, slab, s, row, coming, done
-                )  # fmt: skip
+                done = _multiply(sums[base:], panel, weight, bias[row:], job, box, slab, s, coming, done)
             if last:
                 _store(out, sums, line, base, job, chunk, box, n, group)
-        make_moves(x, following, moves, job, coming, done, coming.total)
+        make_moves(coming, job, done, coming.total)
     return listed
 
 
@@ -168,12 +165,12 @@ def _copy_thinned(x, panel, job, box, channel, depth):
 
 
 @inner
-def _multiply(sums, panel, x, following, moves, weight, bias, job, box, slab, s, first_row, coming, done):
+def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
     """Run the tiles of set `s` on the panel, added to the set's rows of `sums`, which begins with its chunk.
 
-    Reads the set's weights, and the bias of the chunk's rows, from `first_row` on, where this is the first panel. Of
-    what comes, the moves from number `done` on are made meanwhile, in proportion to the products; the number of the
-    next one is returned.
+    Reads the set's weights, and `bias`, which begins with its chunk's, where this is the first panel. Of what comes,
+    the moves from number `done` on are made meanwhile, in proportion to the products; the number of the next one is
+    returned.
     """
     g, lay, cut = job.geometry, job.layout, job.cut
     row0, rows, taps = lay.sets[s, at.ROW], lay.sets[s, at.ROWS], lay.sets[s, at.TAPS]
@@ -186,7 +183,7 @@ def _multiply(sums, panel, x, following, moves, weight, bias, job, box, slab, s,
         low, high = tile_range(rows, 1, t)
         m = high - low
         a = address(weight, (slab.group * lay.weights + first + low * taps) * g.cin + slab.k0 * m)
-        start = address(bias, slab.group * lay.row_channels.size + first_row + row0 + low)
+        start = address(bias, slab.group * lay.row_channels.size + row0 + low)
         for d in range(box.depth):
             target = (row0 + low) * cut.plane + d * cut.plane_d
             source = d * (job.part.box_h + job.part.span_h) * cut.pitch
@@ -203,19 +200,19 @@ def _multiply(sums, panel, x, following, moves, weight, bias, job, box, slab, s,
                     continue
                 made = (first + low * taps) * box.depth * vectors + m * taps * (d * vectors + v + step)
                 until = coming.total * made // products
-                k, i = done // coming.moves, done % coming.moves
-                count = max(0, min(until - done, min(coming.moves - i, taps * slab.depth)))
+                k, i = done // coming.listed, done % coming.listed
+                count = max(0, min(until - done, min(coming.listed - i, taps * slab.depth)))
                 box_tile(
                     cut.tile,
                     address(sums, target + v * lane), cut.plane, a, g.cin * m,
                     address(panel, source + v * lane), cut.channel, address(cut.offsets, tap0), start,
                     PER_ROW if slab.k0 == 0 else ADD, taps, slab.depth,
-                    address_as(sums, x, coming.source + k * g.x_channel), address(following, k * cut.channel),
-                    address(moves, MOVE_WORDS * i), count, ahead, m, step,
+                    address_as(sums, coming.x, coming.first + k * g.x_channel), address(coming.panel, k * cut.channel),
+                    address(coming.moves, MOVE_WORDS * i), count, ahead, m, step,
                 )  # fmt: skip
                 done += count
                 if count == taps * slab.depth:  # more than the tile could take
-                    done = make_moves(x, following, moves, job, coming, done, until)
+                    done = make_moves(coming, job, done, until)
                 v += step
     return done
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ....arrays.views import Array
 from ..emit.box_tile import MOVE_WORDS, move_vectors
 from ..emit.pointers import address, address_as
 from ..partition import box_count, box_of
@@ -13,8 +14,11 @@ from ..runtime.compiled import inner
 class Coming(NamedTuple):
     """The panel that comes next, which tiles bring in; the lists of moves are told at `box_tile`."""
 
-    source: int  # number of the first element of its first channel in the input, as if the box began there
-    moves: int  # of a channel
+    x: Array  # the input
+    panel: Array  # what is filled
+    moves: Array  # list of the moves of a channel
+    first: int  # number of the input's first element, if the box of its first channel began there
+    listed: int  # moves of a channel
     total: int  # of all its channels
 
 
@@ -49,23 +53,23 @@ def list_moves(moves, job, task):
 
 
 @inner
-def coming_panel(job, task, k0, listed):
+def coming_panel(x, panel, moves, job, task, k0, listed):
     """The panel from input channel `k0` on of a task, each channel of which `listed` moves bring in."""
     g, boxes = job.geometry, box_count(job.part)
     group, n = task // boxes % g.groups, task // boxes // g.groups
-    channel = n * g.x_batch + (group * g.cin + k0) * g.x_channel
-    return Coming(channel, max(1, listed), listed * min(job.cut.depth, g.cin - k0))
+    first = n * g.x_batch + (group * g.cin + k0) * g.x_channel
+    return Coming(x, panel, moves, first, max(1, listed), listed * min(job.cut.depth, g.cin - k0))
 
 
 @inner
-def make_moves(x, panel, moves, job, coming, done, end):
+def make_moves(coming, job, done, end):
     """Make the moves from number `done` to `end` of what comes, without products; return the number of the next."""
-    g, cut = job.geometry, job.cut
+    g, panel = job.geometry, coming.panel
     while done < end:
-        k, i = done // coming.moves, done % coming.moves
-        count = min(end - done, coming.moves - i)
-        source = address_as(panel, x, coming.source + k * g.x_channel)
-        ahead = panel.itemsize * g.x_channel
-        move_vectors(source, address(panel, k * cut.channel), address(moves, MOVE_WORDS * i), count, ahead)
+        k, i = done // coming.listed, done % coming.listed
+        count = min(end - done, coming.listed - i)
+        source = address_as(panel, coming.x, coming.first + k * g.x_channel)
+        target, moves = address(panel, k * job.cut.channel), address(coming.moves, MOVE_WORDS * i)
+        move_vectors(source, target, moves, count, panel.itemsize * g.x_channel)
         done += count
     return done
