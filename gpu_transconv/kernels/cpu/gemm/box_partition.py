@@ -13,7 +13,7 @@ from ....problem.product import by_phase
 from ..arguments import Table
 from ..emit.box_tile import MOVE_WORDS, box_table
 from ..emit.flat_tile import flat_table
-from ..emit.registers import VECTOR_BYTES
+from ..emit.registers import CACHE_LINE, VECTOR_BYTES
 from ..geometry import Geometry, counted, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
 from .cost import PANEL_CHANNELS, flat_channels
@@ -44,6 +44,7 @@ class PanelBoxes(NamedTuple):
     moves: int  # elements for a list of what brings in a channel of a panel, see `box_tile`
     panel: int  # elements of the input
     panels: int  # two where one comes in while the other is multiplied
+    fetched: int  # cache lines of a channel that are only fetched meanwhile, where there is one panel
     lanes: int  # elements of a vector
     offsets: Table  # by tap of a set: where in the panel it reads
     places: Table  # the same by tap and channel, where those are summed in one loop
@@ -87,16 +88,32 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int, coupled: bool) -> 
     plane_d = whole(box[1] * pitch)
     plane = box[0] * plane_d
     panel = whole(depth * channel + pitch + lane)  # whole vectors are read past the last row
-    rows = (box[0] + span[0]) * height * math.ceil(pitch / lane) if panels > 1 else 0
-    moves = whole(rows * MOVE_WORDS * 8 // DTYPES[plan.accumulate].size)
+    fetched = 0 if panels > 1 else _fetched(plan, geometry, box, span, blocks)
+    listed = (box[0] + span[0]) * height * math.ceil(pitch / lane) if panels > 1 else fetched
+    moves = whole(listed * MOVE_WORDS * 8 // DTYPES[plan.accumulate].size)
     part = make_partition(blocks, box, reach, threads, LINE_ROOM + moves + panels * panel + sums * plane)
     offsets, flat = where[layout.tap_slots], flat_channels(axes, cin)
     each = (offsets[:, None] + np.arange(cin) * channel).reshape(-1) if flat else offsets[:1]
     cut = PanelBoxes(
-        pitch, plane_d, plane, channel, place, PerAxis(*steps), depth, LINE_ROOM, moves, panel, panels, lane,
+        pitch, plane_d, plane, channel, place, PerAxis(*steps), depth, LINE_ROOM, moves, panel, panels, fetched, lane,
         offsets, each, flat_table(plan.accumulate) if flat else 0, box_table(plan.accumulate, coupled),
     )  # fmt: skip
     return GatherBoxes(geometry, layout, part, cut)
+
+
+def _fetched(
+    plan: Plan, geometry: Geometry, box: tuple[int, int, int], span: tuple[int, ...], blocks: list[int]
+) -> int:
+    """Cache lines of a channel that a box reads, where its rows follow each other and come from memory."""
+    axes = by_phase(plan).axes
+    if geometry.last or not geometry.far or flat_channels(axes, plan.in_channels // plan.groups):
+        return 0
+    if box[0] == 1:
+        rows = (box[1] + span[1]) * axes[1].step
+    else:
+        rows = box[0] * axes[0].step * geometry.in_h if box[1] == blocks[1] else 0
+    elements = (rows - 1) * geometry.in_w + min(geometry.in_w, (box[2] + span[2]) * axes[2].step)
+    return max(0, elements * DTYPES[plan.dtype].size // CACHE_LINE)
 
 
 def _depth(plan: Plan, panels: int) -> int:

@@ -22,7 +22,7 @@ from ..partition import Slab, box_count, box_of
 from ..runtime.compiled import inner, kernel
 from . import layout as at
 from .box_partition import GatherBoxes
-from .moves import Coming, coming_panel, list_moves, make_moves
+from .moves import coming_panel, list_lines, list_moves, make_moves
 from .store import interleave
 
 
@@ -56,7 +56,9 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
     panels = work[cut.line + cut.moves :]
     sums = panels[cut.panels * cut.panel :]
     slabs = (g.cin + cut.depth - 1) // cut.depth
-    if cut.panels > 1 and number == 0:
+    if cut.panels == 1 and number == 0:
+        listed = list_lines(moves, job)
+    elif number == 0:
         if part.boxes_w == 1:
             panels[: cut.panels * cut.panel] = 0
         listed = list_moves(moves, job, task)
@@ -67,18 +69,20 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
         last = k + 1 == slabs
         turn = (number * slabs + k) % cut.panels
         panel = panels[turn * cut.panel : (turn + 1) * cut.panel]
-        coming = Coming(x, panels[(cut.panels - 1 - turn) * cut.panel :], moves, 0, 1, 0)
+        following = panels[(1 - turn) * cut.panel :] if cut.panels > 1 else line
         if cut.panels == 1:
             channel = n * g.x_batch + (group * g.cin + slab.k0) * g.x_channel
             if cut.step.w > 1 and not g.last:
                 _copy_thinned(x, panel, job, box, channel, slab.depth)
             else:
                 _copy_box(x, panel, job, box, channel, slab.depth)
-        elif not last:
-            coming = coming_panel(x, coming.panel, moves, job, task, slab.k0 + cut.depth, listed)
+        if not last:
+            coming = coming_panel(x, following, moves, job, task, slab.k0 + cut.depth, listed)
         elif task + 1 < end:
-            listed = list_moves(moves, job, task + 1)
-            coming = coming_panel(x, coming.panel, moves, job, task + 1, 0, listed)
+            listed = list_moves(moves, job, task + 1) if cut.panels > 1 else listed
+            coming = coming_panel(x, following, moves, job, task + 1, 0, listed)
+        else:
+            coming = coming_panel(x, following, moves, job, task, 0, 0)
         done = 0
         for c in range(lay.chunks.shape[0]):
             chunk = lay.chunks[c]
@@ -88,7 +92,8 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
                 done = _multiply(sums[base:], panel, weight, bias[row:], job, box, slab, s, coming, done)
             if last:
                 _store(out, sums, line, base, job, chunk, box, n, group)
-        make_moves(coming, job, done, coming.total)
+        if cut.panels > 1:
+            make_moves(coming, job, done, coming.total)
     return listed
 
 
@@ -178,7 +183,7 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
     lane = VECTOR_BYTES // sums.itemsize
     vectors = (box.height * cut.pitch + lane - 1) // lane
     products = max(1, lay.weights * box.depth * vectors)
-    ahead = sums.itemsize * g.x_channel
+    ahead = sums.itemsize * g.x_channel if cut.panels > 1 else 0
     for t in range(tile_count(rows, 1)):
         low, high = tile_range(rows, 1, t)
         m = high - low
@@ -207,11 +212,11 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
                     address(sums, target + v * lane), cut.plane, a, g.cin * m,
                     address(panel, source + v * lane), cut.channel, address(cut.offsets, tap0), start,
                     PER_ROW if slab.k0 == 0 else ADD, taps, slab.depth,
-                    address_as(sums, coming.x, coming.first + k * g.x_channel), address(coming.panel, k * cut.channel),
+                    address_as(sums, coming.x, coming.first + k * g.x_channel), address(coming.panel, k * coming.step),
                     address(coming.moves, MOVE_WORDS * i), count, ahead, m, step,
                 )  # fmt: skip
                 done += count
-                if count == taps * slab.depth:  # more than the tile could take
+                if count == taps * slab.depth and cut.panels > 1:  # more than the tile could take
                     done = make_moves(coming, job, done, until)
                 v += step
     return done

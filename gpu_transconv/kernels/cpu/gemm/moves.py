@@ -20,6 +20,7 @@ class Coming(NamedTuple):
     first: int  # number of the input's first element, if the box of its first channel began there
     listed: int  # moves of a channel
     total: int  # of all its channels
+    step: int  # elements of the panel from one channel to the next, or 0 where it is filled later and lines are fetched
 
 
 @inner
@@ -53,12 +54,25 @@ def list_moves(moves, job, task):
 
 
 @inner
+def list_lines(moves, job):
+    """List the cache lines of a channel of a box, as moves that read nothing, in `moves`; return how many these are."""
+    for i in range(job.cut.fetched):
+        moves[MOVE_WORDS * i], moves[MOVE_WORDS * i + 1], moves[MOVE_WORDS * i + 2] = i * job.cut.lanes, 0, 0
+    return job.cut.fetched
+
+
+@inner
 def coming_panel(x, panel, moves, job, task, k0, listed):
     """The panel from input channel `k0` on of a task, each channel of which `listed` moves bring in."""
-    g, boxes = job.geometry, box_count(job.part)
+    g, cut, boxes = job.geometry, job.cut, box_count(job.part)
     group, n = task // boxes % g.groups, task // boxes // g.groups
     first = n * g.x_batch + (group * g.cin + k0) * g.x_channel
-    return Coming(x, panel, moves, first, max(1, listed), listed * min(job.cut.depth, g.cin - k0))
+    total = listed * min(cut.depth, g.cin - k0)
+    if cut.panels > 1:
+        return Coming(x, panel, moves, first, max(1, listed), total, cut.channel)
+    box = box_of(job.part, task % boxes)
+    first += (box.d * cut.step.d * g.in_h + box.h * cut.step.h) * g.in_w + box.w * cut.step.w
+    return Coming(x, panel, moves, first, max(1, listed), total, 0)
 
 
 @inner
@@ -69,7 +83,7 @@ def make_moves(coming, job, done, end):
         k, i = done // coming.listed, done % coming.listed
         count = min(end - done, coming.listed - i)
         source = address_as(panel, coming.x, coming.first + k * g.x_channel)
-        target, moves = address(panel, k * job.cut.channel), address(coming.moves, MOVE_WORDS * i)
+        target, moves = address(panel, k * coming.step), address(coming.moves, MOVE_WORDS * i)
         move_vectors(source, target, moves, count, panel.itemsize * g.x_channel)
         done += count
     return done
