@@ -171,10 +171,13 @@ def _emit_box(module: ir.Module, element: ir.Type, rows: int, vectors: int, coup
     words = ir.VectorType(_I32, lines.lanes)
     sums = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(rows)]
     adds = builder.icmp_signed("==", mode, _I64(ADD))
-    for m, row in enumerate(sums):
-        start = builder.select(adds, ir.Constant(vector, None), broadcast(builder, init, _I64(m), vector))
-        for total in row:
-            builder.store(start, total)
+    with builder.if_else(adds) as branches:
+        for more, branch in zip((True, False), branches, strict=True):
+            with branch:
+                for m, row in enumerate(sums):
+                    start = ir.Constant(vector, None) if more else broadcast(builder, init, _I64(m), vector)
+                    for total in row:
+                        builder.store(start, total)
 
     def multiply(factor, column, total):
         if coupled:

@@ -16,7 +16,7 @@ from ..emit.flat_tile import flat_tile
 from ..emit.gemm_tile import ADD, PER_ROW, tile_count, tile_range, tile_vectors
 from ..emit.intrinsics import copy_every, copy_rows, interleave_rows, turn_rows
 from ..emit.numbers import COUPLED, activate_run
-from ..emit.pointers import address, address_as, cast, fence
+from ..emit.pointers import address, address_as, cast, fence, place
 from ..emit.registers import VECTOR_BYTES
 from ..partition import Slab, box_count, box_of
 from ..runtime.compiled import inner, kernel
@@ -183,7 +183,7 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
     lane = VECTOR_BYTES // sums.itemsize
     vectors = (box.height * cut.pitch + lane - 1) // lane
     products = max(1, lay.weights * box.depth * vectors)
-    ahead = sums.itemsize * g.x_channel if cut.panels > 1 else 0
+    ahead = sums.itemsize * g.x_channel
     for t in range(tile_count(rows, 1)):
         low, high = tile_range(rows, 1, t)
         m = high - low
@@ -207,12 +207,16 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
                 until = coming.total * made // products
                 k, i = done // coming.listed, done % coming.listed
                 count = max(0, min(until - done, min(coming.listed - i, taps * slab.depth)))
+                bring = address_as(sums, coming.x, coming.first + k * g.x_channel)
+                if cut.panels == 1:  # what is fetched is not touched, or the tile would wait for it
+                    bring = address(panel, 0)
+                    ahead = place(coming.x, coming.first + k * g.x_channel) - place(panel, 0)
                 box_tile(
                     cut.tile,
                     address(sums, target + v * lane), cut.plane, a, g.cin * m,
                     address(panel, source + v * lane), cut.channel, address(cut.offsets, tap0), start,
                     PER_ROW if slab.k0 == 0 else ADD, taps, slab.depth,
-                    address_as(sums, coming.x, coming.first + k * g.x_channel), address(coming.panel, k * coming.step),
+                    bring, address(coming.panel, k * coming.step),
                     address(coming.moves, MOVE_WORDS * i), count, ahead, m, step,
                 )  # fmt: skip
                 done += count
