@@ -45,6 +45,11 @@ def has_couples() -> bool:
     return "+avx512bf16" in names and registers() == (64, 32)
 
 
+def selects() -> bool:
+    """Whether one instruction picks any elements of two vectors by numbers that are known only when it runs."""
+    return registers() == (64, 32)
+
+
 #: Bytes of a vector register.
 VECTOR_BYTES = registers()[0]
 
@@ -96,6 +101,14 @@ def multiply_couples(module: ir.Module) -> ir.Function:
     sums, couples = ir.VectorType(ir.FloatType(), 16), ir.VectorType(_I32, 16)
     name = "llvm.x86.avx512bf16.dpbf16ps.512"
     return cgutils.get_or_insert_function(module, ir.FunctionType(sums, [sums, couples, couples]), name)
+
+
+def select_elements(builder: ir.IRBuilder, first: ir.Value, second: ir.Value, numbers: ir.Value) -> ir.Value:
+    """Vector of the elements of `first` and, counted on, `second` with these numbers; where `selects` says so."""
+    vector, kind = first.type, "ps" if first.type.element == ir.FloatType() else "pd"
+    name = f"llvm.x86.avx512.vpermi2var.{kind}.512"
+    signature = ir.FunctionType(vector, [vector, numbers.type, vector])
+    return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), [first, numbers, second])
 
 
 def prefetch(builder: ir.IRBuilder, address: ir.Value, near: bool = False) -> None:

@@ -18,7 +18,7 @@ from ..geometry import Geometry, counted, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
 from .cost import PANEL_CHANNELS, flat_channels
 from .layout import SHIFT_W, Layout
-from .partitions import LINE_ROOM, PANEL_BYTES, TASKS, WORK_BYTES, fixed_depth, rows_of_sums
+from .partitions import PANEL_BYTES, TASKS, WORK_BYTES, fixed_depth, rows_of_sums
 
 #: Elements of one channel of a box that gather copies: 8 KiB of floats. Chosen, not measured.
 _BOX = 2048
@@ -40,8 +40,7 @@ class PanelBoxes(NamedTuple):
     place: int  # distance of two places of a source block in the panel
     step: PerAxis  # places of a source block on each axis
     depth: int  # input channels of one panel
-    line: int  # elements for a row that is put together
-    moves: int  # elements for a list of what brings in a channel of a panel, see `box_tile`
+    moves: int  # elements for a list of what brings in a channel of a panel, see `box_tile`, and a vector
     panel: int  # elements of the input
     panels: int  # two where one comes in while the other is multiplied
     fetched: int  # cache lines of a channel that are only fetched meanwhile, where there is one panel
@@ -90,12 +89,13 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int, coupled: bool) -> 
     panel = whole(depth * channel + pitch + lane)  # whole vectors are read past the last row
     fetched = 0 if panels > 1 else _fetched(plan, geometry, box, span, blocks)
     listed = (box[0] + span[0]) * height * math.ceil(pitch / lane) if panels > 1 else fetched
-    moves = whole(listed * MOVE_WORDS * 8 // DTYPES[plan.accumulate].size)
-    part = make_partition(blocks, box, reach, threads, LINE_ROOM + moves + panels * panel + sums * plane)
+    moves = whole(listed * MOVE_WORDS * 8 // DTYPES[plan.accumulate].size + lane)
+    work = moves + panels * panel + sums * plane + 2 * lane
+    part = make_partition(blocks, box, reach, threads, work)
     offsets, flat = where[layout.tap_slots], flat_channels(axes, cin)
     each = (offsets[:, None] + np.arange(cin) * channel).reshape(-1) if flat else offsets[:1]
     cut = PanelBoxes(
-        pitch, plane_d, plane, channel, place, PerAxis(*steps), depth, LINE_ROOM, moves, panel, panels, fetched, lane,
+        pitch, plane_d, plane, channel, place, PerAxis(*steps), depth, moves, panel, panels, fetched, lane,
         offsets, each, flat_table(plan.accumulate) if flat else 0, box_table(plan.accumulate, coupled),
     )  # fmt: skip
     return GatherBoxes(geometry, layout, part, cut)

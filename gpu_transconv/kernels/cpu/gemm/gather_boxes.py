@@ -44,16 +44,15 @@ def gather_boxes(x, weight, bias, out, table, work, thread):
 def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
     """Compute the box of a task, all its output channels; it is that `number` of the thread, whose tasks stop at `end`.
 
-    Reads the input of the box with its margin, weight and bias; writes the box's outputs. `work` holds a line, a list
-    of moves, a panel of some input channels and perhaps that which comes next, and the sums of one chunk, or of all
+    Reads the input of the box with its margin, weight and bias; writes the box's outputs. `work` holds a list of
+    moves, a panel of some input channels and perhaps that which comes next, and the sums of one chunk, or of all
     where the channels come in several panels. The number of moves that are `listed` comes from the task before, and is
     returned for the next.
     """
     g, lay, part, cut = job.geometry, job.layout, job.part, job.cut
     boxes = box_count(part)
     box, group, n = box_of(part, task % boxes), task // boxes % g.groups, task // boxes // g.groups
-    line, moves = work[: cut.line], work[cut.line : cut.line + cut.moves].view(np.int64)
-    panels = work[cut.line + cut.moves :]
+    moves, panels = work[: cut.moves].view(np.int64), work[cut.moves :]
     sums = panels[cut.panels * cut.panel :]
     slabs = (g.cin + cut.depth - 1) // cut.depth
     if cut.panels == 1 and number == 0:
@@ -69,7 +68,7 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
         last = k + 1 == slabs
         turn = (number * slabs + k) % cut.panels
         panel = panels[turn * cut.panel : (turn + 1) * cut.panel]
-        following = panels[(1 - turn) * cut.panel :] if cut.panels > 1 else line
+        following = panels[(1 - turn) * cut.panel :] if cut.panels > 1 else work[cut.moves - cut.lanes :]
         if cut.panels == 1:
             channel = n * g.x_batch + (group * g.cin + slab.k0) * g.x_channel
             if cut.step.w > 1 and not g.last:
@@ -91,7 +90,7 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
             for s in range(chunk[at.FIRST_SET], chunk[at.END_SET]):
                 done = _multiply(sums[base:], panel, weight, bias[row:], job, box, slab, s, coming, done)
             if last:
-                _store(out, sums, line, base, job, chunk, box, n, group)
+                _store(out, sums, base, job, chunk, box, n, group)
         if cut.panels > 1:
             make_moves(coming, job, done, coming.total)
     return listed
@@ -227,7 +226,7 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
 
 
 @inner
-def _store(out, sums, line, base, job, chunk, box, n, group):
+def _store(out, sums, base, job, chunk, box, n, group):
     """Write a chunk's outputs of the box, activated, from its rows of `sums`, which are activated in place."""
     g, cut, channels = job.geometry, job.cut, chunk[at.CHANNELS]
     outputs = min(box.width * g.stride_w, g.out_w - box.w * g.stride_w)
@@ -249,5 +248,5 @@ def _store(out, sums, line, base, job, chunk, box, n, group):
                     continue
                 interleave(
                     out, target, g.y_channel, sums, source, cut.plane, channels,
-                    g.stride_w, outputs, g.half, g.stream, line,
+                    g.stride_w, outputs, g.half, g.stream,
                 )  # fmt: skip
