@@ -77,11 +77,10 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
                 _copy_box(x, panel, job, box, channel, slab.depth)
         if not last:
             coming = coming_panel(x, following, moves, job, task, slab.k0 + cut.depth, listed)
-        elif task + 1 < end:
-            listed = list_moves(moves, job, task + 1) if cut.panels > 1 else listed
-            coming = coming_panel(x, following, moves, job, task + 1, 0, listed)
         else:
-            coming = coming_panel(x, following, moves, job, task, 0, 0)
+            more = task + 1 < end
+            listed = list_moves(moves, job, task + 1) if cut.panels > 1 and more else listed
+            coming = coming_panel(x, following, moves, job, task + more, 0, listed * more)
         done = 0
         for c in range(lay.chunks.shape[0]):
             chunk = lay.chunks[c]
@@ -104,7 +103,6 @@ def _copy_box(x, panel, job, box, channel, depth):
     """
     g, part, cut = job.geometry, job.part, job.cut
     places = cut.step.d * cut.step.h * cut.step.w
-    # Channels first, one channel after the other, as they lie in memory.
     for i in range(places * (1 if g.last else depth)):
         k, place_h, place_w = i // places, i // cut.step.w % cut.step.h, i % cut.step.w
         place_d = i % places // (cut.step.h * cut.step.w)
