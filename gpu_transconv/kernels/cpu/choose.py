@@ -20,7 +20,7 @@ from .depthwise.channels_first import depthwise
 from .elementwise import elementwise_gather, elementwise_scatter
 from .elementwise_input_grad import elementwise_input_gather, elementwise_input_scatter
 from .emit.registers import VECTOR_BYTES, has_couples
-from .gemm import line_partition, partitions, point_lists, point_strips, stamp_boxes, stamp_lines
+from .gemm import box_partition, line_partition, partitions, point_lists, point_strips, stamp_boxes, stamp_lines
 from .gemm.cost import cost_of_boxes, cost_of_lines, cost_of_runs, cost_of_stamps, paired_axes, useful_products
 from .gemm.gather import gather
 from .gemm.gather_boxes import gather_boxes
@@ -144,7 +144,7 @@ def _cut_runs(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
 
 
 def _cut_panel_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return partitions.cut_panel_boxes(plan, rows_layout(order), threads, order.coupled)
+    return box_partition.cut_panel_boxes(plan, rows_layout(order), threads, order.coupled)
 
 
 def _cut_stamp_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:

@@ -1,11 +1,11 @@
 """The tile of `gemm_tile` for panels of boxes, as LLVM IR: while it multiplies, it brings in the panel that comes next.
 
-``C[m, n] (+)= sum over taps t and channels k of A[t, k, m] * B[place[t] + k*step + n]``. Between the products of a tap and
-a channel, which leave the loads and stores of a core idle most of the time, one vector of input is moved. So its way
-from memory costs next to nothing, as long as something is multiplied meanwhile.
+``C[m, n] (+)= sum over taps t and channels k of A[t, k, m] * B[place[t] + k*step + n]``. Between the products of a tap
+and a channel, which leave the loads and stores of a core idle some of the time, one vector of input is moved. So most
+of its way from memory is over before anything waits for it.
 
-A *move* is three words: where in the source a vector lies, where in the target it goes, and which of its lanes are read;
-the others are zero. A list of moves is good for every channel.
+A *move* is three words: where in the source a vector lies, where in the target it goes, and which of its lanes are
+read; the others are zero. A list of moves is good for every channel.
 """
 
 from __future__ import annotations
@@ -171,10 +171,13 @@ def _emit_box(module: ir.Module, element: ir.Type, rows: int, vectors: int, coup
     words = ir.VectorType(_I32, lines.lanes)
     sums = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(rows)]
     adds = builder.icmp_signed("==", mode, _I64(ADD))
-    for m, row in enumerate(sums):
-        start = builder.select(adds, ir.Constant(vector, None), broadcast(builder, init, _I64(m), vector))
-        for total in row:
-            builder.store(start, total)
+    with builder.if_else(adds) as branches:
+        for more, branch in zip((True, False), branches, strict=True):
+            with branch:
+                for m, row in enumerate(sums):
+                    start = ir.Constant(vector, None) if more else broadcast(builder, init, _I64(m), vector)
+                    for total in row:
+                        builder.store(start, total)
 
     def multiply(factor, column, total):
         if coupled:

@@ -42,8 +42,8 @@ _LAST = 128
 _ADD = 5.0
 #: How much more a product costs in boxes, which keep less of the weights close than runs of blocks do.
 _BOX = 1.1
-#: The same where the next panel comes in meanwhile. Fitted: boxes take 0.88 (torch41382) and 0.99 (encodec24_up4, both 64
-#: to 32 channels) times as long as runs, and 1.02 with twice the channels (hifigan_v1_up3).
+#: The same where the next panel comes in meanwhile. Fitted: boxes take 0.88 (torch41382) and 0.99 (encodec24_up4, both
+#: 64 to 32 channels) times as long as runs, and 1.02 with twice the channels (hifigan_v1_up3).
 _MOVING_BOX = 1.04
 #: The same where the input has a step, which boxes copy once, and runs for every tap: with up to 64 channels, which are
 #: one panel; with more, whose sums are put down in between; and where channels and taps are one loop. Fitted to eleven

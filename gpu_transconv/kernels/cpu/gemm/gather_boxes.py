@@ -8,36 +8,27 @@ channels are those of the input, grad_output, and sums run over channels and tap
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from ..arguments import unpack
-from ..emit.box_tile import MOVE_WORDS, box_tile, box_vectors, move_vectors
+from ..emit.box_tile import MOVE_WORDS, box_tile, box_vectors
 from ..emit.flat_tile import flat_tile
 from ..emit.gemm_tile import ADD, PER_ROW, tile_count, tile_range, tile_vectors
 from ..emit.intrinsics import copy_every, copy_rows, interleave_rows, turn_rows
 from ..emit.numbers import COUPLED, activate_run
-from ..emit.pointers import address, address_as, cast, fence
+from ..emit.pointers import address, address_as, cast, fence, place
 from ..emit.registers import VECTOR_BYTES
 from ..partition import Slab, box_count, box_of
 from ..runtime.compiled import inner, kernel
 from . import layout as at
-from .partitions import GatherBoxes
+from .box_partition import GatherBoxes
+from .moves import coming_panel, list_lines, list_moves, make_moves
 from .store import interleave
-
-
-class Coming(NamedTuple):
-    """The panel that comes next, which tiles bring in; the lists of moves are told at `box_tile`."""
-
-    source: int  # number of the first element of its first channel in the input, as if the box began there
-    moves: int  # of a channel
-    total: int  # of all its channels
 
 
 @kernel
 def gather_boxes(x, weight, bias, out, table, work, thread):
-    """Fill the share of one thread of the flat `out`; a task is a box of one image and group, whose outputs it owns."""
+    """Fill the share of one thread of the flat `out`; a task is a box of an image and group, whose outputs it owns."""
     job = unpack(GatherBoxes, table)
     boxes, groups, threads = box_count(job.part), job.geometry.groups, job.part.threads
     tasks = job.geometry.batch * groups * boxes
@@ -53,9 +44,9 @@ def gather_boxes(x, weight, bias, out, table, work, thread):
 def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
     """Compute the box of a task, all its output channels; it is that `number` of the thread, whose tasks stop at `end`.
 
-    Reads the input of the box with its margin, weight and bias; writes the box's outputs. `work` holds a list of moves,
-    a panel of some input channels and perhaps that which comes next, and the sums of one chunk, or of all where
-    the channels come in several panels. The number of moves that are `listed` comes from the task before, and is
+    Reads the input of the box with its margin, weight and bias; writes the box's outputs. `work` holds a list of
+    moves, a panel of some input channels and perhaps that which comes next, and the sums of one chunk, or of all
+    where the channels come in several panels. The number of moves that are `listed` comes from the task before, and is
     returned for the next.
     """
     g, lay, part, cut = job.geometry, job.layout, job.part, job.cut
@@ -64,96 +55,44 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
     moves, panels = work[: cut.moves].view(np.int64), work[cut.moves :]
     sums = panels[cut.panels * cut.panel :]
     slabs = (g.cin + cut.depth - 1) // cut.depth
-    if cut.panels > 1 and number == 0:
+    if cut.panels == 1 and number == 0:
+        listed = list_lines(moves, job)
+    elif number == 0:
         if part.boxes_w == 1:
             panels[: cut.panels * cut.panel] = 0
-        listed = _list_moves(moves, job, task)
-        coming = _coming(job, task, 0, listed)
-        _move(x, panels, moves, job, coming, 0, coming.total)
+        listed = list_moves(moves, job, task)
+        coming = coming_panel(x, panels, moves, job, task, 0, listed)
+        make_moves(coming, job, 0, coming.total)
     for k in range(slabs):
         slab = Slab(group, k * cut.depth, min(cut.depth, g.cin - k * cut.depth))
         last = k + 1 == slabs
         turn = (number * slabs + k) % cut.panels
         panel = panels[turn * cut.panel : (turn + 1) * cut.panel]
-        following = panels[(1 - turn) * cut.panel :] if cut.panels > 1 else panels
-        coming = Coming(0, 1, 0)
-        if cut.panels > 1:
-            if last and task + 1 < end:
-                listed = _list_moves(moves, job, task + 1)
-            if not last or task + 1 < end:
-                coming = _coming(job, task + last, 0 if last else slab.k0 + cut.depth, listed)
-        else:
+        following = panels[(1 - turn) * cut.panel :] if cut.panels > 1 else work[cut.moves - cut.lanes :]
+        if cut.panels == 1:
             channel = n * g.x_batch + (group * g.cin + slab.k0) * g.x_channel
             if cut.step.w > 1 and not g.last:
                 _copy_thinned(x, panel, job, box, channel, slab.depth)
             else:
                 _copy_box(x, panel, job, box, channel, slab.depth)
+        if not last:
+            coming = coming_panel(x, following, moves, job, task, slab.k0 + cut.depth, listed)
+        else:
+            more = task + 1 < end
+            listed = list_moves(moves, job, task + 1) if cut.panels > 1 and more else listed
+            coming = coming_panel(x, following, moves, job, task + more, 0, listed * more)
         done = 0
         for c in range(lay.chunks.shape[0]):
             chunk = lay.chunks[c]
-            base = chunk[at.FIRST_ROW] * cut.plane if cut.depth < g.cin else 0
+            row = chunk[at.FIRST_ROW]
+            base = row * cut.plane if cut.depth < g.cin else 0
             for s in range(chunk[at.FIRST_SET], chunk[at.END_SET]):
-                row = chunk[at.FIRST_ROW]
-                done = _multiply(
-                    sums[base:], panel, x, following, moves, weight, bias, job, box, slab, s, row, coming, done
-                )  # fmt: skip
+                done = _multiply(sums[base:], panel, weight, bias[row:], job, box, slab, s, coming, done)
             if last:
                 _store(out, sums, base, job, chunk, box, n, group)
-        _move(x, following, moves, job, coming, done, coming.total)
+        if cut.panels > 1:
+            make_moves(coming, job, done, coming.total)
     return listed
-
-
-@inner
-def _list_moves(moves, job, task):
-    """List what brings in a channel of the panel of a task, as whole vectors, in `moves`; return how many these are.
-
-    The panel is ordered channel, d, h, w, and is filled in this order: the last vector of a row may reach beyond it.
-    What is left and right of the image is zero in all boxes where a box has its whole width, and is not written then.
-    """
-    g, part, cut = job.geometry, job.part, job.cut
-    box = box_of(part, task % box_count(part))
-    start, width = box.w + part.low_w, box.width + part.span_w
-    low = max(0, -start)
-    high = max(low, min(width, g.in_w - start))
-    begin, end = (low, high) if part.boxes_w == 1 else (0, width)
-    count = 0
-    for d in range(box.depth + part.span_d):
-        i_d = box.d + part.low_d + d
-        for h in range(box.height + part.span_h):
-            i_h = box.h + part.low_h + h
-            present = high if 0 <= i_d < g.in_d and 0 <= i_h < g.in_h else low
-            source = (i_d * g.in_h + i_h) * g.in_w + start
-            target = (d * (part.box_h + part.span_h) + h) * cut.pitch
-            for first in range(begin, end, cut.lanes):
-                below, above = min(max(low - first, 0), cut.lanes), min(max(present - first, 0), cut.lanes)
-                moves[count] = source + first
-                moves[count + 1] = target + first
-                moves[count + 2] = (1 << above) - (1 << below) if above > below else 0
-                count += MOVE_WORDS
-    return count // MOVE_WORDS
-
-
-@inner
-def _coming(job, task, k0, listed):
-    """The panel from input channel `k0` on of a task, each channel of which `listed` moves bring in."""
-    g, boxes = job.geometry, box_count(job.part)
-    group, n = task // boxes % g.groups, task // boxes // g.groups
-    channel = n * g.x_batch + (group * g.cin + k0) * g.x_channel
-    return Coming(channel, max(1, listed), listed * min(job.cut.depth, g.cin - k0))
-
-
-@inner
-def _move(x, panel, moves, job, coming, done, end):
-    """Make the moves from number `done` to `end` of what comes, without products; return the number of the next."""
-    g, cut = job.geometry, job.cut
-    while done < end:
-        k, i = done // coming.moves, done % coming.moves
-        count = min(end - done, coming.moves - i)
-        source = address_as(panel, x, coming.source + k * g.x_channel)
-        ahead = panel.itemsize * g.x_channel
-        move_vectors(source, address(panel, k * cut.channel), address(moves, MOVE_WORDS * i), count, ahead)
-        done += count
-    return done
 
 
 @inner
@@ -164,7 +103,6 @@ def _copy_box(x, panel, job, box, channel, depth):
     """
     g, part, cut = job.geometry, job.part, job.cut
     places = cut.step.d * cut.step.h * cut.step.w
-    # Channels first, one channel after the other, as they lie in memory.
     for i in range(places * (1 if g.last else depth)):
         k, place_h, place_w = i // places, i // cut.step.w % cut.step.h, i % cut.step.w
         place_d = i % places // (cut.step.h * cut.step.w)
@@ -229,12 +167,12 @@ def _copy_thinned(x, panel, job, box, channel, depth):
 
 
 @inner
-def _multiply(sums, panel, x, following, moves, weight, bias, job, box, slab, s, first_row, coming, done):
+def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
     """Run the tiles of set `s` on the panel, added to the set's rows of `sums`, which begins with its chunk.
 
-    Reads the set's weights, and the bias of the chunk's rows, from `first_row` on, where this is the first panel. Of
-    what comes, the moves from number `done` on are made meanwhile, in proportion to the products; the number of the
-    next one is returned.
+    Reads the set's weights, and `bias`, which begins with its chunk's, where this is the first panel. Of what comes,
+    the moves from number `done` on are made meanwhile, in proportion to the products; the number of the next one is
+    returned.
     """
     g, lay, cut = job.geometry, job.layout, job.cut
     row0, rows, taps = lay.sets[s, at.ROW], lay.sets[s, at.ROWS], lay.sets[s, at.TAPS]
@@ -247,7 +185,7 @@ def _multiply(sums, panel, x, following, moves, weight, bias, job, box, slab, s,
         low, high = tile_range(rows, 1, t)
         m = high - low
         a = address(weight, (slab.group * lay.weights + first + low * taps) * g.cin + slab.k0 * m)
-        start = address(bias, slab.group * lay.row_channels.size + first_row + row0 + low)
+        start = address(bias, slab.group * lay.row_channels.size + row0 + low)
         for d in range(box.depth):
             target = (row0 + low) * cut.plane + d * cut.plane_d
             source = d * (job.part.box_h + job.part.span_h) * cut.pitch
@@ -264,19 +202,23 @@ def _multiply(sums, panel, x, following, moves, weight, bias, job, box, slab, s,
                     continue
                 made = (first + low * taps) * box.depth * vectors + m * taps * (d * vectors + v + step)
                 until = coming.total * made // products
-                k, i = done // coming.moves, done % coming.moves
-                count = max(0, min(until - done, min(coming.moves - i, taps * slab.depth)))
+                k, i = done // coming.listed, done % coming.listed
+                count = max(0, min(until - done, min(coming.listed - i, taps * slab.depth)))
+                bring = address_as(sums, coming.x, coming.first + k * g.x_channel)
+                if cut.panels == 1:  # what is fetched is not touched, or the tile would wait for it
+                    bring = address(panel, 0)
+                    ahead = place(coming.x, coming.first + k * g.x_channel) - place(panel, 0)
                 box_tile(
                     cut.tile,
                     address(sums, target + v * lane), cut.plane, a, g.cin * m,
                     address(panel, source + v * lane), cut.channel, address(cut.offsets, tap0), start,
                     PER_ROW if slab.k0 == 0 else ADD, taps, slab.depth,
-                    address_as(sums, x, coming.source + k * g.x_channel), address(following, k * cut.channel),
-                    address(moves, MOVE_WORDS * i), count, ahead, m, step,
+                    bring, address(coming.panel, k * coming.step),
+                    address(coming.moves, MOVE_WORDS * i), count, ahead, m, step,
                 )  # fmt: skip
                 done += count
-                if count == taps * slab.depth:  # more than the tile could take
-                    done = _move(x, following, moves, job, coming, done, until)
+                if count == taps * slab.depth and cut.panels > 1:  # more than the tile could take
+                    done = make_moves(coming, job, done, until)
                 v += step
     return done
 

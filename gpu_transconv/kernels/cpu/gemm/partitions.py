@@ -15,14 +15,12 @@ from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.product import by_phase
 from ..arguments import Table
-from ..emit.box_tile import MOVE_WORDS, box_table
-from ..emit.flat_tile import flat_table
 from ..emit.gemm_tile import tile_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, counted, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
-from .cost import PANEL_CHANNELS, cost_of_runs, flat_channels, useful_products
-from .layout import FIRST_ROW, FIRST_SET, SHIFT_W, TAP, TAPS, WEIGHT, Layout
+from .cost import cost_of_runs, useful_products
+from .layout import FIRST_ROW, FIRST_SET, TAP, TAPS, WEIGHT, Layout
 from .store import LINE
 
 #: Bytes of a panel of input, which stays in the second-level cache next to sums and weights: half of Zen 4's 1 MiB.
@@ -37,19 +35,11 @@ _FIXED_PRODUCTS = 2048
 #: Blocks up to which one run takes all of them, with a panel that is less deep. Chosen, not measured.
 _FEW = 128
 #: Tasks per thread up to which their number should be a multiple of the threads. Chosen, not measured.
-_TASKS = 6
+TASKS = 6
 #: Blocks of a run at most. Chosen, not measured.
 _PIXELS = 256
 #: Bytes of the scratch memory of one thread, at most. Chosen, not measured.
-_WORK_BYTES = 4 * 1024 * 1024
-#: Elements of one channel of a box that gather copies: 8 KiB of floats. Chosen, not measured.
-_BOX = 2048
-#: Input channels of a panel where the input has no step: half a second-level cache with the panel that comes next.
-#: Measured against 64, which `cost` has for steps: vqvae2_rgb takes 10.2 ms and not 11.1, fsrcnn_x3 2.0 and not 2.4.
-_CHANNELS = 32
-#: The same where one panel comes in while another is multiplied, and then elements of a channel of a box. Measured: 8 and
-#: 32 channels take 1.00 to 1.08 times as long on seven layers; 2048 elements 1.01 times, monai_unet_t 1.06 (Zen 4).
-_MOVED_CHANNELS, _MOVED_BOX = 16, 4096
+WORK_BYTES = 4 * 1024 * 1024
 #: Elements for a row that is put together before it is stored, with room for its misalignment.
 LINE_ROOM = LINE + 64
 
@@ -95,9 +85,9 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     # With few blocks, a shallower panel of all of them, so that the weights are read once.
     limit = deep if total > _FEW else min(deep, room // (itemsize * total))
     depth = fixed_depth(plan) if plan.fixed_order else even(cin, max(1, limit // slots))
-    rows = _rows_of_sums(layout, depth < cin)
+    rows = rows_of_sums(layout, depth < cin)
     lane = VECTOR_BYTES // itemsize
-    most = min(room // (slots * depth), _WORK_BYTES // (rows + slots * depth)) // itemsize
+    most = min(room // (slots * depth), WORK_BYTES // (rows + slots * depth)) // itemsize
     runs = math.ceil(total / max(2 * lane, min(most, _PIXELS)))
     # As much for every thread: either more runs, which all read the weights, or parts of the chunks, which all copy
     # the input.
@@ -108,7 +98,7 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     runs = math.ceil(total / pixels)
     tasks = runs * plan.groups
     splits = min(len(layout.chunks), threads // math.gcd(threads, tasks))
-    if tasks > _TASKS * threads and -tasks % threads / tasks < (splits - 1) * _share_of_copies(plan):
+    if tasks > TASKS * threads and -tasks % threads / tasks < (splits - 1) * _share_of_copies(plan):
         splits = 1  # threads wait for each other less than they would copy twice
     panel = slots * depth * pixels
     # A tile may read and write whole vectors past the last block.
@@ -122,101 +112,9 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     return Gather(geometry, layout, part, cut)
 
 
-class PanelBoxes(NamedTuple):
-    """Gather in boxes whose input, with the margin around it, is copied once; distances count elements."""
-
-    pitch: int  # of a row, in panel and sums
-    plane_d: int  # distance of two depths in the sums; whole vectors
-    plane: int  # of the sums of one row of the layout
-    channel: int  # distance of two channels in the panel
-    place: int  # distance of two places of a source block in the panel
-    step: PerAxis  # places of a source block on each axis
-    depth: int  # input channels of one panel
-    moves: int  # elements for a list of what brings in a channel of a panel, see `box_tile`
-    panel: int  # elements of the input
-    panels: int  # two where one comes in while the other is multiplied
-    lanes: int  # elements of a vector
-    offsets: Table  # by tap of a set: where in the panel it reads
-    places: Table  # the same by tap and channel, where those are summed in one loop
-    flat: int  # address of the compiled tiles that do so, or 0
-    tile: int  # address of the compiled tiles
-
-
-class GatherBoxes(NamedTuple):
-    """What the kernel `gather_boxes` unpacks."""
-
-    geometry: Geometry
-    layout: Layout
-    part: Partition
-    cut: PanelBoxes
-
-
-def cut_panel_boxes(plan: Plan, layout: Layout, threads: int, coupled: bool) -> GatherBoxes:
-    """Cut the output into boxes whose panel stays close to the core."""
-    geometry, plan = make_geometry(plan, coupled), counted(plan, coupled)
-    cin, item = plan.in_channels // plan.groups, DTYPES[plan.accumulate].size
-    lane = VECTOR_BYTES // item
-    product = by_phase(plan)
-    blocks, reach = [axis.blocks for axis in product.axes], reach_of(product.axes)
-    low, span = zip(*reach, strict=True)
-    steps = [axis.step for axis in product.axes]
-    panels = 2 if math.prod(steps) == 1 and not (geometry.half or geometry.last) else 1
-    most = _MOVED_CHANNELS if panels > 1 else _CHANNELS if math.prod(steps) == 1 else PANEL_CHANNELS
-    depth = fixed_depth(plan) if plan.fixed_order else min(cin, most) if panels == 1 else even(cin, most)
-    sums = _rows_of_sums(layout, depth < cin)
-    channels = depth * math.prod(steps)
-    flat = flat_channels(product.axes, cin)
-    room = min(
-        _BOX if panels == 1 else _MOVED_BOX,
-        PANEL_BYTES // (panels * item * channels),
-        max(lane, _WORK_BYTES // (item * sums)),
-    )
-    if flat:  # sums of many channels and a panel of few, which stay close together
-        room = max(lane, min(room, PANEL_BYTES // (item * (channels + sums))))
-    box_w = even(blocks[2], min(room, 256) if blocks[0] * blocks[1] > 1 else room)
-    pitch = box_w + span[2]
-    rows = max(1, room // pitch)
-    box_d = even(blocks[0], max(1, round(math.sqrt(rows)) - span[0]))
-    box_h = even(blocks[1], max(1, rows // (box_d + span[0]) - span[1]))
-    if math.prod(steps) > 1 or panels > 1:
-        box_d, box_h, box_w = _shared_out(blocks, [box_d, box_h, box_w], plan.batch * plan.groups, threads)
-        pitch = box_w + span[2]
-    height = box_h + span[1]
-    place = (box_d + span[0]) * height * pitch
-    channel = math.prod(steps) * place
-    source, places = np.divmod(layout.slots[:, : SHIFT_W + 1], steps)
-    shifts = source - low
-    where = (shifts[:, 0] * height + shifts[:, 1]) * pitch + shifts[:, 2]
-    where += ((places[:, 0] * steps[1] + places[:, 1]) * steps[2] + places[:, 2]) * place
-    plane_d = -(-box_h * pitch // lane) * lane
-    plane = box_d * plane_d
-    panel = -(-(depth * channel + pitch + lane) // lane) * lane  # whole vectors are read past the last row
-    rows = (box_d + span[0]) * height * -(-pitch // lane)
-    moves = -(-8 * MOVE_WORDS * rows // VECTOR_BYTES) * lane if panels > 1 else 0
-    work = moves + panels * panel + sums * plane + 2 * lane
-    part = make_partition(blocks, (box_d, box_h, box_w), reach, threads, work)
-    offsets = where[layout.tap_slots]
-    each = (offsets[:, None] + np.arange(cin) * channel).reshape(-1) if flat else offsets[:1]
-    cut = PanelBoxes(
-        pitch, plane_d, plane, channel, place, PerAxis(*steps), depth, moves, panel, panels, lane,
-        offsets, each, flat_table(plan.accumulate) if flat else 0, box_table(plan.accumulate, coupled),
-    )  # fmt: skip
-    return GatherBoxes(geometry, layout, part, cut)
-
-
 def _share_of_copies(plan: Plan) -> float:
     """Time in which gather in runs copies its input, over that of its products."""
     return cost_of_runs(plan) / useful_products(plan) - 1
-
-
-def _shared_out(blocks: list[int], box: list[int], images: int, threads: int) -> list[int]:
-    """Make boxes smaller, on the axis that has most of them, so that few of them are as many for every thread."""
-    counts = [math.ceil(size / part) for size, part in zip(blocks, box, strict=True)]
-    if images * math.prod(counts) > 2 * _TASKS * threads or images * math.prod(counts) % threads == 0:
-        return box
-    axis = max(range(3), key=lambda i: (counts[i], min(blocks[i], 2)))
-    more = math.ceil(counts[axis] / threads) * threads
-    return [math.ceil(blocks[i] / more) if i == axis else box[i] for i in range(3)]
 
 
 def fixed_depth(plan: Plan) -> int:
@@ -234,7 +132,7 @@ def _has_runs(layout: Layout) -> bool:
     return bool(rises[inside].all())
 
 
-def _rows_of_sums(layout: Layout, all_at_once: bool) -> int:
+def rows_of_sums(layout: Layout, all_at_once: bool) -> int:
     """Rows whose sums are kept at a time: of all chunks, where a sum needs several panels, or else of the largest."""
     first_rows = np.append(layout.chunks[:, FIRST_ROW], layout.row_channels.size)
     return layout.row_channels.size if all_at_once else int(np.diff(first_rows).max())
