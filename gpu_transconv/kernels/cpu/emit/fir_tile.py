@@ -21,6 +21,7 @@ from .registers import (
     call_entry,
     emit_table,
     keep,
+    keep_rolled,
     kind_of,
     multiply_add,
     registers,
@@ -127,13 +128,16 @@ def _emit_filter(module: ir.Module, element: ir.Type, stride: int, vectors: int)
         with cgutils.for_range(builder, count) as loop:
             shift = builder.load(builder.gep(inner, [builder.add(first, loop.index)]))
             at = builder.add(row, shift)
-            columns = [rows.load(builder, element, start, at) for start in starts]
             number = builder.load(used)
-            for i, phase in enumerate(phases):
-                factor = broadcast(builder, weight, builder.add(number, _I64(i)), vector)
-                for column, total in zip(columns, sums[phase], strict=True):
+            factors = [broadcast(builder, weight, builder.add(number, _I64(i)), vector) for i in range(len(phases))]
+            # Each vector of input is used up before the next one is read: no register goes to memory in between.
+            for v, start in enumerate(starts):
+                column = rows.load(builder, element, start, at)
+                for factor, phase in zip(factors, phases, strict=True):
+                    total = sums[phase][v]
                     builder.store(builder.call(fma, [factor, column, builder.load(total)]), total)
             builder.store(builder.add(number, _I64(len(phases))), used)
+        keep_rolled(loop)
         return builder.add(first, count)
 
     with cgutils.for_range(builder, taps) as tap:
