@@ -24,8 +24,9 @@ from ..partition import Partition, even, make_partition, reach_of
 _PANEL = 12288
 _REGION = 8192
 
-#: Rows of a box from which vectors are taken across them. Chosen, not measured.
-_ACROSS = 4
+#: Rows of a box from which vectors are taken across them, and vectors of a row a multiple of which they are taken along it.
+#: The latter measured: 7 vectors take 1.6 times as long along a row.
+_ACROSS, _ALONG = 4, 4
 
 # Columns of `ChannelBoxes.rows`.
 FIRST_TAP, TAPS = range(2)
@@ -112,7 +113,7 @@ def _box(plan: Plan, axes: tuple[Axis, Axis, Axis], span: list[int], lanes: int)
 
 def _goes_across(box_w: int, height: int, lanes: int, many: int) -> bool:
     """Whether a call takes a vector of several rows, as it does on narrow maps, and not several vectors of a row."""
-    return -(-box_w // lanes) % many != 0 and height >= _ACROSS
+    return -(-box_w // lanes) % min(many, _ALONG) != 0 and height >= _ACROSS
 
 
 @lru_cache(maxsize=64)

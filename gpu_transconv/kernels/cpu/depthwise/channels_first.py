@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from ..arguments import unpack
 from ..emit.fir_tile import filter_rows
-from ..emit.intrinsics import copy_row, interleave_rows
+from ..emit.intrinsics import copy_row, fetch, interleave_rows
 from ..emit.numbers import activate_run
 from ..emit.pointers import address, address_as, fence, lanes_past, offset, place, vector_lanes
-from ..emit.registers import VECTOR_BYTES, selects
+from ..emit.registers import CACHE_LINE, VECTOR_BYTES, selects
 from ..emit.row_ir import ALIGNED_STREAMED
 from ..partition import box_count, box_of
 from ..runtime.compiled import inner, kernel
@@ -39,14 +39,20 @@ def depthwise(x, weight, bias, out, table, work, thread):
         _filter_channels(x, weight, bias, out, work[thread], g, part, cut, first, end)
         fence()
         return 0
-    copied = -1
+    copied, ahead = -1, 0
     for task in range(first, end):
         rest = task // cut.multiplier
         channel = rest // boxes % g.groups * cut.multiplier + task % cut.multiplier
         if rest != copied:  # the output channels of one input channel follow each other
             _copy_box(x, work[thread], g, part, cut, rest % boxes, rest // boxes)
-            copied = rest
-        _filter_box(weight, bias, out, work[thread], g, part, cut, rest % boxes, rest // boxes // g.groups, channel)
+            copied, ahead = rest, 0
+            if g.far and part.boxes_w == 1:
+                ahead = _first_input(x, g, part, (rest + 1) % boxes, (rest + 1) // boxes)
+        _filter_box(
+            weight, bias, out, work[thread], g, part, cut, rest % boxes, rest // boxes // g.groups, channel,
+            ahead, x.itemsize,
+        )  # fmt: skip
+        ahead = 0
     fence()
     return 0
 
@@ -102,11 +108,20 @@ def _copy_box(x, panel, g, part, cut, number, image):
 
 
 @inner
-def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel):
+def _first_input(x, g, part, number, image):
+    """Place of the first input that a box reads, perhaps before the image; `image` counts images and channels."""
+    box = box_of(part, number)
+    pixel = ((box.d + part.low_d) * g.in_h + box.h + part.low_h) * g.in_w + box.w + part.low_w
+    return place(x, image * g.x_channel + pixel)
+
+
+@inner
+def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel, ahead, itemsize):
     """Compute the outputs of a box of one channel of image `n`.
 
     Reads the panel at the start of `work`, weight and bias; writes the outputs straight to `out` where that needs
     neither activation nor another type and streamed vectors would be aligned, else through the line behind the panel.
+    Meanwhile the input of the next box, from `ahead` on where that is not 0, comes to the caches, plane by plane.
     """
     box = box_of(part, number)
     lanes = VECTOR_BYTES // work.itemsize
@@ -115,7 +130,11 @@ def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel):
     whole = part.boxes_w == 1  # rows follow each other in memory
     first, plain = box.h * g.stride_h, not g.half and not g.activation
     count = min(box.height * g.stride_h, g.out_h - first)
+    lines = ((box.height + part.span_h) * g.in_w * itemsize + CACHE_LINE - 1) // CACHE_LINE
     for d in range(box.depth):
+        planes = part.span_d + 1 if d == box.depth - 1 else 1
+        for plane in range(d, d + planes if ahead else 0):
+            fetch(ahead + plane * g.in_h * g.in_w * itemsize, lines)
         for phase_d in range(g.stride_d):
             o_d = (box.d + d) * g.stride_d + phase_d
             if o_d >= g.out_d:
