@@ -24,7 +24,7 @@ from ..partition import Partition, even, make_partition, reach_of
 _PANEL = 12288
 _REGION = 8192
 
-#: Rows of a box from which vectors are taken across them, and vectors of a row a multiple of which they are taken along it.
+#: Rows of a box from which vectors are taken across them; and vectors of a row, of which a multiple is taken along it.
 #: The latter measured: 7 vectors take 1.6 times as long along a row.
 _ACROSS, _ALONG = 4, 4
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from ..arguments import unpack
 from ..emit.fir_tile import filter_rows
-from ..emit.intrinsics import copy_row, fetch, interleave_rows
+from ..emit.intrinsics import copy_row, interleave_rows
 from ..emit.numbers import activate_run
 from ..emit.pointers import address, address_as, fence, lanes_past, offset, place, vector_lanes
-from ..emit.registers import CACHE_LINE, VECTOR_BYTES, selects
-from ..emit.row_ir import ALIGNED_STREAMED
+from ..emit.registers import VECTOR_BYTES, selects
+from ..emit.row_ir import ALIGNED_STREAMED, STREAMED
 from ..partition import box_count, box_of
 from ..runtime.compiled import inner, kernel
 from . import channel_boxes as at
 from .channel_boxes import Depthwise
 
-SELECTS = selects()
+SELECTS = selects()  # a number that kernels can read
 
 
 @kernel
@@ -39,20 +39,14 @@ def depthwise(x, weight, bias, out, table, work, thread):
         _filter_channels(x, weight, bias, out, work[thread], g, part, cut, first, end)
         fence()
         return 0
-    copied, ahead = -1, 0
+    copied = -1
     for task in range(first, end):
         rest = task // cut.multiplier
         channel = rest // boxes % g.groups * cut.multiplier + task % cut.multiplier
         if rest != copied:  # the output channels of one input channel follow each other
             _copy_box(x, work[thread], g, part, cut, rest % boxes, rest // boxes)
-            copied, ahead = rest, 0
-            if g.far and part.boxes_w == 1:
-                ahead = _first_input(x, g, part, (rest + 1) % boxes, (rest + 1) // boxes)
-        _filter_box(
-            weight, bias, out, work[thread], g, part, cut, rest % boxes, rest // boxes // g.groups, channel,
-            ahead, x.itemsize,
-        )  # fmt: skip
-        ahead = 0
+            copied = rest
+        _filter_box(weight, bias, out, work[thread], g, part, cut, rest % boxes, rest // boxes // g.groups, channel)
     fence()
     return 0
 
@@ -78,10 +72,12 @@ def _filter_channels(x, weight, bias, out, work, g, part, cut, first, end):
             copied = image
         target = task * g.y_channel
         past = lanes_past(out, target)
-        straight = plain and (not g.stream or SELECTS or (past == 0 and g.out_w % lanes == 0))
+        aligned = past == 0 and g.out_w % lanes == 0
+        straight = plain and (not g.stream or SELECTS or aligned)
+        stream = STREAMED if aligned else ALIGNED_STREAMED
         to = address_as(work, out, target) if straight else address(work, line + past)
         _filter_lines(
-            cut.table, to, 0, 1, g.out_w, address(work, cut.kept), straight and g.stream, 0,
+            cut.table, to, 0, 1, g.out_w, address(work, cut.kept), stream if straight and g.stream else 0, 0,
             address(work, 0), 0, vectors, (0, cut.most),
             address(cut.offsets, 0), cut.rows[0, at.TAPS], address(cut.inner, 0),
             address(weight, channel * g.volume), address(bias, channel), g.stride_w,
@@ -108,20 +104,12 @@ def _copy_box(x, panel, g, part, cut, number, image):
 
 
 @inner
-def _first_input(x, g, part, number, image):
-    """Place of the first input that a box reads, perhaps before the image; `image` counts images and channels."""
-    box = box_of(part, number)
-    pixel = ((box.d + part.low_d) * g.in_h + box.h + part.low_h) * g.in_w + box.w + part.low_w
-    return place(x, image * g.x_channel + pixel)
-
-
-@inner
-def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel, ahead, itemsize):
+def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel):
     """Compute the outputs of a box of one channel of image `n`.
 
     Reads the panel at the start of `work`, weight and bias; writes the outputs straight to `out` where that needs
-    neither activation nor another type and streamed vectors would be aligned, else through the line behind the panel.
-    Meanwhile the input of the next box, from `ahead` on where that is not 0, comes to the caches, plane by plane.
+    neither activation nor another type and vectors that are streamed are aligned or can be rotated, else through the
+    line behind the panel.
     """
     box = box_of(part, number)
     lanes = VECTOR_BYTES // work.itemsize
@@ -130,11 +118,7 @@ def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel, ahead
     whole = part.boxes_w == 1  # rows follow each other in memory
     first, plain = box.h * g.stride_h, not g.half and not g.activation
     count = min(box.height * g.stride_h, g.out_h - first)
-    lines = ((box.height + part.span_h) * g.in_w * itemsize + CACHE_LINE - 1) // CACHE_LINE
     for d in range(box.depth):
-        planes = part.span_d + 1 if d == box.depth - 1 else 1
-        for plane in range(d, d + planes if ahead else 0):
-            fetch(ahead + plane * g.in_h * g.in_w * itemsize, lines)
         for phase_d in range(g.stride_d):
             o_d = (box.d + d) * g.stride_d + phase_d
             if o_d >= g.out_d:
@@ -144,9 +128,12 @@ def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel, ahead
             for phase_h in range(min(g.stride_h, count)):
                 start = target if whole else target + phase_h * g.out_w
                 past = lanes_past(out, start)
-                straight = plain and (not g.stream or SELECTS or (past == 0 and g.out_w % lanes == 0))
+                aligned = past == 0 and g.out_w % lanes == 0
+                straight = plain and (not g.stream or SELECTS or aligned)
+                stream = STREAMED if aligned else ALIGNED_STREAMED
                 # Vectors that two rows share are put together in the line.
-                aside = place(work, line + past) - place(out, start) if whole and straight and g.stream else 0
+                rotated = straight and g.stream and not aligned
+                aside = place(work, line + past) - place(out, start) if whole and rotated else 0
                 s = phase_d * g.stride_h + phase_h
                 blocks = (count - phase_h + g.stride_h - 1) // g.stride_h
                 row = phase_h * g.out_w if whole else 0
@@ -165,7 +152,7 @@ def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel, ahead
                     blocks,
                     box.width,
                     outputs,
-                    straight and g.stream,
+                    stream if straight and g.stream else 0,
                     aside,
                 )
                 if not straight and not whole:
@@ -187,7 +174,8 @@ def _filter_plane(to, work, weight, bias, g, cut, source, channel, s, blocks, wi
     tap0, taps = cut.rows[s, at.FIRST_TAP], cut.rows[s, at.TAPS]
     _filter_lines(
         cut.table, to, g.stride_h * g.out_w, blocks, outputs, address(work, cut.kept), stream, aside,
-        address(work, source), cut.pitch, (width + lanes - 1) // lanes, (cut.across, cut.most), address(cut.offsets, tap0), taps, address(cut.inner, 0),
+        address(work, source), cut.pitch, (width + lanes - 1) // lanes, (cut.across, cut.most),
+        address(cut.offsets, tap0), taps, address(cut.inner, 0),
         address(weight, channel * g.volume + tap0 * g.kernel_w), address(bias, channel), g.stride_w,
     )  # fmt: skip
 

@@ -28,7 +28,7 @@ from .registers import (
     select_elements,
     selects,
 )
-from .row_ir import STRIDES, RowFunctions
+from .row_ir import ALIGNED_STREAMED, STREAMED, STRIDES, RowFunctions
 from .shuffles import interleaved, splat
 
 _I64 = ir.IntType(64)
@@ -75,7 +75,8 @@ def filter_rows(
     last : where the last outputs of a row are kept for the next call: a vector, and where `drop` is 0, so that the
         vectors are in as many rows, one for each
     begins : whether the rows begin here
-    stream : whether whole vectors bypass the caches; where `registers.selects` is false they must be aligned
+    stream : 0, or `row_ir.STREAMED` where all vectors are whole and aligned, or where `registers.selects` is true
+        `row_ir.ALIGNED_STREAMED`, so that they are rotated
     aside : distance in bytes at which streamed vectors are stored in which a row begins or ends amidst
     x, x_step : input of the first vector, and the distance to that of the next one
     offsets, taps : distances of the rows of input to read, and how many
@@ -145,13 +146,14 @@ def _emit_filter(module: ir.Module, element: ir.Type, stride: int, vectors: int)
         place = add_taps(_I64(0), range(stride), row)
         for phase in range(stride):
             place = add_taps(place, [phase], row)
-    streams, apart = (builder.icmp_signed("!=", flag, _I64(0)) for flag in (stream, drop))
+    streams, rotates = (builder.icmp_signed("==", stream, _I64(way)) for way in (STREAMED, ALIGNED_STREAMED))
+    apart = builder.icmp_signed("!=", drop, _I64(0))
     mixed = [interleaved(builder, [builder.load(row[v]) for row in sums], rows.lanes) for v in range(vectors)]
     targets = [builder.gep(out, [builder.mul(out_step, _I64(v))]) for v in range(vectors)]
     if selects():
         streamer = _Streamer(rows)
-        with builder.if_else(streams) as (bypass, normal):
-            with bypass, builder.if_else(apart) as (along, across):
+        with builder.if_else(rotates) as (rotated, normal):
+            with rotated, builder.if_else(apart) as (along, across):
                 with along:
                     streamer.stream(builder, [*chain.from_iterable(mixed)], out, outputs, last, begins, aside)
                 with across:
@@ -159,7 +161,7 @@ def _emit_filter(module: ir.Module, element: ir.Type, stride: int, vectors: int)
                         kept = builder.gep(last, [_I64(v * rows.lanes)])
                         streamer.stream(builder, run, target, outputs, kept, begins, aside)
             with normal:
-                _store(builder, rows, mixed, targets, outputs, drop, ir.Constant(ir.IntType(1), 0))
+                _store(builder, rows, mixed, targets, outputs, drop, streams)
     else:
         _store(builder, rows, mixed, targets, outputs, drop, streams)
     builder.ret_void()

@@ -120,7 +120,7 @@ def prefetch(builder: ir.IRBuilder, address: ir.Value) -> None:
 
 
 def keep_rolled(loop: cgutils.Loop) -> None:
-    """Tell LLVM not to unroll a finished loop of `cgutils.for_range`, whose vectors would not fit the registers then."""
+    """Keep LLVM from unrolling a finished loop of `for_range`, whose vectors would not fit the registers then."""
     block = loop.index.incomings[-1][1]
     module = block.function.module
     node = module.add_metadata([module.add_metadata(["llvm.loop.unroll.disable"])])

@@ -77,8 +77,8 @@ class RowFunctions:
     def _interleave(self, builder, half, stride, target, source, step, outputs, stream):
         """A vector of each phase at a time, mixed by shuffles; reads whole vectors, writes `outputs` elements.
 
-        `stream` is 0 or what it may be by `intrinsics.interleave_rows`. Where vectors shall be aligned they begin at the
-        boundary before `target`: as many outputs earlier, each phase begins with another block.
+        `stream` is 0 or as `interleave_rows` has it. Where vectors shall be aligned they begin at the boundary
+        before `target`: as many outputs earlier, each phase begins with another block.
         """
         block, zero = stride * self.lanes, _I64(0)
         past = self._elements_past(builder, target)
@@ -88,9 +88,7 @@ class RowFunctions:
                 builder.icmp_signed(">=", stream, _I64(ALIGNED)), builder.icmp_signed(">=", outputs, _I64(LONG))
             ),
         )
-        streams = builder.and_(
-            builder.trunc(stream, _I1), builder.or_(aligns, builder.icmp_signed("==", past, zero))
-        )
+        streams = builder.and_(builder.trunc(stream, _I1), builder.or_(aligns, builder.icmp_signed("==", past, zero)))
         past = builder.select(aligns, past, zero)
         origin = []
         for r in range(stride):
