@@ -205,7 +205,7 @@ class _Streamer:
         with builder.if_else(exact) as (whole, edge):
             with whole:
                 for j, pair in enumerate(zip([before, *run[:-1]], run, strict=True)):
-                    value = select_elements(builder, *pair, numbers)
+                    value = select_elements(builder, pair[0], pair[1], numbers)
                     rows.store(builder, value, first, _I64(j * rows.lanes), bypasses=True)
             with edge:
                 self._store_edges(builder, [before, *run], first, (low, high), numbers, aside)
@@ -227,7 +227,7 @@ class _Streamer:
         away = builder.inttoptr(builder.add(builder.ptrtoint(first, _I64), aside), first.type)
 
         def store(at, pair):
-            value = select_elements(builder, *pair, numbers)
+            value = select_elements(builder, pair[0], pair[1], numbers)
             with builder.if_else(rows.within(builder, at, lanes, *ends)) as (full, cut):
                 with full:
                     rows.store(builder, value, first, at, bypasses=True)
