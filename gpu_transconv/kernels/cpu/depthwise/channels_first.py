@@ -13,13 +13,13 @@ from ..emit.intrinsics import copy_row, interleave_rows
 from ..emit.numbers import activate_run
 from ..emit.pointers import address, address_as, fence, lanes_past, offset, place, vector_lanes
 from ..emit.registers import VECTOR_BYTES, selects
-from ..emit.row_ir import ALIGNED_STREAMED
+from ..emit.row_ir import ALIGNED_STREAMED, STREAMED
 from ..partition import box_count, box_of
 from ..runtime.compiled import inner, kernel
 from . import channel_boxes as at
 from .channel_boxes import Depthwise
 
-SELECTS = selects()
+SELECTS = selects()  # a number that kernels can read
 
 
 @kernel
@@ -72,10 +72,12 @@ def _filter_channels(x, weight, bias, out, work, g, part, cut, first, end):
             copied = image
         target = task * g.y_channel
         past = lanes_past(out, target)
-        straight = plain and (not g.stream or SELECTS or (past == 0 and g.out_w % lanes == 0))
+        aligned = past == 0 and g.out_w % lanes == 0
+        straight = plain and (not g.stream or SELECTS or aligned)
+        stream = STREAMED if aligned else ALIGNED_STREAMED
         to = address_as(work, out, target) if straight else address(work, line + past)
         _filter_lines(
-            cut.table, to, 0, 1, g.out_w, address(work, cut.kept), straight and g.stream, 0,
+            cut.table, to, 0, 1, g.out_w, address(work, cut.kept), stream if straight and g.stream else 0, 0,
             address(work, 0), 0, vectors, (0, cut.most),
             address(cut.offsets, 0), cut.rows[0, at.TAPS], address(cut.inner, 0),
             address(weight, channel * g.volume), address(bias, channel), g.stride_w,
@@ -106,7 +108,8 @@ def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel):
     """Compute the outputs of a box of one channel of image `n`.
 
     Reads the panel at the start of `work`, weight and bias; writes the outputs straight to `out` where that needs
-    neither activation nor another type and streamed vectors would be aligned, else through the line behind the panel.
+    neither activation nor another type and vectors that are streamed are aligned or can be rotated, else through the
+    line behind the panel.
     """
     box = box_of(part, number)
     lanes = VECTOR_BYTES // work.itemsize
@@ -125,9 +128,12 @@ def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel):
             for phase_h in range(min(g.stride_h, count)):
                 start = target if whole else target + phase_h * g.out_w
                 past = lanes_past(out, start)
-                straight = plain and (not g.stream or SELECTS or (past == 0 and g.out_w % lanes == 0))
+                aligned = past == 0 and g.out_w % lanes == 0
+                straight = plain and (not g.stream or SELECTS or aligned)
+                stream = STREAMED if aligned else ALIGNED_STREAMED
                 # Vectors that two rows share are put together in the line.
-                aside = place(work, line + past) - place(out, start) if whole and straight and g.stream else 0
+                rotated = straight and g.stream and not aligned
+                aside = place(work, line + past) - place(out, start) if whole and rotated else 0
                 s = phase_d * g.stride_h + phase_h
                 blocks = (count - phase_h + g.stride_h - 1) // g.stride_h
                 row = phase_h * g.out_w if whole else 0
@@ -146,7 +152,7 @@ def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel):
                     blocks,
                     box.width,
                     outputs,
-                    straight and g.stream,
+                    stream if straight and g.stream else 0,
                     aside,
                 )
                 if not straight and not whole:
@@ -168,7 +174,8 @@ def _filter_plane(to, work, weight, bias, g, cut, source, channel, s, blocks, wi
     tap0, taps = cut.rows[s, at.FIRST_TAP], cut.rows[s, at.TAPS]
     _filter_lines(
         cut.table, to, g.stride_h * g.out_w, blocks, outputs, address(work, cut.kept), stream, aside,
-        address(work, source), cut.pitch, (width + lanes - 1) // lanes, (cut.across, cut.most), address(cut.offsets, tap0), taps, address(cut.inner, 0),
+        address(work, source), cut.pitch, (width + lanes - 1) // lanes, (cut.across, cut.most),
+        address(cut.offsets, tap0), taps, address(cut.inner, 0),
         address(weight, channel * g.volume + tap0 * g.kernel_w), address(bias, channel), g.stride_w,
     )  # fmt: skip
 

@@ -21,20 +21,21 @@ from .registers import (
     call_entry,
     emit_table,
     keep,
+    keep_rolled,
     kind_of,
     multiply_add,
     registers,
     select_elements,
     selects,
 )
-from .row_ir import STRIDES, RowFunctions
+from .row_ir import ALIGNED_STREAMED, STREAMED, STRIDES, RowFunctions
 from .shuffles import interleaved, splat
 
 _I64 = ir.IntType(64)
 #: Arguments of the compiled functions, named in `filter_rows`: addresses of Elements and Tables, and Numbers.
 _ARGUMENTS = "ENNNENNNENTNTEE"
-#: Stride up to which the ends of rows are code for each vector, not a loop.
-_UNROLLED = 4
+#: Vectors of a run, and the one before, up to which the ends of rows are code for each of them, not a loop.
+_UNROLLED = 9
 
 
 def filter_vectors(stride: int) -> list[int]:
@@ -71,10 +72,11 @@ def filter_rows(
     table : what `filter_table` returned
     out, out_step : where the outputs of the first vector go, and the distance to those of the next one
     outputs, drop : outputs from the first vector on that are written, and how much less they are for the next one
-    last : where the last outputs of a row are kept for the next call; a vector for every vector of blocks that is in
-        another row, that is where `drop` is 0
+    last : where the last outputs of a row are kept for the next call: a vector, and where `drop` is 0, so that the
+        vectors are in as many rows, one for each
     begins : whether the rows begin here
-    stream : whether whole vectors bypass the caches; where `registers.selects` is false they must be aligned
+    stream : 0, or `row_ir.STREAMED` where all vectors are whole and aligned, or where `registers.selects` is true
+        `row_ir.ALIGNED_STREAMED`, so that they are rotated
     aside : distance in bytes at which streamed vectors are stored in which a row begins or ends amidst
     x, x_step : input of the first vector, and the distance to that of the next one
     offsets, taps : distances of the rows of input to read, and how many
@@ -127,13 +129,16 @@ def _emit_filter(module: ir.Module, element: ir.Type, stride: int, vectors: int)
         with cgutils.for_range(builder, count) as loop:
             shift = builder.load(builder.gep(inner, [builder.add(first, loop.index)]))
             at = builder.add(row, shift)
-            columns = [rows.load(builder, element, start, at) for start in starts]
             number = builder.load(used)
-            for i, phase in enumerate(phases):
-                factor = broadcast(builder, weight, builder.add(number, _I64(i)), vector)
-                for column, total in zip(columns, sums[phase], strict=True):
+            factors = [broadcast(builder, weight, builder.add(number, _I64(i)), vector) for i in range(len(phases))]
+            # Each vector of input is used up before the next one is read: no register goes to memory in between.
+            for v, start in enumerate(starts):
+                column = rows.load(builder, element, start, at)
+                for factor, phase in zip(factors, phases, strict=True):
+                    total = sums[phase][v]
                     builder.store(builder.call(fma, [factor, column, builder.load(total)]), total)
             builder.store(builder.add(number, _I64(len(phases))), used)
+        keep_rolled(loop)
         return builder.add(first, count)
 
     with cgutils.for_range(builder, taps) as tap:
@@ -141,24 +146,33 @@ def _emit_filter(module: ir.Module, element: ir.Type, stride: int, vectors: int)
         place = add_taps(_I64(0), range(stride), row)
         for phase in range(stride):
             place = add_taps(place, [phase], row)
-    streams, apart = (builder.icmp_signed("!=", flag, _I64(0)) for flag in (stream, drop))
-    streamer = _Streamer(builder, rows, stride) if selects() else None
-    for v in range(vectors):
-        left = builder.sub(outputs, builder.mul(drop, _I64(v)))
-        mixed = interleaved(builder, [builder.load(row[v]) for row in sums], rows.lanes)
-        target = builder.gep(out, [builder.mul(out_step, _I64(v))])
-        if streamer is None:
-            rows.store_between(builder, mixed, target, _I64(0), left, streams)
-            continue
-        with builder.if_else(streams) as (bypass, normal):
-            with bypass:
-                kept = builder.gep(last, [builder.select(apart, _I64(0), _I64(v * rows.lanes))])
-                first = begins if v == 0 else builder.select(apart, _I64(0), begins)
-                streamer.stream(builder, mixed, target, left, kept, first, aside)
+    streams, rotates = (builder.icmp_signed("==", stream, _I64(way)) for way in (STREAMED, ALIGNED_STREAMED))
+    apart = builder.icmp_signed("!=", drop, _I64(0))
+    mixed = [interleaved(builder, [builder.load(row[v]) for row in sums], rows.lanes) for v in range(vectors)]
+    targets = [builder.gep(out, [builder.mul(out_step, _I64(v))]) for v in range(vectors)]
+    if selects():
+        streamer = _Streamer(rows)
+        with builder.if_else(rotates) as (rotated, normal):
+            with rotated, builder.if_else(apart) as (along, across):
+                with along:
+                    streamer.stream(builder, [*chain.from_iterable(mixed)], out, outputs, last, begins, aside)
+                with across:
+                    for v, (run, target) in enumerate(zip(mixed, targets, strict=True)):
+                        kept = builder.gep(last, [_I64(v * rows.lanes)])
+                        streamer.stream(builder, run, target, outputs, kept, begins, aside)
             with normal:
-                rows.store_between(builder, mixed, target, _I64(0), left, ir.Constant(ir.IntType(1), 0))
+                _store(builder, rows, mixed, targets, outputs, drop, streams)
+    else:
+        _store(builder, rows, mixed, targets, outputs, drop, streams)
     builder.ret_void()
     return function
+
+
+def _store(builder, rows, mixed, targets, outputs, drop, streams):
+    """Store the first `outputs` of each vector of blocks, of each next one `drop` less."""
+    for v, (run, target) in enumerate(zip(mixed, targets, strict=True)):
+        left = builder.sub(outputs, builder.mul(drop, _I64(v)))
+        rows.store_between(builder, run, target, _I64(0), left, streams)
 
 
 class _Streamer:
@@ -169,19 +183,15 @@ class _Streamer:
     the sums of other runs out of the registers.
     """
 
-    def __init__(self, builder: ir.IRBuilder, rows: RowFunctions, stride: int) -> None:
-        self.rows, self.stride = rows, stride
-        self.room = None
-        if stride > _UNROLLED:
-            with builder.goto_entry_block():
-                self.room = builder.alloca(ir.ArrayType(ir.VectorType(rows.wide, rows.lanes), stride + 2))
+    def __init__(self, rows: RowFunctions) -> None:
+        self.rows = rows
 
     def stream(
         self, builder: ir.IRBuilder, run: list[ir.Value], target: ir.Value, left: ir.Value, kept: ir.Value,
         begins: ir.Value, aside: ir.Value,
     ) -> None:  # fmt: skip
         """Emit the stores of a run, of which `left` outputs and what follows are wanted."""
-        rows, size = self.rows, _I64(self.stride * self.rows.lanes)
+        rows, size = self.rows, _I64(len(run) * self.rows.lanes)
         before = rows.load(builder, rows.wide, kept, _I64(0))
         rows.store(builder, run[-1], kept, _I64(0))
         number = builder.ptrtoint(target, _I64)
@@ -195,7 +205,7 @@ class _Streamer:
         with builder.if_else(exact) as (whole, edge):
             with whole:
                 for j, pair in enumerate(zip([before, *run[:-1]], run, strict=True)):
-                    value = select_elements(builder, *pair, numbers)
+                    value = select_elements(builder, pair[0], pair[1], numbers)
                     rows.store(builder, value, first, _I64(j * rows.lanes), bypasses=True)
             with edge:
                 self._store_edges(builder, [before, *run], first, (low, high), numbers, aside)
@@ -217,20 +227,22 @@ class _Streamer:
         away = builder.inttoptr(builder.add(builder.ptrtoint(first, _I64), aside), first.type)
 
         def store(at, pair):
-            value = select_elements(builder, *pair, numbers)
+            value = select_elements(builder, pair[0], pair[1], numbers)
             with builder.if_else(rows.within(builder, at, lanes, *ends)) as (full, cut):
                 with full:
                     rows.store(builder, value, first, at, bypasses=True)
                 with cut:
                     rows.store(builder, value, away, at, rows.between(builder, at, *ends))
 
-        if self.room is None:
+        if len(run) <= _UNROLLED:
             for j, pair in enumerate(zip(run, [*run[1:], run[-1]], strict=True)):
                 store(_I64(j * lanes), pair)
             return
-        for j, value in enumerate(run):
-            builder.store(value, builder.gep(self.room, [_I64(0), _I64(j)]))
+        with builder.goto_entry_block():
+            room = builder.alloca(ir.ArrayType(run[0].type, len(run) + 1))
+        for j, value in enumerate([*run, run[-1]]):
+            builder.store(value, builder.gep(room, [_I64(0), _I64(j)]))
         vectors = builder.sdiv(builder.add(ends[1], _I64(lanes - 1)), _I64(lanes))
         with cgutils.for_range(builder, vectors) as loop:
-            places = (builder.gep(self.room, [_I64(0), builder.add(loop.index, _I64(i))]) for i in range(2))
+            places = (builder.gep(room, [_I64(0), builder.add(loop.index, _I64(i))]) for i in range(2))
             store(builder.mul(loop.index, _I64(lanes)), [builder.load(place) for place in places])

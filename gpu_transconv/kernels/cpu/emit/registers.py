@@ -119,6 +119,15 @@ def prefetch(builder: ir.IRBuilder, address: ir.Value, near: bool = False) -> No
     builder.call(function, [builder.inttoptr(address, pointer), _I32(0), _I32(3 if near else 2), _I32(1)])
 
 
+def keep_rolled(loop: cgutils.Loop) -> None:
+    """Keep LLVM from unrolling a finished loop of `for_range`, whose vectors would not fit the registers then."""
+    block = loop.index.incomings[-1][1]
+    module = block.function.module
+    node = module.add_metadata([module.add_metadata(["llvm.loop.unroll.disable"])])
+    node.operands = (node, node.operands[-1])  # the node of a loop names itself first
+    block.terminator.set_metadata("llvm.loop", node)
+
+
 def broadcast(builder: ir.IRBuilder, base: ir.Value, index: ir.Value, vector: ir.VectorType) -> ir.Value:
     """Vector of one element of memory."""
     undefined = ir.Constant(vector, ir.Undefined)
