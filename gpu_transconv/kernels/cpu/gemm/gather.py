@@ -188,7 +188,7 @@ def _multiply_last(sums, panel, weight, bias, job, slab, s, start, width):
                 tile(
                     cut.tile,
                     address(sums, p * width + row0 + low), address(cut.iota, 0), width,
-                    address(panel, p * cut.depth), cut.depth, 1, slots, cut.pixels * cut.depth,
+                    address(panel, p * cut.pitch), cut.pitch, 1, slots, cut.pixels * cut.pitch,
                     address(weight, a), high - low, own, g.cin * (high - low),
                     address(bias, start + row0 + low), PER_COLUMN if slab.k0 == 0 else ADD, terms, slab.depth,
                     place(panel, 0), 0, q - p, vectors,

@@ -28,7 +28,7 @@ class Ahead(NamedTuple):
     """Input that is soon read, for the tiles to fetch on the way."""
 
     place: int  # address of the next row
-    step: int  # bytes from there to the next channel
+    step: int  # bytes from there to the next channel, or 0 where all lines follow each other
     end: int  # address at which that ends
 
 
@@ -69,8 +69,10 @@ def _gather_box(x, weight, bias, out, job, work, number, group, n):
             ahead = _next_box(x, job, number, group, n)
         height = part.box_h + part.span_h
         rows = part.box_d * cut.step.d * g.in_h if part.boxes_h == 1 else 0
-        rows = 0 if g.last else height * cut.step.h if part.box_d == 1 else rows
-        step, end = x.itemsize * g.x_channel, ahead + g.far * x.itemsize * rows * g.in_w
+        rows = height * cut.step.h if part.box_d == 1 else rows
+        if g.last:  # of all channels, so with the last panel
+            rows = rows if part.boxes_w == 1 and k0 + slab.depth == g.cin else 0
+        step, end = x.itemsize * (0 if g.last else g.x_channel), ahead + g.far * x.itemsize * rows * g.in_w * g.x_pixel
         for c in range(lay.chunks.shape[0]):
             chunk = lay.chunks[c]
             base = chunk[at.FIRST_ROW] * cut.plane if cut.depth < g.cin else 0
@@ -167,8 +169,8 @@ def _next_box(x, job, number, group, n):
 
 @inner
 def _first_input(g, cut, box):
-    """Number, within a channel, of the first input of a box, its margin left out."""
-    return (box.d * cut.step.d * g.in_h + box.h * cut.step.h) * g.in_w + box.w * cut.step.w
+    """Place, within a channel, of the first input of a box, its margin left out."""
+    return ((box.d * cut.step.d * g.in_h + box.h * cut.step.h) * g.in_w + box.w * cut.step.w) * g.x_pixel
 
 
 @inner
@@ -183,7 +185,8 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, first_row, ahead):
     tap0, first = lay.sets[s, at.TAP], lay.sets[s, at.WEIGHT]
     lane = VECTOR_BYTES // sums.itemsize
     vectors = (box.height * cut.pitch + lane - 1) // lane
-    soon = ahead.place
+    soon, lines = ahead.place, taps if ahead.step else taps * slab.depth
+    ahead_step = ahead.step if ahead.step else taps * CACHE_LINE
     for t in range(tile_count(rows, 1)):
         low, high = tile_range(rows, 1, t)
         m = high - low
@@ -209,10 +212,10 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, first_row, ahead):
                     a, 1, m, address(cut.iota, 0), g.cin * m,
                     address(panel, source + v * lane), cut.channel, address(cut.offsets, tap0), 1,
                     start, PER_ROW if slab.k0 == 0 else ADD, taps, slab.depth,
-                    soon if soon < ahead.end else place(panel, 0), ahead.step if soon < ahead.end else 0, m, step,
+                    soon if soon < ahead.end else place(panel, 0), ahead_step if soon < ahead.end else 0, m, step,
                 )  # fmt: skip
                 v += step
-                soon += taps * CACHE_LINE
+                soon += lines * CACHE_LINE
     return soon
 
 

@@ -66,7 +66,7 @@ def _pack_row(x, panel, job, slab, row, q, channels):
         if g.last:
             step = cut.step.w
             ends = (low + step - 1) // step, (high + step - 1) // step
-            target = address(panel, (slot * cut.pixels + q) * cut.depth)
+            target = address(panel, (slot * cut.pixels + q) * cut.pitch)
             _copy_row_of_pixels(target, address(x, source), job, depth, ends, length)
         else:
             target = address(panel, (slot * cut.depth + channels[0]) * cut.pixels + q)
@@ -91,16 +91,16 @@ def _copy_row_of_pixels(target, source, job, depth, ends, length):
 def _copy_every(target, source, pixel, job, depth, ends, length, half):
     """The same of pixels that are `pixel` elements apart."""
     cut, (low, high) = job.runs, ends
-    if cut.step.w == 1 and depth == cut.depth == pixel:  # as they lie in memory
+    if cut.step.w == 1 and depth == cut.pitch == pixel:  # as they lie in memory
         copy_row(target, source, low * depth, high * depth, length * depth, half)
         return
     for j in range(length if high <= low else low):
-        copy_row(offset(target, j * cut.depth), source, 0, 0, depth, half)
+        copy_row(offset(target, j * cut.pitch), source, 0, 0, depth, half)
     if high > low:
         step = cut.step.w * pixel
         copy_rows(
-            offset(target, low * cut.depth),
-            cut.depth,
+            offset(target, low * cut.pitch),
+            cut.pitch,
             offset(source, low * step),
             step,
             high - low,
@@ -110,7 +110,7 @@ def _copy_every(target, source, pixel, job, depth, ends, length, half):
             half,
         )
         for j in range(high, length):
-            copy_row(offset(target, j * cut.depth), source, 0, 0, depth, half)
+            copy_row(offset(target, j * cut.pitch), source, 0, 0, depth, half)
 
 
 @inner
@@ -148,7 +148,7 @@ def _copy_pixels(x, panel, job, slab):
         length = min(pixels - p, slab.blocks - q)
         source = n * g.x_batch + (slab.group * g.cin + slab.k0) * g.x_channel + p * g.x_pixel
         if g.last:
-            target = address(panel, q * cut.depth)
+            target = address(panel, q * cut.pitch)
             _copy_row_of_pixels(target, address(x, source), job, slab.depth, (0, length), length)
         else:
             target = address(panel, q)

@@ -47,6 +47,9 @@ _BOX = 2048
 #: Input channels of a panel where the input has no step: half a second-level cache with the panel that comes next.
 #: Measured against 64, which `cost` has for steps: vqvae2_rgb takes 10.2 ms and not 11.1, fsrcnn_x3 2.0 and not 2.4.
 _CHANNELS = 32
+#: Bytes between the rows of a tile, multiples of which share so few places of a first-level cache that rows and weights
+#: drive each other out: half of its sets. Measured: unet_up1, whose rows are 4 KiB apart, takes 47 ms and 40 moved apart.
+_ALIASED = 2048
 #: Elements for a row that is put together before it is stored, with room for its misalignment.
 LINE_ROOM = LINE + 64
 
@@ -57,6 +60,7 @@ class Runs(NamedTuple):
     pixels: int  # blocks of one run
     runs: int
     depth: int  # input channels of one panel
+    pitch: int  # from one of its blocks to the next, with channels last
     splits: int  # parts of the chunks that run as tasks of their own
     line: int  # elements for a row that is put together
     panel: int  # elements of the input
@@ -111,14 +115,17 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     splits = min(len(layout.chunks), threads // math.gcd(threads, tasks))
     if tasks > _TASKS * threads and -tasks % threads / tasks < (splits - 1) * _share_of_copies(plan):
         splits = 1  # threads wait for each other less than they would copy twice
-    panel = slots * depth * pixels
+    pitch = depth
+    if plan.channels_last and depth * itemsize % _ALIASED == 0:
+        pitch += lane
+    panel = slots * pitch * pixels
     # A tile may read and write whole vectors past the last block.
     part = make_partition(blocks, blocks, reach_of(product.axes), threads, LINE_ROOM + panel + rows * pixels + 256)
     steps = [axis.step * pair for axis, pair in zip(product.axes, (1, layout.paired_h, layout.paired_w), strict=True)]
     joined = int(depth == cin and len(zones.weights) == 1 and _has_runs(layout))
     shares = _shares(zones, pixels, runs, tasks * splits, threads)
     cut = Runs(
-        pixels, runs, depth, splits, LINE_ROOM, panel, int(flat), joined, PerAxis(*steps),
+        pixels, runs, depth, pitch, splits, LINE_ROOM, panel, int(flat), joined, PerAxis(*steps),
         _bounds(layout, splits), shares, _iota(layout), tiles,
     )  # fmt: skip
     return Gather(geometry, layout, part, cut, zones)
@@ -161,7 +168,8 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int, coupled: bool) -> 
     blocks, reach = [axis.blocks for axis in product.axes], reach_of(product.axes)
     low, span = zip(*reach, strict=True)
     steps = [axis.step for axis in product.axes]
-    most = _CHANNELS if math.prod(steps) == 1 else PANEL_CHANNELS
+    # Channels last, those of a pixel lie together.
+    most = _CHANNELS if math.prod(steps) == 1 and not plan.channels_last else PANEL_CHANNELS
     depth = fixed_depth(plan) if plan.fixed_order else min(cin, most)
     sums = _rows_of_sums(layout, depth < cin)
     channels = depth * math.prod(steps)
