@@ -15,7 +15,7 @@ from ..emit.numbers import COUPLED
 from ..emit.pointers import address, cast, offset
 from ..runtime.compiled import inner
 from . import layout as at
-from .zones import stretch_of
+from .zones import next_stretch, stretch_of
 
 #: Elements of the input that come to a core at a time where a row is read once for each of several taps, which thin it
 #: out: 64 KiB of floats, so that all but the first find it in the second-level cache. Chosen, not measured.
@@ -34,12 +34,14 @@ def pack_input(x, panel, job, slab):
         _copy_pixels(x, panel, job, slab)
         return
     q = 0
+    row = stretch_of(job.zones, g, slab.first, slab.blocks)
     while q < slab.blocks:
-        row = stretch_of(job.zones, g, slab.first + q, slab.blocks - q)
         few = slab.depth if g.last or cut.step.w == 1 else max(1, _NEAR // (row.length * cut.step.w))
         for first in range(0, slab.depth if row.exists else 0, few):
             _pack_row(x, panel, job, slab, row, q, (first, min(few, slab.depth - first)))
         q += row.length
+        if q < slab.blocks:
+            row = next_stretch(job.zones, g, row, slab.first + q, slab.blocks - q)
 
 
 @inner

@@ -9,7 +9,7 @@ from ..emit.pointers import address, lanes_past
 from ..emit.registers import VECTOR_BYTES
 from ..runtime.compiled import inner
 from . import layout as at
-from .zones import stretch_of
+from .zones import next_stretch, stretch_of
 
 #: Elements of a row that is put together before it is stored: the outputs of one block must fit.
 LINE = MOST_PHASES
@@ -40,8 +40,8 @@ def store_chunk(out, sums, line, job, slab, chunk, width):
         return
     stride_h, stride_w = g.stride_h * lay.paired_h, g.stride_w * lay.paired_w
     q = 0
+    row = stretch_of(job.zones, g, slab.first, slab.blocks)
     while q < slab.blocks:
-        row = stretch_of(job.zones, g, slab.first + q, slab.blocks - q)
         block, length = row.block, row.length
         o_d, o_w = block.d * g.stride_d + chunk[at.PHASE_D], block.w * stride_w
         for phase in range(chunk[at.PHASES_H] * lay.paired_h if row.exists else 0):
@@ -62,6 +62,8 @@ def store_chunk(out, sums, line, job, slab, chunk, width):
                     out, target, g.y_channel, sums, source, pixels, channels, stride_w, outputs, g.half, g.stream, line
                 )  # fmt: skip
         q += length
+        if q < slab.blocks:
+            row = next_stretch(job.zones, g, row, slab.first + q, slab.blocks - q)
 
 
 @inner
@@ -95,8 +97,8 @@ def _stream_channel(out, line, sums, k, job, channel, chunk, slab):
     start, filled = 0, 0  # where the line's first element goes, and how many there are
     stride_h, stride_w = g.stride_h * lay.paired_h, g.stride_w * lay.paired_w
     q = 0
+    row = stretch_of(job.zones, g, slab.first, slab.blocks)
     while q < slab.blocks:
-        row = stretch_of(job.zones, g, slab.first + q, slab.blocks - q)
         block, length = row.block, row.length
         o_d, o_w = block.d * g.stride_d + chunk[at.PHASE_D], block.w * stride_w
         outputs = min(length * stride_w, g.out_w - o_w)
@@ -113,6 +115,8 @@ def _stream_channel(out, line, sums, k, job, channel, chunk, slab):
             interleave_rows(place, address(sums, source), chunk[at.CHANNELS] * pixels, stride_w, outputs, 0, 0)
             filled += outputs
         q += length
+        if q < slab.blocks:
+            row = next_stretch(job.zones, g, row, slab.first + q, slab.blocks - q)
     _flush(out, start, line, filled, lanes)
 
 

@@ -94,6 +94,20 @@ def stretch_of(zones, g, number, most):
     return Stretch(block, zone, min(length, most), exists)
 
 
+@inner
+def next_stretch(zones, g, row, number, most):
+    """The same after a stretch that ends with its row or zone, without divisions where it can be."""
+    box = zones.boxes[row.zone]
+    n, d, h = row.block.n, row.block.d, row.block.h + 1
+    if h == box[FIRST_H] + box[HEIGHT]:
+        h, d = box[FIRST_H], d + 1
+        if d == box[FIRST_D] + box[DEPTH]:
+            d, n = box[FIRST_D], n + 1
+    if n >= g.batch:
+        return stretch_of(zones, g, number, most)
+    return Stretch(Block(n, d, h, box[FIRST_W]), row.zone, min(box[WIDTH], most), True)
+
+
 def make_zones(plan: Plan, layout: Layout, bounds: Bounds) -> Zones:
     """Tables of the zones between `bounds`, for `layout`."""
     lane = _lane(plan)
