@@ -19,6 +19,8 @@ NAMES = {
     "onnxruntime": "ONNX Runtime",
     "onnxruntime_out": "ONNX Runtime, bound output",
     "openvino": "OpenVINO",
+    "ncnn": "ncnn",
+    "litert": "LiteRT",
 }
 #: Domains of layers that models' domains belong to, where they are called otherwise.
 _DOMAINS = {
@@ -27,7 +29,19 @@ _DOMAINS = {
     "images": "segmentation, detection, depth",
     "volumes": "medical, 3-D",
 }
-_PACKAGES = ("python", "numpy", "numba", "tbb", "torch", "onnxruntime", "openvino", "cuda", "cudnn")
+_PACKAGES = (
+    "python",
+    "numpy",
+    "numba",
+    "tbb",
+    "torch",
+    "onnxruntime",
+    "openvino",
+    "ncnn",
+    "ai-edge-litert",
+    "cuda",
+    "cudnn",
+)
 
 
 def title(group: Group) -> str:

@@ -7,11 +7,12 @@ from functools import lru_cache
 import numpy as np
 
 from .arrays import Array, library_of, read, view_of
-from .dispatch.select import Choice, epoch, note, select
+from .dispatch.select import FEW_WEIGHTS, Choice, epoch, note, select
 from .problem.arguments import Activation, IntOrInts, Padding, is_plain, make_params
 from .problem.dtypes import DtypeOrName
 from .problem.plan import ArraySpec, Plan, plan_call
 from .problem.shapes import Shape, spatial_axes
+from .ready import small_weights
 from .run import launch
 from .settings import AUTO, HIGHEST, Settings, resolve
 
@@ -28,10 +29,13 @@ def _run(
     _, _, x, weight, bias = operands
     bias_spec = (None, None) if bias is None else (bias.shape, bias.dtype)
     decide = _decide if is_plain(geometry) else _decide.__wrapped__
-    plan, choice = decide(
+    plan, choice, is_small = decide(
         epoch(), ndim, operands.device, settings, x.shape, x.dtype, weight.shape, weight.dtype, *bias_spec, *geometry
     )
-    result = launch(choice.implementation, plan, operands, out)
+    if is_small:
+        result = small_weights(plan, choice).ready(weight, bias).run(*operands, out)
+    else:
+        result = launch(choice.implementation, plan, operands, out)
     note(choice, plan)
     return result
 
@@ -40,11 +44,14 @@ def _run(
 def _decide(
     _epoch: int, ndim: int, device: str, settings: Settings, x: Shape, x_dtype: DtypeOrName, weight: Shape,
     weight_dtype: DtypeOrName, bias: Shape | None, bias_dtype: DtypeOrName, *geometry: object,
-) -> tuple[Plan, Choice]:  # fmt: skip
+) -> tuple[Plan, Choice, bool]:  # fmt: skip
+    """The plan of a call, what computes it, and whether its weights are so small that they are kept (`ready`)."""
     params = make_params(ndim, **dict(zip(_GEOMETRY, geometry, strict=True)))
     biases = None if bias is None else ArraySpec(bias, bias_dtype)
     plan = plan_call(params, ArraySpec(x, x_dtype), ArraySpec(weight, weight_dtype), biases, settings.precision)
-    return plan, select(plan, settings, device, packs=True)
+    choice = select(plan, settings, device, packs=True)
+    on_host = device == "cpu" and choice.implementation.memory is None
+    return plan, choice, on_host and 0 < plan.weight_bytes <= FEW_WEIGHTS
 
 
 def conv_transpose1d(

@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import warnings
+from functools import lru_cache
 from pathlib import Path
 
 from .errors import CacheWarning
@@ -17,12 +18,17 @@ def folder() -> Path:
     """Return the folder: ``GPU_TRANSCONV_CACHE_DIR``, or the user's cache folder of this system."""
     named = os.environ.get("GPU_TRANSCONV_CACHE_DIR")
     if named:
-        return Path(named)
+        return _path(named)
     try:
         from platformdirs import user_cache_dir
     except ImportError:  # copied to a machine without the package's dependencies
         return _plain_folder()
     return Path(user_cache_dir("gpu_transconv", appauthor=False))
+
+
+@lru_cache(maxsize=8)
+def _path(named: str) -> Path:
+    return Path(named)
 
 
 def _plain_folder() -> Path:

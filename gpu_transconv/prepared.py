@@ -4,35 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from .api import infer_ndim
 from .arrays import NUMPY, Array, Operands, View, check_device, copied, view_of
-from .dispatch.select import Choice, epoch, note, select, select_backends
-from .kernels.kernel import Bound
+from .dispatch.select import epoch, note, select, select_backends
 from .problem.arguments import Activation, IntOrInts, Ints, Padding, as_ints, make_params, without_result
 from .problem.dtypes import check_activation, check_dtypes
 from .problem.gradients import plan_input_grad
 from .problem.plan import ArraySpec, Plan, plan_call
 from .problem.shapes import check_weight
-from .run import Weights, launch, prepare, run_bound
+from .ready import Ready
+from .run import Weights, prepare
 from .settings import AUTO, HIGHEST, Settings, in_force, resolve
 
 #: Makes the plan of arrays and settings.
 _MakePlan: TypeAlias = Callable[[Operands, Settings], Plan]
 #: Shapes whose plans are kept.
 _MOST_SHAPES = 256
-
-
-class _Ready(NamedTuple):
-    """What is kept of a shape: `bound` is the kernel with its weights, where it has a short way."""
-
-    plan: Plan
-    choice: Choice
-    weights: Weights
-    bound: Bound | None
 
 
 class ConvTranspose:
@@ -103,7 +94,7 @@ class ConvTranspose:
         self._start_afresh()
 
     def _start_afresh(self) -> None:
-        self._choices: dict[Hashable, _Ready] = {}
+        self._choices: dict[Hashable, Ready] = {}
         self._packed: dict[Hashable, Weights] = {}
 
     def __getstate__(self) -> dict[str, object]:
@@ -179,14 +170,8 @@ class ConvTranspose:
             if len(self._choices) >= _MOST_SHAPES:
                 self._choices.clear()
             found = self._choices[key] = self._choose(make_plan(operands, settings), operands, settings)
-        plan, choice, weights, bound = found
-        result = None
-        if bound is not None and library is NUMPY and isinstance(view, np.ndarray):
-            result = run_bound(bound, plan, view, out) if out is None or type(out) is np.ndarray else None
-        if result is None:
-            operands = Operands(library, array, view, self._weight, bias)
-            result = launch(choice.implementation, plan, operands, out, weights)
-        note(choice, plan)
+        result = found.run(library, array, view, self._weight, bias, out)
+        note(found.choice, found.plan)
         return result
 
     def tune(self, x: Array, *, seconds: float = 1.0) -> dict[str, float]:
@@ -222,13 +207,13 @@ class ConvTranspose:
         plan = self._plan(operands, settings)
         return tune(plan, operands, select_backends(plan, settings.backend, operands.device)[0], seconds)
 
-    def _choose(self, plan: Plan, operands: Operands, settings: Settings) -> _Ready:
+    def _choose(self, plan: Plan, operands: Operands, settings: Settings) -> Ready:
         choice = select(plan, settings, operands.device)
         key = choice.implementation, choice.implementation.weight_key(plan)
         if key not in self._packed:
             self._packed[key] = prepare(choice.implementation, plan, operands)
         weights = self._packed[key]
-        return _Ready(plan, choice, weights, choice.implementation.bind(plan, weights.packed))
+        return Ready(plan, choice, weights, choice.implementation.bind(plan, weights.packed))
 
     def _plan(self, operands: Operands, settings: Settings) -> Plan:
         bias = None if operands.bias is None else ArraySpec(operands.bias.shape, operands.bias.dtype)

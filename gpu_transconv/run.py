@@ -90,12 +90,11 @@ def run_bound(bound: Bound, plan: Plan, x: HostArray, out: HostArray | None = No
         out = np.empty(plan.result_shape, x.dtype) if plan.result_bytes < SMALLEST else empty_output(plan)
     elif not (out.shape == plan.result_shape and out.dtype == x.dtype and _is_plain(out) and is_free(out, x)):
         return None
-    return None if bound(x.reshape(-1), out.reshape(-1)) else out
+    return None if bound(x.ravel(), out.ravel()) else out
 
 
 def _is_plain(array: HostArray) -> bool:
-    flags = array.flags
-    return bool(flags.c_contiguous and flags.aligned and flags.writeable)
+    return bool(array.flags.carray)  # C-contiguous, aligned and writeable
 
 
 def _run_moved(

@@ -93,11 +93,11 @@ def test_impossible_sizes(monkeypatch, launched, row, dtype):
 
 
 def test_the_limit_is_the_memory_of_the_machine(monkeypatch):
-    x, weight = np.ones((1, 1, 5)), np.ones((1, 1, 2))
+    x, weight = np.ones((1, 1, 2**17)), np.ones((1, 1, 2))
     assert 2**20 < outputs.memory_bytes() < 2**63
-    monkeypatch.setattr(outputs, "memory_bytes", lambda: 48)
-    assert gtc.conv_transpose(x, weight).nbytes == 48
-    with pytest.raises(MemoryError, match="needs 80 bytes; this machine has 48"):
+    monkeypatch.setattr(outputs, "memory_bytes", lambda: 2**20 + 8)
+    assert gtc.conv_transpose(x, weight).nbytes == 2**20 + 8
+    with pytest.raises(MemoryError, match="needs 2097152 bytes; this machine has 1048584"):
         gtc.conv_transpose(x, weight, stride=2)
 
 

@@ -79,7 +79,12 @@ def forget() -> None:
 
 def database() -> Path:
     """Path of the file."""
-    return cache_folder.folder() / _FILE
+    return _file_in(cache_folder.folder())
+
+
+@lru_cache(maxsize=8)
+def _file_in(folder: Path) -> Path:
+    return folder / _FILE
 
 
 def _entries() -> dict[str, Times]:

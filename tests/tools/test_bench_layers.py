@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpu_transconv.tools.bench import layers, options
+from gpu_transconv.tools.bench import contenders, layers, libraries, measure, options
 
 
 def test_random_layers_are_seeded_and_valid() -> None:
@@ -87,7 +87,7 @@ def parsed(words: str) -> argparse.Namespace:
 @pytest.mark.parametrize(
     ("words", "names"),
     [
-        ("", ["prepared_out", "prepared", "function", "torch", "onnxruntime", "onnxruntime_out", "openvino"]),
+        ("", [*contenders.OURS, "torch", "onnxruntime", "onnxruntime_out", "openvino", "ncnn", "litert"]),
         ("--no-peers", ["prepared_out", "prepared", "function"]),
         ("--own", ["auto", "gather", "scatter"]),
         ("--contenders torch,function", ["torch", "function"]),
@@ -95,3 +95,39 @@ def parsed(words: str) -> argparse.Namespace:
 )
 def test_contenders_are_chosen(words: str, names: list[str]) -> None:
     assert list(options.choose(parsed(words))[1]) == names
+
+
+@pytest.mark.parametrize("name", libraries.PEERS)
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+def test_other_libraries_are_asked_for_the_same_layer(name: str, data_format: str) -> None:
+    """Uneven axes, groups, and paddings of each kind: what a library says that it takes has to be right."""
+    taken = 0
+    for layer in PEERS_LAYERS:
+        problem = layers.make_problem(layer, "float32", data_format)
+        try:
+            contender = libraries.PEERS[name](problem, 1)
+        except libraries.UnsupportedError:
+            continue
+        assert measure.check(problem, contender) == {
+            "status": "ok",
+            "note": contender.note,
+            "error": pytest.approx(0, abs=1e-5),
+        }
+        taken += 1
+    assert taken >= EXPECTED.get((name, data_format), len(PEERS_LAYERS))
+
+
+PEERS_LAYERS = [
+    layers.Layer("line", 1, 3, 2, (5,), (4,), (2,), (1,), (0,), (1,)),
+    layers.Layer("same", 2, 3, 4, (4, 5), (4, 2), (2, 2), (1, 0), (0, 0), (1, 1)),
+    layers.Layer("slice", 1, 3, 4, (4, 5), (3, 5), (2, 3), (1, 2), (1, 0), (1, 1)),
+    layers.Layer("groups", 1, 4, 6, (4, 3), (3, 2), (1, 2), (0, 1), (0, 0), (2, 1), 2),
+    layers.Layer("depth", 1, 3, 2, (2, 3, 4), (2, 3, 4), (2, 1, 3), (0, 1, 1), (1, 0, 0), (1, 1, 1)),
+]
+#: How many of them a library takes, where it does not take all.
+EXPECTED = {
+    ("ncnn", "channels_first"): 4,
+    ("ncnn", "channels_last"): 0,
+    ("litert", "channels_first"): 3,
+    ("litert", "channels_last"): 3,
+}

@@ -64,7 +64,7 @@ def test_no_markup_is_printed(capsys, measured, found):
     assert "[bold" not in printed.replace(OUT["note"], "")
     assert "A Processor (swift, virtual machine)" in printed
     table = printed[printed.index("layer") : printed.index("min time")].splitlines()
-    assert max(map(len, table)) <= 145
+    assert max(map(len, table)) <= 160
     assert table[-2].split()[:2] == ["fsrcnn_x3", "compute"]
     assert table[-1].split()[:2] == ["centernet_dla_ida2", "memory"]
     assert table[-2].split().count("12.3") == len(ALL) - len(found)

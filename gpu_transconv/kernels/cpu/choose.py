@@ -20,15 +20,17 @@ from .depthwise.channels_first import depthwise
 from .elementwise import elementwise_gather, elementwise_scatter
 from .elementwise_input_grad import elementwise_input_gather, elementwise_input_scatter
 from .emit.registers import VECTOR_BYTES, has_couples
-from .gemm import line_partition, partitions, point_lists, stamp_boxes, stamp_lines
+from .gemm import line_partition, partitions, point_lists, point_strips, stamp_boxes, stamp_lines
 from .gemm.cost import cost_of_boxes, cost_of_lines, cost_of_runs, cost_of_stamps, paired_axes, useful_products
 from .gemm.gather import gather
 from .gemm.gather_boxes import gather_boxes
 from .gemm.gather_lines import gather_lines
 from .gemm.gather_points import gather_points
 from .gemm.point_lists import cost_of_points
+from .gemm.point_strips import cost_of_strips
 from .gemm.scatter import scatter
 from .gemm.scatter_lines import scatter_lines
+from .gemm.scatter_points import scatter_points
 from .gemm.winograd import saving
 from .geometry import counted, fits_boxes
 from .pack import (
@@ -36,6 +38,7 @@ from .pack import (
     pack_channels_last,
     pack_filters,
     pack_lines,
+    pack_phases,
     pack_points,
     pack_rows,
     pack_stamps,
@@ -179,9 +182,17 @@ RUNS = CpuKernel(
 )  # fmt: skip
 POINTS = CpuKernel(
     "gather_points", "matrix products in tiles, tap by tap of what exists", _is_points, cost_of_points,
-    Tiles(gather_points, pack_points, _by_plan(point_lists.cut_points), lanes=_vector),
+    Tiles(gather_points, pack_points, _by_plan(point_lists.cut_points), lanes=point_lists.half_strip),
 )  # fmt: skip
 SCATTERED_LOOPS = CpuKernel("plain", "loops without tiles", _is_scattered_loops, _cost_of_scattered_loops)
+PHASES = CpuKernel(
+    "scatter_phases", "stamps of whole strides, phases as channels, weights as they are", point_strips.takes_phases,
+    point_strips.cost_of_phases, Tiles(scatter_points, pack_phases, _by_plan(point_strips.cut_phases)),
+)  # fmt: skip
+STRIPS = CpuKernel(
+    "scatter_points", "stamps tap by tap of what exists, weights turned when needed", point_strips.takes,
+    cost_of_strips, Tiles(scatter_points, pack_as_it_is, _by_plan(point_strips.cut_strips)),
+)  # fmt: skip
 STAMP_LINES = CpuKernel(
     "scatter_lines", "stamps along lines of memory, weights as they are", stamp_lines.takes, cost_of_lines,
     Tiles(scatter_lines, pack_as_it_is, _by_plan(stamp_lines.cut_lines)),
@@ -193,7 +204,7 @@ STAMPS = CpuKernel(
 
 #: The kernels of each formulation, in the order in which they are asked.
 GATHER = (LOOPS, DEPTHWISE_LAST, DEPTHWISE, THINNED, POINTS, WINOGRAD, BOXES, RUNS)
-SCATTER = (SCATTERED_LOOPS, STAMP_LINES, STAMPS)
+SCATTER = (SCATTERED_LOOPS, PHASES, STRIPS, STAMP_LINES, STAMPS)
 #: The same for the gradient by the input.
 INPUT_GATHER = (*GATHER[:4], LINES, *GATHER[4:])
 INPUT_SCATTER = (SCATTERED_LOOPS, STAMPS)

@@ -26,7 +26,7 @@ from .geometry import make_geometry
 from .pack import Packed, TileWeights, pack, pack_points
 from .partition import HasPartition
 from .runtime.compiled import CompiledKernel
-from .runtime.parallel import run_parts
+from .runtime.parallel import find_address, run_at, run_parts
 from .runtime.threads import choose_layer, thread_count
 from .runtime.workspace import SMALL, stored, workspace
 from .weight_grad import launch as weight_grad
@@ -40,9 +40,9 @@ LEAST_PIECE = 64
 #: 6.0 ms so and 8.0 else, dcgan_l4_rgb, 17 MB, 5.7 and 6.6, pix2pix_rgb, 8 MB, 2.4 and 2.9; below it makes no
 #: difference to hifigan_v1_up1, 2 MB.
 _STREAMED_GRAD = 4 << 20
-#: Multiplications and bytes up to which one thread is as fast as two. Measured: small maps of 1.2 to 2 times as many as
-#: `SMALL` take 16 to 31 microseconds with one and 15 to 28 with two, and one of 5 times as many 62 and 39.
-_SERIAL = 2 * SMALL
+#: Multiplications and bytes up to which one thread is as fast as two. Measured, without Python: 0.25, 1.2 and 1.5
+#: times as many as `SMALL` take 1.6, 7.3 and 15.2 microseconds with one, and 1.9, 4.5 and 9 with two.
+_SERIAL = SMALL * 3 // 4
 # Before anything is compiled: with TBB comes the runtime library that converts half types on CPUs without F16C.
 choose_layer()
 
@@ -147,9 +147,22 @@ def bind(choose: Chooser, plan: Plan, packed: Packed) -> Bound | None:
     weight, bias = tiles
     dtype = weight.dtype
 
+    kept: dict[int, tuple[Job, int]] = {}
+
+    def find(threads: int, x: Array, out: Array) -> tuple[Job, int]:
+        job = job_of(choose, plan)
+        arrays = x, weight, bias, out, job.arguments.table, workspace(job.work, dtype)
+        found = job, find_address(job.function, *arrays)
+        if not _has_long_tables(plan):
+            kept[threads] = found
+        return found
+
     def run_on_threads(x: Array, out: Array) -> int:
-        function, arguments, work = job_of(choose, plan)
-        return run_parts(function, work[0], x, weight, bias, out, arguments.table, workspace(work, dtype))
+        threads = thread_count()
+        (function, arguments, work), address = kept.get(threads) or find(threads, x, out)
+        if work[0] == 1:
+            return function(x, weight, bias, out, arguments.table, workspace(work, dtype), 0)
+        return run_at(address, x, weight, bias, out, arguments.table, workspace(work, dtype), work[0], threads)
 
     if not _is_small(plan):
         return run_on_threads

@@ -130,6 +130,11 @@ def pack_as_it_is(order: WeightOrder, weight: Array, values: Array) -> tuple[Arr
     return stored(weight), values
 
 
+def pack_phases(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array]:
+    """The same where phases are channels, which all have the bias of one."""
+    return stored(weight), values.repeat(order.axes[2].stride)
+
+
 def pack_rows(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:
     """Weights of the rows of gather, and the bias that each row starts with."""
     packed = _pack_sets(order, weight)

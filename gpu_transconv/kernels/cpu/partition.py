@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from ...problem.axis import Axis
+from .emit.registers import CACHE_LINE
 from .runtime.compiled import inner
 
 
@@ -109,6 +110,11 @@ def count_boxes(blocks: Sequence[int], box: Sequence[int]) -> int:
 def even(size: int, most: int) -> int:
     """Largest part when `size` is cut into equal parts of at most `most`."""
     return math.ceil(size / math.ceil(size / max(most, 1)))
+
+
+def apart(elements: int, item: int) -> int:
+    """Distance of rows of so many elements: an odd number of cache lines, lest neighbours share their places there."""
+    return (-(-elements * item // CACHE_LINE) | 1) * (CACHE_LINE // item)
 
 
 @inner

@@ -12,6 +12,7 @@ import numpy as np
 from ...arrays import Array, HostArray
 from .contenders import Build, Contender, UnsupportedError
 from .layers import Problem
+from .mobile import LiteRT, Ncnn
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -186,4 +187,6 @@ PEERS: dict[str, Build] = {
     "onnxruntime": OnnxRuntime,
     "onnxruntime_out": partial(OnnxRuntime, reuse=True),
     "openvino": OpenVino,
+    "ncnn": Ncnn,
+    "litert": LiteRT,
 }

@@ -16,7 +16,8 @@ from ...dispatch.limits import DeviceLimits
 from ...problem.plan import Plan
 from ..console import Report
 
-_PACKAGES = ("gpu_transconv", "numpy", "numba", "llvmlite", "tbb", "torch", "onnxruntime", "openvino")
+_OTHERS = ("torch", "onnxruntime", "openvino", "ncnn", "ai-edge-litert")
+_PACKAGES = ("gpu_transconv", "numpy", "numba", "llvmlite", "tbb", *_OTHERS)
 
 
 def measure_machine(threads: int, copy_bytes: int = 2**28, tries: int = 7) -> Report:

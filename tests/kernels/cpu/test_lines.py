@@ -1,12 +1,18 @@
-"""Few inputs: scatter along lines of memory, with weights as they are, and gather by lists of what meets."""
+"""Few inputs: scatter along lines of memory or by lists, with weights as they are; gather by lists of what meets."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import gpu_transconv as gtc
+from gpu_transconv.kernels.cpu import choose, launch
 from gpu_transconv.kernels.cpu.choose import choose_gather, choose_scatter
+from gpu_transconv.kernels.cpu.gemm.point_strips import cost_of_strips
+from gpu_transconv.ready import small_weights
 
 #: x, weight, and keywords: ragged blocks, groups, batches, slabs, borders, all ranks, steps between taps, points.
 CASES = {
@@ -20,9 +26,29 @@ CASES = {
 }
 
 
+@pytest.fixture
+def take(monkeypatch):
+    """Let scatter take this kernel alone."""
+    caches = (choose_scatter, launch._many_jobs, launch._few_jobs, small_weights)
+
+    def take(kernel):
+        monkeypatch.setattr(choose, "SCATTER", (kernel,))
+        for cached in caches:
+            cached.cache_clear()
+
+    yield take
+    for cached in caches:
+        cached.cache_clear()
+
+
+#: Scatter by lists wherever it can.
+STRIPS = replace(choose.STRIPS, takes=lambda plan: cost_of_strips(plan) < math.inf)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", CASES)
-def test_few_inputs(name, dtype):
+def test_few_inputs(name, dtype, take):
+    take(choose.STAMP_LINES)
     x_shape, weight_shape, keywords = CASES[name]
     rng = np.random.default_rng(len(name))
     x, weight = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, weight_shape))
@@ -47,10 +73,12 @@ LISTS = {
 }
 
 
+@pytest.mark.parametrize("formulation", ["gather", "scatter"])
 @pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", LISTS)
-def test_lists(name, dtype, data_format):
+def test_lists(name, dtype, data_format, formulation, take):
+    take(STRIPS)
     x_shape, weight_shape, keywords = LISTS[name]
     rng = np.random.default_rng(len(name))
     x, weight = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, weight_shape))
@@ -58,17 +86,37 @@ def test_lists(name, dtype, data_format):
     if data_format == "channels_last":
         x = np.ascontiguousarray(np.moveaxis(x, 1, -1))
     keywords = {**keywords, "activation": "leaky_relu", "data_format": data_format}
-    plan = gtc.explain(x, weight, bias, **keywords, formulation="gather").plan
-    assert choose_gather(plan).kernel.name == "gather_points"
+    plan = gtc.explain(x, weight, bias, **keywords, formulation=formulation).plan
+    chosen = {"gather": choose_gather, "scatter": choose_scatter}[formulation](plan)
+    assert chosen.kernel.name == f"{formulation}_points"
     results = []
     for threads in (1, 2, 3):
         out = np.full(plan.output_shape, np.nan, dtype)
         with gtc.use(threads=threads):
-            gtc.conv_transpose(x, weight, bias, **keywords, formulation="gather", backend="cpu", out=out)
+            gtc.conv_transpose(x, weight, bias, **keywords, formulation=formulation, backend="cpu", out=out)
         results.append(out)
     assert all(np.array_equal(results[0], other) for other in results[1:])
     arrays = (array.astype("f8") for array in (x, weight, bias))
     want = gtc.conv_transpose(*arrays, **keywords, backend="reference")
+    np.testing.assert_allclose(out, want, rtol=0, atol=(3e-6 if dtype == "float32" else 1e-14) * np.abs(want).max())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_phases_as_channels(dtype):
+    rng = np.random.default_rng(2)
+    x, weight = (rng.standard_normal(shape).astype(dtype) for shape in ((2, 300, 9), (300, 1, 200)))
+    bias = np.array([0.7], dtype)
+    keywords = {"stride": 40, "padding": [(40, 80)], "activation": "leaky_relu"}
+    plan = gtc.explain(x, weight, bias, **keywords, formulation="scatter").plan
+    assert choose_scatter(plan).kernel.name == "scatter_phases"
+    results = []
+    for threads in (1, 2, 3):
+        out = np.full(plan.output_shape, np.nan, dtype)
+        with gtc.use(threads=threads):
+            gtc.conv_transpose(x, weight, bias, **keywords, formulation="scatter", backend="cpu", out=out)
+        results.append(out)
+    assert all(np.array_equal(results[0], other) for other in results[1:])
+    want = gtc.conv_transpose(*(array.astype("f8") for array in (x, weight, bias)), **keywords, backend="reference")
     np.testing.assert_allclose(out, want, rtol=0, atol=(3e-6 if dtype == "float32" else 1e-14) * np.abs(want).max())
 
 
@@ -84,11 +132,11 @@ def test_any_number_of_threads_has_the_same_bits():
     assert all(np.array_equal(results[0], other) for other in results[1:])
 
 
-def test_what_is_not_finite_reaches_what_it_is_multiplied_with():
+@pytest.mark.parametrize("kernel", [choose.STAMP_LINES, STRIPS], ids=lambda kernel: kernel.name)
+def test_what_is_not_finite_reaches_what_it_is_multiplied_with(kernel, take):
+    take(kernel)
     x, weight = np.ones((1, 64, 3, 3), np.float32), np.ones((64, 8, 3, 3), np.float32)
     weight[5, 3, 0, 0], weight[63, 7, 2, 2], x[0, 9, 2, 2] = np.inf, np.nan, -np.inf
-    plan = gtc.explain(x, weight, stride=2, padding=1, formulation="scatter").plan
-    assert choose_scatter(plan).kernel.name == "scatter_lines"
     with np.errstate(all="ignore"):
         want = gtc.conv_transpose(x, weight, stride=2, padding=1, backend="reference")
     np.testing.assert_allclose(

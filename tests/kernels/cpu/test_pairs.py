@@ -13,6 +13,7 @@ from gpu_transconv.kernels.cpu import choose, launch
 from gpu_transconv.kernels.cpu.gemm.cost import paired_axes
 from gpu_transconv.kernels.cpu.gemm.winograd import saving
 from gpu_transconv.problem.rewrites import kernel_axes
+from gpu_transconv.ready import small_weights
 
 #: Input, weight, and keywords; the phases of an axis have two taps, two and one, or two and none.
 LAYERS = {
@@ -51,7 +52,7 @@ def paired(request, monkeypatch):
 
     monkeypatch.setattr(choose, "paired_axes", chosen_axes)
     monkeypatch.setattr(choose, "GATHER", tuple(kernel for kernel in choose.GATHER if kernel is not choose.POINTS))
-    caches = (choose.choose_gather, launch._many_jobs, launch._few_jobs)
+    caches = (choose.choose_gather, launch._many_jobs, launch._few_jobs, small_weights)
     for cached in caches:
         cached.cache_clear()
     yield

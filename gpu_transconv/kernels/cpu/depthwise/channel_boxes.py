@@ -34,6 +34,7 @@ class ChannelBoxes(NamedTuple):
     pitch: int  # of a row of the panel
     multiplier: int  # output channels per input channel
     panel: int  # elements of the input
+    kept: int  # first of the elements that rows keep from call to call
     across: int  # whether vectors are taken from several rows at once, for narrow maps
     most: int  # vectors at once
     rows: Rows  # by phase_d and phase_h: first outer tap, outer taps
@@ -74,9 +75,10 @@ def cut_channel_boxes(plan: Plan, threads: int) -> Depthwise:
     rows, offsets = _outer_taps(axes, low, (box[1] + span[1]) * pitch, pitch)
     line = box[1] * axes[1].stride * min(axes[2].output_size, box[2] * axes[2].stride) + 2 * lanes
     most = filter_vectors(axes[2].stride)[-1]
-    part = make_partition([axis.blocks for axis in axes], box, reach, threads, panel + line + lanes)
+    kept = -(-(panel + line + 2 * lanes) // lanes) * lanes
+    part = make_partition([axis.blocks for axis in axes], box, reach, threads, kept + most * lanes)
     cut = ChannelBoxes(
-        pitch=pitch, multiplier=plan.out_channels // plan.groups, panel=panel,
+        pitch=pitch, multiplier=plan.out_channels // plan.groups, panel=panel, kept=kept,
         across=int(-(-box[2] // lanes) % most != 0 and box[1] >= 4), most=most,
         rows=rows, offsets=offsets, inner=np.array(_inner_taps(axes[2])[0], np.int64),
         table=filter_table(plan.accumulate),

@@ -11,12 +11,15 @@ from ..arguments import unpack
 from ..emit.fir_tile import filter_rows
 from ..emit.intrinsics import copy_row, interleave_rows
 from ..emit.numbers import activate_run
-from ..emit.pointers import address, address_as, fence, lanes_past, offset, vector_lanes
-from ..emit.registers import VECTOR_BYTES
+from ..emit.pointers import address, address_as, fence, lanes_past, offset, place, vector_lanes
+from ..emit.registers import VECTOR_BYTES, selects
+from ..emit.row_ir import ALIGNED_STREAMED
 from ..partition import box_count, box_of
 from ..runtime.compiled import inner, kernel
 from . import channel_boxes as at
 from .channel_boxes import Depthwise
+
+SELECTS = selects()
 
 
 @kernel
@@ -60,7 +63,7 @@ def _filter_channels(x, weight, bias, out, work, g, part, cut, first, end):
     low = max(0, -part.low_w)
     high = max(low, min(part.blocks_w + part.span_w, g.in_w - part.low_w))
     vectors = (part.blocks_w + lanes - 1) // lanes
-    copied = -1
+    copied, plain = -1, not g.half and not g.activation
     for task in range(first, end):
         image, channel = task // cut.multiplier, task % (g.groups * cut.multiplier)
         if image != copied:
@@ -69,10 +72,11 @@ def _filter_channels(x, weight, bias, out, work, g, part, cut, first, end):
             copied = image
         target = task * g.y_channel
         past = lanes_past(out, target)
-        straight = not g.half and not g.activation and (not g.stream or (past == 0 and g.out_w % lanes == 0))
+        straight = plain and (not g.stream or SELECTS or (past == 0 and g.out_w % lanes == 0))
         to = address_as(work, out, target) if straight else address(work, line + past)
         _filter_lines(
-            cut.table, to, 0, 1, g.out_w, straight and g.stream, address(work, 0), 0, vectors, (0, cut.most),
+            cut.table, to, 0, 1, g.out_w, address(work, cut.kept), straight and g.stream, 0,
+            address(work, 0), 0, vectors, (0, cut.most),
             address(cut.offsets, 0), cut.rows[0, at.TAPS], address(cut.inner, 0),
             address(weight, channel * g.volume), address(bias, channel), g.stride_w,
         )  # fmt: skip
@@ -109,20 +113,21 @@ def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel):
     line = cut.panel + (lanes - cut.panel % lanes)
     outputs = min(box.width * g.stride_w, g.out_w - box.w * g.stride_w)
     whole = part.boxes_w == 1  # rows follow each other in memory
-    first = box.h * g.stride_h
+    first, plain = box.h * g.stride_h, not g.half and not g.activation
     count = min(box.height * g.stride_h, g.out_h - first)
     for d in range(box.depth):
         for phase_d in range(g.stride_d):
             o_d = (box.d + d) * g.stride_d + phase_d
             if o_d >= g.out_d:
                 continue
-            straight, past = True, 0
+            straight, past, aside = True, 0, 0
             target = n * g.y_batch + channel * g.y_channel + (o_d * g.out_h + first) * g.out_w + box.w * g.stride_w
             for phase_h in range(min(g.stride_h, count)):
                 start = target if whole else target + phase_h * g.out_w
                 past = lanes_past(out, start)
-                straight = not g.half and not g.activation
-                straight = straight and (not g.stream or (past == 0 and g.out_w % lanes == 0))
+                straight = plain and (not g.stream or SELECTS or (past == 0 and g.out_w % lanes == 0))
+                # Vectors that two rows share are put together in the line.
+                aside = place(work, line + past) - place(out, start) if whole and straight and g.stream else 0
                 s = phase_d * g.stride_h + phase_h
                 blocks = (count - phase_h + g.stride_h - 1) // g.stride_h
                 row = phase_h * g.out_w if whole else 0
@@ -142,15 +147,18 @@ def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel):
                     box.width,
                     outputs,
                     straight and g.stream,
+                    aside,
                 )
                 if not straight and not whole:
                     _flush(out, start, work, line + past, outputs, g)
             if not straight and whole:
                 _flush(out, target, work, line + past, count * g.out_w, g)
+            elif aside:
+                _join_rows(out, target, work, line + past, count, g.out_w)
 
 
 @inner
-def _filter_plane(to, work, weight, bias, g, cut, source, channel, s, blocks, width, outputs, stream):
+def _filter_plane(to, work, weight, bias, g, cut, source, channel, s, blocks, width, outputs, stream, aside):
     """Filter the rows of one phase of the outer axes, `blocks` of them, and write them from address `to` on.
 
     Reads the panel, `work` from element `source` on, and the weights and bias of the channel; writes `outputs` outputs
@@ -159,15 +167,16 @@ def _filter_plane(to, work, weight, bias, g, cut, source, channel, s, blocks, wi
     lanes = VECTOR_BYTES // work.itemsize
     tap0, taps = cut.rows[s, at.FIRST_TAP], cut.rows[s, at.TAPS]
     _filter_lines(
-        cut.table, to, g.stride_h * g.out_w, blocks, outputs, stream, address(work, source), cut.pitch,
-        (width + lanes - 1) // lanes, (cut.across, cut.most), address(cut.offsets, tap0), taps, address(cut.inner, 0),
+        cut.table, to, g.stride_h * g.out_w, blocks, outputs, address(work, cut.kept), stream, aside,
+        address(work, source), cut.pitch, (width + lanes - 1) // lanes, (cut.across, cut.most), address(cut.offsets, tap0), taps, address(cut.inner, 0),
         address(weight, channel * g.volume + tap0 * g.kernel_w), address(bias, channel), g.stride_w,
     )  # fmt: skip
 
 
 @inner
 def _filter_lines(
-    table, to, step, lines, outputs, stream, source, pitch, vectors, calls, offsets, taps, inner, weights, bias, stride,
+    table, to, step, lines, outputs, kept, stream, aside, source, pitch, vectors, calls, offsets, taps, inner, weights,
+    bias, stride,
 ):  # fmt: skip
     """Filter `lines` rows of `vectors` vectors of blocks each: from address `source` on, `pitch` apart, to `to`.
 
@@ -188,7 +197,7 @@ def _filter_lines(
             filter_rows(
                 table, offset(to, h * step + v * lanes * stride),
                 step if across else lanes * stride, 0 if across else lanes * stride,
-                outputs - v * lanes * stride, 0, stream,
+                outputs - v * lanes * stride, kept, v == 0, stream, aside,
                 offset(source, h * pitch + v * lanes), pitch if across else lanes,
                 offsets, taps, inner, weights, bias, stride, many if across else few,
             )  # fmt: skip
@@ -197,11 +206,25 @@ def _filter_lines(
 
 
 @inner
+def _join_rows(out, target, work, source, count, width):
+    """Write the vectors that rows share, and the first and the last one, from where the filters put them aside.
+
+    The `count` rows of `width` follow each other from element `target` on; aside of it is element `source` of work.
+    """
+    lanes, end, done = VECTOR_BYTES // work.itemsize, count * width, -lanes_past(out, target) - 1
+    for row in range(count + 1):
+        shared = row * width - lanes_past(out, target + row * width)
+        if shared > done and shared < row * width:
+            low, high = max(0, shared), min(end, shared + lanes)
+            interleave_rows(
+                address(out, target + low), address(work, source + low), 0, 1, high - low, 0, ALIGNED_STREAMED
+            )
+            done = shared
+
+
+@inner
 def _flush(out, target, work, source, count, g):
     """Move a run of outputs to memory, whole lines past the caches."""
     activate_run(work, source, count, g.activation, g.slope)
-    lanes = VECTOR_BYTES // work.itemsize
-    head = min((lanes - lanes_past(out, target)) % lanes, count) if g.stream and not g.half else 0
-    if head:
-        interleave_rows(address(out, target), address(work, source), 0, 1, head, g.half, 0)
-    interleave_rows(address(out, target + head), address(work, source + head), 0, 1, count - head, g.half, g.stream)
+    stream = ALIGNED_STREAMED if g.stream else 0
+    interleave_rows(address(out, target), address(work, source), 0, 1, count, g.half, stream)

@@ -28,7 +28,8 @@ class CopyFunctions(RowFunctions):
         """
         name = f"copy_{self.wide}_{self.stored}_{half}_{reads}{differs:d}{subtracts:d}"
         wide, stored = self.wide.as_pointer(), self.stored.as_pointer()
-        function, builder = self.begin(name, [wide, _I64, stored, *[_I64] * (7 if subtracts else 5)])
+        numbers = [_I64] * (7 if subtracts else 5)
+        function, builder = self.begin(name, [wide, _I64, stored, *numbers], rare=reads > 1 or subtracts)
         if builder is None:
             return function
         target, target_step, source, source_step, count, low, high, length, *other = function.args

@@ -15,13 +15,26 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..runtime.compiled import entry
-from .registers import ELEMENT, broadcast, call_entry, emit_table, keep, kind_of, multiply_add, registers
+from .registers import (
+    ELEMENT,
+    broadcast,
+    call_entry,
+    emit_table,
+    keep,
+    kind_of,
+    multiply_add,
+    registers,
+    select_elements,
+    selects,
+)
 from .row_ir import STRIDES, RowFunctions
-from .shuffles import interleaved
+from .shuffles import interleaved, splat
 
 _I64 = ir.IntType(64)
 #: Arguments of the compiled functions, named in `filter_rows`: addresses of Elements and Tables, and Numbers.
-_ARGUMENTS = "ENNNNNENTNTEE"
+_ARGUMENTS = "ENNNENNNENTNTEE"
+#: Stride up to which the ends of rows are code for each vector, not a loop.
+_UNROLLED = 4
 
 
 def filter_vectors(stride: int) -> list[int]:
@@ -50,16 +63,19 @@ def _filters_like(typingctx, like):
 
 @intrinsic
 def filter_rows(
-    typingctx, table, out, out_step, drop, outputs, skip, stream, x, x_step, offsets, taps, inner, weight, bias,
-    stride, vectors,
+    typingctx, table, out, out_step, drop, outputs, last, begins, stream, aside, x, x_step, offsets, taps, inner,
+    weight, bias, stride, vectors,
 ):  # fmt: skip
     """Filter `vectors` vectors of blocks and write their outputs, `stride` for a block.
 
     table : what `filter_table` returned
     out, out_step : where the outputs of the first vector go, and the distance to those of the next one
-    outputs, skip : end of the outputs of the first vector that are written, and where they start
-    drop : how much less both are for the next vector
-    stream : whether whole vectors bypass the caches; they must be aligned then
+    outputs, drop : outputs from the first vector on that are written, and how much less they are for the next one
+    last : where the last outputs of a row are kept for the next call; a vector for every vector of blocks that is in
+        another row, that is where `drop` is 0
+    begins : whether the rows begin here
+    stream : whether whole vectors bypass the caches; where `registers.selects` is false they must be aligned
+    aside : distance in bytes at which streamed vectors are stored in which a row begins or ends amidst
     x, x_step : input of the first vector, and the distance to that of the next one
     offsets, taps : distances of the rows of input to read, and how many
     inner : shifts within a row: number and list of those that all phases share, then of each phase's own
@@ -85,13 +101,15 @@ def emit_filters(module: ir.Module, element: ir.Type) -> ir.GlobalVariable:
 def _emit_filter(module: ir.Module, element: ir.Type, stride: int, vectors: int) -> ir.Function:
     """Add the function of one shape; its arguments are those of `filter_rows` up to `bias`.
 
-    It reads the rows of input at `offsets`, whole vectors of them, and writes the outputs between `skip` and `outputs`
-    of each vector of blocks; the sums, `stride` times `vectors`, are its own and stay in registers.
+    It reads the rows of input at `offsets`, whole vectors of them, and writes the first `outputs` of each vector of
+    blocks; the sums, `stride` times `vectors`, are its own and stay in registers.
     """
     function = ir.Function(module, kind_of(element, _ARGUMENTS), f"gtc_filter_{element}_{stride}x{vectors}")
     function.linkage = "internal"
     function.attributes.add("noinline")
-    out, out_step, drop, outputs, skip, stream, x, x_step, offsets, taps, inner, weight, bias = function.args
+    out, out_step, drop, outputs, last, begins, stream, aside, x, x_step, offsets, taps, inner, weight, bias = (
+        function.args
+    )
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     rows = RowFunctions(module, element, element)
     vector = ir.VectorType(element, rows.lanes)
@@ -123,10 +141,96 @@ def _emit_filter(module: ir.Module, element: ir.Type, stride: int, vectors: int)
         place = add_taps(_I64(0), range(stride), row)
         for phase in range(stride):
             place = add_taps(place, [phase], row)
+    streams, apart = (builder.icmp_signed("!=", flag, _I64(0)) for flag in (stream, drop))
+    streamer = _Streamer(builder, rows, stride) if selects() else None
     for v in range(vectors):
-        less = builder.mul(drop, _I64(v))
+        left = builder.sub(outputs, builder.mul(drop, _I64(v)))
         mixed = interleaved(builder, [builder.load(row[v]) for row in sums], rows.lanes)
         target = builder.gep(out, [builder.mul(out_step, _I64(v))])
-        rows.store_between(builder, mixed, target, builder.sub(skip, less), builder.sub(outputs, less), stream)
+        if streamer is None:
+            rows.store_between(builder, mixed, target, _I64(0), left, streams)
+            continue
+        with builder.if_else(streams) as (bypass, normal):
+            with bypass:
+                kept = builder.gep(last, [builder.select(apart, _I64(0), _I64(v * rows.lanes))])
+                first = begins if v == 0 else builder.select(apart, _I64(0), begins)
+                streamer.stream(builder, mixed, target, left, kept, first, aside)
+            with normal:
+                rows.store_between(builder, mixed, target, _I64(0), left, ir.Constant(ir.IntType(1), 0))
     builder.ret_void()
     return function
+
+
+class _Streamer:
+    """Writes runs of outputs past the caches, though they begin anywhere: each vector rotated in registers.
+
+    What a run leaves of its last vector is kept for the run after it in the same row. Vectors in which a row begins or
+    ends amidst are stored aside, where its neighbours put their part of them too. There are no calls, which would push
+    the sums of other runs out of the registers.
+    """
+
+    def __init__(self, builder: ir.IRBuilder, rows: RowFunctions, stride: int) -> None:
+        self.rows, self.stride = rows, stride
+        self.room = None
+        if stride > _UNROLLED:
+            with builder.goto_entry_block():
+                self.room = builder.alloca(ir.ArrayType(ir.VectorType(rows.wide, rows.lanes), stride + 2))
+
+    def stream(
+        self, builder: ir.IRBuilder, run: list[ir.Value], target: ir.Value, left: ir.Value, kept: ir.Value,
+        begins: ir.Value, aside: ir.Value,
+    ) -> None:  # fmt: skip
+        """Emit the stores of a run, of which `left` outputs and what follows are wanted."""
+        rows, size = self.rows, _I64(self.stride * self.rows.lanes)
+        before = rows.load(builder, rows.wide, kept, _I64(0))
+        rows.store(builder, run[-1], kept, _I64(0))
+        number = builder.ptrtoint(target, _I64)
+        past = builder.and_(builder.udiv(number, _I64(rows.bytes)), _I64(rows.lanes - 1))
+        first = builder.gep(target, [builder.neg(past)])
+        numbers = self._rotation(builder, past)
+        ends, total = builder.icmp_signed("<=", left, size), builder.add(past, left)
+        high = builder.select(ends, total, size)
+        low = builder.select(builder.icmp_signed("!=", begins, _I64(0)), past, _I64(0))
+        exact = builder.and_(builder.icmp_signed("==", low, _I64(0)), builder.icmp_signed("==", high, size))
+        with builder.if_else(exact) as (whole, edge):
+            with whole:
+                for j, pair in enumerate(zip([before, *run[:-1]], run, strict=True)):
+                    value = select_elements(builder, *pair, numbers)
+                    rows.store(builder, value, first, _I64(j * rows.lanes), bypasses=True)
+            with edge:
+                self._store_edges(builder, [before, *run], first, (low, high), numbers, aside)
+
+    def _rotation(self, builder: ir.IRBuilder, past: ir.Value) -> ir.Value:
+        """Numbers of the elements that `past` lanes of a vector and those of the next one make an aligned vector of."""
+        lanes, integer = self.rows.lanes, ir.IntType(8 * self.rows.bytes)
+        begin = builder.sub(_I64(lanes), past)
+        begin = builder.trunc(begin, integer) if integer.width < 64 else begin
+        steps = ir.Constant(ir.VectorType(integer, lanes), list(range(lanes)))
+        return builder.add(splat(builder, begin, lanes), steps)
+
+    def _store_edges(
+        self, builder: ir.IRBuilder, run: list[ir.Value], first: ir.Value, ends: tuple[ir.Value, ir.Value],
+        numbers: ir.Value, aside: ir.Value,
+    ) -> None:  # fmt: skip
+        """Store a run that begins or ends a row: of its aligned vectors, from `first` on, what is between the ends."""
+        rows, lanes = self.rows, self.rows.lanes
+        away = builder.inttoptr(builder.add(builder.ptrtoint(first, _I64), aside), first.type)
+
+        def store(at, pair):
+            value = select_elements(builder, *pair, numbers)
+            with builder.if_else(rows.within(builder, at, lanes, *ends)) as (full, cut):
+                with full:
+                    rows.store(builder, value, first, at, bypasses=True)
+                with cut:
+                    rows.store(builder, value, away, at, rows.between(builder, at, *ends))
+
+        if self.room is None:
+            for j, pair in enumerate(zip(run, [*run[1:], run[-1]], strict=True)):
+                store(_I64(j * lanes), pair)
+            return
+        for j, value in enumerate(run):
+            builder.store(value, builder.gep(self.room, [_I64(0), _I64(j)]))
+        vectors = builder.sdiv(builder.add(ends[1], _I64(lanes - 1)), _I64(lanes))
+        with cgutils.for_range(builder, vectors) as loop:
+            places = (builder.gep(self.room, [_I64(0), builder.add(loop.index, _I64(i))]) for i in range(2))
+            store(builder.mul(loop.index, _I64(lanes)), [builder.load(place) for place in places])

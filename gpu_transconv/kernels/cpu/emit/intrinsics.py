@@ -15,6 +15,8 @@ from .row_ir import ELEMENTS, STRIDES, RowFunctions
 
 # LLVM's integers, by their bits.
 _I16, _I64 = ir.IntType(16), ir.IntType(64)
+#: Taps of a kernel of 3 x 3.
+_NINE = 9
 
 
 @intrinsic
@@ -197,8 +199,8 @@ def fetch(typingctx, start, count):
 def interleave_rows(typingctx, target, source, step, stride, outputs, half, stream):
     """Write ``target[j*stride + r] = source[r*step + j]`` up to `outputs`.
 
-    Whole vectors of `source` are read, past its end too. With `stream` whole aligned vectors bypass the
-    caches; see `fence`.
+    Whole vectors of `source` are read, past its end too, and where vectors are stored aligned up to a vector before its
+    beginning. `stream` is 0 or `row_ir.STREAMED` and so on; see `fence`.
     """
 
     def codegen(context, builder, _signature, args):
@@ -219,33 +221,50 @@ def interleave_rows(typingctx, target, source, step, stride, outputs, half, stre
 
 
 @intrinsic
-def transpose(typingctx, target, source, rows, columns):
-    """Write ``target[c*rows + r] = source[r*columns + c]``; whole vectors of `source` are read, far past its end."""
+def transpose(typingctx, target, step, source, rows, columns):
+    """Write ``target[c*step + r] = source[r*columns + c]``.
+
+    Whole vectors of `source` are read: past its end too, up to the next multiple of a vector of rows and a vector more.
+    The numbers of columns with functions of their own are `STRIDES` and the taps of a kernel of 3 x 3.
+    """
 
     def codegen(context, builder, _signature, args):
-        functions = CopyFunctions(builder.module, ELEMENTS[source.dtype], ELEMENTS[target.dtype])
-        target_, source_, rows_, columns_ = args
-        others = [target_, source_, columns_, rows_, builder.mul(rows_, columns_)]
-        _call_for_strides(
-            builder,
-            columns_,
-            lambda: builder.call(functions.interleaver(None, 0), others),
-            lambda value: builder.call(functions.separator(value), [target_, source_, rows_, rows_]),
-        )
+        functions = CopyFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
+        blocks = BlockFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
+        target_, step_, source_, rows_, columns_ = args
+        lanes = _I64(functions.lanes)
+        few = builder.icmp_signed("<", rows_, lanes)
+
+        def squares(first=None):
+            small = few if first else builder.or_(few, builder.icmp_signed("<", columns_, lanes))
+            with builder.if_else(small) as (edge, whole):
+                with whole:
+                    builder.call(blocks.square_turner(first), args)
+                with edge:
+                    others = [target_, step_, source_, columns_, columns_, _I64(0), rows_, rows_]
+                    builder.call(functions.turner(0), others)
+
+        def special(value):
+            if value == _NINE:
+                squares(value if functions.lanes > value else None)
+            else:
+                builder.call(functions.separator(value), [target_, source_, step_, rows_])
+
+        _call_for_strides(builder, columns_, squares, special, (*STRIDES, _NINE))
         return context.get_dummy_value()
 
     i64 = types.int64
-    return types.void(target, source, i64, i64), codegen
+    return types.void(target, i64, source, i64, i64), codegen
 
 
-def _call_for_strides(builder, stride, otherwise, special):
-    """Emit a call for each of `STRIDES`, and one for all other strides."""
+def _call_for_strides(builder, stride, otherwise, special, strides=STRIDES):
+    """Emit a call for each of `strides`, and one for all others."""
     end, other = builder.append_basic_block(), builder.append_basic_block()
     switch = builder.switch(stride, other)
     with builder.goto_block(other):
         otherwise()
         builder.branch(end)
-    for value in STRIDES:
+    for value in strides:
         block = builder.append_basic_block()
         switch.add_case(_I64(value), block)
         with builder.goto_block(block):

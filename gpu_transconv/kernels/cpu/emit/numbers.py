@@ -14,7 +14,7 @@ from numba import types
 from numba.extending import intrinsic, overload
 
 from ....problem.arguments import ACTIVATIONS
-from ..runtime.compiled import inner
+from ..runtime.compiled import constant, inner
 
 #: What `Geometry.half` holds for a dtype; other dtypes, which have 0 there, are stored as they are summed.
 FLOAT16, BFLOAT16 = 1, 2
@@ -110,7 +110,7 @@ def activate_run(values, first, count, code, slope):
         _activate_all(run, _GELU, slope)
 
 
-@inner
+@constant
 def _activate_all(run, code, slope):
     for i in range(run.size):
         run[i] = activate(run[i], code, slope)

@@ -45,6 +45,11 @@ def has_couples() -> bool:
     return "+avx512bf16" in names and registers() == (64, 32)
 
 
+def selects() -> bool:
+    """Whether one instruction picks any elements of two vectors by numbers that are known only when it runs."""
+    return registers() == (64, 32)
+
+
 #: Bytes of a vector register.
 VECTOR_BYTES = registers()[0]
 
@@ -98,12 +103,20 @@ def multiply_couples(module: ir.Module) -> ir.Function:
     return cgutils.get_or_insert_function(module, ir.FunctionType(sums, [sums, couples, couples]), name)
 
 
-def prefetch(builder: ir.IRBuilder, address: ir.Value) -> None:
-    """Ask for the cache line at an address, given as a number, into the second-level cache."""
+def select_elements(builder: ir.IRBuilder, first: ir.Value, second: ir.Value, numbers: ir.Value) -> ir.Value:
+    """Vector of the elements of `first` and, counted on, `second` with these numbers; where `selects` says so."""
+    vector, kind = first.type, "ps" if first.type.element == ir.FloatType() else "pd"
+    name = f"llvm.x86.avx512.vpermi2var.{kind}.512"
+    signature = ir.FunctionType(vector, [vector, numbers.type, vector])
+    return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), [first, numbers, second])
+
+
+def prefetch(builder: ir.IRBuilder, address: ir.Value, near: bool = False) -> None:
+    """Ask for the cache line at an address, given as a number, into the second-level cache or the first (`near`)."""
     pointer = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(function, [builder.inttoptr(address, pointer), _I32(0), _I32(2), _I32(1)])
+    builder.call(function, [builder.inttoptr(address, pointer), _I32(0), _I32(3 if near else 2), _I32(1)])
 
 
 def broadcast(builder: ir.IRBuilder, base: ir.Value, index: ir.Value, vector: ir.VectorType) -> ir.Value:

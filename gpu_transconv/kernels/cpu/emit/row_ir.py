@@ -22,6 +22,11 @@ ELEMENTS = {types.float32: _FLOAT, types.float64: _DOUBLE, types.uint16: _I16}
 #: Strides along the innermost axis that have functions of their own; all others take `RowFunctions._transpose`, which
 #: works in squares of a vector. Chosen by the strides of layers in use, each costs compile time; not measured.
 STRIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10)
+#: How rows are stored besides 0, as it comes: past the caches where they are aligned or `LONG`; aligned, but into the
+#: caches; aligned and past the caches.
+STREAMED, ALIGNED, ALIGNED_STREAMED = 1, 2, 3
+#: Elements of a row for which it does not matter that the vectors at its ends go through the caches.
+LONG = 1024
 
 
 class RowFunctions:
@@ -32,14 +37,17 @@ class RowFunctions:
         self.bytes = {_FLOAT: 4, _DOUBLE: 8}[wide]
         self.lanes = registers()[0] // self.bytes
 
-    def begin(self, name, kinds, result=None):
-        """The function of that name, and where its code goes, or None if the module has it already."""
+    def begin(self, name, kinds, result=None, rare=False):
+        """The function of that name, and where its code goes, or None if the module has it already.
+
+        It is compiled for each caller, with its numbers; a `rare` one once for a kernel, and its loops not unrolled.
+        """
         name = f"gtc_{name}"
         if name in self.module.globals:
             return self.module.globals[name], None
         function = ir.Function(self.module, ir.FunctionType(result or ir.VoidType(), kinds), name)
-        function.linkage = "internal"
-        function.attributes.add("noinline")
+        function.linkage = "linkonce_odr" if rare else "internal"
+        function.attributes.update(("noinline", "optsize")[: 1 + rare])
         return function, ir.IRBuilder(function.append_basic_block())
 
     def interleaver(self, stride, half):
@@ -70,38 +78,62 @@ class RowFunctions:
         return builder.and_(self.below(builder, first, high), builder.not_(self.below(builder, first, low)))
 
     def _interleave(self, builder, half, stride, target, source, step, outputs, stream):
-        """A vector of each phase at a time, mixed by shuffles; reads whole vectors, writes `outputs` elements."""
-        block = stride * self.lanes
-        count = builder.sdiv(builder.add(outputs, _I64(block - 1)), _I64(block))
-        size = self.lanes * bytes_of(self.stored)
-        aligned = builder.icmp_unsigned("==", builder.and_(builder.ptrtoint(target, _I64), _I64(size - 1)), _I64(0))
-        streams = builder.select(aligned, stream, _I64(0))
+        """A vector of each phase at a time, mixed by shuffles; reads whole vectors, writes `outputs` elements.
+
+        `stream` is that of `intrinsics.interleave_rows`. Where vectors shall be aligned they begin at the boundary
+        before `target`: as many outputs earlier, each phase begins with another block.
+        """
+        block, zero = stride * self.lanes, _I64(0)
+        past = self._elements_past(builder, target)
+        aligns = builder.and_(
+            builder.icmp_signed("!=", stream, zero),
+            builder.or_(
+                builder.icmp_signed(">=", stream, _I64(ALIGNED)), builder.icmp_signed(">=", outputs, _I64(LONG))
+            ),
+        )
+        streams = builder.and_(builder.trunc(stream, _I1), builder.or_(aligns, builder.icmp_signed("==", past, zero)))
+        past = builder.select(aligns, past, zero)
+        origin = []
+        for r in range(stride):
+            output = builder.sub(_I64(r + block), past)
+            phase, earlier = builder.urem(output, _I64(stride)), builder.udiv(output, _I64(stride))
+            origin.append(builder.add(builder.mul(step, phase), builder.sub(earlier, _I64(self.lanes))))
+        total = builder.add(past, outputs)
+        count = builder.sdiv(builder.add(total, _I64(block - 1)), _I64(block))
+        begin = builder.gep(target, [builder.neg(past)])
         with cgutils.for_range(builder, count) as loop:
             start = builder.mul(loop.index, _I64(self.lanes))
-            phases = []
-            for r in range(stride):
-                at = builder.add(start, builder.mul(step, _I64(r)))
-                phases.append(self._narrow(builder, self.load(builder, self.wide, source, at), half))
+            read = (self.load(builder, self.wide, source, builder.add(start, at)) for at in origin)
+            phases = [self._narrow(builder, value, half) for value in read]
             mixed = interleaved(builder, phases, self.lanes)
             first = builder.mul(loop.index, _I64(block))
-            here = builder.gep(target, [first])
-            self.store_between(builder, mixed, here, _I64(0), builder.sub(outputs, first), streams)
+            here = builder.gep(begin, [first])
+            low, high = builder.sub(past, first), builder.sub(total, first)
+            self.store_between(builder, mixed, here, low, high, streams)
 
-    def store_between(self, builder, values, target, low, high, stream):
+    def _elements_past(self, builder, pointer):
+        """Elements between the vector boundary before an address and the address."""
+        size, number = bytes_of(self.stored), builder.ptrtoint(pointer, _I64)
+        return builder.udiv(builder.and_(number, _I64(self.lanes * size - 1)), _I64(size))
+
+    def store_between(self, builder, values, target, low, high, streams):
         """Store vectors one after the other, of their elements those from `low` to `high`; aligned if streamed."""
-        before = builder.icmp_signed("<=", low, _I64(0))
-        whole = builder.and_(before, builder.icmp_signed(">=", high, _I64(len(values) * self.lanes)))
-        with builder.if_else(whole) as (inner, edge):
-            with inner, builder.if_else(builder.icmp_signed("!=", stream, _I64(0))) as (bypass, normal):
+        whole = self.within(builder, _I64(0), len(values) * self.lanes, low, high)
+        with builder.if_else(whole) as (inner, outer):
+            with inner, builder.if_else(streams) as (bypass, normal):
                 for path, bypasses in ((bypass, True), (normal, False)):
                     with path:
                         for v, value in enumerate(values):
                             self.store(builder, value, target, _I64(v * self.lanes), bypasses=bypasses)
-            with edge:
+            with outer:
                 for v, value in enumerate(values):
                     at = _I64(v * self.lanes)
-                    mask = builder.and_(self.below(builder, at, high), builder.not_(self.below(builder, at, low)))
-                    self.store(builder, value, target, at, mask)
+                    bypass = builder.and_(streams, self.within(builder, at, self.lanes, low, high))
+                    with builder.if_else(bypass) as (full, cut):
+                        with full:
+                            self.store(builder, value, target, at, bypasses=True)
+                        with cut:
+                            self.store(builder, value, target, at, self.between(builder, at, low, high))
 
     def _transpose(self, builder, half, target, source, step, stride, outputs):
         """Squares of a vector of phases by a vector of blocks, for the strides without their own function."""

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from ..arguments import unpack
+from ..emit.box_tile import MOVE_WORDS, box_tile, box_vectors, move_vectors
 from ..emit.flat_tile import flat_tile
-from ..emit.gemm_tile import ADD, PER_ROW, tile, tile_count, tile_range, tile_vectors
+from ..emit.gemm_tile import ADD, PER_ROW, tile_count, tile_range, tile_vectors
 from ..emit.intrinsics import copy_every, copy_rows, interleave_rows, turn_rows
 from ..emit.numbers import COUPLED, activate_run
-from ..emit.pointers import address, cast, fence, place
-from ..emit.registers import CACHE_LINE, VECTOR_BYTES
+from ..emit.pointers import address, address_as, cast, fence
+from ..emit.registers import VECTOR_BYTES
 from ..partition import Slab, box_count, box_of
 from ..runtime.compiled import inner, kernel
 from . import layout as at
@@ -24,12 +27,12 @@ from .partitions import GatherBoxes
 from .store import interleave
 
 
-class Ahead(NamedTuple):
-    """Input that is soon read, for the tiles to fetch on the way."""
+class Coming(NamedTuple):
+    """The panel that comes next, which tiles bring in; the lists of moves are told at `box_tile`."""
 
-    place: int  # address of the next row
-    step: int  # bytes from there to the next channel, or 0 where all lines follow each other
-    end: int  # address at which that ends
+    source: int  # number of the first element of its first channel in the input, as if the box began there
+    moves: int  # of a channel
+    total: int  # of all its channels
 
 
 @kernel
@@ -38,49 +41,119 @@ def gather_boxes(x, weight, bias, out, table, work, thread):
     job = unpack(GatherBoxes, table)
     boxes, groups, threads = box_count(job.part), job.geometry.groups, job.part.threads
     tasks = job.geometry.batch * groups * boxes
-    for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
-        number, rest = task % boxes, task // boxes
-        _gather_box(x, weight, bias, out, job, work[thread], number, rest % groups, rest // groups)
+    first, end = thread * tasks // threads, (thread + 1) * tasks // threads
+    listed = 0
+    for task in range(first, end):
+        listed = _gather_box(x, weight, bias, out, job, work[thread], task, task - first, end, listed)
     fence()
     return 0
 
 
 @inner
-def _gather_box(x, weight, bias, out, job, work, number, group, n):
-    """Compute the box of that number of a group and image, all its output channels.
+def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
+    """Compute the box of a task, all its output channels; it is that `number` of the thread, whose tasks stop at `end`.
 
-    Reads the input of the box with its margin, weight and bias; writes the box's outputs. `work` holds a line, a panel
-    of some input channels, and the sums of one chunk, or of all where the channels come in several panels.
+    Reads the input of the box with its margin, weight and bias; writes the box's outputs. `work` holds a list of moves,
+    a panel of some input channels and perhaps that which comes next, and the sums of one chunk, or of all where
+    the channels come in several panels. The number of moves that are `listed` comes from the task before, and is
+    returned for the next.
     """
     g, lay, part, cut = job.geometry, job.layout, job.part, job.cut
-    box = box_of(part, number)
-    line, panel, sums = work[: cut.line], work[cut.line : cut.line + cut.panel], work[cut.line + cut.panel :]
-    for k0 in range(0, g.cin, cut.depth):
-        slab = Slab(group, k0, min(cut.depth, g.cin - k0))
-        channel = n * g.x_batch + (group * g.cin + k0) * g.x_channel
-        if cut.step.w > 1 and not g.last:
-            _copy_thinned(x, panel, job, box, channel, slab.depth)
+    boxes = box_count(part)
+    box, group, n = box_of(part, task % boxes), task // boxes % g.groups, task // boxes // g.groups
+    moves, panels = work[: cut.moves].view(np.int64), work[cut.moves :]
+    sums = panels[cut.panels * cut.panel :]
+    slabs = (g.cin + cut.depth - 1) // cut.depth
+    if cut.panels > 1 and number == 0:
+        if part.boxes_w == 1:
+            panels[: cut.panels * cut.panel] = 0
+        listed = _list_moves(moves, job, task)
+        coming = _coming(job, task, 0, listed)
+        _move(x, panels, moves, job, coming, 0, coming.total)
+    for k in range(slabs):
+        slab = Slab(group, k * cut.depth, min(cut.depth, g.cin - k * cut.depth))
+        last = k + 1 == slabs
+        turn = (number * slabs + k) % cut.panels
+        panel = panels[turn * cut.panel : (turn + 1) * cut.panel]
+        following = panels[(1 - turn) * cut.panel :] if cut.panels > 1 else panels
+        coming = Coming(0, 1, 0)
+        if cut.panels > 1:
+            if last and task + 1 < end:
+                listed = _list_moves(moves, job, task + 1)
+            if not last or task + 1 < end:
+                coming = _coming(job, task + last, 0 if last else slab.k0 + cut.depth, listed)
         else:
-            _copy_box(x, panel, job, box, channel, slab.depth)
-        # While this panel is multiplied, the rows of the next one, where they follow each other, come to the caches.
-        if k0 + slab.depth < g.cin:
-            ahead = place(x, channel + slab.depth * g.x_channel + _first_input(g, cut, box))
-        else:
-            ahead = _next_box(x, job, number, group, n)
-        height = part.box_h + part.span_h
-        rows = part.box_d * cut.step.d * g.in_h if part.boxes_h == 1 else 0
-        rows = height * cut.step.h if part.box_d == 1 else rows
-        if g.last:  # of all channels, so with the last panel
-            rows = rows if part.boxes_w == 1 and k0 + slab.depth == g.cin else 0
-        step, end = x.itemsize * (0 if g.last else g.x_channel), ahead + g.far * x.itemsize * rows * g.in_w * g.x_pixel
+            channel = n * g.x_batch + (group * g.cin + slab.k0) * g.x_channel
+            if cut.step.w > 1 and not g.last:
+                _copy_thinned(x, panel, job, box, channel, slab.depth)
+            else:
+                _copy_box(x, panel, job, box, channel, slab.depth)
+        done = 0
         for c in range(lay.chunks.shape[0]):
             chunk = lay.chunks[c]
             base = chunk[at.FIRST_ROW] * cut.plane if cut.depth < g.cin else 0
             for s in range(chunk[at.FIRST_SET], chunk[at.END_SET]):
                 row = chunk[at.FIRST_ROW]
-                ahead = _multiply(sums[base:], panel, weight, bias, job, box, slab, s, row, Ahead(ahead, step, end))
-            if k0 + slab.depth == g.cin:
-                _store(out, sums, line, base, job, chunk, box, n, group)
+                done = _multiply(
+                    sums[base:], panel, x, following, moves, weight, bias, job, box, slab, s, row, coming, done
+                )  # fmt: skip
+            if last:
+                _store(out, sums, base, job, chunk, box, n, group)
+        _move(x, following, moves, job, coming, done, coming.total)
+    return listed
+
+
+@inner
+def _list_moves(moves, job, task):
+    """List what brings in a channel of the panel of a task, as whole vectors, in `moves`; return how many these are.
+
+    The panel is ordered channel, d, h, w, and is filled in this order: the last vector of a row may reach beyond it.
+    What is left and right of the image is zero in all boxes where a box has its whole width, and is not written then.
+    """
+    g, part, cut = job.geometry, job.part, job.cut
+    box = box_of(part, task % box_count(part))
+    start, width = box.w + part.low_w, box.width + part.span_w
+    low = max(0, -start)
+    high = max(low, min(width, g.in_w - start))
+    begin, end = (low, high) if part.boxes_w == 1 else (0, width)
+    count = 0
+    for d in range(box.depth + part.span_d):
+        i_d = box.d + part.low_d + d
+        for h in range(box.height + part.span_h):
+            i_h = box.h + part.low_h + h
+            present = high if 0 <= i_d < g.in_d and 0 <= i_h < g.in_h else low
+            source = (i_d * g.in_h + i_h) * g.in_w + start
+            target = (d * (part.box_h + part.span_h) + h) * cut.pitch
+            for first in range(begin, end, cut.lanes):
+                below, above = min(max(low - first, 0), cut.lanes), min(max(present - first, 0), cut.lanes)
+                moves[count] = source + first
+                moves[count + 1] = target + first
+                moves[count + 2] = (1 << above) - (1 << below) if above > below else 0
+                count += MOVE_WORDS
+    return count // MOVE_WORDS
+
+
+@inner
+def _coming(job, task, k0, listed):
+    """The panel from input channel `k0` on of a task, each channel of which `listed` moves bring in."""
+    g, boxes = job.geometry, box_count(job.part)
+    group, n = task // boxes % g.groups, task // boxes // g.groups
+    channel = n * g.x_batch + (group * g.cin + k0) * g.x_channel
+    return Coming(channel, max(1, listed), listed * min(job.cut.depth, g.cin - k0))
+
+
+@inner
+def _move(x, panel, moves, job, coming, done, end):
+    """Make the moves from number `done` to `end` of what comes, without products; return the number of the next."""
+    g, cut = job.geometry, job.cut
+    while done < end:
+        k, i = done // coming.moves, done % coming.moves
+        count = min(end - done, coming.moves - i)
+        source = address_as(panel, x, coming.source + k * g.x_channel)
+        ahead = panel.itemsize * g.x_channel
+        move_vectors(source, address(panel, k * cut.channel), address(moves, MOVE_WORDS * i), count, ahead)
+        done += count
+    return done
 
 
 @inner
@@ -156,37 +229,20 @@ def _copy_thinned(x, panel, job, box, channel, depth):
 
 
 @inner
-def _next_box(x, job, number, group, n):
-    """Place of the first input of the box after this one."""
-    g = job.geometry
-    if number + 1 == box_count(job.part):
-        number, group = -1, group + 1
-        if group == g.groups:
-            group, n = 0, n + 1
-    first = _first_input(g, job.cut, box_of(job.part, number + 1))
-    return place(x, n * g.x_batch + group * g.cin * g.x_channel + first)
-
-
-@inner
-def _first_input(g, cut, box):
-    """Place, within a channel, of the first input of a box, its margin left out."""
-    return ((box.d * cut.step.d * g.in_h + box.h * cut.step.h) * g.in_w + box.w * cut.step.w) * g.x_pixel
-
-
-@inner
-def _multiply(sums, panel, weight, bias, job, box, slab, s, first_row, ahead):
+def _multiply(sums, panel, x, following, moves, weight, bias, job, box, slab, s, first_row, coming, done):
     """Run the tiles of set `s` on the panel, added to the set's rows of `sums`, which begins with its chunk.
 
-    Reads the set's weights, and the bias of the chunk's rows, from `first_row` on, where this is the first panel. Each
-    tile fetches some lines that come next; the place behind them is returned.
+    Reads the set's weights, and the bias of the chunk's rows, from `first_row` on, where this is the first panel. Of
+    what comes, the moves from number `done` on are made meanwhile, in proportion to the products; the number of the
+    next one is returned.
     """
     g, lay, cut = job.geometry, job.layout, job.cut
     row0, rows, taps = lay.sets[s, at.ROW], lay.sets[s, at.ROWS], lay.sets[s, at.TAPS]
     tap0, first = lay.sets[s, at.TAP], lay.sets[s, at.WEIGHT]
     lane = VECTOR_BYTES // sums.itemsize
     vectors = (box.height * cut.pitch + lane - 1) // lane
-    soon, lines = ahead.place, taps if ahead.step else taps * slab.depth
-    ahead_step = ahead.step if ahead.step else taps * CACHE_LINE
+    products = max(1, lay.weights * box.depth * vectors)
+    ahead = sums.itemsize * g.x_channel
     for t in range(tile_count(rows, 1)):
         low, high = tile_range(rows, 1, t)
         m = high - low
@@ -197,7 +253,7 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, first_row, ahead):
             source = d * (job.part.box_h + job.part.span_h) * cut.pitch
             v = 0
             while v < vectors:
-                step = tile_vectors(m, vectors - v)
+                step = tile_vectors(m, vectors - v) if cut.flat else box_vectors(m, vectors - v)
                 if cut.flat:
                     flat_tile(
                         cut.flat, address(sums, target + v * lane), cut.plane, a,
@@ -206,21 +262,27 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, first_row, ahead):
                     )  # fmt: skip
                     v += step
                     continue
-                tile(
+                made = (first + low * taps) * box.depth * vectors + m * taps * (d * vectors + v + step)
+                until = coming.total * made // products
+                k, i = done // coming.moves, done % coming.moves
+                count = max(0, min(until - done, min(coming.moves - i, taps * slab.depth)))
+                box_tile(
                     cut.tile,
-                    address(sums, target + v * lane), address(cut.iota, 0), cut.plane,
-                    a, 1, m, address(cut.iota, 0), g.cin * m,
-                    address(panel, source + v * lane), cut.channel, address(cut.offsets, tap0), 1,
-                    start, PER_ROW if slab.k0 == 0 else ADD, taps, slab.depth,
-                    soon if soon < ahead.end else place(panel, 0), ahead_step if soon < ahead.end else 0, m, step,
+                    address(sums, target + v * lane), cut.plane, a, g.cin * m,
+                    address(panel, source + v * lane), cut.channel, address(cut.offsets, tap0), start,
+                    PER_ROW if slab.k0 == 0 else ADD, taps, slab.depth,
+                    address_as(sums, x, coming.source + k * g.x_channel), address(following, k * cut.channel),
+                    address(moves, MOVE_WORDS * i), count, ahead, m, step,
                 )  # fmt: skip
+                done += count
+                if count == taps * slab.depth:  # more than the tile could take
+                    done = _move(x, following, moves, job, coming, done, until)
                 v += step
-                soon += lines * CACHE_LINE
-    return soon
+    return done
 
 
 @inner
-def _store(out, sums, line, base, job, chunk, box, n, group):
+def _store(out, sums, base, job, chunk, box, n, group):
     """Write a chunk's outputs of the box, activated, from its rows of `sums`, which are activated in place."""
     g, cut, channels = job.geometry, job.cut, chunk[at.CHANNELS]
     outputs = min(box.width * g.stride_w, g.out_w - box.w * g.stride_w)
@@ -242,5 +304,5 @@ def _store(out, sums, line, base, job, chunk, box, n, group):
                     continue
                 interleave(
                     out, target, g.y_channel, sums, source, cut.plane, channels,
-                    g.stride_w, outputs, g.half, g.stream, line,
+                    g.stride_w, outputs, g.half, g.stream,
                 )  # fmt: skip

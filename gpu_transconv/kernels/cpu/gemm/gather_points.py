@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..arguments import unpack
-from ..emit.gemm_tile import ADD, TILE_ROWS, tile
+from ..emit.gemm_tile import ADD, TILE_ROWS, tile, tile_vectors
 from ..emit.intrinsics import copy_row, copy_rows, turn_rows
 from ..emit.numbers import activate_run
 from ..emit.pointers import address, offset, place
@@ -31,8 +31,8 @@ class Some(NamedTuple):
 def gather_points(x, weight, bias, out, table, work, thread):
     """Fill the share of one thread of the flat `out`; a task is some output channels of a part of the outputs.
 
-    Reads the inputs of the group and the weights of its channels; ``work[thread]`` holds all inputs of the group, those
-    of one tap, and the task's sums.
+    Reads the inputs of the group and the weights of its channels; ``work[thread]`` holds all inputs of the group, if
+    they are not read where they are, those of one tap, and the task's sums.
     """
     job = unpack(GatherPoints, table)
     cut, g = job.points, job.geometry
@@ -43,33 +43,33 @@ def gather_points(x, weight, bias, out, table, work, thread):
     for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
         part, number = task % cut.parts, task // cut.parts
         block, group = number % cut.blocks, number // cut.blocks
-        if group != copied:
-            _copy_inputs(x, panel, job, group)
+        if group != copied and not cut.direct:
+            copy_inputs(x, panel, job, group)
             copied = group
         some = Some(group, block * cut.vectors // cut.blocks, (block + 1) * cut.vectors // cut.blocks)
-        _begin(sums, bias, job, some, part)
+        begin_sums(sums, bias, job, some, part)
         for k0 in range(0, g.cin, cut.depth):
             for tap in range(cut.starts.shape[0]):
-                _multiply(sums, panel, rows, weight, job, some, part, tap, k0)
-        _store(out, sums, job, some, part)
+                _multiply(sums, x, panel, rows, weight, job, some, part, tap, k0)
+        store_sums(out, sums, job, some, part)
     return 0
 
 
 @inner
-def _copy_inputs(x, panel, job, group):
+def copy_inputs(x, panel, job, group):
     """Copy the inputs of a group into the panel, the channels of each behind each other."""
     g, cut = job.geometry, job.points
     size = cut.pixels // g.batch
     for n in range(g.batch):
         source, target = address(x, n * g.x_batch + group * g.cin * g.x_channel), address(panel, n * size * cut.pitch)
-        if g.last:
+        if g.x_channel == 1:
             copy_rows(target, cut.pitch, source, g.x_pixel, size, 0, g.cin, g.cin, g.half)
         else:
             turn_rows(target, cut.pitch, source, g.x_channel, size, 0, g.cin, g.cin, g.half)
 
 
 @inner
-def _begin(sums, bias, job, some, part):
+def begin_sums(sums, bias, job, some, part):
     """Start the sums of some channels with the bias."""
     g, cut = job.geometry, job.points
     lane = VECTOR_BYTES // sums.itemsize
@@ -81,10 +81,10 @@ def _begin(sums, bias, job, some, part):
 
 
 @inner
-def _multiply(sums, panel, rows, weight, job, some, part, tap, k0):
-    """Add to the sums what a tap brings of a slab of input channels.
+def _multiply(sums, x, panel, rows, weight, job, some, part, tap, k0):
+    """Add to the sums what a tap brings of a slab of input channels, where they are or from the panel.
 
-    While a strip of weights is multiplied, the next one comes to the caches.
+    While a strip of weights is multiplied, the next one comes to the caches: some lines of it with each tile.
     """
     g, cut = job.geometry, job.points
     start, count = cut.starts[tap, part], cut.starts[tap, part + 1] - cut.starts[tap, part]
@@ -92,37 +92,43 @@ def _multiply(sums, panel, rows, weight, job, some, part, tap, k0):
         return
     lane = VECTOR_BYTES // sums.itemsize
     depth = min(cut.depth, g.cin - k0)
-    a = address(panel, cut.inputs[start] * cut.pitch + k0)
-    if cut.inputs[start + count - 1] - cut.inputs[start] >= count:
+    a, row, step = address(panel, cut.inputs[start] * cut.pitch + k0), cut.pitch, 1
+    if cut.direct:
+        a = address(x, cut.inputs[start] + (some.group * g.cin + k0) * g.x_channel)
+        row, step = 1, g.x_channel
+    elif cut.inputs[start + count - 1] - cut.inputs[start] >= count:
         for j in range(count):
             source = address(panel, cut.inputs[start + j] * cut.pitch + k0)
             copy_row(address(rows, j * cut.pitch), source, 0, depth, depth, 0)
         a = address(rows, 0)
     tiles = (count + TILE_ROWS - 1) // TILE_ROWS
-    before = (some.group * cut.starts.shape[0] + tap) * cut.vectors
+    before = (some.group * cut.starts.shape[0] + tap) * cut.padded
     v = some.first
     while v < some.past:
-        strip = v // 2 * 2
-        wide, end = min(2, cut.vectors - strip) * lane, min(some.past, strip + 2)
-        b = (before + strip) * lane * g.cin + k0 * wide + (v - strip) * lane
-        soon = strip + 2 if end < some.past else cut.vectors + some.first // 2 * 2
+        strip = v // cut.strip * cut.strip
+        wide, end = min(cut.strip, cut.padded - strip) * lane, min(some.past, strip + cut.strip)
+        soon = strip + cut.strip if end < some.past else cut.padded + some.first // cut.strip * cut.strip
         ahead = place(weight, (before + soon) * lane * g.cin + k0 * wide)
-        to = (v - some.first) * lane - cut.bounds[part] * cut.width
-        for t in range(tiles):
-            p, q = t * count // tiles, (t + 1) * count // tiles
-            tile(
-                cut.tile,
-                address(sums, to), address(cut.outputs, start + p), cut.width,
-                offset(a, p * cut.pitch), cut.pitch, 1, address(cut.iota, 0), 0,
-                address(weight, b), wide, address(cut.iota, 0), 0,
-                address(sums, 0), ADD, 1, depth,
-                ahead + t % 2 * VECTOR_BYTES, wide * weight.itemsize, q - p, end - v,
-            )  # fmt: skip
-        v = end
+        line = (wide * weight.itemsize + tiles - 1) // tiles
+        while v < end:
+            few = tile_vectors(count, end - v)
+            b = (before + strip) * lane * g.cin + k0 * wide + (v - strip) * lane
+            to = (v - some.first) * lane - cut.bounds[part] * cut.width
+            for t in range(tiles):
+                p, q = t * count // tiles, (t + 1) * count // tiles
+                tile(
+                    cut.tile,
+                    address(sums, to), address(cut.outputs, start + p), cut.width,
+                    offset(a, p * row), row, step, address(cut.iota, 0), 0,
+                    address(weight, b), wide, address(cut.iota, 0), 0,
+                    address(sums, 0), ADD, 1, depth,
+                    ahead + t * depth * line, line, q - p, few,
+                )  # fmt: skip
+            v += few
 
 
 @inner
-def _store(out, sums, job, some, part):
+def store_sums(out, sums, job, some, part):
     """Write the results of some channels, activated in place."""
     g, cut = job.geometry, job.points
     lane = VECTOR_BYTES // sums.itemsize

@@ -120,7 +120,7 @@ def _pack_piece(weight, packed, scratch, job, piece):
         if channels > 1 and g.volume > 1:  # transposed: tap, output channel
             line = turned
             for i in range(words):
-                transpose(address(line, i * pitch), address(scratch, i * pitch), channels, g.volume)
+                transpose(address(line, i * pitch), channels, address(scratch, i * pitch), channels, g.volume)
     for c in range(lay.chunks.shape[0]):
         if lay.chunks[c, at.CHANNEL] == piece.first:
             for s in range(lay.chunks[c, at.FIRST_SET], lay.chunks[c, at.END_SET]):

@@ -47,14 +47,14 @@ def scatter(x, weight, bias, out, table, work, thread):
 def _own_box(x, weight, bias, out, job, work, number, chunk, n):
     """Compute the box of that number of image `n`, for the channels of a chunk, counted over all groups.
 
-    Reads the input whose stamps reach the box, weight and bias; writes the box's outputs. `work` holds a line, a panel
-    of some input channels, and the planes of sums.
+    Reads the input whose stamps reach the box, weight and bias; writes the box's outputs. `work` holds a panel of
+    some input channels, and the planes of sums.
     """
     g, lay, part, cut = job.geometry, job.layout, job.part, job.cut
     group, c = chunk // lay.chunks.shape[0], chunk % lay.chunks.shape[0]
     channel, count = group * g.cout + lay.chunks[c, at.CHANNEL], lay.chunks[c, at.CHANNELS]
     box = box_of(part, number)
-    line, panel, sums = work[: cut.line], work[cut.line : cut.line + cut.panel], work[cut.line + cut.panel :]
+    panel, sums = work[: cut.panel], work[cut.panel :]
     planes = g.stride_d * g.stride_h * g.stride_w
     for i in range(planes * count):
         for j in range(i * cut.plane, (i + 1) * cut.plane):
@@ -80,7 +80,7 @@ def _own_box(x, weight, bias, out, job, work, number, chunk, n):
                 target = planes_before * cut.plane + cut.margin + (d - box.d) * cut.plane_d
                 target += (low_h - box.h) * cut.pitch
                 _stamp(sums, target, panel, source, lanes, weight, job, slab, s, count)
-    _store_box(out, sums, line, job, n, channel, count, box)
+    _store_box(out, sums, job, n, channel, count, box)
 
 
 @inner
@@ -162,7 +162,7 @@ def _copy_line(x, panel, target, source, low, high, g, cut):
 
 
 @inner
-def _store_box(out, sums, line, job, n, channel, count, box):
+def _store_box(out, sums, job, n, channel, count, box):
     """Write the box's outputs of `count` channels from `channel` on, activated in place in the planes of `sums`."""
     g, cut = job.geometry, job.cut
     outputs = min(box.width * g.stride_w, g.out_w - box.w * g.stride_w)
@@ -180,9 +180,8 @@ def _store_box(out, sums, line, job, n, channel, count, box):
                 _store_last(out, target, sums, source, cut.plane, count, g.stride_w, outputs, g.y_pixel, g.half)
             else:
                 interleave(
-                    out, target, g.y_channel, sums, source, cut.plane, count, g.stride_w, outputs, g.half, g.stream,
-                    line,
-                )  # fmt: skip
+                    out, target, g.y_channel, sums, source, cut.plane, count, g.stride_w, outputs, g.half, g.stream
+                )
 
 
 @inner

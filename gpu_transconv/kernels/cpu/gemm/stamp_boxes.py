@@ -15,7 +15,7 @@ from ..emit.gemm_tile import tile_table
 from ..geometry import Geometry, counted, make_geometry
 from ..partition import Partition, PerAxis, count_boxes, even, make_partition, reach_of
 from .layout import CHANNELS, Layout, Stamps
-from .partitions import LINE_ROOM, PANEL_BYTES
+from .partitions import PANEL_BYTES
 
 #: Multiplications and bytes worth a task of scatter, and the logarithm of how many tasks do. Chosen, not measured.
 _WORTH, _LOG_TASKS = 1 << 18, 5
@@ -37,7 +37,6 @@ class StampBoxes(NamedTuple):
     panel_step: int  # distance of two channels
     depth: int  # input channels of one panel
     channels: int  # of a full chunk
-    line: int  # elements for a row that is put together
     panel: int  # elements of the input
     rows: Table  # by row of a set: its distance from the first plane of the set
     last_rows: Table  # the same for chunks with one channel less
@@ -82,11 +81,11 @@ def cut_stamp_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int, co
     )
     panel = depth * panel_step + slack
     part = make_partition(
-        [axis.blocks for axis in product.axes], box, reach, threads, LINE_ROOM + panel + planes * plane + slack
+        [axis.blocks for axis in product.axes], box, reach, threads, panel + planes * plane + slack + 64
     )
     cut = StampBoxes(
         pitch, margin, slack, plane_d, plane, panel_plane, place, PerAxis(*steps), panel_step, depth, channels,
-        LINE_ROOM, panel, rows.reshape(-1), last_rows.reshape(-1), np.zeros(16, np.int64), tiles,
+        panel, rows.reshape(-1), last_rows.reshape(-1), np.zeros(16, np.int64), tiles,
         int(plan.fixed_order),
     )  # fmt: skip
     return Scatter(geometry, layout, part, cut, stamps)

@@ -14,7 +14,7 @@ from ..arguments import Table
 from ..emit.gemm_tile import tile_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
-from ..partition import Partition, even, make_partition, reach_of
+from ..partition import Partition, apart, even, make_partition, reach_of
 from .cost import cost_of_lines, cost_of_stamps
 
 #: Inputs of all images up to which weights are read as they lie: so many that reading them once for each tile of inputs
@@ -88,7 +88,7 @@ def cut_lines(plan: Plan, threads: int) -> ScatterLines:
     blocks = -(-units // max(1, most // unit))
     tasks = -(-blocks * plan.groups // threads) * threads
     blocks = min(units, -(-tasks // plan.groups))
-    pitch = -(-(-(-units // blocks) * unit * volume) // lane) * lane
+    pitch = apart(-(-units // blocks) * unit * volume, item)
     far = math.prod(plan.weight_shape) * item > _FAR and pixels <= _FAR_INPUTS
     depth = even(cin, _FAR_DEPTH if far else _DEPTH)
     panel, sums = -(-cin * pixels // lane) * lane, pixels * pitch

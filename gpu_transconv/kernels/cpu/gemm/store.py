@@ -7,15 +7,13 @@ from ..emit.intrinsics import interleave_rows
 from ..emit.numbers import activate_run
 from ..emit.pointers import address, lanes_past
 from ..emit.registers import VECTOR_BYTES
+from ..emit.row_ir import ALIGNED, ALIGNED_STREAMED, LONG
 from ..runtime.compiled import inner
 from . import layout as at
 from .zones import next_stretch, stretch_of
 
 #: Elements of a row that is put together before it is stored: the outputs of one block must fit.
 LINE = MOST_PHASES
-#: Outputs of a row from which it is put together where it is misaligned; shorter rows lost a third to a half that way,
-#: see the log in docs/speed/performance.md.
-_LONG = 1024
 
 
 @inner
@@ -32,9 +30,9 @@ def store_chunk(out, sums, line, job, slab, chunk, width):
     channel, channels = slab.group * g.cout + chunk[at.CHANNEL], chunk[at.CHANNELS]
     merged = job.zones.boxes.shape[0] == 2 and lay.paired_h * lay.paired_w == 1
     if merged and g.stride_d * g.stride_h * g.stride_w == 1:
-        _store_pixels(out, sums, line, job, slab, channel, chunk, width)
+        _store_pixels(out, sums, job, slab, channel, chunk, width)
         return
-    if not g.last and g.stream and not g.half and g.out_w % (VECTOR_BYTES // sums.itemsize) and g.out_w < _LONG:
+    if not g.last and g.stream and not g.half and g.out_w % (VECTOR_BYTES // sums.itemsize) and g.out_w < LONG:
         for k in range(channels):
             _stream_channel(out, line, sums, k, job, channel + k, chunk, slab)
         return
@@ -59,7 +57,7 @@ def store_chunk(out, sums, line, job, slab, chunk, width):
             else:
                 source = _first_row(lay, chunk, phase) * pixels + q
                 interleave(
-                    out, target, g.y_channel, sums, source, pixels, channels, stride_w, outputs, g.half, g.stream, line
+                    out, target, g.y_channel, sums, source, pixels, channels, stride_w, outputs, g.half, g.stream
                 )  # fmt: skip
         q += length
         if q < slab.blocks:
@@ -67,7 +65,7 @@ def store_chunk(out, sums, line, job, slab, chunk, width):
 
 
 @inner
-def _store_pixels(out, sums, line, job, slab, channel, chunk, width):
+def _store_pixels(out, sums, job, slab, channel, chunk, width):
     """The same where block and output pixel are the same number: whole runs at once, whatever the rows."""
     g, pixels = job.geometry, job.runs.pixels
     image = g.out_d * g.out_h * g.out_w
@@ -81,7 +79,7 @@ def _store_pixels(out, sums, line, job, slab, channel, chunk, width):
                 out, target, sums, q * width, job.layout.sets, chunk, width, 1, g.y_pixel, length, g.half, g.stream
             )  # fmt: skip
         else:
-            interleave(out, target, g.y_channel, sums, q, pixels, chunk[at.CHANNELS], 1, length, g.half, g.stream, line)
+            interleave(out, target, g.y_channel, sums, q, pixels, chunk[at.CHANNELS], 1, length, g.half, g.stream)
         q += length
 
 
@@ -93,7 +91,6 @@ def _stream_channel(out, line, sums, k, job, channel, chunk, slab):
     together in `line`, from which whole aligned vectors leave.
     """
     g, lay, pixels = job.geometry, job.layout, job.runs.pixels
-    lanes = VECTOR_BYTES // sums.itemsize
     start, filled = 0, 0  # where the line's first element goes, and how many there are
     stride_h, stride_w = g.stride_h * lay.paired_h, g.stride_w * lay.paired_w
     q = 0
@@ -108,16 +105,16 @@ def _stream_channel(out, line, sums, k, job, channel, chunk, slab):
                 break
             to = block.n * g.y_batch + channel * g.y_channel + (o_d * g.out_h + o_h) * g.out_w + o_w
             if to != start + filled or filled + outputs > LINE:
-                _flush(out, start, line, filled, lanes)
+                _flush(out, start, line, filled)
                 start, filled = to, 0
             source = (_first_row(lay, chunk, phase) + k) * pixels + q
             place = address(line, lanes_past(out, start) + filled)
-            interleave_rows(place, address(sums, source), chunk[at.CHANNELS] * pixels, stride_w, outputs, 0, 0)
+            interleave_rows(place, address(sums, source), chunk[at.CHANNELS] * pixels, stride_w, outputs, 0, ALIGNED)
             filled += outputs
         q += length
         if q < slab.blocks:
             row = next_stretch(job.zones, g, row, slab.first + q, slab.blocks - q)
-    _flush(out, start, line, filled, lanes)
+    _flush(out, start, line, filled)
 
 
 @inner
@@ -129,40 +126,17 @@ def _first_row(lay, chunk, part):
 
 
 @inner
-def _flush(out, start, line, count, lanes):
+def _flush(out, start, line, count):
     """Write `count` elements of the line to `out`, whole aligned vectors past the caches."""
-    past = lanes_past(out, start)
-    head = min((lanes - past) % lanes, count)
-    interleave_rows(address(out, start), address(line, past), 0, 1, head, 0, 0)
-    interleave_rows(address(out, start + head), address(line, past + head), 0, 1, count - head, 0, 1)
+    interleave_rows(address(out, start), address(line, lanes_past(out, start)), 0, 1, count, 0, ALIGNED_STREAMED)
 
 
 @inner
-def interleave(out, target, channel, sums, source, row, channels, stride, outputs, half, stream, line):
-    """Write ``out[target + k*channel + j*stride + phase] = sums[phase][k][j]`` for every channel k.
-
-    Stores that bypass the caches must be whole aligned vectors. Where a long row starts between two, it is put
-    together in `line` first, with the same misalignment; a short one, which would be mostly ends, takes the way
-    through the caches.
-    """
-    lanes = VECTOR_BYTES // sums.itemsize
+def interleave(out, target, channel, sums, source, row, channels, stride, outputs, half, stream):
+    """Write ``out[target + k*channel + j*stride + phase] = sums[phase][k][j]`` for every channel k."""
     for k in range(channels):
-        to, begin = target + k * channel, source + k * row
-        past = lanes_past(out, to)
-        if not stream or half or past == 0 or outputs < _LONG:
-            interleave_rows(address(out, to), address(sums, begin), channels * row, stride, outputs, half, stream)
-            continue
-        done, part = 0, max(1, LINE // stride) * stride
-        while done < outputs:
-            count = min(part, outputs - done)
-            head = min(lanes - past, count)
-            blocks = address(sums, begin + done // stride)
-            interleave_rows(address(line, past), blocks, channels * row, stride, count, half, 0)
-            interleave_rows(address(out, to + done), address(line, past), 0, 1, head, half, 0)
-            rest = address(out, to + done + head)
-            interleave_rows(rest, address(line, past + head), 0, 1, count - head, half, 1)
-            done += count
-            past = (past + count) % lanes
+        to, begin = address(out, target + k * channel), address(sums, source + k * row)
+        interleave_rows(to, begin, channels * row, stride, outputs, half, stream)
 
 
 @inner

@@ -112,3 +112,15 @@ def system(typingctx, number, first, second, third):
         return builder.call(cgutils.get_or_insert_function(builder.module, kind, "syscall"), [*args, _I64(0)])
 
     return types.int64(types.int64, types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def current_core(typingctx):
+    """Number of the core that the calling thread is on."""
+
+    def codegen(_context, builder, _signature, _args):
+        kind = ir.FunctionType(ir.IntType(32), [])
+        core = builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_getcpu"), [])
+        return builder.sext(core, _I64)
+
+    return types.int64(), codegen

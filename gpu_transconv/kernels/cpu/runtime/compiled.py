@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Hashable
-from typing import Protocol, TypeAlias, cast
+from typing import Protocol, TypeAlias, TypeVar, cast
 
-from numba import njit, typeof
+from numba import njit, typeof, types
 from numba.core import config
 from numba.core.ccallback import CFunc
 from numba.core.codegen import CPUCodegen
@@ -20,6 +20,9 @@ from .notice import compiling, finished
 
 #: Types of arguments, as Numba tells them apart.
 Signature: TypeAlias = Hashable
+
+
+Function = TypeVar("Function", bound=Callable[..., object])
 
 
 class CompiledKernel(Protocol):
@@ -52,8 +55,19 @@ _SETTINGS = ("OPT", "BOUNDSCHECK", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DISABLE_I
 #: The kernels that can be called from Python, by name.
 KERNELS: dict[str, CompiledKernel] = {}
 
-#: Decorator of a function that kernels call.
-inner = njit(**_OPTIONS)
+#: Decorator of a function that kernels call, compiled anew for every number that a caller writes in its place.
+constant = njit(**_OPTIONS)
+
+
+def inner(function: Function) -> Function:
+    """Decorate a function that kernels call, compiled once whatever numbers a caller writes in its place."""
+    made = njit(**_OPTIONS)(function)
+    if not config.DISABLE_JIT:
+        find = made.get_call_template
+        made.get_call_template = lambda args, kws: find(
+            [types.unliteral(kind) for kind in args], {name: types.unliteral(kind) for name, kind in kws.items()}
+        )
+    return cast(Function, made)
 
 
 def kernel(function: Callable[..., object]) -> CompiledKernel:

@@ -14,6 +14,7 @@ from numba.core.callconv import excinfo_ptr_t
 from numba.extending import intrinsic
 
 from ....arrays.views import Array
+from ....settings import most_threads
 from .atomics import FAILED
 from .compiled import CompiledKernel, address_of, parallel_kernel
 from .team import BUSY, MOST, fork_join, is_possible, mailboxes
@@ -38,31 +39,45 @@ def run_parts(
         return int(part(*arguments, 0))
     if must_be_serial():
         return sum(part(*arguments, number) for number in range(parts))
+    return run_at(find_address(part, *arguments), *arguments, parts, thread_count())
+
+
+def find_address(part: CompiledKernel, x: Array, weight: Array, *others: Array) -> int:
+    """Address of a part for arrays like these."""
     key = part, x.dtype, weight.dtype  # the types of all arguments follow from these
     address = _addresses.get(key)
     if address is None:
-        address = _addresses[key] = address_of(part, *arguments, 0)
+        address = _addresses[key] = address_of(part, x, weight, *others, 0)
+    return address
+
+
+def run_at(
+    address: int, x: Array, weight: Array, bias: Array, out: Array, table: Array, work: Array, parts: int, threads: int
+) -> int:
+    """Do what `run_parts` does, with the parts of the function at an address and so many threads allowed."""
     openmp = current_openmp()
     if openmp is not None:
-        total = openmp.run(address, arguments, parts, min(parts, thread_count()))
+        total = openmp.run(address, (x, weight, bias, out, table, work), parts, min(parts, threads))
+    elif most_threads() is None:
+        total = on_threads(address, x, weight, bias, out, table, work, parts, threads)
     else:
         with parallel_region():
-            total = on_threads(address, *arguments, parts)
+            total = on_threads(address, x, weight, bias, out, table, work, parts, threads)
     if total >= FAILED:
         raise MemoryError("not enough memory for the scratch memory of a kernel")
     return total
 
 
 def on_threads(
-    address: int, x: Array, weight: Array, bias: Array, out: Array, table: Array, work: Array, parts: int
+    address: int, x: Array, weight: Array, bias: Array, out: Array, table: Array, work: Array, parts: int, threads: int
 ) -> int:
     """Run the parts of the function at an address, each on a thread of the team where there is one for each."""
-    arguments = address, x, weight, bias, out, table, work, parts
-    if is_possible() and parts <= min(MOST, thread_count()):
-        total = int(fork_join(mailboxes(parts), *arguments))
+    if is_possible() and parts <= threads and parts <= MOST:
+        total = int(fork_join(mailboxes(parts), address, x, weight, bias, out, table, work, parts))
         if total != BUSY:
             return total
-    return int(on_numba_threads(*arguments))
+    with parallel_region():
+        return int(on_numba_threads(address, x, weight, bias, out, table, work, parts))
 
 
 @parallel_kernel

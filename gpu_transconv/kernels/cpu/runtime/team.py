@@ -2,8 +2,9 @@
 
 Each has a mailbox, and every call gives it the part of the same number, so that what a part reads stays in the caches
 of one core. A part that its thread has not begun when the caller is done with its own is the caller's again: nobody
-waits for a thread that sleeps or whose core another program has. One caller at a time has the team; others, and
-systems other than Linux on x86-64, use Numba's threads.
+waits for a thread that sleeps or whose core another program has. And a thread that the system woke on the caller's own
+core is kept off it from then on. One caller at a time has the team; others, and systems other than Linux on x86-64, use
+Numba's threads.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from numba import types
 
 from ..emit.registers import keep
-from .atomics import call_thunk, load, package, pause, store, swap, system
+from .atomics import call_thunk, current_core, load, package, pause, store, swap, system
 from .compiled import entry, inner, kernel
 
 #: Threads of the team at most, the caller included.
@@ -31,12 +32,16 @@ BUSY = -1
 # States of a mailbox.
 _IDLE, _READY, _TAKEN, _DONE, _QUIT = range(5)
 # Words of a mailbox, in bytes; the first mailbox, the caller's, has the lock of the team in place of a state.
-_STATE, _ASLEEP, _THUNK, _BLOCK, _RESULT, _BOX = 0, 8, 16, 24, 32, 128
+# Cores are counted from one there.
+_STATE, _ASLEEP, _THUNK, _BLOCK, _RESULT, _THREAD, _CORE, _AVOIDED, _BOX = *range(0, 64, 8), 128
+#: Where the set of cores lies, behind the mailboxes of all members, and its bytes.
+_CORES, _CORES_BYTES = MOST * _BOX, 1024
 #: Looks at the mailbox before a thread goes to sleep, 30 to 100 microseconds, and of a caller that waits between two
 #: offers of its core to other programs. Chosen, not measured.
 _LOOKS, _POLITE = 2000, 256
 # Of Linux on x86-64.
 _FUTEX, _YIELD, _WAIT, _WAKE = 202, 24, 128, 129
+_OWN_NUMBER, _SET_CORES, _GET_CORES = 186, 203, 204
 
 
 @kernel
@@ -45,8 +50,11 @@ def fork_join(team, part, x, weight, bias, out, table, work, parts):
     if not swap(team, 0, 1):
         return BUSY
     thunk, block = package(part, x, weight, bias, out, table, work)
+    core = current_core() + 1
     for number in range(1, parts):
         box = team + number * _BOX
+        if load(box + _CORE) == core:
+            _part_from(team, box, core)
         store(box + _THUNK, thunk)
         store(box + _BLOCK, block)
         store(box + _STATE, _READY)
@@ -56,6 +64,7 @@ def fork_join(team, part, x, weight, bias, out, table, work, parts):
     for number in range(1, parts):
         box = team + number * _BOX
         if swap(box + _STATE, _READY, _TAKEN):
+            _part_from(team, box, current_core() + 1)
             total += call_thunk(thunk, block, number)
             continue
         looks = 0
@@ -66,12 +75,35 @@ def fork_join(team, part, x, weight, bias, out, table, work, parts):
     return total
 
 
+@inner
+def _part_from(team, box, core):
+    """Keep the thread of a mailbox off a core, the caller's, and let it have all others that the caller may have.
+
+    `core` is its number and one.
+
+    Where the others seem busy the system wakes a thread on the core of whoever wakes it, and there it would wait until
+    the caller has done all parts, call after call.
+    """
+    thread = load(box + _THREAD)
+    if thread == 0 or load(box + _AVOIDED) == core:
+        return
+    store(box + _AVOIDED, core)
+    cores = team + _CORES
+    size = system(_GET_CORES, 0, _CORES_BYTES, cores)
+    if 0 < core <= 8 * size:
+        word, bit = cores + (core - 1) // 64 * 8, (core - 1) % 64
+        store(word, load(word) & ~(1 << bit))
+        system(_SET_CORES, thread, size, cores)  # in vain where the caller has but one
+
+
 def _serve(box):
     """What a thread of the team does from its start until it is told to quit; the mailbox has its number."""
     number, looks = load(box + _RESULT), 0
+    store(box + _THREAD, system(_OWN_NUMBER, 0, 0, 0))
     while True:
         state = load(box + _STATE)
         if state == _READY and swap(box + _STATE, _READY, _TAKEN):
+            store(box + _CORE, current_core() + 1)
             store(box + _RESULT, call_thunk(load(box + _THUNK), load(box + _BLOCK), number))
             store(box + _STATE, _DONE)
             looks = 0
@@ -118,7 +150,7 @@ class _Team:
         self.lock = threading.Lock()
         self.members = 1
         self.threads: list[ctypes.c_ulong] = []
-        self.memory = np.zeros((MOST + 1) * _BOX // 8, np.int64)
+        self.memory = np.zeros(((MOST + 1) * _BOX + _CORES_BYTES) // 8, np.int64)
         self.address = -(-self.memory.ctypes.data // _BOX) * _BOX
 
     def grow(self, members: int) -> None:

@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from importlib import import_module
@@ -100,11 +100,19 @@ def must_be_serial() -> bool:
 
 def thread_count() -> int:
     """Threads that a kernel may use: as many as `use` allows, else as many as Numba is set to in this thread."""
-    layer()
+    count = _counter()
     if _process.openmp_is_broken:
         return 1
     asked = most_threads()
-    return int(numba.get_num_threads()) if asked is None else min(asked, numba.config.NUMBA_NUM_THREADS)
+    return int(count()) if asked is None else min(asked, numba.config.NUMBA_NUM_THREADS)
+
+
+@lru_cache(maxsize=1)
+def _counter() -> Callable[[], int]:
+    """What tells Numba's number of threads, without the two locks that its public function takes in every call."""
+    layer()
+    counter: Callable[[], int] = getattr(parallel, "_get_num_threads", None) or numba.get_num_threads
+    return counter
 
 
 class _Followed(threading.local):

@@ -32,10 +32,10 @@ def workspace(shape: tuple[int, int], dtype: np.dtype[np.generic]) -> Array:
     found = kept.get((shape, dtype))
     if found is None:
         needed = shape[0] * shape[1] * dtype.itemsize
-        if len(kept) > _MOST_VIEWS or _scratch.memory.size < needed + 64:
+        if len(kept) > _MOST_VIEWS or _scratch.memory.size < needed + 256:
             kept.clear()
-            _scratch.memory = np.empty(needed + 64, np.uint8)
-        start = -_scratch.memory.ctypes.data % 64
+            _scratch.memory = np.empty(needed + 256, np.uint8)
+        start = 64 + -_scratch.memory.ctypes.data % 64  # vectors before and behind may be read
         found = _scratch.memory[start : start + needed].view(dtype).reshape(shape)
         kept[shape, dtype] = found
     return found

@@ -102,4 +102,5 @@ def _pack_lines(grad_output, strip, panel, job, start, channels, o_d, h0, w0):
             target, of = offset(to, c * cut.lines * total), offset(source, c * g.y_channel)
             copy_rows(target, total, of, g.out_w, line2 - line1, low, high, total, g.half)
     if g.stride_w > 1:
-        transpose(address(panel, 0), address(strip, 0), cut.together * cut.lines * cut.blocks, g.stride_w)
+        rows = cut.together * cut.lines * cut.blocks
+        transpose(address(panel, 0), rows, address(strip, 0), rows, g.stride_w)

@@ -144,7 +144,7 @@ def _pack_lines(grad_output, strip, panel, job, group, n, o_d, line0, w0):
         to = plane if g.stride_w == 1 else address(strip, 0)
         copy_rows(offset(to, line1 * total), total, of, g.out_w, line2 - line1, low, high, total, g.half)
         if g.stride_w > 1:
-            transpose(plane, to, cut.lines * cut.blocks, g.stride_w)
+            transpose(plane, cut.lines * cut.blocks, to, cut.lines * cut.blocks, g.stride_w)
 
 
 @inner
