@@ -38,7 +38,7 @@ _TABLES = (
     Fault("depthwise: a phase's own taps turned round", "cpu/depthwise/channel_boxes.py", "for shift in own]\n    return", "for shift in own[::-1]]\n    return"),
     Fault("depthwise: shift of the depth not from the lowest", "cpu/depthwise/channel_boxes.py", "(s_d - low[0]) * plane", "s_d * plane"),
     Fault("depthwise: tall boxes though the width is cut", "cpu/depthwise/channel_boxes.py", "    if box_w < blocks[2]:\n        return box_d, 1, box_w\n", ""),
-    Fault("layout: later pieces start a channel late", "cpu/gemm/layout.py", "        first, end = piece * cout // pieces, (piece + 1) * cout // pieces\n        for", "        first, end = piece * cout // pieces + (piece > 0), (piece + 1) * cout // pieces\n        for"),
+    Fault("layout: later pieces start a channel late", "cpu/gemm/layout.py", "        first, end = (number * (cout // unit) // pieces * unit for number in (piece, piece + 1))\n        for", "        first, end = (number * (cout // unit) // pieces * unit for number in (piece, piece + 1))\n        first += piece > 0\n        for"),
     Fault("layout: bias in every product of a pair", "cpu/gemm/layout.py", "if part.starts:", "if True:"),
     Fault("layout: padding of the lanes not counted", "cpu/gemm/layout.py", "self.weights += padded * part.taps", "self.weights += rows * part.taps"),
     Fault("pairs: the third product reads its neighbour's input", "cpu/gemm/winograd.py", "[((b,), (shift + 1, 1))]", "[((b,), (shift, 1))]"),

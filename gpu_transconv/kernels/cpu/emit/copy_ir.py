@@ -142,10 +142,10 @@ class CopyFunctions(RowFunctions):
         target, target_step, source, source_step, count, low, high, length = function.args
         nothing = ir.Constant(ir.VectorType(ir.IntType(1), self.lanes), None)
         with (
-            cgutils.for_range(builder, self.parts(builder, count)) as outer,
-            cgutils.for_range(builder, self.parts(builder, length)) as inner,
+            cgutils.for_range(builder, self.parts(builder, length)) as outer,
+            cgutils.for_range(builder, self.parts(builder, count)) as inner,
         ):
-            k, j = (builder.mul(loop.index, _I64(self.lanes)) for loop in (outer, inner))
+            j, k = (builder.mul(loop.index, _I64(self.lanes)) for loop in (outer, inner))
             columns, mask = self.below(builder, k, count), self.below(builder, j, length)
             rows = []
             for i in range(self.lanes):

@@ -123,7 +123,9 @@ def _depth(plan: Plan, panels: int) -> int:
         return fixed_depth(plan)
     if panels > 1:
         return even(cin, _MOVED_CHANNELS)
-    return min(cin, _CHANNELS if all(axis.step == 1 for axis in by_phase(plan).axes) else PANEL_CHANNELS)
+    # Channels last, those of a pixel lie together.
+    some = not plan.channels_last and all(axis.step == 1 for axis in by_phase(plan).axes)
+    return min(cin, _CHANNELS if some else PANEL_CHANNELS)
 
 
 def _box(

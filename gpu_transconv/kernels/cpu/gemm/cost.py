@@ -17,6 +17,7 @@ from ..emit.registers import VECTOR_BYTES
 from ..emit.row_ir import STRIDES
 from ..geometry import fits_boxes
 from .winograd import saving
+from .zones import choose_zones
 
 #: Vector operations for a vector copied into a panel: a read, a write, and its share of the row's ends.
 _COPY = 3.0
@@ -76,7 +77,8 @@ def cost_of_runs(plan: Plan) -> float:
     """Cost of gather in runs of blocks."""
     axes = by_phase(plan).axes
     copied = math.prod(len(axis.shifts()) for axis in axes) * (plan.in_channels // plan.groups)
-    return _products_of_gather(plan) + _COPY * _thinned(axes) * copied
+    products = _products_of_gather(plan) * (1.0 if paired_axes(plan) else choose_zones(plan).share)
+    return products + _COPY * _thinned(axes) * copied
 
 
 @lru_cache(maxsize=1024)

@@ -24,6 +24,7 @@ from . import layout as at
 from .pack_input import pack_input
 from .partitions import Gather
 from .store import store_chunk
+from .zones import START, zone_of
 
 
 class RunSlab(NamedTuple):
@@ -32,8 +33,10 @@ class RunSlab(NamedTuple):
     group: int
     k0: int  # first input channel, within the group
     depth: int  # input channels
-    first: int  # block, counted over all images
+    first: int  # number of a block, see `zones`
     blocks: int
+    zone: int  # of the first block
+    end_zone: int  # the one after that of the last
 
 
 @kernel
@@ -45,9 +48,8 @@ def gather(x, weight, bias, out, table, work, thread):
     """
     job = unpack(Gather, table)
     runs, splits = job.runs.runs, job.runs.splits
-    tasks = runs * job.geometry.groups * splits
     wrong = 0
-    for task in range(thread * tasks // job.part.threads, (thread + 1) * tasks // job.part.threads):
+    for task in range(job.runs.shares[thread], job.runs.shares[thread + 1]):
         run, rest = task % runs, task // runs
         wrong += _gather_run(x, weight, bias, out, job, work[thread], run, rest % splits, rest // splits)
     fence()
@@ -63,13 +65,16 @@ def _gather_run(x, weight, bias, out, job, work, run, split, group):
     """
     g, lay, cut = job.geometry, job.layout, job.runs
     first = run * cut.pixels
-    count = min(cut.pixels, g.batch * job.part.blocks_d * job.part.blocks_h * job.part.blocks_w - first)
+    zones = job.zones.boxes
+    count = min(cut.pixels, zones[zones.shape[0] - 1, START] - first)
+    zone = zone_of(job.zones, first, 0)
+    end_zone = zone_of(job.zones, first + count - 1, zone) + 1
     line, panel, sums = work[: cut.line], work[cut.line : cut.line + cut.panel], work[cut.line + cut.panel :]
     chunks = lay.chunks.shape[0]
     chunk0, chunk1 = cut.bounds[split], cut.bounds[split + 1]
     wrong = 0
     for k0 in range(0, g.cin, cut.depth):
-        slab = RunSlab(group, k0, min(cut.depth, g.cin - k0), first, count)
+        slab = RunSlab(group, k0, min(cut.depth, g.cin - k0), first, count, zone, end_zone)
         pack_input(x, panel, job, slab)
         for c in range(chunk0, chunk1):
             chunk = lay.chunks[c]
@@ -137,26 +142,31 @@ def _multiply_first(sums, panel, weight, bias, job, slab, s, start):
     """
     g, lay, cut = job.geometry, job.layout, job.runs
     row0, rows, taps = lay.sets[s, at.ROW], lay.sets[s, at.ROWS], lay.sets[s, at.TAPS]
-    tap0, first = lay.sets[s, at.TAP], lay.sets[s, at.WEIGHT]
+    first = lay.sets[s, at.WEIGHT]
     lane = VECTOR_BYTES // sums.itemsize
-    vectors = (slab.blocks + lane - 1) // lane
-    terms, depth = (1, taps * slab.depth) if cut.joined else (taps, slab.depth)
     for t in range(tile_count(rows, 1)):
         low, high = tile_range(rows, 1, t)
         m = high - low
         a = address(weight, (slab.group * lay.weights + first + low * taps) * g.cin + slab.k0 * m)
-        v = 0
-        while v < vectors:
-            step = tile_vectors(m, vectors - v)
-            tile(
-                cut.tile,
-                address(sums, (row0 + low) * cut.pixels + v * lane), address(cut.iota, 0), cut.pixels,
-                a, 1, m, address(cut.iota, 0), g.cin * m,
-                address(panel, v * lane), cut.pixels, address(lay.tap_slots, tap0), cut.depth * cut.pixels,
-                address(bias, start + row0 + low), PER_ROW if slab.k0 == 0 else ADD, terms, depth,
-                place(panel, 0), 0, m, step,
-            )  # fmt: skip
-            v += step
+        for zone in range(slab.zone, slab.end_zone):
+            v, end = _blocks_of(job, slab, zone)
+            vectors = (end + lane - 1) // lane
+            v //= lane
+            own, slots, terms = _taps_of(job, s, zone)
+            depth = slab.depth
+            if cut.joined:
+                terms, depth = 1, terms * depth
+            while v < vectors:
+                step = tile_vectors(m, vectors - v)
+                tile(
+                    cut.tile,
+                    address(sums, (row0 + low) * cut.pixels + v * lane), address(cut.iota, 0), cut.pixels,
+                    a, 1, m, own, g.cin * m,
+                    address(panel, v * lane), cut.pixels, slots, cut.depth * cut.pixels,
+                    address(bias, start + row0 + low), PER_ROW if slab.k0 == 0 else ADD, terms, depth,
+                    place(panel, 0), 0, m, step,
+                )  # fmt: skip
+                v += step
 
 
 @inner
@@ -164,19 +174,40 @@ def _multiply_last(sums, panel, weight, bias, job, slab, s, start, width):
     """Channels last: the same, for `sums` whose columns have their `width` rows behind each other."""
     g, lay, cut = job.geometry, job.layout, job.runs
     row0, rows, taps = lay.sets[s, at.ROW], lay.sets[s, at.ROWS], lay.sets[s, at.TAPS]
-    tap0, first = lay.sets[s, at.TAP], lay.sets[s, at.WEIGHT]
+    first = lay.sets[s, at.WEIGHT]
     for t in range(tile_count(rows, lay.lane)):
         low, high = tile_range(rows, lay.lane, t)
         vectors = (high - low) // lay.lane
         a = (slab.group * lay.weights + first + low * taps) * g.cin + slab.k0 * (high - low)
-        parts = (slab.blocks + TILE_ROWS - 1) // TILE_ROWS
-        for part in range(parts):
-            p, q = part * slab.blocks // parts, (part + 1) * slab.blocks // parts
-            tile(
-                cut.tile,
-                address(sums, p * width + row0 + low), address(cut.iota, 0), width,
-                address(panel, p * cut.depth), cut.depth, 1, address(lay.tap_slots, tap0), cut.pixels * cut.depth,
-                address(weight, a), high - low, address(cut.iota, 0), g.cin * (high - low),
-                address(bias, start + row0 + low), PER_COLUMN if slab.k0 == 0 else ADD, taps, slab.depth,
-                place(panel, 0), 0, q - p, vectors,
-            )  # fmt: skip
+        for zone in range(slab.zone, slab.end_zone):
+            begin, end = _blocks_of(job, slab, zone)
+            own, slots, terms = _taps_of(job, s, zone)
+            parts = (end - begin + TILE_ROWS - 1) // TILE_ROWS
+            for part in range(parts):
+                p, q = begin + part * (end - begin) // parts, begin + (part + 1) * (end - begin) // parts
+                tile(
+                    cut.tile,
+                    address(sums, p * width + row0 + low), address(cut.iota, 0), width,
+                    address(panel, p * cut.pitch), cut.pitch, 1, slots, cut.pixels * cut.pitch,
+                    address(weight, a), high - low, own, g.cin * (high - low),
+                    address(bias, start + row0 + low), PER_COLUMN if slab.k0 == 0 else ADD, terms, slab.depth,
+                    place(panel, 0), 0, q - p, vectors,
+                )  # fmt: skip
+
+
+@inner
+def _blocks_of(job, slab, zone):
+    """The slab's blocks that lie in a zone, as the first and the one after the last, counted from the slab's first."""
+    zones = job.zones.boxes
+    return max(0, zones[zone, START] - slab.first), min(slab.blocks, zones[zone + 1, START] - slab.first)
+
+
+@inner
+def _taps_of(job, s, zone):
+    """Of the taps of set `s` that a zone needs, the addresses of their numbers and of their slots; and how many."""
+    lay, zones = job.layout, job.zones
+    tap, taps = lay.sets[s, at.TAP], lay.sets[s, at.TAPS]
+    if zones.boxes.shape[0] == 2:
+        return address(job.runs.iota, 0), address(lay.tap_slots, tap), taps
+    start = zones.starts[zone, tap]
+    return address(zones.taps, start), address(zones.slots, start), zones.starts[zone, tap + taps] - start

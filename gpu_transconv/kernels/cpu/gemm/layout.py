@@ -80,9 +80,12 @@ def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int, paired: tup
         for d, h in outer
     ]
     most = max(sum(part.phases for part in sets) for sets in parts)
-    pieces = math.ceil(cout / max(_LEAST if paired else 1, _CHUNK_ROWS // most))
+    # Where rows come in vectors, pieces are whole tiles, or whole vectors at least.
+    whole = [size for size in (2 * lane, lane) if cout % size == 0 and size * most <= _CHUNK_ROWS]
+    unit = whole[0] if lane > 1 and whole else 1
+    pieces = math.ceil(cout // unit / max(_LEAST if paired else 1, _CHUNK_ROWS // most // unit))
     for piece in range(pieces):
-        first, end = piece * cout // pieces, (piece + 1) * cout // pieces
+        first, end = (number * (cout // unit) // pieces * unit for number in (piece, piece + 1))
         for (d, h), sets in zip(outer, parts, strict=True):
             tables.add_chunk(d, h, together, first, end - first, sets, lane)
     return tables.as_layout(lane)

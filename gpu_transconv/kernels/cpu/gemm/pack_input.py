@@ -13,9 +13,9 @@ from ..emit.intrinsics import (
 )
 from ..emit.numbers import COUPLED
 from ..emit.pointers import address, cast, offset
-from ..partition import block_of
 from ..runtime.compiled import inner
 from . import layout as at
+from .zones import next_stretch, stretch_of
 
 #: Elements of the input that come to a core at a time where a row is read once for each of several taps, which thin it
 #: out: 64 KiB of floats, so that all but the first find it in the second-level cache. Chosen, not measured.
@@ -29,25 +29,29 @@ def pack_input(x, panel, job, slab):
     The panel is ordered slot, channel, block; with channels last slot, block, channel. On an axis with pairs of blocks
     this is the input transform of `winograd`: of two neighbouring inputs one, or their difference.
     """
-    g, part, cut = job.geometry, job.part, job.runs
+    g, cut = job.geometry, job.runs
     if cut.flat:
         _copy_pixels(x, panel, job, slab)
         return
     q = 0
+    row = stretch_of(job.zones, g, slab.first, slab.blocks)
     while q < slab.blocks:
-        block = block_of(part, slab.first + q)
-        length = min(part.blocks_w - block.w, slab.blocks - q)
-        few = slab.depth if g.last or cut.step.w == 1 else max(1, _NEAR // (length * cut.step.w))
-        for first in range(0, slab.depth, few):
-            _pack_row(x, panel, job, slab, block, q, length, (first, min(few, slab.depth - first)))
-        q += length
+        few = slab.depth if g.last or cut.step.w == 1 else max(1, _NEAR // (row.length * cut.step.w))
+        for first in range(0, slab.depth if row.exists else 0, few):
+            _pack_row(x, panel, job, slab, row, q, (first, min(few, slab.depth - first)))
+        q += row.length
+        if q < slab.blocks:
+            row = next_stretch(job.zones, g, row, slab.first + q, slab.blocks - q)
 
 
 @inner
-def _pack_row(x, panel, job, slab, block, q, length, channels):
-    """Copy what some channels, (first, count) in the slab, bring to `length` blocks of a row, at `q` in the slab."""
+def _pack_row(x, panel, job, slab, row, q, channels):
+    """Copy what some channels, (first, count) in the slab, bring to the blocks of a row, at `q` in the slab."""
     g, lay, cut, depth = job.geometry, job.layout, job.runs, channels[1]
+    block, length, several = row.block, row.length, job.zones.boxes.shape[0] > 2
     for slot in range(lay.slots.shape[0]):
+        if several and not job.zones.reads[row.zone, slot]:
+            continue
         less_h, less_w = lay.slots[slot, at.LESS_H], lay.slots[slot, at.LESS_W]
         i_d = block.d * cut.step.d + lay.slots[slot, at.SHIFT_D]
         i_h = block.h * cut.step.h + lay.slots[slot, at.SHIFT_H]
@@ -64,16 +68,15 @@ def _pack_row(x, panel, job, slab, block, q, length, channels):
         if g.last:
             step = cut.step.w
             ends = (low + step - 1) // step, (high + step - 1) // step
-            target = address(panel, (slot * cut.pixels + q) * cut.depth)
+            target = address(panel, (slot * cut.pixels + q) * cut.pitch)
             _copy_row_of_pixels(target, address(x, source), job, depth, ends, length)
         else:
             target = address(panel, (slot * cut.depth + channels[0]) * cut.pixels + q)
-            row = address(x, source)
             if less_h:
                 end = end if below else low
-                _transform_rows_less(target, row, job, depth, low, high, length, end, less_w)
+                _transform_rows_less(target, address(x, source), job, depth, low, high, length, end, less_w)
             else:
-                _transform_rows(target, row, job, depth, low, high, length, less_w)
+                _transform_rows(target, address(x, source), job, depth, low, high, length, less_w)
 
 
 @inner
@@ -90,16 +93,16 @@ def _copy_row_of_pixels(target, source, job, depth, ends, length):
 def _copy_every(target, source, pixel, job, depth, ends, length, half):
     """The same of pixels that are `pixel` elements apart."""
     cut, (low, high) = job.runs, ends
-    if cut.step.w == 1 and depth == cut.depth == pixel:  # as they lie in memory
+    if cut.step.w == 1 and depth == cut.pitch == pixel:  # as they lie in memory
         copy_row(target, source, low * depth, high * depth, length * depth, half)
         return
     for j in range(length if high <= low else low):
-        copy_row(offset(target, j * cut.depth), source, 0, 0, depth, half)
+        copy_row(offset(target, j * cut.pitch), source, 0, 0, depth, half)
     if high > low:
         step = cut.step.w * pixel
         copy_rows(
-            offset(target, low * cut.depth),
-            cut.depth,
+            offset(target, low * cut.pitch),
+            cut.pitch,
             offset(source, low * step),
             step,
             high - low,
@@ -109,7 +112,7 @@ def _copy_every(target, source, pixel, job, depth, ends, length, half):
             half,
         )
         for j in range(high, length):
-            copy_row(offset(target, j * cut.depth), source, 0, 0, depth, half)
+            copy_row(offset(target, j * cut.pitch), source, 0, 0, depth, half)
 
 
 @inner
@@ -147,7 +150,7 @@ def _copy_pixels(x, panel, job, slab):
         length = min(pixels - p, slab.blocks - q)
         source = n * g.x_batch + (slab.group * g.cin + slab.k0) * g.x_channel + p * g.x_pixel
         if g.last:
-            target = address(panel, q * cut.depth)
+            target = address(panel, q * cut.pitch)
             _copy_row_of_pixels(target, address(x, source), job, slab.depth, (0, length), length)
         else:
             target = address(panel, q)

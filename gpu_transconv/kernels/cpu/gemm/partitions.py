@@ -22,6 +22,7 @@ from ..partition import Partition, PerAxis, even, make_partition, reach_of
 from .cost import cost_of_runs, useful_products
 from .layout import FIRST_ROW, FIRST_SET, TAP, TAPS, WEIGHT, Layout
 from .store import LINE
+from .zones import START, Zones, choose_zones, make_zones
 
 #: Bytes of a panel of input, which stays in the second-level cache next to sums and weights: half of Zen 4's 1 MiB.
 PANEL_BYTES = 512 * 1024
@@ -40,6 +41,9 @@ TASKS = 6
 _PIXELS = 256
 #: Bytes of the scratch memory of one thread, at most. Chosen, not measured.
 WORK_BYTES = 4 * 1024 * 1024
+#: Bytes between the rows of a tile, multiples of which share so few places of a first-level cache that rows and weights
+#: drive each other out. Measured: unet_up1, whose rows are 4 KiB apart, takes 46.1 ms, and moved apart 38.7.
+_ALIASED = 2048
 #: Elements for a row that is put together before it is stored, with room for its misalignment.
 LINE_ROOM = LINE + 64
 
@@ -50,6 +54,7 @@ class Runs(NamedTuple):
     pixels: int  # blocks of one run
     runs: int
     depth: int  # input channels of one panel
+    pitch: int  # from one of its blocks to the next, with channels last
     splits: int  # parts of the chunks that run as tasks of their own
     line: int  # elements for a row that is put together
     panel: int  # elements of the input
@@ -57,6 +62,7 @@ class Runs(NamedTuple):
     joined: int  # whether taps and channels of a set follow each other in the panel, as one sum
     step: PerAxis  # inputs from one block to the next: 2 with pairs, the axis' step in the gradient by the input
     bounds: Table  # by part of the chunks: its first chunk
+    shares: Table  # by thread: its first task
     iota: Table
     tile: int  # address of the compiled tiles
 
@@ -68,6 +74,7 @@ class Gather(NamedTuple):
     layout: Layout
     part: Partition
     runs: Runs
+    zones: Zones
 
 
 def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
@@ -78,9 +85,11 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     blocks = [axis.blocks for axis in product.axes]
     flat = not layout.slots.any() and blocks == list(plan.in_spatial)
     blocks = [blocks[0], -(-blocks[1] // layout.paired_h), -(-blocks[2] // layout.paired_w)]
-    total = max(plan.batch, 1) * math.prod(blocks)  # weights may be packed for an empty batch
-    # A pair's differences have slots of their own, each for one tap, and there are fewer blocks to fill the vectors.
     paired = layout.paired_h * layout.paired_w > 1
+    bounds = tuple((0, count) for count in blocks) if paired else choose_zones(plan).bounds
+    zones = make_zones(plan, layout, bounds)
+    total = zones.blocks
+    # A pair's differences have slots of their own, each for one tap, and there are fewer blocks to fill the vectors.
     deep, room = (_PAIRED_DEPTH, 2 * PANEL_BYTES) if paired else (_DEPTH, PANEL_BYTES)
     # With few blocks, a shallower panel of all of them, so that the weights are read once.
     limit = deep if total > _FEW else min(deep, room // (itemsize * total))
@@ -100,16 +109,20 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     splits = min(len(layout.chunks), threads // math.gcd(threads, tasks))
     if tasks > TASKS * threads and -tasks % threads / tasks < (splits - 1) * _share_of_copies(plan):
         splits = 1  # threads wait for each other less than they would copy twice
-    panel = slots * depth * pixels
+    pitch = depth
+    if plan.channels_last and depth * itemsize % _ALIASED == 0:
+        pitch += lane
+    panel = slots * pitch * pixels
     # A tile may read and write whole vectors past the last block.
     part = make_partition(blocks, blocks, reach_of(product.axes), threads, LINE_ROOM + panel + rows * pixels + 256)
     steps = [axis.step * pair for axis, pair in zip(product.axes, (1, layout.paired_h, layout.paired_w), strict=True)]
-    joined = int(depth == cin and _has_runs(layout))
+    joined = int(depth == cin and len(zones.weights) == 1 and _has_runs(layout))
+    shares = _shares(zones, pixels, runs, tasks * splits, threads)
     cut = Runs(
-        pixels, runs, depth, splits, LINE_ROOM, panel, int(flat), joined, PerAxis(*steps),
-        _bounds(layout, splits), _iota(layout), tiles,
+        pixels, runs, depth, pitch, splits, LINE_ROOM, panel, int(flat), joined, PerAxis(*steps),
+        _bounds(layout, splits), shares, _iota(layout), tiles,
     )  # fmt: skip
-    return Gather(geometry, layout, part, cut)
+    return Gather(geometry, layout, part, cut, zones)
 
 
 def _share_of_copies(plan: Plan) -> float:
@@ -121,6 +134,19 @@ def fixed_depth(plan: Plan) -> int:
     """Input channels of a panel that do not depend on the sizes of the plan, nor on whole strides that are cut off."""
     taps = math.prod(axis.most_taps for axis in by_phase(plan).axes)
     return even(plan.in_channels // plan.groups, max(1, _FIXED_PRODUCTS // taps))
+
+
+def _shares(zones: Zones, pixels: int, runs: int, tasks: int, threads: int) -> Table:
+    """First task of every thread: each gets as many tasks, or products where blocks in zones need fewer of them."""
+    thread = np.arange(threads + 1)
+    if len(zones.weights) == 1:
+        return thread * tasks // threads
+    ends = np.minimum(np.arange(runs + 1) * pixels, zones.blocks)
+    products = np.append(0, np.cumsum(zones.weights * np.diff(zones.boxes[:, START])))
+    each = np.tile(np.diff(np.interp(ends, zones.boxes[:, START], products)), tasks // runs)
+    before = np.append(0, np.cumsum(each))
+    shares: Table = np.abs(before[:, None] - before[-1] * thread / threads).argmin(0)
+    return shares
 
 
 def _has_runs(layout: Layout) -> bool:

@@ -8,9 +8,9 @@ from ..emit.numbers import activate_run
 from ..emit.pointers import address, lanes_past
 from ..emit.registers import VECTOR_BYTES
 from ..emit.row_ir import ALIGNED, ALIGNED_STREAMED, LONG
-from ..partition import Block, block_of
 from ..runtime.compiled import inner
 from . import layout as at
+from .zones import next_stretch, stretch_of
 
 #: Elements of a row that is put together before it is stored: the outputs of one block must fit.
 LINE = MOST_PHASES
@@ -22,13 +22,14 @@ def store_chunk(out, sums, line, job, slab, chunk, width):
 
     `sums` holds the chunk's rows, or with channels last one line of `width` for each block.
     """
-    g, lay, part, pixels = job.geometry, job.layout, job.part, job.runs.pixels
+    g, lay, pixels = job.geometry, job.layout, job.runs.pixels
     if g.activation:
         for i in range(slab.blocks if g.last else width):
             row, count = (i * width, width) if g.last else (i * pixels, slab.blocks)
             activate_run(sums, row, count, g.activation, g.slope)
     channel, channels = slab.group * g.cout + chunk[at.CHANNEL], chunk[at.CHANNELS]
-    if g.stride_d * g.stride_h * g.stride_w * lay.paired_h * lay.paired_w == 1:
+    merged = job.zones.boxes.shape[0] == 2 and lay.paired_h * lay.paired_w == 1
+    if merged and g.stride_d * g.stride_h * g.stride_w == 1:
         _store_pixels(out, sums, job, slab, channel, chunk, width)
         return
     if not g.last and g.stream and not g.half and g.out_w % (VECTOR_BYTES // sums.itemsize) and g.out_w < LONG:
@@ -37,11 +38,11 @@ def store_chunk(out, sums, line, job, slab, chunk, width):
         return
     stride_h, stride_w = g.stride_h * lay.paired_h, g.stride_w * lay.paired_w
     q = 0
+    row = stretch_of(job.zones, g, slab.first, slab.blocks)
     while q < slab.blocks:
-        block = block_of(part, slab.first + q)
-        length = min(part.blocks_w - block.w, slab.blocks - q)
+        block, length = row.block, row.length
         o_d, o_w = block.d * g.stride_d + chunk[at.PHASE_D], block.w * stride_w
-        for phase in range(chunk[at.PHASES_H] * lay.paired_h):
+        for phase in range(chunk[at.PHASES_H] * lay.paired_h if row.exists else 0):
             o_h = block.h * stride_h + chunk[at.PHASE_H] + phase
             if o_d >= g.out_d or o_h >= g.out_h:
                 continue
@@ -59,6 +60,8 @@ def store_chunk(out, sums, line, job, slab, chunk, width):
                     out, target, g.y_channel, sums, source, pixels, channels, stride_w, outputs, g.half, g.stream
                 )  # fmt: skip
         q += length
+        if q < slab.blocks:
+            row = next_stretch(job.zones, g, row, slab.first + q, slab.blocks - q)
 
 
 @inner
@@ -87,16 +90,16 @@ def _stream_channel(out, line, sums, k, job, channel, chunk, slab):
     Reads the rows of channel `k` of the chunk, `channel` of the output. Rows that follow each other in memory are put
     together in `line`, from which whole aligned vectors leave.
     """
-    g, lay, part, pixels = job.geometry, job.layout, job.part, job.runs.pixels
-    block = block_of(part, slab.first)
+    g, lay, pixels = job.geometry, job.layout, job.runs.pixels
     start, filled = 0, 0  # where the line's first element goes, and how many there are
     stride_h, stride_w = g.stride_h * lay.paired_h, g.stride_w * lay.paired_w
     q = 0
+    row = stretch_of(job.zones, g, slab.first, slab.blocks)
     while q < slab.blocks:
-        length = min(part.blocks_w - block.w, slab.blocks - q)
+        block, length = row.block, row.length
         o_d, o_w = block.d * g.stride_d + chunk[at.PHASE_D], block.w * stride_w
         outputs = min(length * stride_w, g.out_w - o_w)
-        for phase in range(chunk[at.PHASES_H] * lay.paired_h if o_d < g.out_d else 0):
+        for phase in range(chunk[at.PHASES_H] * lay.paired_h if o_d < g.out_d and row.exists else 0):
             o_h = block.h * stride_h + chunk[at.PHASE_H] + phase
             if o_h >= g.out_h:
                 break
@@ -109,19 +112,9 @@ def _stream_channel(out, line, sums, k, job, channel, chunk, slab):
             interleave_rows(place, address(sums, source), chunk[at.CHANNELS] * pixels, stride_w, outputs, 0, ALIGNED)
             filled += outputs
         q += length
-        block = _next_row(part, block)
+        if q < slab.blocks:
+            row = next_stretch(job.zones, g, row, slab.first + q, slab.blocks - q)
     _flush(out, start, line, filled)
-
-
-@inner
-def _next_row(part, block):
-    """First block of the row after the block's."""
-    n, d, h = block.n, block.d, block.h + 1
-    if h == part.blocks_h:
-        h, d = 0, d + 1
-        if d == part.blocks_d:
-            d, n = 0, n + 1
-    return Block(n, d, h, 0)
 
 
 @inner
