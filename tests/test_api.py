@@ -97,7 +97,7 @@ def test_the_limit_is_the_memory_of_the_machine(monkeypatch):
     assert 2**20 < outputs.memory_bytes() < 2**63
     monkeypatch.setattr(outputs, "memory_bytes", lambda: 2**20 + 8)
     assert gtc.conv_transpose(x, weight).nbytes == 2**20 + 8
-    with pytest.raises(MemoryError, match="needs 2097152 bytes; this machine has 1048584"):
+    with pytest.raises(MemoryError, match="needs 2,097,152 bytes; this machine has 1,048,584"):
         gtc.conv_transpose(x, weight, stride=2)
 
 

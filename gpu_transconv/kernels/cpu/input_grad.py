@@ -9,29 +9,12 @@ from __future__ import annotations
 from ...arrays.views import Array
 from ...problem.plan import Plan
 from ...problem.rewrites import correlation
-from ..kernel import Bound, Description, Kernel
 from .choose import choose_input_exact, choose_input_gather, choose_input_scatter
 from .elementwise_input_grad import elementwise_input_gather, elementwise_input_scatter
-from .launch import LEAST_PIECE, PIECES, bind, describe, job_of, run_elementwise, run_tiles
+from .launch import LEAST_PIECE, PIECES, job_of, run_elementwise, run_tiles, tiled_kernel
 from .pack import Packed, pack
 from .runtime.threads import thread_count
 from .weight_order import WeightOrder
-
-
-def _gather_order(plan: Plan) -> WeightOrder:
-    return choose_input_gather(correlation(plan)).order
-
-
-def _scatter_order(plan: Plan) -> WeightOrder:
-    return choose_input_scatter(correlation(plan)).order
-
-
-def _pack_gather(plan: Plan, weight: Array, bias: None) -> Packed:
-    return pack(_gather_order(plan), weight, bias)
-
-
-def _pack_scatter(plan: Plan, weight: Array, bias: None) -> Packed:
-    return pack(_scatter_order(plan), weight, bias)
 
 
 def _launch_gather(plan: Plan, grad: Array, weight: Array, bias: None, out: Array, packed: Packed) -> None:
@@ -64,45 +47,11 @@ def _launch_scatter(plan: Plan, grad: Array, weight: Array, bias: None, out: Arr
         run_elementwise(elementwise_input_scatter, parts, plan, grad, weight, None, out, packed.elementwise, pieces)
 
 
-def _bind_gather(plan: Plan, packed: Packed) -> Bound | None:
-    return bind(choose_input_gather, correlation(plan), packed)
-
-
-def _bind_scatter(plan: Plan, packed: Packed) -> Bound | None:
-    return bind(choose_input_scatter, correlation(plan), packed)
-
-
-def _gather_ratio(plan: Plan) -> float:
-    return choose_input_gather(correlation(plan)).work_ratio
-
-
-def _gather_pack_ratio(plan: Plan) -> float:
-    return choose_input_gather(correlation(plan)).pack_ratio
-
-
-def _scatter_ratio(plan: Plan) -> float:
-    return choose_input_scatter(correlation(plan)).work_ratio
-
-
-def _scatter_pack_ratio(plan: Plan) -> float:
-    return choose_input_scatter(correlation(plan)).pack_ratio
-
-
-def _describe_gather(plan: Plan) -> Description:
-    return describe(choose_input_gather, correlation(plan))
-
-
-def _describe_scatter(plan: Plan) -> Description:
-    return describe(choose_input_scatter, correlation(plan))
+def _whole(order: WeightOrder) -> WeightOrder:
+    return order
 
 
 KERNELS = (
-    Kernel(
-        "cpu", "gather", _launch_gather, operation="input_grad", pack=_pack_gather, weight_key=_gather_order,
-        bind=_bind_gather, work_ratio=_gather_ratio, pack_ratio=_gather_pack_ratio, describe=_describe_gather,
-    ),
-    Kernel(
-        "cpu", "scatter", _launch_scatter, operation="input_grad", pack=_pack_scatter, weight_key=_scatter_order,
-        bind=_bind_scatter, work_ratio=_scatter_ratio, pack_ratio=_scatter_pack_ratio, describe=_describe_scatter,
-    ),
-)  # fmt: skip
+    tiled_kernel("gather", _launch_gather, choose_input_gather, _whole, correlation, operation="input_grad"),
+    tiled_kernel("scatter", _launch_scatter, choose_input_scatter, _whole, correlation, operation="input_grad"),
+)

@@ -6,8 +6,9 @@ Which kernel runs is decided in `choose`; here none is known by name.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from ...arrays.views import Array
 from ...problem.dtypes import DTYPES
 from ...problem.plan import Plan
-from ..kernel import Bound, Description, Kernel
+from ..kernel import Bound, Description, Formulation, Kernel
 from .arguments import Arguments, Table, flatten
 from .choice import Choice
 from .choose import choose_exact, choose_gather, choose_scatter
@@ -55,22 +56,6 @@ class Job(NamedTuple):
     function: CompiledKernel
     arguments: Arguments
     work: tuple[int, int]  # threads, elements of scratch memory for each
-
-
-def _gather_order(plan: Plan) -> WeightOrder:
-    return choose_gather(plan).order.key
-
-
-def _scatter_order(plan: Plan) -> WeightOrder:
-    return choose_scatter(plan).order.key
-
-
-def _pack_gather(plan: Plan, weight: Array, bias: Array | None) -> Packed:
-    return pack(choose_gather(plan).order, weight, bias)
-
-
-def _pack_scatter(plan: Plan, weight: Array, bias: Array | None) -> Packed:
-    return pack(choose_scatter(plan).order, weight, bias)
 
 
 def _launch_gather(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packed: Packed) -> None:
@@ -167,20 +152,11 @@ def bind(choose: Chooser, plan: Plan, packed: Packed) -> Bound | None:
     if not _is_small(plan):
         return run_on_threads
     function, arguments, work = job_of(choose, plan)
-    table = arguments.table
 
-    def run(x: Array, out: Array) -> int:
-        return function(x, weight, bias, out, table, workspace(work, dtype), 0)
+    def run(x: Array, out: Array) -> int:  # which keeps all tables of the arguments, not only the first
+        return function(x, weight, bias, out, arguments.table, workspace(work, dtype), 0)
 
     return run
-
-
-def _bind_gather(plan: Plan, packed: Packed) -> Bound | None:
-    return bind(choose_gather, plan, packed)
-
-
-def _bind_scatter(plan: Plan, packed: Packed) -> Bound | None:
-    return bind(choose_scatter, plan, packed)
 
 
 def run_tiles(plan: Plan, job: Job, packed: TileWeights, x: Array, out: Array) -> int:
@@ -215,49 +191,48 @@ def run_elementwise(
             out[some] = sums[some]
 
 
-@lru_cache(maxsize=512)
-def _gather_ratio(plan: Plan) -> float:
-    return choose_gather(plan).work_ratio
-
-
-def _gather_pack_ratio(plan: Plan) -> float:
-    return choose_gather(plan).pack_ratio
-
-
-@lru_cache(maxsize=512)
-def _scatter_ratio(plan: Plan) -> float:
-    return choose_scatter(plan).work_ratio
-
-
-def _scatter_pack_ratio(plan: Plan) -> float:
-    return choose_scatter(plan).pack_ratio
-
-
-def _describe_gather(plan: Plan) -> Description:
-    return describe(choose_gather, plan)
-
-
-def _describe_scatter(plan: Plan) -> Description:
-    return describe(choose_scatter, plan)
-
-
-def describe(choose: Chooser, plan: Plan) -> Description:
+def describe(choice: Choice, choose: Chooser, plan: Plan) -> Description:
     """Tell which kernel runs on finite weights, its scratch memory in bytes, and the products that it saves."""
-    choice, item = choose(plan), DTYPES[plan.accumulate].size
+    item = DTYPES[plan.accumulate].size
     if choice.kernel.tiles is not None:
         return Description(choice.words, math.prod(job_of(choose, plan).work) * item, choice.saved)
     sums = 0 if plan.dtype == plan.accumulate else math.prod(plan.output_shape)
     return Description(choice.words, sums * item)
 
 
+def tiled_kernel(
+    formulation: Formulation,
+    launch: Callable[[Plan, Array, Array, Array | None, Array, Packed], None],
+    choose: Chooser,
+    key: Callable[[WeightOrder], Hashable],
+    problem: Callable[[Plan], Plan] = lambda plan: plan,
+    **fields: Any,
+) -> Kernel:
+    """Make the value of a kernel that computes what `problem` makes of a plan, as `choose` says of that.
+
+    Plans whose orders have the same `key` share their packed weights.
+    """
+
+    def chosen(plan: Plan) -> Choice:
+        return choose(problem(plan))
+
+    return Kernel(
+        "cpu",
+        formulation,
+        launch,
+        pack=lambda plan, weight, bias: pack(chosen(plan).order, weight, bias),
+        weight_key=lambda plan: key(chosen(plan).order),
+        bind=lambda plan, packed: bind(choose, problem(plan), packed),
+        work_ratio=lru_cache(maxsize=512)(lambda plan: chosen(plan).work_ratio),
+        pack_ratio=lambda plan: chosen(plan).pack_ratio,
+        describe=lambda plan: describe(chosen(plan), choose, problem(plan)),
+        **fields,
+    )
+
+
+_SIZELESS = attrgetter("key")
 KERNELS = (
-    Kernel(
-        "cpu", "gather", _launch_gather, pack=_pack_gather, weight_key=_gather_order, bind=_bind_gather,
-        work_ratio=_gather_ratio, pack_ratio=_gather_pack_ratio, describe=_describe_gather, fixed_order=True,
-    ),
-    Kernel(
-        "cpu", "scatter", _launch_scatter, pack=_pack_scatter, weight_key=_scatter_order, bind=_bind_scatter,
-        work_ratio=_scatter_ratio, pack_ratio=_scatter_pack_ratio, describe=_describe_scatter, fixed_order=True,
-    ),
+    tiled_kernel("gather", _launch_gather, choose_gather, _SIZELESS, fixed_order=True),
+    tiled_kernel("scatter", _launch_scatter, choose_scatter, _SIZELESS, fixed_order=True),
     *weight_grad.KERNELS,
-)  # fmt: skip
+)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +18,9 @@ from cases import CASES
 from checks import assert_close, expected, implementations, make_arrays
 
 import gpu_transconv as gtc
+from gpu_transconv.kernels.cpu import launch
+from gpu_transconv.kernels.cpu.choose import choose_gather
+from gpu_transconv.kernels.cpu.runtime import team
 
 ROWS = implementations("cpu")
 HERE = str(Path(__file__).parents[2])  # the folder of the case table
@@ -40,6 +46,37 @@ def test_eight_threads_at_once(row):
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(work, range(8))) == list(range(8))
+
+
+@pytest.mark.skipif(not team.is_possible(), reason="there is no team on this system")
+def test_thread_is_kept_off_the_core_of_its_caller():
+    allowed, told, done = os.sched_getaffinity(0), [], threading.Event()
+    thread = threading.Thread(target=lambda: told.append(threading.get_native_id()) or done.wait())
+    thread.start()
+    while not told:
+        time.sleep(0.001)
+    memory = np.zeros(((team.MOST + 1) * team._BOX + team._CORES_BYTES) // 8, np.int64)
+    start = memory.ctypes.data
+    memory[(team._BOX + team._THREAD) // 8] = told[0]
+    try:
+        for core in (*allowed, *allowed):
+            team._part_from(start, start + team._BOX, core + 1)
+            assert os.sched_getaffinity(told[0]) == (allowed - {core} or allowed)
+            assert os.sched_getaffinity(0) == allowed
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_small_call_keeps_all_tables_of_its_arguments():
+    """Whatever becomes of the jobs that are kept: two threads that make the same one keep only one of them."""
+    layer = gtc.ConvTranspose(np.ones((4, 3, 2, 3), np.float32), stride=2, formulation="gather", backend="cpu")
+    layer(np.ones((1, 4, 3, 3), np.float32))
+    plan = next(iter(layer._choices.values())).plan
+    tables = [weakref.ref(table) for table in launch.job_of(choose_gather, plan).arguments.tables]
+    launch._many_jobs.cache_clear()
+    gc.collect()
+    assert all(table() is not None for table in tables)
 
 
 def python(code: str, *arguments: str, **environment: str) -> str:

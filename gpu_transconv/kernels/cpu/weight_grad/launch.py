@@ -120,8 +120,8 @@ def run_elementwise(function: CompiledKernel, plan: Plan, x: Array, grad_output:
     sums = out if out.dtype == dtype else np.empty(out.shape, dtype)
     x, grad_output = (array.astype(dtype, copy=False) for array in (x, grad_output))
     pieces = 1 if plan.flops // 2 + plan.bytes < SMALL else _PIECES * thread_count()
-    table, nothing = _arguments(plan, pieces).table, np.empty((1, 1), dtype)
-    run_parts(function, pieces, stored(x), stored(grad_output), nothing[0], sums.reshape(-1), table, nothing)
+    arguments, nothing = _arguments(plan, pieces), np.empty((1, 1), dtype)
+    run_parts(function, pieces, stored(x), stored(grad_output), nothing[0], sums.reshape(-1), arguments.table, nothing)
     if sums is not out:
         with np.errstate(over="ignore"):  # a sum beyond the half type's range is infinite, as in the definition
             out[...] = sums
