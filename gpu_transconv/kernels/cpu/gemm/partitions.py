@@ -43,14 +43,14 @@ _TASKS = 6
 _PIXELS = 256
 #: Bytes of the scratch memory of one thread, at most. Chosen, not measured.
 _WORK_BYTES = 4 * 1024 * 1024
+#: Bytes between the rows of a tile, multiples of which share so few places of a first-level cache that rows and weights
+#: drive each other out. Measured: unet_up1, whose rows are 4 KiB apart, takes 46.1 ms, and moved apart 38.7.
+_ALIASED = 2048
 #: Elements of one channel of a box that gather copies: 8 KiB of floats. Chosen, not measured.
 _BOX = 2048
 #: Input channels of a panel where the input has no step: half a second-level cache with the panel that comes next.
 #: Measured against 64, which `cost` has for steps: vqvae2_rgb takes 10.2 ms and not 11.1, fsrcnn_x3 2.0 and not 2.4.
 _CHANNELS = 32
-#: Bytes between the rows of a tile, multiples of which share so few places of a first-level cache that rows and weights
-#: drive each other out. Measured: unet_up1, whose rows are 4 KiB apart, takes 46.1 ms, and moved apart 38.7.
-_ALIASED = 2048
 #: The same where one panel comes in while another is multiplied, and then elements of a channel of a box. Measured: 8 and
 #: 32 channels take 1.00 to 1.08 times as long on seven layers; 2048 elements 1.01 times, monai_unet_t 1.06 (Zen 4).
 _MOVED_CHANNELS, _MOVED_BOX = 16, 4096
