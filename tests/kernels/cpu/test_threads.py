@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from cases import CASES
 from checks import assert_close, expected, implementations, make_arrays
 
 import gpu_transconv as gtc
+from gpu_transconv.kernels.cpu.runtime import team
 
 ROWS = implementations("cpu")
 HERE = str(Path(__file__).parents[2])  # the folder of the case table
@@ -40,6 +42,26 @@ def test_eight_threads_at_once(row):
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(work, range(8))) == list(range(8))
+
+
+@pytest.mark.skipif(not team.is_possible(), reason="there is no team on this system")
+def test_thread_is_kept_off_the_core_of_its_caller():
+    allowed, told, done = os.sched_getaffinity(0), [], threading.Event()
+    thread = threading.Thread(target=lambda: told.append(threading.get_native_id()) or done.wait())
+    thread.start()
+    while not told:
+        time.sleep(0.001)
+    memory = np.zeros(((team.MOST + 1) * team._BOX + team._CORES_BYTES) // 8, np.int64)
+    start = memory.ctypes.data
+    memory[(team._BOX + team._THREAD) // 8] = told[0]
+    try:
+        for core in (*allowed, *allowed):
+            team._part_from(start, start + team._BOX, core + 1)
+            assert os.sched_getaffinity(told[0]) == (allowed - {core} or allowed)
+            assert os.sched_getaffinity(0) == allowed
+    finally:
+        done.set()
+        thread.join()
 
 
 def python(code: str, *arguments: str, **environment: str) -> str:
