@@ -25,7 +25,11 @@ def test_weights_of_any_layout(order):
     rng = np.random.default_rng(1)
     x, weight = rng.standard_normal((1, 4, 5, 6)), rng.standard_normal((4, 3, 3, 3))
     want = gtc.conv_transpose(x, weight, stride=2, backend="reference")
-    given = weight.astype(weight.dtype.newbyteorder()) if order == "byteswapped" else np.array(weight, order=order[0])
+    given = (
+        weight.astype(weight.dtype.newbyteorder())
+        if order == "byteswapped"
+        else np.array(weight, order="F" if order == "F" else "C")
+    )
     given.flags.writeable = order != "read-only"
     for _ in range(2):
         np.testing.assert_allclose(gtc.conv_transpose(x, given, stride=2, backend="cpu"), want, atol=1e-12)

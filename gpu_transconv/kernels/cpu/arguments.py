@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import accumulate
-from typing import Annotated, Any, NamedTuple, TypeAlias, cast, get_type_hints
+from typing import Annotated, NamedTuple, TypeAlias, cast, get_type_hints
 
 import numpy as np
 from llvmlite import ir
@@ -46,7 +46,7 @@ def _fields(cls: type) -> list[tuple[object, int]]:
     return [_KINDS.get(hint, (hint, 0)) for hint in get_type_hints(cls, include_extras=True).values()]
 
 
-def _extend(leaves: list[Any], values: Iterable[object], classes: Iterable[tuple[object, int]]) -> None:
+def _extend(leaves: list[object], values: Iterable[object], classes: Iterable[tuple[object, int]]) -> None:
     """Add the numbers and tables of a named tuple and of those in it."""
     for value, (kind, count) in zip(values, classes, strict=True):
         if count:
@@ -99,15 +99,15 @@ class Arguments(NamedTuple):
 
 def flatten(values: Iterable[object]) -> Arguments:
     """Write a named tuple as one array; in the place of a table how far it is from there, and its sizes."""
-    words, leaves = _words_of(values.__class__), list[Any]()
+    words, leaves = _words_of(values.__class__), list[object]()
     _extend(leaves, values, _fields(values.__class__))
-    tables = [np.ascontiguousarray(leaves[leaf]) for leaf in words.tables]
+    tables = [np.ascontiguousarray(cast(Table, leaves[leaf])) for leaf in words.tables]
     numbers = [leaves[leaf] for leaf in words.integers]
     for each in tables:
         numbers += _address(each), *each.shape
     table = np.empty(words.size, np.int64)
-    table[words.places] = numbers
-    table.view(np.float64)[words.float_places] = [leaves[leaf] for leaf in words.floats]
+    table[words.places] = np.array(numbers, np.int64)
+    table.view(np.float64)[words.float_places] = np.array([leaves[leaf] for leaf in words.floats], np.float64)
     table[words.addresses] = (table[words.addresses] - _address(table)) // table.itemsize - words.addresses
     return Arguments(table, tables)
 

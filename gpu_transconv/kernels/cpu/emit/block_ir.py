@@ -1,4 +1,4 @@
-"""Functions that copy or add blocks of rows in whole vectors, for weights and stamps, as LLVM IR."""
+"""Functions that copy, add or transpose blocks of rows in whole vectors, for weights and stamps, as LLVM IR."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from numba.core import cgutils
 
 from .numbers import BFLOAT16, COUPLED
 from .row_ir import RowFunctions
+from .shuffles import interleaved
 
 _I64 = ir.IntType(64)
 
@@ -96,5 +97,34 @@ class BlockFunctions(RowFunctions):
                 couple = (self.load(builder, self.wide, source, at, mask) for at in rows)
                 to = builder.add(first, builder.mul(loop.index, target_step))
                 self.store(builder, self.couple(builder, *couple), target, to, mask)
+        builder.ret_void()
+        return function
+
+    def square_turner(self, first=None):
+        """Function that writes ``target[c*step + r] = source[r*columns + c]``, for at least a vector of rows.
+
+        Squares of a vector by a vector, of which the last ones begin so that they end with the rows and columns. Where
+        there are fewer columns than lanes these are the `first` ones of a square, which is read beyond the last row.
+        """
+        pointer = self.wide.as_pointer()
+        function, builder = self.begin(f"squares{first or ''}_{self.wide}", [pointer, _I64, pointer, _I64, _I64])
+        if builder is None:
+            return function
+        target, step, source, rows, columns = function.args
+        last_row = builder.sub(rows, _I64(self.lanes))
+        last = _I64(0) if first else builder.sub(columns, _I64(self.lanes))
+        parts = _I64(1) if first else self.parts(builder, columns)
+        with (
+            cgutils.for_range(builder, self.parts(builder, rows)) as outer,
+            cgutils.for_range(builder, parts) as inner,
+        ):
+            r, c = (builder.mul(loop.index, _I64(self.lanes)) for loop in (outer, inner))
+            r = builder.select(builder.icmp_signed("<", r, last_row), r, last_row)
+            c = builder.select(builder.icmp_signed("<", c, last), c, last)
+            square = builder.gep(source, [builder.add(builder.mul(r, columns), c)])
+            mixed = [self.load(builder, self.wide, square, builder.mul(columns, _I64(i))) for i in range(self.lanes)]
+            to = builder.gep(target, [builder.add(builder.mul(c, step), r)])
+            for i, value in enumerate(interleaved(builder, mixed, self.lanes)[:first]):
+                self.store(builder, value, to, builder.mul(step, _I64(i)))
         builder.ret_void()
         return function

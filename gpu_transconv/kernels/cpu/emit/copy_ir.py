@@ -28,7 +28,8 @@ class CopyFunctions(RowFunctions):
         """
         name = f"copy_{self.wide}_{self.stored}_{half}_{reads}{differs:d}{subtracts:d}"
         wide, stored = self.wide.as_pointer(), self.stored.as_pointer()
-        function, builder = self.begin(name, [wide, _I64, stored, *[_I64] * (7 if subtracts else 5)])
+        numbers = [_I64] * (7 if subtracts else 5)
+        function, builder = self.begin(name, [wide, _I64, stored, *numbers], rare=reads > 1 or subtracts)
         if builder is None:
             return function
         target, target_step, source, source_step, count, low, high, length, *other = function.args
@@ -204,35 +205,6 @@ class CopyFunctions(RowFunctions):
             for r in range(stride):
                 value = picked(builder, mixed, self.lanes, r)
                 self.store(builder, value, target, builder.add(first, builder.mul(step, _I64(r))), mask)
-        builder.ret_void()
-        return function
-
-    def square_turner(self, first=None):
-        """Function that writes ``target[c*step + r] = source[r*columns + c]``, for at least a vector of rows.
-
-        Squares of a vector by a vector, of which the last ones begin so that they end with the rows and columns. Where
-        there are fewer columns than lanes these are the `first` ones of a square, which is read beyond the last row.
-        """
-        pointer = self.wide.as_pointer()
-        function, builder = self.begin(f"squares{first or ''}_{self.wide}", [pointer, _I64, pointer, _I64, _I64])
-        if builder is None:
-            return function
-        target, step, source, rows, columns = function.args
-        last_row = builder.sub(rows, _I64(self.lanes))
-        last = _I64(0) if first else builder.sub(columns, _I64(self.lanes))
-        parts = _I64(1) if first else self.parts(builder, columns)
-        with (
-            cgutils.for_range(builder, self.parts(builder, rows)) as outer,
-            cgutils.for_range(builder, parts) as inner,
-        ):
-            r, c = (builder.mul(loop.index, _I64(self.lanes)) for loop in (outer, inner))
-            r = builder.select(builder.icmp_signed("<", r, last_row), r, last_row)
-            c = builder.select(builder.icmp_signed("<", c, last), c, last)
-            square = builder.gep(source, [builder.add(builder.mul(r, columns), c)])
-            mixed = [self.load(builder, self.wide, square, builder.mul(columns, _I64(i))) for i in range(self.lanes)]
-            to = builder.gep(target, [builder.add(builder.mul(c, step), r)])
-            for i, value in enumerate(interleaved(builder, mixed, self.lanes)[:first]):
-                self.store(builder, value, to, builder.mul(step, _I64(i)))
         builder.ret_void()
         return function
 

@@ -230,6 +230,7 @@ def transpose(typingctx, target, step, source, rows, columns):
 
     def codegen(context, builder, _signature, args):
         functions = CopyFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
+        blocks = BlockFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
         target_, step_, source_, rows_, columns_ = args
         lanes = _I64(functions.lanes)
         few = builder.icmp_signed("<", rows_, lanes)
@@ -238,7 +239,7 @@ def transpose(typingctx, target, step, source, rows, columns):
             small = few if first else builder.or_(few, builder.icmp_signed("<", columns_, lanes))
             with builder.if_else(small) as (edge, whole):
                 with whole:
-                    builder.call(functions.square_turner(first), args)
+                    builder.call(blocks.square_turner(first), args)
                 with edge:
                     others = [target_, step_, source_, columns_, columns_, _I64(0), rows_, rows_]
                     builder.call(functions.turner(0), others)

@@ -37,15 +37,17 @@ class RowFunctions:
         self.bytes = {_FLOAT: 4, _DOUBLE: 8}[wide]
         self.lanes = registers()[0] // self.bytes
 
-    def begin(self, name, kinds, result=None):
-        """The function of that name, and where its code goes, or None if the module has it already."""
+    def begin(self, name, kinds, result=None, rare=False):
+        """The function of that name, and where its code goes, or None if the module has it already.
+
+        It is compiled for each caller, with its numbers; a `rare` one once for a kernel, and its loops not unrolled.
+        """
         name = f"gtc_{name}"
         if name in self.module.globals:
             return self.module.globals[name], None
         function = ir.Function(self.module, ir.FunctionType(result or ir.VoidType(), kinds), name)
-        function.linkage = "linkonce_odr"  # once, whichever functions of a kernel call it
-        function.attributes.add("noinline")
-        function.attributes.add("optsize")  # its loops, in whole vectors, gain nothing from being unrolled
+        function.linkage = "linkonce_odr" if rare else "internal"
+        function.attributes.update(("noinline", "optsize")[: 1 + rare])
         return function, ir.IRBuilder(function.append_basic_block())
 
     def interleaver(self, stride, half):
@@ -78,8 +80,8 @@ class RowFunctions:
     def _interleave(self, builder, half, stride, target, source, step, outputs, stream):
         """A vector of each phase at a time, mixed by shuffles; reads whole vectors, writes `outputs` elements.
 
-        `stream` is 0 or what it may be by `intrinsics.interleave_rows`. Where vectors shall be aligned they begin at the
-        boundary before `target`: as many outputs earlier, each phase begins with another block.
+        `stream` is that of `intrinsics.interleave_rows`. Where vectors shall be aligned they begin at the boundary
+        before `target`: as many outputs earlier, each phase begins with another block.
         """
         block, zero = stride * self.lanes, _I64(0)
         past = self._elements_past(builder, target)

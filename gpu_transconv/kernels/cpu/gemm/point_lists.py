@@ -46,6 +46,7 @@ _VISIT, _COPY = 4.0, 2.0
 _PRODUCT = 0.9
 
 
+#: Tables that are the same for all.
 _ZERO, _IOTA = np.zeros(1, np.int64), np.arange(16)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Hashable
-from typing import Any, Protocol, TypeAlias, TypeVar, cast
+from typing import Protocol, TypeAlias, TypeVar, cast
 
 from numba import njit, typeof, types
 from numba.core import config
@@ -22,7 +22,7 @@ from .notice import compiling, finished
 Signature: TypeAlias = Hashable
 
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., object])
 
 
 class CompiledKernel(Protocol):
