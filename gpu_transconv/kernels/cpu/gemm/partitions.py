@@ -146,6 +146,7 @@ def _shares(zones: Zones, pixels: int, runs: int, tasks: int, threads: int) -> T
     each = np.tile(np.diff(np.interp(ends, zones.boxes[:, START], products)), tasks // runs)
     before = np.append(0, np.cumsum(each))
     shares: Table = np.abs(before[:, None] - before[-1] * thread / threads).argmin(0)
+    shares[-1] = tasks  # the last ones may have no products
     return shares
 
 
