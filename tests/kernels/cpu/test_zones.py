@@ -43,7 +43,7 @@ def test_zones_change_no_bit(monkeypatch, name, data_format):
 
         launch._many_jobs.cache_clear()
         monkeypatch.setattr(partitions, "choose_zones", choose)
-        return gtc.conv_transpose(x, weight, bias, **keywords, backend="cpu")
+        return gtc.ConvTranspose(weight, bias, **keywords, backend="cpu")(x)
 
     try:
         got, whole = run(zones._all_bounds), run(lambda axis: (0, axis.blocks))

@@ -151,7 +151,7 @@ class Choice(NamedTuple):
 def choose_zones(plan: Plan) -> Choice:
     """Decide where zones begin and end: such that the products saved outweigh the rows that are cut."""
     axes = by_phase(plan).axes
-    whole = tuple((0, axis.blocks) for axis in axes)
+    whole: Bounds = tuple((0, axis.blocks) for axis in axes)
     wasteful = [] if plan.fixed_order else [i for i, axis in enumerate(axes) if _wastes(axis)]
     if not wasteful:
         return Choice(whole, 1.0)
