@@ -33,7 +33,7 @@ _TABLES = (
     Fault("bfloat16 read as float16", "cpu/emit/numbers.py", '"bfloat16": BFLOAT16}', '"bfloat16": FLOAT16}'),
     Fault("smaller chunks as the full ones", "cpu/gemm/stamp_boxes.py", "(channels, max(1, channels - 1))", "(channels,) * 2"),
     Fault("smallest shift taken for zero", "cpu/gemm/stamp_boxes.py", "(stamps.shifts[:, None] - low[2])", "stamps.shifts[:, None]"),
-    Fault("direct: depth of a shift left out", "cpu/gemm/partitions.py", "(shifts[:, 0] * height + shifts[:, 1])", "shifts[:, 1]"),
+    Fault("direct: depth of a shift left out", "cpu/gemm/box_partition.py", "(shifts[:, 0] * height + shifts[:, 1])", "shifts[:, 1]"),
     Fault("boxes: span of the height forgotten", "cpu/gemm/stamp_boxes.py", "panel_plane = (box[1] + span[1])", "panel_plane = (box[1] + 0 * span[1])"),
     Fault("depthwise: a phase's own taps turned round", "cpu/depthwise/channel_boxes.py", "for shift in own]\n    return", "for shift in own[::-1]]\n    return"),
     Fault("depthwise: shift of the depth not from the lowest", "cpu/depthwise/channel_boxes.py", "(s_d - low[0]) * plane", "s_d * plane"),

@@ -169,6 +169,30 @@ def unpack(typingctx, cls, table):
     return Words(cls.instance_class)(cls, table), codegen
 
 
+@intrinsic
+def values_of(typingctx, words):
+    """The named tuple itself, whose numbers are in registers: for kernels whose innermost loops ask for many."""
+    result = _type_of(words.cls)
+
+    def codegen(context, builder, signature, args):
+        return _read_all(context, builder, signature.args[0], args[0])
+
+    return result(words), codegen
+
+
+def _type_of(cls):
+    """Type in kernels of a named tuple that is read whole."""
+    return types.NamedTuple([kind if count else _type_of(kind) for kind, count in _fields(cls)], cls)
+
+
+def _read_all(context, builder, kind, words):
+    values = [_read_field(context, builder, kind, words, name) for name in kind.cls._fields]
+    for i, (field, count) in enumerate(_fields(kind.cls)):
+        if count == 0:
+            values[i] = _read_all(context, builder, Words(cast(type, field)), values[i])
+    return context.make_tuple(builder, _type_of(kind.cls), values)
+
+
 def _view(context, builder, kind, data, shape):
     item = _I64(8)
     strides = [item] if len(shape) == 1 else [builder.mul(shape[1], item), item]

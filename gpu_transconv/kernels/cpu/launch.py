@@ -15,7 +15,7 @@ import numpy as np
 
 from ...arrays.views import Array
 from ...problem.dtypes import DTYPES
-from ...problem.plan import Plan
+from ...problem.plan import Operation, Plan
 from ..kernel import Bound, Description, Formulation, Kernel
 from .arguments import Arguments, Table, flatten
 from .choice import Choice
@@ -206,7 +206,8 @@ def tiled_kernel(
     choose: Chooser,
     key: Callable[[WeightOrder], Hashable],
     problem: Callable[[Plan], Plan] = lambda plan: plan,
-    **fields: Any,
+    operation: Operation = "forward",
+    fixed_order: bool = False,
 ) -> Kernel:
     """Make the value of a kernel that computes what `problem` makes of a plan, as `choose` says of that.
 
@@ -226,7 +227,8 @@ def tiled_kernel(
         work_ratio=lru_cache(maxsize=512)(lambda plan: chosen(plan).work_ratio),
         pack_ratio=lambda plan: chosen(plan).pack_ratio,
         describe=lambda plan: describe(chosen(plan), choose, problem(plan)),
-        **fields,
+        operation=operation,
+        fixed_order=fixed_order,
     )
 
 

@@ -7,7 +7,7 @@ large for the caches are put together first, as the run of memory that they are,
 
 from __future__ import annotations
 
-from ..arguments import unpack
+from ..arguments import unpack, values_of
 from ..emit.fir_tile import filter_rows
 from ..emit.intrinsics import copy_row, interleave_rows
 from ..emit.numbers import activate_run
@@ -28,7 +28,7 @@ def depthwise(x, weight, bias, out, table, work, thread):
 
     Reads the box's input, weights and bias and owns its outputs; ``work[thread]`` holds the panel and a line.
     """
-    job = unpack(Depthwise, table)
+    job = values_of(unpack(Depthwise, table))
     # Taken apart once, and boxes handed on by number: 1.2 times as fast on a thousand short rows (kokoro_pool_dw).
     g, part, cut = job.geometry, job.part, job.cut
     boxes, threads = box_count(part), part.threads

@@ -229,6 +229,7 @@ def transpose(typingctx, target, step, source, rows, columns):
     """
 
     def codegen(context, builder, _signature, args):
+        """Call what turns squares of vectors, or what has a function for the number of columns."""
         functions = CopyFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
         blocks = BlockFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
         target_, step_, source_, rows_, columns_ = args
