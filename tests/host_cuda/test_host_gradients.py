@@ -31,7 +31,7 @@ KINDS += [(dtype, "highest") for dtype in FLOATS + COMPLEX if dtype != "float32"
 TABLE = [
     pytest.param(case, dtype, precision, id=f"{case.name}-{dtype if precision == 'highest' else precision}")
     for dtype, precision in KINDS
-    for case in one_of(11, CASES if (dtype, precision) == KINDS[0] else CORE)
+    for case in one_of(13, CASES if (dtype, precision) == KINDS[0] else CORE)
 ]
 
 
@@ -74,7 +74,7 @@ EDGES = (
 TILED = [
     pytest.param(variant, EDGES[(number + turn) % 2], DATA_FORMATS[(number // 2 + turn) % 2], *edge.values,
                  id=f"{variant}-{edge.id}")
-    for number, edge in one_of(4, enumerate(EDGE_TABLE))
+    for number, edge in one_of(6, enumerate(EDGE_TABLE))
     for turn, variant in enumerate(name for name in GRADIENTS if name != "input_grad/gather")
 ]  # fmt: skip
 
@@ -147,7 +147,7 @@ def test_indices_of_64_bits(variant, dtype):
 DEVICES = (DeviceProperties(), DeviceProperties((7, 5), 20, 64 << 10), DeviceProperties((8, 9), 2))
 
 
-@pytest.mark.parametrize("number", one_of(6, range(60)))
+@pytest.mark.parametrize("number", one_of(8, range(60)))
 def test_random_geometries(number):
     problem = make_problem(4, number)
     dtype = problem.dtype if problem.dtype in FLOATS + COMPLEX else "float16"  # no kernels for integers

@@ -42,7 +42,7 @@ def check(case, variant, dtype, precision, data_format, device=None, **choice):
 
 
 @pytest.mark.parametrize("data_format", DATA_FORMATS)
-@pytest.mark.parametrize(("case", "dtype", "precision"), one_of(2, TABLE))
+@pytest.mark.parametrize(("case", "dtype", "precision"), one_of(3, TABLE))
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_definition(variant, case, dtype, precision, data_format):
     check(case, variant, dtype, precision, data_format)

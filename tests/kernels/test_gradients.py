@@ -57,7 +57,7 @@ def check(kernel, case, dtype, data_format):
 
 
 @pytest.mark.parametrize("data_format", DATA_FORMATS)
-@pytest.mark.parametrize(("kernel", "case", "dtype"), one_of(3, TABLE))
+@pytest.mark.parametrize(("kernel", "case", "dtype"), one_of(4, TABLE))
 def test_definition(kernel, case, dtype, data_format, launched):
     check(kernel, case, dtype, data_format)
     assert launched == [kernel.name]

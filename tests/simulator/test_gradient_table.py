@@ -65,13 +65,13 @@ def small_pieces(monkeypatch):
     forget()
 
 
-@pytest.mark.parametrize("problem", one_of(5, TABLE), ids=name)
+@pytest.mark.parametrize("problem", one_of(8, TABLE), ids=name)
 @pytest.mark.parametrize("kernel", ROWS)
 def test_definition(kernel, problem, launched):
     check(kernel, *problem, launched)
 
 
-@pytest.mark.parametrize("number", one_of(5, range(60)))
+@pytest.mark.parametrize("number", one_of(8, range(60)))
 @pytest.mark.parametrize("formulation", ["gather", "scatter"])
 def test_random_geometries(formulation, number, launched, request):
     """Both operations, and of scatter both kernels, in turns; every other gradient by the weight in small pieces."""

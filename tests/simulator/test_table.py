@@ -47,14 +47,14 @@ def gather_kernel(monkeypatch):
     launch._gather.cache_clear()
 
 
-@pytest.mark.parametrize("problem", one_of(2, TABLE), ids=name)
+@pytest.mark.parametrize("problem", one_of(4, TABLE), ids=name)
 @pytest.mark.parametrize("row", ROWS)
 def test_definition(row, problem, launched):
     check(row, *problem, launched)
 
 
 @pytest.mark.usefixtures("gather_kernel")
-@pytest.mark.parametrize("problem", one_of(3, (p for p in FLOAT32 if max(p[0].weight[:2]) < 30)), ids=name)
+@pytest.mark.parametrize("problem", one_of(6, (p for p in FLOAT32 if max(p[0].weight[:2]) < 30)), ids=name)
 @pytest.mark.parametrize("row", [row for row in ROWS if row.values[0].formulation == "gather"])
 def test_definition_by_the_other_gather_kernel(row, problem, launched):
     check(row, *problem, launched)
