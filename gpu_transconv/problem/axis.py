@@ -177,13 +177,10 @@ class Axis:
             if offset < self.output_size
         )
 
-    def taps_by_phase(self, phases: int | None = None) -> list[Taps]:
-        """Per phase, with taps or without, the (tap, shift) that reach it: of the first `phases`, or of all `stride`.
-
-        None of that depends on the sizes of input and output.
-        """
+    def taps_by_phase(self) -> list[Taps]:
+        """Per phase, with taps or without, the (tap, shift) that reach it; sizes of input and output do not matter."""
         taps = self._grouped()
-        return [tuple(taps.get(phase, ())) for phase in range(self.stride if phases is None else phases)]
+        return [tuple(taps.get(phase, ())) for phase in range(self.stride)]
 
     def shifts(self) -> list[int]:
         """Return the distinct shifts, in rising order."""

@@ -91,12 +91,18 @@ class Side:
 
 def from_output(axis: Axis) -> Side:
     """See an axis from its output: by phase."""
-    phases = tuple(
-        SidePhase(len(taps), *taps[0]) if taps else SidePhase(0, 0, 0) for taps in axis.taps_by_phase(axis.phase_count)
-    )
+    firsts = {axis.phase_of(tap): tap for tap in range(axis.first_taps)}
+    phases = tuple(_phase_of(axis, firsts.get(phase)) for phase in range(axis.phase_count))
     return Side(
         axis.output_size, axis.size, axis.blocks, axis.stride, axis.step, axis.tap_step, -axis.shift_step, phases
     )
+
+
+def _phase_of(axis: Axis, first: int | None) -> SidePhase:
+    """Describe the phase whose first tap that is, or one without taps."""
+    if first is None:
+        return SidePhase(0, 0, 0)
+    return SidePhase(-(-(axis.kernel - first) // axis.tap_step), first, axis.shift_of(first))
 
 
 def from_input(axis: Axis) -> Side:
