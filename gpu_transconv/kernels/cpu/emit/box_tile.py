@@ -36,7 +36,7 @@ from .row_ir import RowFunctions
 # LLVM's integers, by their bits.
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 #: Arguments of the compiled tiles, named in `box_tile`: addresses of Elements and Tables, and Numbers.
-_ARGUMENTS = "".join(("EN", "EN", "ENT", "ENNN", "EETNN"))
+_ARGUMENTS = "".join(("EN", "ETN", "ENT", "ENNN", "EETNN"))
 #: Words of a move.
 MOVE_WORDS = 3
 
@@ -89,14 +89,15 @@ def _boxes_like(typingctx, like, coupled):
 
 @intrinsic
 def box_tile(
-    typingctx, table, c, c_row, a, a_tap, b, b_step, b_taps, init, mode, taps, depth, source, target, moves, count,
-    ahead, rows, vectors,
+    typingctx, table, c, c_row, a, a_taps, a_tap, b, b_step, b_taps, init, mode, taps, depth, source, target, moves,
+    count, ahead, rows, vectors,
 ):  # fmt: skip
-    """Run one tile; c, a, b, b_taps, init, source, target and moves are addresses of `pointers.address`.
+    """Run one tile; c, a, a_taps, b, b_taps, init, source, target and moves are addresses of `pointers.address`.
 
     table : what `box_table` returned
     c, c_row : first column of C, and the distance of its rows
-    a, a_tap : A, the rows of a channel next to each other and channels behind each other, and the distance of its taps
+    a, a_taps, a_tap : A, the rows of a channel next to each other and channels behind each other, table of taps and
+        what to multiply it by
     b, b_step, b_taps : B, its channel stride, and by tap the place of its first column
     init, mode : start values of the rows; with mode `gemm_tile.ADD` they are ignored and C is added to
     taps, depth : numbers of taps and channels
@@ -163,7 +164,7 @@ def _emit_box(module: ir.Module, element: ir.Type, rows: int, vectors: int, coup
     function = ir.Function(module, kind_of(element, _ARGUMENTS), f"gtc_box_{element}_{rows}x{vectors}")
     function.linkage = "internal"
     function.attributes.add("noinline")
-    c, c_row, a, a_tap, b, b_step, b_taps, init, mode, taps, depth, *moving = function.args
+    c, c_row, a, a_taps, a_tap, b, b_step, b_taps, init, mode, taps, depth, *moving = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     lines = RowFunctions(module, element, element)
     vector = ir.VectorType(element, lines.lanes)
@@ -185,7 +186,7 @@ def _emit_box(module: ir.Module, element: ir.Type, rows: int, vectors: int, coup
         return builder.call(fma, [factor, column, total])
 
     with cgutils.for_range(builder, taps) as tap:
-        a_first = builder.gep(a, [builder.mul(tap.index, a_tap)])
+        a_first = builder.gep(a, [builder.mul(builder.load(builder.gep(a_taps, [tap.index])), a_tap)])
         b_first = builder.gep(b, [builder.load(builder.gep(b_taps, [tap.index]))])
         before = builder.mul(tap.index, depth)
 

@@ -22,7 +22,7 @@ from ..partition import Slab, box_count, box_of
 from ..runtime.compiled import inner, kernel
 from . import layout as at
 from .box_partition import GatherBoxes
-from .moves import coming_panel, list_lines, list_moves, make_moves
+from .moves import coming_panel, list_lines, list_moves, make_moves, next_moves
 from .store import interleave
 
 
@@ -62,7 +62,7 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
             panels[: cut.panels * cut.panel] = 0
         listed = list_moves(moves, job, task)
         coming = coming_panel(x, panels, moves, job, task, 0, listed)
-        make_moves(coming, job, 0, coming.total)
+        make_moves(coming, 0, coming.total)
     for k in range(slabs):
         slab = Slab(group, k * cut.depth, min(cut.depth, g.cin - k * cut.depth))
         last = k + 1 == slabs
@@ -91,7 +91,7 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
             if last:
                 _store(out, sums, base, job, chunk, box, n, group)
         if cut.panels > 1:
-            make_moves(coming, job, done, coming.total)
+            make_moves(coming, done, coming.total)
     return listed
 
 
@@ -202,15 +202,14 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
                     continue
                 made = (first + low * taps) * box.depth * vectors + m * taps * (d * vectors + v + step)
                 until = coming.total * made // products
-                k, i = done // coming.listed, done % coming.listed
-                count = max(0, min(until - done, min(coming.listed - i, taps * slab.depth)))
+                k, i, count = next_moves(coming, done, until, taps * slab.depth)
                 bring = address_as(sums, coming.x, coming.first + k * g.x_channel)
                 if cut.panels == 1:  # what is fetched is not touched, or the tile would wait for it
                     bring = address(panel, 0)
                     ahead = place(coming.x, coming.first + k * g.x_channel) - place(panel, 0)
                 box_tile(
                     cut.tile,
-                    address(sums, target + v * lane), cut.plane, a, g.cin * m,
+                    address(sums, target + v * lane), cut.plane, a, address(cut.iota, 0), g.cin * m,
                     address(panel, source + v * lane), cut.channel, address(cut.offsets, tap0), start,
                     PER_ROW if slab.k0 == 0 else ADD, taps, slab.depth,
                     bring, address(coming.panel, k * coming.step),
@@ -218,7 +217,7 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
                 )  # fmt: skip
                 done += count
                 if count == taps * slab.depth and cut.panels > 1:  # more than the tile could take
-                    done = make_moves(coming, job, done, until)
+                    done = make_moves(coming, done, until)
                 v += step
     return done
 

@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ....problem.axis import Axis
 from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.product import by_phase
 from ..arguments import Table
+from ..emit.box_tile import MOVE_WORDS, box_table
 from ..emit.gemm_tile import tile_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, counted, make_geometry
@@ -26,6 +28,10 @@ from .zones import START, Zones, choose_zones, make_zones
 
 #: Bytes of a panel of input, which stays in the second-level cache next to sums and weights: half of Zen 4's 1 MiB.
 PANEL_BYTES = 512 * 1024
+#: The same of each of two panels, of which one comes in while the other is multiplied.
+_MOVED_BYTES = 384 * 1024
+#: Moves in the list of what brings in a panel, about: as many as fit of whole channels, and one channel at least.
+_LISTED = 64
 #: Products added before a partial sum is put down, which bounds the panel and the error of a long float32 sum (chosen,
 #: not measured); and the same where blocks are computed in pairs (measured, see the log in docs/speed/performance.md).
 _DEPTH, _PAIRED_DEPTH = 2048, 8 * 2048
@@ -54,16 +60,22 @@ class Runs(NamedTuple):
     pixels: int  # blocks of one run
     runs: int
     depth: int  # input channels of one panel
-    pitch: int  # from one of its blocks to the next, with channels last
+    pitch: int  # elements from one of its channels to the next, or with channels last from a block
     splits: int  # parts of the chunks that run as tasks of their own
+    moves: int  # elements for a list of what brings in channels of a panel, see `box_tile`
+    listed: int  # moves in that list, about
     line: int  # elements for a row that is put together
     panel: int  # elements of the input
+    panels: int  # two where one comes in while the other is multiplied
+    lanes: int  # elements of a vector
     flat: int  # whether block and input pixel are the same number
     joined: int  # whether taps and channels of a set follow each other in the panel, as one sum
     step: PerAxis  # inputs from one block to the next: 2 with pairs, the axis' step in the gradient by the input
     bounds: Table  # by part of the chunks: its first chunk
     shares: Table  # by thread: its first task
     iota: Table
+    places: Table  # by tap of a set: where in the panel it reads
+    zone_places: Table  # the same of the taps that are listed for zones
     tile: int  # address of the compiled tiles
 
 
@@ -79,18 +91,21 @@ class Gather(NamedTuple):
 
 def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     """Cut the problem for `threads` threads; the order of every sum does not depend on their number."""
-    geometry, tiles, plan = make_geometry(plan, coupled), tile_table(plan.accumulate, coupled), counted(plan, coupled)
+    geometry, plan = make_geometry(plan, coupled), counted(plan, coupled)
     cin, slots = plan.in_channels // plan.groups, len(layout.slots)
     product, itemsize = by_phase(plan), DTYPES[plan.accumulate].size
     blocks = [axis.blocks for axis in product.axes]
     flat = not layout.slots.any() and blocks == list(plan.in_spatial)
     blocks = [blocks[0], -(-blocks[1] // layout.paired_h), -(-blocks[2] // layout.paired_w)]
     paired = layout.paired_h * layout.paired_w > 1
+    moving = not paired and can_move(geometry, product.axes)
     bounds = tuple((0, count) for count in blocks) if paired else choose_zones(plan).bounds
     zones = make_zones(plan, layout, bounds)
     total = zones.blocks
     # A pair's differences have slots of their own, each for one tap, and there are fewer blocks to fill the vectors.
     deep, room = (_PAIRED_DEPTH, 2 * PANEL_BYTES) if paired else (_DEPTH, PANEL_BYTES)
+    if moving:
+        room = _MOVED_BYTES
     # With few blocks, a shallower panel of all of them, so that the weights are read once.
     limit = deep if total > _FEW else min(deep, room // (itemsize * total))
     depth = fixed_depth(plan) if plan.fixed_order else even(cin, max(1, limit // slots))
@@ -109,20 +124,39 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     splits = min(len(layout.chunks), threads // math.gcd(threads, tasks))
     if tasks > TASKS * threads and -tasks % threads / tasks < (splits - 1) * _share_of_copies(plan):
         splits = 1  # threads wait for each other less than they would copy twice
-    pitch = depth
-    if plan.channels_last and depth * itemsize % _ALIASED == 0:
-        pitch += lane
-    panel = slots * pitch * pixels
+    panels = 2 if moving and tasks * splits * math.ceil(cin / depth) > threads else 1
+    pitch, place = _distances(plan, depth, pixels, panels)
+    panel = slots * place
+    moves = math.ceil(max(slots * pixels, _LISTED) * MOVE_WORDS * 8 / VECTOR_BYTES) * lane if panels > 1 else 0
     # A tile may read and write whole vectors past the last block.
-    part = make_partition(blocks, blocks, reach_of(product.axes), threads, LINE_ROOM + panel + rows * pixels + 256)
+    work = moves + LINE_ROOM + panels * panel + rows * pixels + 256
+    part = make_partition(blocks, blocks, reach_of(product.axes), threads, work)
+    tiles = (tile_table if plan.channels_last else box_table)(plan.accumulate, coupled)
     steps = [axis.step * pair for axis, pair in zip(product.axes, (1, layout.paired_h, layout.paired_w), strict=True)]
     joined = int(depth == cin and len(zones.weights) == 1 and _has_runs(layout))
     shares = _shares(zones, pixels, runs, tasks * splits, threads)
     cut = Runs(
-        pixels, runs, depth, pitch, splits, LINE_ROOM, panel, int(flat), joined, PerAxis(*steps),
-        _bounds(layout, splits), shares, _iota(layout), tiles,
+        pixels, runs, depth, pitch, splits, moves, _LISTED, LINE_ROOM, panel, panels, lane, int(flat), joined,
+        PerAxis(*steps), _bounds(layout, splits), shares, iota_of(layout), layout.tap_slots * place,
+        zones.slots * place, tiles,
     )  # fmt: skip
     return Gather(geometry, layout, part, cut, zones)
+
+
+def can_move(geometry: Geometry, axes: tuple[Axis, Axis, Axis]) -> bool:
+    """Whether tiles can bring in what comes next, in vectors as they lie in memory."""
+    return not (geometry.half or geometry.last) and all(axis.step == 1 for axis in axes)
+
+
+def _distances(plan: Plan, depth: int, pixels: int, panels: int) -> tuple[int, int]:
+    """Elements of a panel from one channel, or with channels last block, to the next, and from one slot to the next."""
+    item = DTYPES[plan.accumulate].size
+    lane = VECTOR_BYTES // item
+    if plan.channels_last:
+        pitch = depth + (0 if depth * item % _ALIASED else lane)
+        return pitch, pixels * pitch
+    pitch = pixels + (lane if panels > 1 else 0)  # the last vector that is moved may reach further
+    return pitch, depth * pitch
 
 
 def _share_of_copies(plan: Plan) -> float:
@@ -172,7 +206,7 @@ def _bounds(layout: Layout, splits: int) -> Table:
     return np.array([0, *inner, len(layout.chunks)], np.int64)
 
 
-def _iota(layout: Layout) -> Table:
+def iota_of(layout: Layout) -> Table:
     """The table 0, 1, 2, ... for everything that a tile finds at even distances: its rows, and the taps of a set."""
     return _count_to(max(int(layout.sets[:, TAPS].max()), 64))
 
