@@ -87,7 +87,7 @@ _COMPILED = (
     Fault("gather: bias of the first group", "cpu/gemm/gather.py", "start = group * lay.row_channels.size + row", "start = row"),
     Fault("gather: rows of odd tiles too few", "cpu/emit/gemm_tile.py", "min(t + 1, more)", "min(t, more)"),
     Fault("store: phases of some channels as if of all", "cpu/gemm/store.py", "if count == pixel:", "if count <= pixel:"),
-    Fault("tile of 4 vectors multiplies the third twice", "cpu/emit/gemm_tile.py", "columns = [load(b_row, v) for v", "columns = [load(b_row, v if v != 3 or vectors != 4 else 2) for v"),
+    Fault("tile of 4 vectors multiplies the third twice", "cpu/emit/tile_frame.py", "self._load(b, self.place(v)) for v in columns]", "self._load(b, self.place(v if v != 3 or self.vectors != 4 else 2)) for v in columns]"),
     Fault("odd strides interleaved with the wrong phase", "cpu/emit/shuffles.py", "indices = [lanes + lane if phase == r else i for", "indices = [lanes + lane if phase == r + (stride > 5) else i for"),
     Fault("transposition of wide strides ends early", "cpu/emit/row_ir.py", "blocks = builder.sdiv(builder.add(outputs, builder.sub(stride, _I64(1))), stride)", "blocks = builder.sdiv(outputs, stride)"),
 )  # fmt: skip

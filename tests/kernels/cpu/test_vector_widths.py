@@ -119,7 +119,7 @@ def assembly(triple: str, cpu: str, element: ir.Type, coupled: bool = False) -> 
     except RuntimeError as error:
         pytest.skip(f"llvmlite is built without this target: {error}")
     module = ir.Module("tiles")
-    gemm_tile.emit_tiles(module, element, coupled).linkage = ""
+    gemm_tile.TILES.emit_table(module, element, coupled).linkage = ""
     parsed = llvm.parse_assembly(str(module))
     parsed.verify()
     passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(3))

@@ -17,11 +17,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arguments import unpack
-from ..emit.box_tile import MOVE_WORDS, box_tile, box_vectors
-from ..emit.gemm_tile import ADD, PER_COLUMN, PER_ROW, TILE_ROWS, tile, tile_count, tile_range
+from ..emit.box_tile import MOVE_WORDS, box_tile
+from ..emit.gemm_tile import TILE_ROWS, tile, tile_count, tile_range, tile_vectors
 from ..emit.pointers import address, address_as, fence, place
 from ..emit.registers import VECTOR_BYTES
 from ..emit.sums import combine_pairs
+from ..emit.tile_frame import ADD, PER_COLUMN, PER_ROW
 from ..runtime.compiled import inner, kernel
 from . import layout as at
 from .moves import Coming, coming_run, make_moves, next_moves
@@ -209,7 +210,7 @@ def _multiply_first(sums, panel, weight, bias, job, slab, s, start, coming, prog
             if cut.joined:
                 terms, depth = 1, terms * depth
             while v < vectors:
-                step = box_vectors(m, vectors - v)
+                step = tile_vectors(m, vectors - v)
                 products += each * step
                 until = coming.total * products // coming.products
                 k, i, count = next_moves(coming, done, until, terms * depth)

@@ -11,13 +11,14 @@ from __future__ import annotations
 import numpy as np
 
 from ..arguments import unpack
-from ..emit.box_tile import MOVE_WORDS, box_tile, box_vectors
+from ..emit.box_tile import MOVE_WORDS, box_tile
 from ..emit.flat_tile import flat_tile
-from ..emit.gemm_tile import ADD, PER_ROW, tile_count, tile_range, tile_vectors
+from ..emit.gemm_tile import tile_count, tile_range, tile_vectors
 from ..emit.intrinsics import copy_every, copy_rows, interleave_rows, turn_rows
 from ..emit.numbers import COUPLED, activate_run
 from ..emit.pointers import address, address_as, cast, fence, place
 from ..emit.registers import VECTOR_BYTES
+from ..emit.tile_frame import ADD, PER_ROW
 from ..partition import Slab, box_count, box_of
 from ..runtime.compiled import inner, kernel
 from . import layout as at
@@ -191,7 +192,7 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
             source = d * (job.part.box_h + job.part.span_h) * cut.pitch
             v = 0
             while v < vectors:
-                step = tile_vectors(m, vectors - v) if cut.flat else box_vectors(m, vectors - v)
+                step = tile_vectors(m, vectors - v)
                 if cut.flat:
                     flat_tile(
                         cut.flat, address(sums, target + v * lane), cut.plane, a,
