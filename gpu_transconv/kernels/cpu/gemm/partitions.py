@@ -28,13 +28,16 @@ from .zones import START, Zones, choose_zones, make_zones
 
 #: Bytes of a panel of input, which stays in the second-level cache next to sums and weights: half of Zen 4's 1 MiB.
 PANEL_BYTES = 512 * 1024
-#: The same of each of two panels, of which one comes in while the other is multiplied.
-_MOVED_BYTES = 384 * 1024
+#: The same of each of two panels, of which one comes in while the other is multiplied. Measured: 384 and 512 KiB take
+#: 0.99 to 1.04 times as long on ten layers.
+_MOVED_BYTES = PANEL_BYTES // 2
 #: Moves in the list of what brings in a panel, about: as many as fit of whole channels, and one channel at least.
 _LISTED = 64
 #: Products added before a partial sum is put down, which bounds the panel and the error of a long float32 sum (chosen,
 #: not measured); and the same where blocks are computed in pairs (measured, see the log in docs/speed/performance.md).
 _DEPTH, _PAIRED_DEPTH = 2048, 8 * 2048
+#: The same where the next panel comes in meanwhile. Measured: 512 and 2048 take 0.98 to 1.06 times as long.
+_MOVED_DEPTH = 1024
 #: The same where every sum has one order (`Plan.fixed_order`), in all kernels of gather: so many that a sum over 1024
 #: channels and two taps is put down once. With 1024 products, a layer of an audio decoder (1024 to 512 channels, kernel
 #: 16, stride 8) took 1.16 times as long on a few inputs, and no less on many (Zen 4).
@@ -98,20 +101,20 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     flat = not layout.slots.any() and blocks == list(plan.in_spatial)
     blocks = [blocks[0], -(-blocks[1] // layout.paired_h), -(-blocks[2] // layout.paired_w)]
     paired = layout.paired_h * layout.paired_w > 1
-    moving = not paired and can_move(geometry, product.axes)
     bounds = tuple((0, count) for count in blocks) if paired else choose_zones(plan).bounds
     zones = make_zones(plan, layout, bounds)
     total = zones.blocks
+    moving = total > _FEW and not paired and can_move(geometry, product.axes)
     # A pair's differences have slots of their own, each for one tap, and there are fewer blocks to fill the vectors.
     deep, room = (_PAIRED_DEPTH, 2 * PANEL_BYTES) if paired else (_DEPTH, PANEL_BYTES)
     if moving:
-        room = _MOVED_BYTES
+        deep, room = _MOVED_DEPTH, _MOVED_BYTES
     # With few blocks, a shallower panel of all of them, so that the weights are read once.
     limit = deep if total > _FEW else min(deep, room // (itemsize * total))
     depth = fixed_depth(plan) if plan.fixed_order else even(cin, max(1, limit // slots))
     rows = rows_of_sums(layout, depth < cin)
     lane = VECTOR_BYTES // itemsize
-    most = min(room // (slots * depth), WORK_BYTES // (rows + slots * depth)) // itemsize
+    most = min(room // (slots * depth), WORK_BYTES // (rows + (1 + moving) * slots * depth)) // itemsize
     runs = math.ceil(total / max(2 * lane, min(most, _PIXELS)))
     # As much for every thread: either more runs, which all read the weights, or parts of the chunks, which all copy
     # the input.
