@@ -8,11 +8,12 @@ what happens besides is told by each tile: `gemm_tile`, `box_tile`, `flat_tile`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.base import BaseContext
 from numba.extending import intrinsic
 
 from ..runtime.compiled import entry
@@ -48,7 +49,7 @@ class Kind(NamedTuple):
         """What an intrinsic returns that runs a tile: of the table's address, these arguments, rows and vectors."""
         kinds = {"E": element, "T": table, "N": types.int64}
 
-        def codegen(context: Any, builder: ir.IRBuilder, _signature: object, args: list[ir.Value]) -> object:
+        def codegen(context: BaseContext, builder: ir.IRBuilder, _signature: object, args: list[ir.Value]) -> object:
             kind = kind_of(ELEMENT[element.dtype], self.arguments)
             call_entry(builder, kind, args[0], args[-1], args[-2], args[1:-2])
             return context.get_dummy_value()

@@ -28,27 +28,14 @@ from . import layout as at
 from .moves import Coming, coming_run, make_moves, next_moves
 from .pack_input import pack_input
 from .partitions import Gather
+from .slabs import blocks_of, products_of, slab_of, taps_of
 from .store import store_chunk
-from .zones import START, zone_of
-
-
-class RunSlab(NamedTuple):
-    """Some input channels of a group, and a run of blocks: the panel that they make is one piece of the product."""
-
-    group: int
-    split: int  # part of the chunks
-    k0: int  # first input channel, within the group
-    depth: int  # input channels
-    first: int  # number of a block, see `zones`
-    blocks: int
-    zone: int  # of the first block
-    end_zone: int  # the one after that of the last
 
 
 class Progress(NamedTuple):
     """How far the tiles of a slab are."""
 
-    products: int  # made, in the unit of `_products_of`
+    products: int  # made, in the unit of `products_of`
     moves: int  # made, of what comes
 
 
@@ -79,7 +66,7 @@ def _gather_slab(x, weight, bias, out, job, work, number, brought, end):
     several panels. The panel was `brought` by the slab before, where there are two.
     """
     g, lay, cut = job.geometry, job.layout, job.runs
-    slab = _slab_of(job, number)
+    slab = slab_of(job, number)
     moves, work = work[: cut.moves].view(np.int64), work[cut.moves :]
     line, panels, sums = work[: cut.line], work[cut.line :], work[cut.line + cut.panels * cut.panel :]
     turn = number % cut.panels
@@ -89,9 +76,9 @@ def _gather_slab(x, weight, bias, out, job, work, number, brought, end):
     chunk0, chunk1 = cut.bounds[slab.split], cut.bounds[slab.split + 1]
     following = Progress(0, 0)
     if cut.panels > 1 and number + 1 < end:
-        products = _products_of(job, slab, lay.chunks[chunk0, at.FIRST_SET], lay.chunks[chunk1 - 1, at.END_SET])
+        products = products_of(job, slab, lay.chunks[chunk0, at.FIRST_SET], lay.chunks[chunk1 - 1, at.END_SET])
         other = panels[(1 - turn) * cut.panel :]
-        coming = coming_run(x, other, moves, job, _slab_of(job, number + 1), products)
+        coming = coming_run(x, other, moves, job, slab_of(job, number + 1), products)
     else:
         coming = Coming(x, panel, moves, 0, 1, 0, 0, 0, 1)
     chunks = lay.chunks.shape[0]
@@ -114,35 +101,6 @@ def _gather_slab(x, weight, bias, out, job, work, number, brought, end):
             store_chunk(out, sums[base:], line, job, slab, chunk, width)
     make_moves(coming, following.moves, coming.total)
     return wrong
-
-
-@inner
-def _slab_of(job, number):
-    """The slab of that number: all slabs of a task follow each other, and all runs of a part of a group."""
-    g, cut = job.geometry, job.runs
-    slabs = (g.cin + cut.depth - 1) // cut.depth
-    task, k0 = number // slabs, number % slabs * cut.depth
-    run, rest = task % cut.runs, task // cut.runs
-    first = run * cut.pixels
-    zones = job.zones.boxes
-    count = min(cut.pixels, zones[zones.shape[0] - 1, START] - first)
-    zone = zone_of(job.zones, first, 0)
-    end_zone = zone_of(job.zones, first + count - 1, zone) + 1
-    group, split = rest // cut.splits, rest % cut.splits
-    return RunSlab(group, split, k0, min(cut.depth, g.cin - k0), first, count, zone, end_zone)
-
-
-@inner
-def _products_of(job, slab, first, end):
-    """Vectors of products of the sets from `first` to `end`, for an input channel."""
-    lay = job.layout
-    total = 0
-    for zone in range(slab.zone, slab.end_zone):
-        begin, last = _blocks_of(job, slab, zone)
-        vectors = (last + job.runs.lanes - 1) // job.runs.lanes - begin // job.runs.lanes
-        for s in range(first, end):
-            total += lay.sets[s, at.ROWS] * vectors * _taps_of(job, s, zone)[2]
-    return total
 
 
 @inner
@@ -201,10 +159,10 @@ def _multiply_first(sums, panel, weight, bias, job, slab, s, start, coming, prog
         m = high - low
         a = address(weight, (slab.group * lay.weights + first + low * taps) * g.cin + slab.k0 * m)
         for zone in range(slab.zone, slab.end_zone):
-            v, end = _blocks_of(job, slab, zone)
+            v, end = blocks_of(job, slab, zone)
             vectors = (end + lane - 1) // lane
             v //= lane
-            own, places, terms = _taps_of(job, s, zone)
+            own, places, terms = taps_of(job, s, zone)
             each = m * terms
             depth = slab.depth
             if cut.joined:
@@ -239,8 +197,8 @@ def _multiply_last(sums, panel, weight, bias, job, slab, s, start, width):
         vectors = (high - low) // lay.lane
         a = (slab.group * lay.weights + first + low * taps) * g.cin + slab.k0 * (high - low)
         for zone in range(slab.zone, slab.end_zone):
-            begin, end = _blocks_of(job, slab, zone)
-            own, places, terms = _taps_of(job, s, zone)
+            begin, end = blocks_of(job, slab, zone)
+            own, places, terms = taps_of(job, s, zone)
             parts = (end - begin + TILE_ROWS - 1) // TILE_ROWS
             for part in range(parts):
                 p, q = begin + part * (end - begin) // parts, begin + (part + 1) * (end - begin) // parts
@@ -252,21 +210,3 @@ def _multiply_last(sums, panel, weight, bias, job, slab, s, start, width):
                     address(bias, start + row0 + low), PER_COLUMN if slab.k0 == 0 else ADD, terms, slab.depth,
                     place(panel, 0), 0, q - p, vectors,
                 )  # fmt: skip
-
-
-@inner
-def _blocks_of(job, slab, zone):
-    """The slab's blocks that lie in a zone, as the first and the one after the last, counted from the slab's first."""
-    zones = job.zones.boxes
-    return max(0, zones[zone, START] - slab.first), min(slab.blocks, zones[zone + 1, START] - slab.first)
-
-
-@inner
-def _taps_of(job, s, zone):
-    """Of the taps of set `s` that a zone needs, the addresses of their numbers and of their places; and how many."""
-    lay, zones = job.layout, job.zones
-    tap, taps = lay.sets[s, at.TAP], lay.sets[s, at.TAPS]
-    if zones.boxes.shape[0] == 2:
-        return address(job.runs.iota, 0), address(job.runs.places, tap), taps
-    start = zones.starts[zone, tap]
-    return address(zones.taps, start), address(job.runs.zone_places, start), zones.starts[zone, tap + taps] - start
