@@ -171,7 +171,7 @@ def _multiply_first(sums, panel, weight, bias, job, slab, s, start, coming, prog
                 step = tile_vectors(m, vectors - v)
                 products += each * step
                 until = coming.total * products // coming.products
-                k, i, count = next_moves(coming, done, until, terms * depth)
+                k, i, count = next_moves(coming.listed, done, until, terms * depth)
                 box_tile(
                     cut.tile,
                     address(sums, (row0 + low) * cut.pixels + v * lane), cut.pixels, a, own, g.cin * m,

@@ -203,7 +203,7 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
                     continue
                 made = (first + low * taps) * box.depth * vectors + m * taps * (d * vectors + v + step)
                 until = coming.total * made // products
-                k, i, count = next_moves(coming, done, until, taps * slab.depth)
+                k, i, count = next_moves(coming.listed, done, until, taps * slab.depth)
                 bring = address_as(sums, coming.x, coming.first + k * g.x_channel)
                 if cut.panels == 1:  # what is fetched is not touched, or the tile would wait for it
                     bring = address(panel, 0)
