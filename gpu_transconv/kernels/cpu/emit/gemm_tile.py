@@ -27,6 +27,7 @@ from .registers import (
     emit_table,
     keep,
     kind_of,
+    most_sums,
     multiply_add,
     multiply_couples,
     prefetch,
@@ -43,8 +44,8 @@ ADD, PER_ROW, PER_COLUMN = range(3)
 
 def tile_shapes() -> dict[int, int]:
     """Vectors of columns -> most rows: the sums, a row of columns and one factor fit the registers."""
-    count = registers()[1]
-    return {vectors: min(14, (count - 1) // vectors - 1) for vectors in (1, 2, 4, 8) if (count - 1) // vectors > 1}
+    count, most = registers()[1], most_sums()
+    return {v: min(14, most // v, (count - 1) // v - 1) for v in (1, 2, 4, 8) if (count - 1) // v > 1}
 
 
 #: Most rows of a tile that is two vectors wide, the common shape, and of the wider ones; 0 where there are none.
