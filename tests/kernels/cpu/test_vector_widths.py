@@ -198,8 +198,8 @@ def loops_over_products(text: str) -> Iterator[list[str]]:
     for function in text.split(".cfi_endproc"):
         lines = [line.split("//")[0].strip() for line in function.splitlines()]
         places = {line.removesuffix(":"): i for i, line in enumerate(lines) if line.endswith(":")}
-        jumps = [(places.get(line.split()[-1], i), i) for i, line in enumerate(lines) if re.match(r"(b|cb|tb)\S*\s", line)]
-        loops = {(first, last) for first, last in jumps if first < last}
+        jumps = [(line.split()[-1], i) for i, line in enumerate(lines) if re.match(r"(b|cb|tb)\S*\s", line)]
+        loops = {(places[label], last) for label, last in jumps if places.get(label, last) < last}
         for first, last in loops:
             inside = {(a, b) for a, b in loops if first <= a and b <= last}
             if len(inside) == 1 and any(line.startswith("fmla") for line in lines[first:last]):

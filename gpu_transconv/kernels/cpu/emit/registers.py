@@ -27,7 +27,7 @@ class Target(NamedTuple):
     """What the emitted code asks of a CPU."""
 
     vector_bytes: int
-    count: int  # of vector registers
+    registers: int  # of vectors
     couples: bool  # one instruction multiplies two neighbouring bfloat16 numbers and adds both products: AVX512_BF16
     masks: tuple[int, ...]  # bytes of the elements of which a vector can be read and written in part
     sums: int  # vectors of a tile at most
