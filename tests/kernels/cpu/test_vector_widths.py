@@ -9,8 +9,11 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import llvmlite.binding as llvm
 import pytest
@@ -20,7 +23,9 @@ from llvmlite import ir
 from selection import one_of
 from support.kept import installed, kept_folder, sources
 
-from gpu_transconv.kernels.cpu.emit import gemm_tile, registers
+from gpu_transconv.kernels.cpu.emit import box_tile, dot_tile, fir_tile, flat_tile, gemm_tile, registers
+from gpu_transconv.kernels.cpu.emit.copy_ir import CopyFunctions
+from gpu_transconv.kernels.cpu.emit.numbers import FLOAT16
 from gpu_transconv.kernels.cpu.runtime import machine_code
 from gpu_transconv.kernels.registry import kernels
 from gpu_transconv.problem import arguments
@@ -92,34 +97,37 @@ def test_kernels_for_another_cpu(cpu, dtype):
 
 
 @pytest.mark.parametrize(
-    ("target", "expected_registers"),
+    ("triple", "features", "found"),
     [
-        (("x86_64-unknown-linux-gnu", "znver4", "+avx,+avx2,+avx512f,+fma"), (64, 32)),
-        (("x86_64-unknown-linux-gnu", "haswell", "-avx512f,+fma,+avx2"), (32, 16)),
-        (("x86_64-unknown-linux-gnu", "sandybridge", "+avx,-avx2"), (32, 16)),
-        (("x86_64-pc-windows-msvc", "generic", ""), (16, 16)),
-        (("aarch64-unknown-linux-gnu", "generic", ""), (16, 32)),
-        (("arm64-apple-darwin", "apple-m1", "+neon"), (16, 32)),
+        ("x86_64-unknown-linux-gnu", "+avx,+avx2,+avx512f,+fma", (64, 32)),
+        ("x86_64-unknown-linux-gnu", "-avx512f,+fma,+avx2", (32, 16)),
+        ("x86_64-unknown-linux-gnu", "+avx,-avx2", (32, 16)),
+        ("x86_64-pc-windows-msvc", "", (16, 16)),
+        ("aarch64-unknown-linux-gnu", "", (16, 32)),
+        ("arm64-apple-darwin", "+neon", (16, 32)),
     ],
-    ids=lambda value: "-".join(value[:2]) if isinstance(value[0], str) else None,
 )
-def test_registers_of_a_target(monkeypatch, target, expected_registers):
-    codegen = SimpleNamespace(magic_tuple=lambda: target)
+def test_registers_of_a_target(monkeypatch, triple, features, found):
+    codegen = SimpleNamespace(magic_tuple=lambda: (triple, "generic", features))
     context = SimpleNamespace(target_context=SimpleNamespace(codegen=lambda: codegen))
     monkeypatch.setattr(registers, "cpu_target", context)
-    assert registers.registers.__wrapped__() == expected_registers
+    assert registers.target.__wrapped__()[:2] == found
 
 
-def assembly(triple: str, cpu: str, element: ir.Type, coupled: bool = False) -> str:
-    """The tiles for another CPU, as text; `registers` must say what that CPU has."""
+def assembly(monkeypatch, cpu: tuple[str, str, str], emit: Callable[[ir.Module], Any]) -> str:
+    """What `emit` adds to a module for another CPU (triple, name, features of Numba), as text."""
+    triple, name, features = cpu
     try:
         llvm.initialize_all_targets()
         llvm.initialize_all_asmprinters()
-        machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=3)
+        machine = llvm.Target.from_triple(triple).create_target_machine(cpu=name, opt=3)
     except RuntimeError as error:
         pytest.skip(f"llvmlite is built without this target: {error}")
-    module = ir.Module("tiles")
-    gemm_tile.TILES.emit_table(module, element, coupled).linkage = ""
+    monkeypatch.setattr(registers, "target", lambda: registers.target_of(triple, features))
+    module = ir.Module("functions")
+    emit(module)
+    for found in module.global_values:
+        found.linkage = found.linkage.replace("internal", "")  # or LLVM drops them
     parsed = llvm.parse_assembly(str(module))
     parsed.verify()
     passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(3))
@@ -127,22 +135,24 @@ def assembly(triple: str, cpu: str, element: ir.Type, coupled: bool = False) -> 
     return machine.emit_assembly(parsed)
 
 
+NEOVERSE = ("aarch64-linux-gnu", "neoverse-n1", "")
+
+
 @pytest.mark.parametrize(
-    ("triple", "cpu", "size", "instruction"),
+    ("cpu", "instruction"),
     [
-        ("aarch64-linux-gnu", "generic", (16, 32), r"\bfmla\tv\d+\.(4s|2d), "),
-        ("arm64-apple-darwin", "apple-m1", (16, 32), r"\bfmla\.(4s|2d)\tv\d+, "),
-        ("x86_64-linux-gnu", "x86-64-v4", (64, 32), r"\bvfmadd231p[sd]\t.*%zmm\d+$"),
-        ("x86_64-linux-gnu", "x86-64-v3", (32, 16), r"\bvfmadd231p[sd]\t.*%ymm\d+$"),
-        ("x86_64-linux-gnu", "x86-64", (16, 16), r"\bmulp[sd]\t.*%xmm\d+$"),
+        (NEOVERSE, r"\bfmla\tv\d+\.(4s|2d), "),
+        (("arm64-apple-darwin", "apple-m1", ""), r"\bfmla\.(4s|2d)\tv\d+, "),
+        (("x86_64-linux-gnu", "x86-64-v4", "+avx512f"), r"\bvfmadd231p[sd]\t.*%zmm\d+$"),
+        (("x86_64-linux-gnu", "x86-64-v3", "+avx2"), r"\bvfmadd231p[sd]\t.*%ymm\d+$"),
+        (("x86_64-linux-gnu", "x86-64", ""), r"\bmulp[sd]\t.*%xmm\d+$"),
     ],
     ids=["neon", "apple", "avx512", "avx2", "sse2"],
 )
-@pytest.mark.parametrize("element", [ir.FloatType(), ir.DoubleType()], ids=str)
-def test_tiles_of_another_cpu(monkeypatch, triple, cpu, size, instruction, element):
+@pytest.mark.parametrize("element", one_of(2, [ir.FloatType(), ir.DoubleType()]), ids=str)
+def test_tiles_of_another_cpu(monkeypatch, cpu, instruction, element):
     """Every product of a tile is one vector instruction, and none a call."""
-    monkeypatch.setattr(gemm_tile, "registers", lambda: size)
-    text = assembly(triple, cpu, element)
+    text = assembly(monkeypatch, cpu, lambda module: gemm_tile.TILES.emit_table(module, element))
     shapes = gemm_tile.tile_shapes()
     products = sum(vectors * most * (most + 1) // 2 for vectors, most in shapes.items())
     assert len(re.findall(instruction, text, re.MULTILINE)) >= products
@@ -151,9 +161,59 @@ def test_tiles_of_another_cpu(monkeypatch, triple, cpu, size, instruction, eleme
 
 def test_tiles_of_couples(monkeypatch):
     """Every two products of a tile for bfloat16 are one instruction."""
-    monkeypatch.setattr(gemm_tile, "registers", lambda: (64, 32))
-    text = assembly("x86_64-linux-gnu", "znver4", ir.FloatType(), coupled=True)
+    cpu = ("x86_64-linux-gnu", "znver4", "+avx512f,+avx512bf16")
+    text = assembly(monkeypatch, cpu, lambda module: gemm_tile.TILES.emit_table(module, ir.FloatType(), True))
     shapes = gemm_tile.tile_shapes()
     products = sum(vectors * most * (most + 1) // 2 for vectors, most in shapes.items())
     assert len(re.findall(r"\bvdpbf16ps\t.*%zmm\d+$", text, re.MULTILINE)) >= products
     assert "vfmadd" not in text
+
+
+def emit_copies(module: ir.Module) -> None:
+    """Add the copies of rows of float16, of which LLVM could move the lanes one by one."""
+    functions = CopyFunctions(module, ir.FloatType(), ir.IntType(16))
+    functions.copier(FLOAT16, 1, False, False)
+    functions.product_adder(FLOAT16)
+    functions.interleaver(2, FLOAT16)
+
+
+def emit_for_floats(emit: Callable[[ir.Module, ir.Type], Any], module: ir.Module) -> None:
+    """Add tiles of floats."""
+    emit(module, ir.FloatType())
+
+
+#: What is emitted -> loops over products that it has at least.
+EMITTERS = {
+    partial(emit_for_floats, gemm_tile.TILES.emit_table): 34,
+    partial(emit_for_floats, box_tile.BOXES.emit_table): 70,
+    partial(emit_for_floats, flat_tile.FLATS.emit_table): 34,
+    partial(emit_for_floats, dot_tile.emit_dots): 34,
+    partial(emit_for_floats, fir_tile.emit_filters): 150,
+    emit_copies: 1,
+}
+
+
+def loops_over_products(text: str) -> Iterator[list[str]]:
+    """Instructions of each loop over products without another in it, one line each, of an assembly for AArch64."""
+    for function in text.split(".cfi_endproc"):
+        lines = [line.split("//")[0].strip() for line in function.splitlines()]
+        places = {line.removesuffix(":"): i for i, line in enumerate(lines) if line.endswith(":")}
+        jumps = [(line.split()[-1], i) for i, line in enumerate(lines) if re.match(r"(b|cb|tb)\S*\s", line)]
+        loops = {(places[label], last) for label, last in jumps if places.get(label, last) < last}
+        for first, last in loops:
+            inside = {(a, b) for a, b in loops if first <= a and b <= last}
+            if len(inside) == 1 and any(line.startswith("fmla") for line in lines[first:last]):
+                yield lines[first:last]
+
+
+@pytest.mark.parametrize(("emit", "least"), EMITTERS.items(), ids=lambda value: str(getattr(value, "args", value)))
+def test_loops_of_neon(monkeypatch, emit, least):
+    """No loop over products puts a register down or moves them about, none has a call, nothing is x86's."""
+    text = assembly(monkeypatch, NEOVERSE, emit)
+    assert not re.search(r"\bbl\t|x86|xmm", text)
+    loops = list(loops_over_products(text))
+    assert len(loops) >= least
+    for lines in loops:
+        products = sum(line.startswith("fmla") for line in lines)
+        assert not [line for line in lines if "[sp" in line], lines
+        assert sum(line.startswith("mov\tv") for line in lines) <= 1 + products // 8, lines

@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..runtime.compiled import entry
-from .registers import ELEMENT, call_entry, emit_table, keep, kind_of, multiply_add, registers
+from .registers import ELEMENT, call_entry, emit_table, keep, kind_of, most_sums, multiply_add, registers
 from .row_ir import RowFunctions
 from .shuffles import lane_numbers
 
@@ -26,8 +26,8 @@ _ARGUMENTS = "".join(("ENT", "ENT", "ETT", "NN"))
 
 def dot_shapes() -> dict[int, int]:
     """Rows -> most columns: the sums, a vector of every row and one of a column fit the registers."""
-    count = registers()[1]
-    return {rows: min(15, (count - rows - 1) // rows) for rows in (1, 2, 3, 4) if (count - rows - 1) // rows > 1}
+    count, most = registers()[1], most_sums()
+    return {r: min(15, most // r, (count - r - 1) // r) for r in (1, 2, 3, 4) if (count - r - 1) // r > 1}
 
 
 @lru_cache(maxsize=2)
@@ -111,9 +111,9 @@ def _emit_dot(module: ir.Module, element: ir.Type, rows: int, columns: int) -> i
     edge = builder.mul(whole, _I64(moves.lanes))
 
     def multiply(x_at, y_at, mask):
-        factors = [moves.load(builder, element, row, x_at, mask) for row in x_rows]
+        factors = [moves.load(builder, element, row, x_at, mask, is_cut=True) for row in x_rows]
         for c, row in enumerate(y_rows):
-            value = moves.load(builder, element, row, y_at, mask)
+            value = moves.load(builder, element, row, y_at, mask, is_cut=True)
             for factor, line in zip(factors, totals, strict=True):
                 builder.store(builder.call(fma, [factor, value, builder.load(line[c])]), line[c])
 

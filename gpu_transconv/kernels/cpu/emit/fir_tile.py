@@ -23,6 +23,7 @@ from .registers import (
     keep,
     keep_rolled,
     kind_of,
+    most_sums,
     multiply_add,
     registers,
     select_elements,
@@ -40,7 +41,8 @@ _UNROLLED = 9
 
 def filter_vectors(stride: int) -> list[int]:
     """Numbers of vectors of blocks that a function of this stride exists for: their sums fit the registers."""
-    return [v for v in (1, 2, 4, 8) if v == 1 or stride * v + v + 1 < registers()[1]]
+    count, most = registers()[1], most_sums()
+    return [v for v in (1, 2, 4, 8) if v == 1 or ((stride + 1) * v + 1 < count and stride * v < most)]
 
 
 @lru_cache(maxsize=2)

@@ -17,7 +17,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..runtime.compiled import inner
-from .registers import CACHE_LINE, prefetch, registers
+from .registers import CACHE_LINE, most_sums, prefetch, registers
 from .tile_frame import ADD, PER_COLUMN, PER_ROW, Kind, Tile
 
 _I64 = ir.IntType(64)
@@ -25,9 +25,9 @@ _I64 = ir.IntType(64)
 
 def tile_shapes() -> dict[int, int]:
     """Vectors of columns -> most rows: the sums, a vector or a factor for each and one more fit the registers."""
-    count = registers()[1]
+    count, most = registers()[1], most_sums()
     return {
-        v: max(min(14, (count - 1) // v - 1), min(v - 1, (count - 1) // (v + 1)))
+        v: min(14, most // v, max((count - 1) // v - 1, min(v - 1, (count - 1) // (v + 1))))
         for v in (1, 2, 4, 8)
         if (count - 1) // v > 1
     }

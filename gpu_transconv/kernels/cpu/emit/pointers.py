@@ -7,7 +7,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from .registers import VECTOR_BYTES
-from .row_ir import ELEMENTS, bytes_of
+from .row_ir import ELEMENTS
+from .vector_memory import bytes_of
 
 _I64 = ir.IntType(64)
 

@@ -6,7 +6,7 @@ The many shapes of the tiles are compiled once, and not again with every kernel 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from llvmlite import ir
 from numba import types
@@ -23,31 +23,69 @@ Compiled = TypeVar("Compiled")
 _kept: list[object] = []
 
 
-@lru_cache(maxsize=1)
-def registers() -> tuple[int, int]:
-    """Bytes of a vector register, and how many there are, on the CPU that Numba compiles for.
+class Target(NamedTuple):
+    """What the emitted code asks of a CPU."""
 
-    That is the host, or what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say.
-    """
-    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    vector_bytes: int
+    registers: int  # of vectors
+    couples: bool  # one instruction multiplies two neighbouring bfloat16 numbers and adds both products: AVX512_BF16
+    masks: tuple[int, ...]  # bytes of the elements of which a vector can be read and written in part
+    sums: int  # vectors of a tile at most
+    bypass: bool  # one instruction stores a vector past the caches
+
+
+def target_of(triple: str, features: str) -> Target:
+    """What LLVM's name of a machine, and the features that it may use, say."""
     if triple.startswith(("aarch64", "arm64")):
-        return 16, 32
+        # Factors are no operands in memory. Beside 26 sums LLVM copies up to 43 registers for each channel, beside 24
+        # none: read from its assembly for neoverse-n1, see `tests/kernels/cpu/test_vector_widths.py`.
+        return Target(16, 32, False, (), 24, False)
     names = features.split(",")
     if "+avx512f" in names:
-        return 64, 32
-    return 32 if "+avx" in names or "+avx2" in names else 16, 16
+        return Target(64, 32, "+avx512bf16" in names, (2, 4, 8) if "+avx512bw" in names else (4, 8), 32, True)
+    if "+avx" in names or "+avx2" in names:
+        return Target(32, 16, False, (4, 8), 16, True)
+    return Target(16, 16, False, (), 16, True)
 
 
 @lru_cache(maxsize=1)
+def target() -> Target:
+    """Return what the CPU has that Numba compiles for: the host, or what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say."""
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    return target_of(triple, features)
+
+
+def registers() -> tuple[int, int]:
+    """Bytes of a vector register, and how many there are."""
+    return target()[:2]
+
+
+def most_sums() -> int:
+    """Vectors of sums of a tile at most, so that its operands have registers too."""
+    return target().sums
+
+
 def has_couples() -> bool:
-    """Whether one instruction multiplies two neighbouring bfloat16 numbers and adds both products: AVX512_BF16."""
-    names = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
-    return "+avx512bf16" in names and registers() == (64, 32)
+    """Whether one instruction multiplies two neighbouring bfloat16 numbers and adds both products."""
+    return target().couples
 
 
 def selects() -> bool:
     """Whether one instruction picks any elements of two vectors by numbers that are known only when it runs."""
     return registers() == (64, 32)
+
+
+def has_masks(size: int) -> bool:
+    """Whether one instruction reads or writes some elements, of `size` bytes, of a vector."""
+    return size in target().masks
+
+
+def bypasses_caches() -> bool:
+    """Whether one instruction stores a vector past the caches.
+
+    AArch64 has one for two registers of halves, which have to be taken apart first.
+    """
+    return target().bypass
 
 
 #: Bytes of a vector register.

@@ -14,6 +14,7 @@ from numba.core import cgutils
 from .numbers import BFLOAT16, FLOAT16
 from .registers import registers
 from .shuffles import interleaved, splat
+from .vector_memory import VectorMemory, bytes_of
 
 _I1, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
 _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
@@ -29,7 +30,7 @@ STREAMED, ALIGNED, ALIGNED_STREAMED = 1, 2, 3
 LONG = 1024
 
 
-class RowFunctions:
+class RowFunctions(VectorMemory):
     """The functions of a module that move rows between sums (type `wide`) and elements (`stored`)."""
 
     def __init__(self, module, wide, stored):
@@ -164,50 +165,6 @@ class RowFunctions:
         room = builder.trunc(builder.sub(limit, first), _I32)
         return builder.icmp_signed("<", ir.Constant(many, list(range(self.lanes))), splat(builder, room, self.lanes))
 
-    def load(self, builder, kind, pointer, index, mask=None):
-        """A vector from an address that need not be aligned; zero where `mask` is not set."""
-        vector = ir.VectorType(kind, self.lanes)
-        at = builder.bitcast(builder.gep(pointer, [index]), vector.as_pointer())
-        if mask is None:
-            return builder.load(at, align=bytes_of(kind))
-        name = f"llvm.masked.load.{_suffix(kind, self.lanes)}.p0"
-        masked = self._external(name, vector, [vector.as_pointer(), _I32, ir.VectorType(_I1, self.lanes), vector])
-        return builder.call(masked, [at, _I32(bytes_of(kind)), mask, ir.Constant(vector, None)])
-
-    def gather(self, builder, kind, pointer, places, ends):
-        """A vector of elements ``step * (first + lane)``, zero where that is not between the ends."""
-        first, step = places
-        many, lanes = ir.VectorType(_I64, self.lanes), range(self.lanes)
-        at = builder.add(splat(builder, first, self.lanes), ir.Constant(many, list(lanes)))
-        at = builder.mul(at, splat(builder, step, self.lanes))
-        low, high = (splat(builder, end, self.lanes) for end in ends)
-        mask = builder.and_(builder.icmp_signed("<=", low, at), builder.icmp_signed("<", at, high))
-        start = splat(builder, builder.ptrtoint(pointer, _I64), self.lanes)
-        address = builder.add(start, builder.mul(at, ir.Constant(many, [bytes_of(kind)] * self.lanes)))
-        vector, pointers = ir.VectorType(kind, self.lanes), ir.VectorType(kind.as_pointer(), self.lanes)
-        name = f"llvm.masked.gather.{_suffix(kind, self.lanes)}.v{self.lanes}p0"
-        gathered = self._external(name, vector, [pointers, _I32, mask.type, vector])
-        nothing = ir.Constant(vector, None)
-        return builder.call(gathered, [builder.inttoptr(address, pointers), _I32(bytes_of(kind)), mask, nothing])
-
-    def store(self, builder, value, pointer, index, mask=None, bypasses=False):
-        """Store a vector; one that bypasses the caches must be aligned."""
-        kind = value.type.element
-        at = builder.bitcast(builder.gep(pointer, [index]), value.type.as_pointer())
-        if mask is None:
-            stored = builder.store(value, at, align=self.lanes * bytes_of(kind) if bypasses else bytes_of(kind))
-            if bypasses:
-                stored.set_metadata("nontemporal", self.module.add_metadata([_I32(1)]))
-            return
-        name = f"llvm.masked.store.{_suffix(kind, self.lanes)}.p0"
-        kinds = [value.type, value.type.as_pointer(), _I32, ir.VectorType(_I1, self.lanes)]
-        builder.call(self._external(name, ir.VoidType(), kinds), [value, at, _I32(bytes_of(kind)), mask])
-
-    def _external(self, name, result, kinds):
-        if name in self.module.globals:
-            return self.module.globals[name]
-        return ir.Function(self.module, ir.FunctionType(result, kinds), name)
-
     def widen(self, builder, value, half):
         """Stored elements as sums."""
         floats = ir.VectorType(_FLOAT, self.lanes)
@@ -239,12 +196,3 @@ class RowFunctions:
 
     def _constant(self, value):
         return ir.Constant(ir.VectorType(_I32, self.lanes), [value] * self.lanes)
-
-
-def bytes_of(kind):
-    """Size of an element."""
-    return {_FLOAT: 4, _DOUBLE: 8, _I16: 2}[kind]
-
-
-def _suffix(kind, lanes):
-    return f"v{lanes}" + {_FLOAT: "f32", _DOUBLE: "f64", _I16: "i16"}[kind]
