@@ -87,8 +87,18 @@ def _emit_box(tile: Tile) -> None:
     c, c_row, a, a_taps, a_tap, b, b_step, b_taps, init, mode, taps, depth, *moving = tile.function.args
     builder = tile.builder
     tile.start(mode, init, ADD, PER_ROW)
+
+    def look_up(tap):
+        return tile.look_up(a, a_taps, tap, a_tap), tile.look_up(b, b_taps, tap)
+
+    # What a tap begins with is looked up during the one before: after its last channel a core guesses wrong and waits.
+    coming = [cgutils.alloca_once_value(builder, first) for first in look_up(_I64(0))]
     with cgutils.for_range(builder, taps) as tap:
-        a_first, b_first = tile.look_up(a, a_taps, tap.index, a_tap), tile.look_up(b, b_taps, tap.index)
+        a_first, b_first = map(builder.load, coming)
+        following = builder.add(tap.index, _I64(1))
+        following = builder.select(builder.icmp_signed("<", following, taps), following, tap.index)
+        for kept, first in zip(coming, look_up(following), strict=True):
+            builder.store(first, kept)
         before = builder.mul(tap.index, depth)
 
         def add_products(channel, a_first=a_first, b_first=b_first):
