@@ -19,6 +19,7 @@ from ..arguments import Table
 from ..emit.box_tile import MOVE_WORDS, box_table
 from ..emit.gemm_tile import tile_table
 from ..emit.registers import VECTOR_BYTES
+from ..emit.row_ir import LONG
 from ..geometry import Geometry, counted, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
 from .cost import cost_of_runs, useful_products
@@ -115,7 +116,7 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     rows = rows_of_sums(layout, depth < cin)
     lane = VECTOR_BYTES // itemsize
     most = min(room // (slots * depth), WORK_BYTES // (rows + (1 + moving) * slots * depth)) // itemsize
-    runs = math.ceil(total / max(2 * lane, min(most, _PIXELS)))
+    runs = math.ceil(total / max(2 * lane, min(most, _most_pixels(product.axes[2], lane))))
     # As much for every thread: either more runs, which all read the weights, or parts of the chunks, which all copy
     # the input.
     more = math.ceil(runs * plan.groups / threads) * threads // plan.groups
@@ -149,6 +150,13 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
 def can_move(geometry: Geometry, axes: tuple[Axis, Axis, Axis]) -> bool:
     """Whether tiles can bring in what comes next, in vectors as they lie in memory."""
     return not (geometry.half or geometry.last) and all(axis.step == 1 for axis in axes)
+
+
+def _most_pixels(axis: Axis, lane: int) -> int:
+    """Blocks of a run at most: more where rows are long and begin anywhere, so that what is stored is `LONG` too."""
+    if axis.output_size < LONG or axis.output_size % lane == 0:
+        return _PIXELS
+    return max(_PIXELS, LONG // axis.stride)
 
 
 def _distances(plan: Plan, depth: int, pixels: int, panels: int) -> tuple[int, int]:
