@@ -29,15 +29,15 @@ MOVE_WORDS = 3
 
 @intrinsic
 def box_tile(
-    typingctx, table, c, c_row, a, a_taps, a_tap, b, b_step, b_taps, init, mode, taps, depth, source, target, moves,
-    count, ahead, rows, vectors,
+    typingctx, table, c, c_row, a, a_taps, b, b_step, b_taps, init, mode, taps, depth, source, target, moves, count,
+    ahead, rows, vectors,
 ):  # fmt: skip
     """Run one tile; c, a, a_taps, b, b_taps, init, source, target and moves are addresses of `pointers.address`.
 
     table : what `box_table` returned
     c, c_row : first column of C, and the distance of its rows
-    a, a_taps, a_tap : A, the rows of a channel next to each other and channels behind each other, table of taps and
-        what to multiply it by
+    a, a_taps : A, the rows of a channel next to each other and channels behind each other, and by tap how many
+        elements of a row are before it
     b, b_step, b_taps : B, its channel stride, and by tap the place of its first column
     init, mode : start values of the rows; with mode `tile_frame.ADD` they are ignored and C is added to
     taps, depth : numbers of taps and channels
@@ -84,21 +84,12 @@ def _emit_box(tile: Tile) -> None:
     It reads a factor of A for each row and whole vectors of B for each tap and channel (or couple), and writes or adds
     to whole vectors of C.
     """
-    c, c_row, a, a_taps, a_tap, b, b_step, b_taps, init, mode, taps, depth, *moving = tile.function.args
+    c, c_row, a, a_taps, b, b_step, b_taps, init, mode, taps, depth, *moving = tile.function.args
     builder = tile.builder
     tile.start(mode, init, ADD, PER_ROW)
-
-    def look_up(tap):
-        return tile.look_up(a, a_taps, tap, a_tap), tile.look_up(b, b_taps, tap)
-
-    # What a tap begins with is looked up during the one before: after its last channel a core guesses wrong and waits.
-    coming = [cgutils.alloca_once_value(builder, first) for first in look_up(_I64(0))]
     with cgutils.for_range(builder, taps) as tap:
-        a_first, b_first = map(builder.load, coming)
-        following = builder.add(tap.index, _I64(1))
-        following = builder.select(builder.icmp_signed("<", following, taps), following, tap.index)
-        for kept, first in zip(coming, look_up(following), strict=True):
-            builder.store(first, kept)
+        a_first = tile.look_up(a, a_taps, tap.index, _I64(tile.rows))
+        b_first = tile.look_up(b, b_taps, tap.index)
         before = builder.mul(tap.index, depth)
 
         def add_products(channel, a_first=a_first, b_first=b_first):
@@ -117,7 +108,7 @@ def _emit_box(tile: Tile) -> None:
     tile.write(mode, [builder.gep(c, [builder.mul(c_row, _I64(m))]) for m in range(tile.rows)])
 
 
-BOXES = Kind("box", "".join(("EN", "ETN", "ENT", "ENNN", "EETNN")), tile_shapes, _emit_box)
+BOXES = Kind("box", "".join(("EN", "ET", "ENT", "ENNN", "EETNN")), tile_shapes, _emit_box)
 
 
 @lru_cache(maxsize=3)

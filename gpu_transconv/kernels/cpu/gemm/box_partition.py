@@ -47,7 +47,7 @@ class PanelBoxes(NamedTuple):
     lanes: int  # elements of a vector
     offsets: Table  # by tap of a set: where in the panel it reads
     places: Table  # the same by tap and channel, where those are summed in one loop
-    iota: Table
+    before: Table  # by tap of a set: weights of a row before it
     flat: int  # address of the compiled tiles that do so, or 0
     tile: int  # address of the compiled tiles
 
@@ -97,7 +97,8 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int, coupled: bool) -> 
     each = (offsets[:, None] + np.arange(cin) * channel).reshape(-1) if flat else offsets[:1]
     cut = PanelBoxes(
         pitch, plane_d, plane, channel, place, PerAxis(*steps), depth, moves, panel, panels, fetched, lane,
-        offsets, each, iota_of(layout), flat_table(plan.accumulate) if flat else 0, box_table(plan.accumulate, coupled),
+        offsets, each, iota_of(layout) * geometry.cin, flat_table(plan.accumulate) if flat else 0,
+        box_table(plan.accumulate, coupled),
     )  # fmt: skip
     return GatherBoxes(geometry, layout, part, cut)
 

@@ -162,7 +162,7 @@ def _multiply_first(sums, panel, weight, bias, job, slab, s, start, coming, prog
             v, end = blocks_of(job, slab, zone)
             vectors = (end + lane - 1) // lane
             v //= lane
-            own, places, terms = taps_of(job, s, zone)
+            before, places, terms = taps_of(job, s, zone)
             each = m * terms
             depth = slab.depth
             if cut.joined:
@@ -174,7 +174,7 @@ def _multiply_first(sums, panel, weight, bias, job, slab, s, start, coming, prog
                 k, i, count = next_moves(coming.listed, done, until, terms * depth)
                 box_tile(
                     cut.tile,
-                    address(sums, (row0 + low) * cut.pixels + v * lane), cut.pixels, a, own, g.cin * m,
+                    address(sums, (row0 + low) * cut.pixels + v * lane), cut.pixels, a, before,
                     address(panel, v * lane), cut.pitch, places, address(bias, start + row0 + low),
                     PER_ROW if slab.k0 == 0 else ADD, terms, depth,
                     address_as(sums, coming.x, coming.first + k * coming.x_step),
@@ -198,7 +198,7 @@ def _multiply_last(sums, panel, weight, bias, job, slab, s, start, width):
         a = (slab.group * lay.weights + first + low * taps) * g.cin + slab.k0 * (high - low)
         for zone in range(slab.zone, slab.end_zone):
             begin, end = blocks_of(job, slab, zone)
-            own, places, terms = taps_of(job, s, zone)
+            before, places, terms = taps_of(job, s, zone)
             parts = (end - begin + TILE_ROWS - 1) // TILE_ROWS
             for part in range(parts):
                 p, q = begin + part * (end - begin) // parts, begin + (part + 1) * (end - begin) // parts
@@ -206,7 +206,7 @@ def _multiply_last(sums, panel, weight, bias, job, slab, s, start, width):
                     cut.tile,
                     address(sums, p * width + row0 + low), address(cut.iota, 0), width,
                     address(panel, p * cut.pitch), cut.pitch, 1, places, 1,
-                    address(weight, a), high - low, own, g.cin * (high - low),
+                    address(weight, a), high - low, before, high - low,
                     address(bias, start + row0 + low), PER_COLUMN if slab.k0 == 0 else ADD, terms, slab.depth,
                     place(panel, 0), 0, q - p, vectors,
                 )  # fmt: skip

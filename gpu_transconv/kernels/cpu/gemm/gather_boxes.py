@@ -210,7 +210,7 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
                     ahead = place(coming.x, coming.first + k * g.x_channel) - place(panel, 0)
                 box_tile(
                     cut.tile,
-                    address(sums, target + v * lane), cut.plane, a, address(cut.iota, 0), g.cin * m,
+                    address(sums, target + v * lane), cut.plane, a, address(cut.before, 0),
                     address(panel, source + v * lane), cut.channel, address(cut.offsets, tap0), start,
                     PER_ROW if slab.k0 == 0 else ADD, taps, slab.depth,
                     bring, address(coming.panel, k * coming.step),

@@ -78,8 +78,10 @@ class Runs(NamedTuple):
     bounds: Table  # by part of the chunks: its first chunk
     shares: Table  # by thread: its first task
     iota: Table
-    places: Table  # by tap of a set: where in the panel it reads
-    zone_places: Table  # the same of the taps that are listed for zones
+    before: Table  # by tap of a set: weights of a row before it
+    places: Table  # and where in the panel it reads
+    zone_before: Table  # the same of the taps that are listed for zones
+    zone_places: Table
     tile: int  # address of the compiled tiles
 
 
@@ -141,8 +143,8 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     shares = _shares(zones, pixels, runs, tasks * splits, threads)
     cut = Runs(
         pixels, runs, depth, pitch, splits, moves, _LISTED, LINE_ROOM, panel, panels, lane, int(flat), joined,
-        PerAxis(*steps), _bounds(layout, splits), shares, iota_of(layout), layout.tap_slots * place,
-        zones.slots * place, tiles,
+        PerAxis(*steps), _bounds(layout, splits), shares, iota_of(layout), iota_of(layout) * geometry.cin,
+        layout.tap_slots * place, zones.taps * geometry.cin, zones.slots * place, tiles,
     )  # fmt: skip
     return Gather(geometry, layout, part, cut, zones)
 

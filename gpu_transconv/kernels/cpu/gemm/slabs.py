@@ -61,10 +61,10 @@ def blocks_of(job, slab, zone):
 
 @inner
 def taps_of(job, s, zone):
-    """Of the taps of set `s` that a zone needs, the addresses of their numbers and of their places; and how many."""
-    lay, zones = job.layout, job.zones
+    """Of the taps of set `s` that a zone needs: addresses of the weights before them and of their places; how many."""
+    lay, zones, cut = job.layout, job.zones, job.runs
     tap, taps = lay.sets[s, at.TAP], lay.sets[s, at.TAPS]
     if zones.boxes.shape[0] == 2:
-        return address(job.runs.iota, 0), address(job.runs.places, tap), taps
+        return address(cut.before, 0), address(cut.places, tap), taps
     start = zones.starts[zone, tap]
-    return address(zones.taps, start), address(job.runs.zone_places, start), zones.starts[zone, tap + taps] - start
+    return address(cut.zone_before, start), address(cut.zone_places, start), zones.starts[zone, tap + taps] - start
