@@ -25,7 +25,7 @@ from ..emit.sums import combine_pairs
 from ..emit.tile_frame import ADD, PER_COLUMN, PER_ROW
 from ..runtime.compiled import inner, kernel
 from . import layout as at
-from .moves import Coming, coming_run, make_moves, next_moves
+from .moves import Coming, coming_run, make_moves
 from .pack_input import pack_input
 from .partitions import Gather
 from .slabs import blocks_of, products_of, slab_of, taps_of
@@ -171,7 +171,8 @@ def _multiply_first(sums, panel, weight, bias, job, slab, s, start, coming, prog
                 step = tile_vectors(m, vectors - v)
                 products += each * step
                 until = coming.total * products // coming.products
-                k, i, count = next_moves(coming.listed, done, until, terms * depth)
+                k, i = done // coming.listed, done % coming.listed
+                count = max(0, min(until - done, min(coming.listed - i, terms * depth)))
                 box_tile(
                     cut.tile,
                     address(sums, (row0 + low) * cut.pixels + v * lane), cut.pixels, a, before,

@@ -23,7 +23,7 @@ from ..partition import Slab, box_count, box_of
 from ..runtime.compiled import inner, kernel
 from . import layout as at
 from .box_partition import GatherBoxes
-from .moves import coming_panel, list_lines, list_moves, make_moves, next_moves
+from .moves import coming_panel, list_lines, list_moves, make_moves
 from .store import interleave
 
 
@@ -203,7 +203,8 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
                     continue
                 made = (first + low * taps) * box.depth * vectors + m * taps * (d * vectors + v + step)
                 until = coming.total * made // products
-                k, i, count = next_moves(coming.listed, done, until, taps * slab.depth)
+                k, i = done // coming.listed, done % coming.listed
+                count = max(0, min(until - done, min(coming.listed - i, taps * slab.depth)))
                 bring = address_as(sums, coming.x, coming.first + k * g.x_channel)
                 if cut.panels == 1:  # what is fetched is not touched, or the tile would wait for it
                     bring = address(panel, 0)

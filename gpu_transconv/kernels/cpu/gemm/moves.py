@@ -141,21 +141,12 @@ def coming_run(x, panel, moves, job, slab, products):
 
 
 @inner
-def next_moves(listed, done, until, most):
-    """The moves that a tile makes of a list, of which `done` are made: how often it was used, the next, and how many.
-
-    All that comes is not passed here, which would take longer than the rest.
-    """
-    k, i = done // listed, done % listed
-    return k, i, max(0, min(until - done, min(listed - i, most)))
-
-
-@inner
 def make_moves(coming, done, end):
     """Make the moves from number `done` to `end` of what comes, without products; return the number of the next."""
     panel = coming.panel
     while done < end:
-        k, i, count = next_moves(coming.listed, done, end, end - done)
+        k, i = done // coming.listed, done % coming.listed
+        count = min(end - done, coming.listed - i)
         source = address_as(panel, coming.x, coming.first + k * coming.x_step)
         target, moves = address(panel, k * coming.step), address(coming.moves, MOVE_WORDS * i)
         move_vectors(source, target, moves, count, panel.itemsize * coming.x_step)
