@@ -14,12 +14,11 @@ from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.product import by_phase
 from ..arguments import Rows, Table
-from ..emit.registers import VECTOR_BYTES
-from ..emit.stencil_tile import LINES, MOST_TAPS, VECTORS, most_taps, stencil_table
+from ..emit.registers import VECTOR_BYTES, has_masks
+from ..emit.stencil_tile import LINES, VECTORS, most_taps, stencil_table
 from ..geometry import Geometry, make_geometry
 from ..partition import Partition, even, make_partition, reach_of
 from . import layout as at
-from .cost import useful_products
 from .layout import Layout
 from .partitions import TASKS
 
@@ -30,6 +29,8 @@ _DEPTH, _FAR_DEPTH = 16, 4
 #: Vector operations for a set, a tap on d and a part of the taps on the height, for each vector of each channel besides
 #: its products. Fitted to twelve layers: 1.6 (9 x 9 taps) to 4.0 (3 x 3, two rows).
 _STEP = 3.0
+#: The same for a vector that is loaded, across two cache lines as a rule.
+_LOAD = 1.6
 #: Bytes of the sums of a box, next to which the input comes in. Chosen, not measured.
 _SUMS = 128 * 1024
 #: Shifts of a tap on the width, each of which has masks. Chosen, not measured.
@@ -69,31 +70,35 @@ class GatherStencil(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def cost_of_stencils(plan: Plan) -> float:
-    """Cost of gather by lines that share their input, infinite where it does not take the plan."""
+    """Cost of gather by lines that share their input, infinite where it does not take the plan; see `cost`."""
     if not takes(plan):
         return math.inf
     d, h, w = by_phase(plan).axes
-    lane = VECTOR_BYTES // DTYPES[plan.accumulate].size
-    parts = sum(-(-len(taps) // MOST_TAPS) for taps in h.taps_by_phase())
-    steps = _STEP * 8 / LINES * d.kernel * parts * len(rows_of_sets(plan))
+    lane, steps = VECTOR_BYTES // DTYPES[plan.accumulate].size, 0.0
+    for rows, taps_w in sets_of(plan):
+        for taps_h in (len(taps) for taps in h.taps_by_phase()):
+            loads = _LOAD * (1 + (taps_h - 1) / LINES)
+            steps += taps_w * max(rows * taps_h, loads) + _STEP * 8 / LINES * -(-taps_h // most_taps(rows))
     columns = -(-w.blocks // lane) * lane / w.blocks
-    return (useful_products(plan) + steps * (plan.in_channels // plan.groups)) * columns
+    return plan.in_channels // plan.groups * d.kernel * steps * columns * max(1.0, LINES / h.blocks)
 
 
 def takes(plan: Plan) -> bool:
     """Whether the kernel is for this plan."""
     axes = by_phase(plan).axes
-    if plan.dtype != plan.accumulate or plan.channels_last or plan.fixed_order or VECTOR_BYTES < 32:
+    if plan.dtype != plan.accumulate or plan.channels_last or plan.fixed_order:
+        return False
+    if not has_masks(DTYPES[plan.accumulate].size):
         return False
     if any(axis.step > 1 for axis in axes) or axes[1].shift_step > 1 or axes[2].reach().span > _SPAN:
         return False
-    return axes[1].most_taps > 1 and all(most_taps(rows) for rows in rows_of_sets(plan))
+    return all(most_taps(rows) for rows, _ in sets_of(plan))
 
 
-def rows_of_sets(plan: Plan) -> list[int]:
-    """Rows of the sets of gather: phases on the width that read the same inputs, in all output channels."""
+def sets_of(plan: Plan) -> list[tuple[int, int]]:
+    """Rows of the sets of a phase of gather, and taps on the width: phases that read the same inputs, in all channels."""
     phases = [tuple(shift for _, shift in taps) for taps in by_phase(plan).axes[2].taps_by_phase()]
-    return [len(list(run)) * (plan.out_channels // plan.groups) for _, run in groupby(phases)]
+    return [(len(list(run)) * (plan.out_channels // plan.groups), len(shifts)) for shifts, run in groupby(phases)]
 
 
 def cut_stencil_boxes(plan: Plan, layout: Layout, threads: int) -> GatherStencil:
