@@ -76,7 +76,7 @@ def cost_of_stencils(plan: Plan) -> float:
     d, h, w = by_phase(plan).axes
     lane, steps = VECTOR_BYTES // DTYPES[plan.accumulate].size, 0.0
     for rows, taps_w in sets_of(plan):
-        for taps_h in (len(taps) for taps in h.taps_by_phase()):
+        for taps_h in (len(taps) for taps in h.taps_by_phase() if taps):
             loads = _LOAD * (1 + (taps_h - 1) / LINES)
             steps += taps_w * max(rows * taps_h, loads) + _STEP * 8 / LINES * -(-taps_h // most_taps(rows))
     columns = -(-w.blocks // lane) * lane / w.blocks
@@ -96,7 +96,7 @@ def takes(plan: Plan) -> bool:
 
 
 def sets_of(plan: Plan) -> list[tuple[int, int]]:
-    """Rows of the sets of a phase of gather, and taps on the width: phases that read the same inputs, in all channels."""
+    """Rows of the sets of gather, phases on the width that read the same inputs in all channels; and their taps there."""
     phases = [tuple(shift for _, shift in taps) for taps in by_phase(plan).axes[2].taps_by_phase()]
     return [(len(list(run)) * (plan.out_channels // plan.groups), len(shifts)) for shifts, run in groupby(phases)]
 
