@@ -96,7 +96,7 @@ def takes(plan: Plan) -> bool:
 
 
 def sets_of(plan: Plan) -> list[tuple[int, int]]:
-    """Rows of the sets of gather, phases on the width that read the same inputs in all channels; and their taps there."""
+    """Rows of the sets of gather, which are phases on the width that read the same inputs, and their taps there."""
     phases = [tuple(shift for _, shift in taps) for taps in by_phase(plan).axes[2].taps_by_phase()]
     return [(len(list(run)) * (plan.out_channels // plan.groups), len(shifts)) for shifts, run in groupby(phases)]
 
