@@ -40,7 +40,7 @@ _ARGUMENTS = "".join(("ENN", "ENN", "ENN", "TTN", "NNNNN"))
 MOST_TAPS = 5
 #: Lines of a tile; and by rows of a set the most vectors of its tiles.
 LINES = 8 if registers()[1] >= 32 else 4
-VECTORS = {1: 2, 2: 1, 3: 1}
+VECTORS = {1: 2, 2: 1}
 
 
 def most_taps(rows: int) -> int:
