@@ -113,9 +113,7 @@ def _emit_stencil(module: ir.Module, element: ir.Type, rows: int, taps: int, vec
     For each channel and tap on w it reads the factors of all taps on the height and, line by line, the vectors of B
     that exist; it adds to whole vectors of C; the sums are its own and stay in registers.
     """
-    lines = LINES
-    name = f"gtc_stencil_{element}_{rows}x{taps}x{lines}x{vectors}"
-    function = ir.Function(module, kind_of(element, _ARGUMENTS), name)
+    function = ir.Function(module, kind_of(element, _ARGUMENTS), f"gtc_stencil_{element}_{rows}x{taps}x{vectors}")
     function.linkage = "internal"
     function.attributes.add("noinline")
     c, c_row, c_line, a, a_h, a_w, b, b_step, b_line, shifts, masks, masks_w, *numbers = function.args
@@ -126,48 +124,46 @@ def _emit_stencil(module: ir.Module, element: ir.Type, rows: int, taps: int, vec
     fma = multiply_add(module, vector)
     sums = {
         shape: cgutils.alloca_once_value(builder, ir.Constant(vector, None))
-        for shape in product(range(rows), range(lines), range(vectors))
+        for shape in product(range(rows), range(LINES), range(vectors))
     }
-    reads = [builder.mul(b_line, _I64(i)) for i in range(lines + taps - 1)]
+    reads = [builder.mul(b_line, _I64(i)) for i in range(LINES + taps - 1)]
     with cgutils.for_range(builder, depth) as channel:
         a_first = builder.gep(a, [builder.mul(channel.index, _I64(rows))])
         b_first = builder.gep(b, [builder.mul(channel.index, b_step)])
         with builder.if_then(builder.icmp_signed("!=", soon, _I64(0)), likely=False):
             start = builder.add(soon, builder.mul(channel.index, builder.mul(b_step, _I64(text.bytes))))
-            for i in range(lines * vectors * text.lanes * text.bytes // CACHE_LINE):
+            for i in range(LINES * vectors * text.lanes * text.bytes // CACHE_LINE):
                 prefetch(builder, builder.add(start, _I64(i * CACHE_LINE)))
         with cgutils.for_range(builder, taps_w) as tap_w:
             shift = builder.load(builder.gep(shifts, [tap_w.index]))
             start = builder.gep(b_first, [shift])
-            lanes = []
-            for v in range(vectors):
-                word = builder.load(builder.gep(masks, [builder.add(builder.mul(shift, masks_w), _I64(v))]))
-                bits = builder.trunc(word, ir.IntType(text.lanes))
-                lanes.append(builder.bitcast(bits, ir.VectorType(_I1, text.lanes)))
+            words = builder.gep(masks, [builder.mul(shift, masks_w)])
+            lanes = [_mask(builder, builder.gep(words, [_I64(v)]), text.lanes) for v in range(vectors)]
             weights = builder.gep(a_first, [builder.mul(tap_w.index, a_w)])
-            factors = [
-                [
-                    broadcast(builder, weights, builder.add(builder.mul(a_h, _I64(t)), _I64(m)), vector)
-                    for m in range(rows)
-                ]
-                for t in range(taps)
-            ]
+            factors = {
+                (t, m): broadcast(builder, weights, builder.add(builder.mul(a_h, _I64(t)), _I64(m)), vector)
+                for t, m in product(range(taps), range(rows))
+            }
             for i, line in enumerate(reads):
                 exists = builder.and_(builder.icmp_signed("<=", first, _I64(i)), builder.icmp_signed("<", _I64(i), end))
                 with builder.if_then(exists, likely=True):
                     for v in range(vectors):
                         at = builder.add(line, _I64(v * text.lanes))
                         column = text.load(builder, element, start, at, lanes[v])
-                        for t, some in enumerate(factors):
-                            if 0 <= i - t < lines:
-                                for m, factor in enumerate(some):
-                                    total = sums[m, i - t, v]
-                                    builder.store(builder.call(fma, [factor, column, builder.load(total)]), total)
+                        for (t, m), factor in factors.items():
+                            if (m, i - t, v) in sums:
+                                total = sums[m, i - t, v]
+                                builder.store(builder.call(fma, [factor, column, builder.load(total)]), total)
     for (m, j, v), total in sums.items():
-        place = (
-            builder.gep(c, [builder.add(builder.mul(c_row, _I64(m)), builder.mul(c_line, _I64(j)))]),
-            _I64(v * text.lanes),
-        )
-        text.store(builder, builder.fadd(text.load(builder, element, *place), builder.load(total)), *place)
+        to = builder.gep(c, [builder.add(builder.mul(c_row, _I64(m)), builder.mul(c_line, _I64(j)))])
+        to = builder.gep(to, [_I64(v * text.lanes)])
+        value = builder.fadd(text.load(builder, element, to, _I64(0)), builder.load(total))
+        text.store(builder, value, to, _I64(0))
     builder.ret_void()
     return function
+
+
+def _mask(builder: ir.IRBuilder, place: ir.Value, lanes: int) -> ir.Value:
+    """The lanes of a vector whose bits are set in a word of memory."""
+    bits = builder.trunc(builder.load(place), ir.IntType(lanes))
+    return builder.bitcast(bits, ir.VectorType(_I1, lanes))
