@@ -17,6 +17,7 @@ from .emit.fir_tile import filter_table
 from .emit.flat_tile import flat_table
 from .emit.gemm_tile import tile_table
 from .emit.registers import has_couples
+from .emit.stencil_tile import stencil_table
 from .runtime import machine_code, notice
 from .runtime.compiled import KERNELS, CompiledKernel, Signature
 from .runtime.openmp import take_parts
@@ -36,7 +37,7 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
     for dtype in dtypes:
         tiles = {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
         if tiles in TILED:
-            for table in (tile_table, box_table, filter_table, flat_table, dot_table):
+            for table in (tile_table, box_table, filter_table, flat_table, stencil_table, dot_table):
                 sums = DTYPES[tiles].accumulate
                 found.setdefault((table, sums), Step(table.__name__, dtype, partial(table, sums)))
         if dtype == "bfloat16" and has_couples():

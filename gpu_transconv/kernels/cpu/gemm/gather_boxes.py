@@ -90,7 +90,7 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
             for s in range(chunk[at.FIRST_SET], chunk[at.END_SET]):
                 done = _multiply(sums[base:], panel, weight, bias[row:], job, box, slab, s, coming, done)
             if last:
-                _store(out, sums, base, job, chunk, box, n, group)
+                store_box(out, sums, base, job, chunk, box, n, group)
         if cut.panels > 1:
             make_moves(coming, done, coming.total)
     return listed
@@ -225,7 +225,7 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
 
 
 @inner
-def _store(out, sums, base, job, chunk, box, n, group):
+def store_box(out, sums, base, job, chunk, box, n, group):
     """Write a chunk's outputs of the box, activated, from its rows of `sums`, which are activated in place."""
     g, cut, channels = job.geometry, job.cut, chunk[at.CHANNELS]
     outputs = min(box.width * g.stride_w, g.out_w - box.w * g.stride_w)
