@@ -21,6 +21,9 @@ CASES = {
     "dense-short": ((3, 40, 5, 4), (40, 20, 3, 3), {"stride": 2, "padding": 1}),
     "dense-long": ((1, 40, 3000), (40, 5, 4), {"stride": 3}),
     "dense-12": ((1, 40, 31), (40, 5, 12), {"stride": 12}),
+    "bare-3-d": ((1, 24, 3, 12, 21), (24, 9, 1, 1, 1), {"stride": 2}),
+    "bare-cut": ((2, 40, 7, 85), (40, 5, 1, 1), {"stride": (2, 4), "padding": 1, "output_padding": (1, 3)}),
+    "bare-rows": ((2, 40, 7, 45), (40, 5, 1, 1), {"stride": (3, 1), "padding": 1}),
     "few": ((1, 8, 20, 51), (8, 3, 3, 3), {"stride": 2, "padding": 1}),
     "few-long": ((1, 8, 3, 801), (8, 3, 4, 4), {"stride": 2, "padding": 1}),
 }
