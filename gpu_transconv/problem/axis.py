@@ -188,8 +188,7 @@ class Axis:
 
     def reach(self) -> Reach:
         """Smallest shift, and how far the largest is from it: shifts fall from tap to tap."""
-        low = self.source_of(self.kernel - 1)[0]
-        return Reach(low, self.source_of(0)[0] - low)
+        return _reach(self.kernel, self.stride, self.dilation, self.pad_low, self.step)
 
     def inputs_reaching(self, outputs: int) -> int:
         """Most inputs whose stamps reach so many neighbouring outputs, the first of them at a multiple of `outputs`."""
@@ -216,6 +215,13 @@ def backwards(axis: Axis) -> Axis:
     """Number the taps of an axis from the last one on: so do the weights that go with it."""
     low = axis.pad_low - (axis.kernel - 1) * axis.dilation
     return replace(axis, dilation=-axis.dilation, pad_low=low)
+
+
+@lru_cache(maxsize=256)
+def _reach(kernel: int, stride: int, dilation: int, pad_low: int, step: int) -> Reach:
+    axis = Axis(1, kernel, stride, dilation, pad_low, 1, step)
+    low = axis.source_of(kernel - 1)[0]
+    return Reach(low, axis.source_of(0)[0] - low)
 
 
 @lru_cache(maxsize=64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
+from operator import attrgetter
 from typing import Literal, NamedTuple, TypeAlias
 
 from .arguments import Params
@@ -53,17 +54,17 @@ class Plan:
     @property
     def in_spatial(self) -> tuple[int, int, int]:
         """Input sizes of the three axes."""
-        return tuple(axis.size for axis in self.axes)  # type: ignore[return-value]
+        return self.axes[0].size, self.axes[1].size, self.axes[2].size
 
     @property
     def kernel(self) -> tuple[int, int, int]:
         """Kernel sizes of the three axes."""
-        return tuple(axis.kernel for axis in self.axes)  # type: ignore[return-value]
+        return self.axes[0].kernel, self.axes[1].kernel, self.axes[2].kernel
 
     @property
     def out_spatial(self) -> tuple[int, int, int]:
         """Output sizes of the three axes."""
-        return tuple(axis.output_size for axis in self.axes)  # type: ignore[return-value]
+        return self.axes[0].output_size, self.axes[1].output_size, self.axes[2].output_size
 
     @cached_property
     def output_shape(self) -> Shape:
@@ -103,8 +104,7 @@ class Plan:
     @cached_property
     def weight_bytes(self) -> int:
         """Size of the weight in bytes."""
-        elements = self.in_channels * (self.out_channels // self.groups) * math.prod(self.kernel)
-        return elements * DTYPES[self.dtype].size
+        return math.prod(self.weight_shape) * DTYPES[self.dtype].size
 
     @cached_property
     def output_bytes(self) -> int:
@@ -125,7 +125,7 @@ class Plan:
 
     @cached_property
     def _hash(self) -> int:
-        return hash(tuple(getattr(self, field.name) for field in fields(self)))
+        return hash(_values_of(self))
 
     def __hash__(self) -> int:  # a plan is the key of every cache of the kernels
         return self._hash
@@ -142,6 +142,9 @@ class Plan:
     def index_bits(self) -> int:
         """32 where every byte offset into every array fits, else 64."""
         return 32 if max(self.input_bytes, self.weight_bytes, self.output_bytes) < 2**31 else 64
+
+
+_values_of = attrgetter(*(field.name for field in fields(Plan)))
 
 
 def plan_call(

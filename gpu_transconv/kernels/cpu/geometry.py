@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from ...problem.axis import Axis
 from ...problem.plan import Plan
@@ -74,7 +72,9 @@ class Geometry(NamedTuple):
 @lru_cache(maxsize=256)
 def fits_boxes(axes: tuple[Axis, Axis, Axis]) -> bool:
     """Whether a box of blocks, with the inputs around it, stays small: between dilated taps there may be many."""
-    return math.prod((1 + axis.reach().span) * axis.step for axis in axes) <= _MOST_SPAN
+    d, h, w = axes
+    spans = (1 + d.reach().span) * (1 + h.reach().span) * (1 + w.reach().span)
+    return spans * d.step * h.step * w.step <= _MOST_SPAN
 
 
 def counted(plan: Plan, coupled: bool) -> Plan:
@@ -88,31 +88,21 @@ def make_geometry(plan: Plan, coupled: bool = False) -> Geometry:
     if coupled:
         single = make_geometry(plan)
         return single._replace(cin=single.cin // 2, x_channel=2 * single.x_channel, half=COUPLED)
-    inputs, outputs = int(np.prod(plan.in_spatial)), int(np.prod(plan.out_spatial))
-    cin, cout = plan.in_channels, plan.out_channels
-    axes = kernel_axes(plan)
-    taps = [axis.tap_tables() for axis in axes]
-    sizes: dict[str, Any] = {
-        "in": plan.in_spatial,
-        "out": plan.out_spatial,
-        "kernel": plan.kernel,
-        "stride": [axis.stride for axis in axes],
-        "phase": [tables.phase for tables in taps],
-        "shift": [tables.shift for tables in taps],
-    }
-    per_axis = {
-        f"{name}_{letter}": v for name, values in sizes.items() for letter, v in zip("dhw", values, strict=True)
-    }
-    last = plan.channels_last
+    inputs, outputs = math.prod(plan.in_spatial), math.prod(plan.out_spatial)
+    cin, cout, last = plan.in_channels, plan.out_channels, plan.channels_last
+    d, h, w = kernel_axes(plan)
+    taps_d, taps_h, taps_w = d.tap_tables(), h.tap_tables(), w.tap_tables()
     return Geometry(
-        **per_axis,
-        batch=plan.batch, cin=cin // plan.groups, cout=cout // plan.groups, groups=plan.groups,
-        volume=math.prod(plan.kernel), last=int(last),
+        plan.batch, cin // plan.groups, cout // plan.groups, plan.groups,
+        *plan.in_spatial, *plan.out_spatial, *plan.kernel, math.prod(plan.kernel), d.stride, h.stride, w.stride,
         x_batch=cin * inputs, x_channel=1 if last else inputs, x_pixel=cin if last else 1,
         y_batch=cout * outputs, y_channel=1 if last else outputs, y_pixel=cout if last else 1,
-        activation=ACTIVATION_CODES[plan.activation], slope=plan.slope, half=HALF_CODES.get(plan.dtype, 0),
+        last=int(last), activation=ACTIVATION_CODES[plan.activation], slope=plan.slope,
+        half=HALF_CODES.get(plan.dtype, 0),
         stream=int(plan.output_bytes > _STREAMED), far=int(plan.input_bytes > _FAR),
-        offsets_w=taps[2].offsets, rank_w=taps[2].rank,
+        phase_d=taps_d.phase, phase_h=taps_h.phase, phase_w=taps_w.phase,
+        shift_d=taps_d.shift, shift_h=taps_h.shift, shift_w=taps_w.shift,
+        offsets_w=taps_w.offsets, rank_w=taps_w.rank,
     )  # fmt: skip
 
 

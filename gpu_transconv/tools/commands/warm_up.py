@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ...kernels.kernel import Step
 
 _ABOUT = """\
-A dtype takes up to half a minute. The machine code serves this processor and this version. It goes to the folder
+A dtype takes about half a minute. The machine code serves this processor and this version. It goes to the folder
 that NUMBA_CACHE_DIR names, else into the package, else into the cache folder that "gpu-transconv info" prints.
 
 With --backend cupy it compiles what gather needs on the current device, a dozen kernels for a dtype and data format:

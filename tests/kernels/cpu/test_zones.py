@@ -9,11 +9,11 @@ import pytest
 from checks import assert_close
 
 import gpu_transconv as gtc
-from gpu_transconv.kernels.cpu import launch
+from gpu_transconv.kernels.cpu import choose, launch
 from gpu_transconv.kernels.cpu.gemm import partitions, zones
 from gpu_transconv.problem.product import by_phase
 
-#: x and weight (channels first), keywords: more inputs than there are lists of, and enough channels for runs.
+#: x and weight (channels first), keywords.
 CASES = {
     "one-axis": ((1, 6, 4, 300), (6, 144, 8, 1), {"stride": (4, 1)}),
     "two-axes": ((40, 6, 5, 6), (6, 48, 4, 3), {"stride": (2, 1), "padding": [(1, 1), (2, 0)]}),
@@ -34,21 +34,25 @@ def test_zones_change_no_bit(monkeypatch, name, data_format):
         x = np.ascontiguousarray(np.moveaxis(x, 1, -1))
     keywords = keywords | {"data_format": data_format, "formulation": "gather"}
     counts = []
+    caches = choose.choose_gather, launch._many_jobs
+    monkeypatch.setattr(choose, "GATHER", (choose.RUNS,))  # which alone has zones
 
     def run(bounds_of):
-        def choose(plan):
+        def choose_bounds(plan):
             bounds = tuple(bounds_of(axis) for axis in by_phase(plan).axes)
             counts.append(math.prod(len(each) - 1 for each in bounds))
             return zones.Choice(bounds, 1.0)
 
-        launch._many_jobs.cache_clear()
-        monkeypatch.setattr(partitions, "choose_zones", choose)
+        for cached in caches:
+            cached.cache_clear()
+        monkeypatch.setattr(partitions, "choose_zones", choose_bounds)
         return gtc.ConvTranspose(weight, bias, **keywords, backend="cpu")(x)
 
     try:
-        got, whole = run(zones._all_bounds), run(lambda axis: (0, axis.blocks))
+        got, whole = run(lambda axis: zones._all_bounds(axis, zones._reached(axis))), run(lambda axis: (0, axis.blocks))
     finally:
-        launch._many_jobs.cache_clear()
+        for cached in caches:
+            cached.cache_clear()
     assert counts[0] > 2
     assert counts[1] == 1
     np.testing.assert_array_equal(got, whole)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ....problem.axis import Axis
-from ..arguments import Rows, Table
+from ..arguments import Rows, Table, once_for_each, share
 from .winograd import AxisProducts, Term, products_by_phase, winograd_products
 
 #: Rows of a chunk at most, unless one channel alone has more phases: with `partitions` the sums of a chunk, of as many
@@ -55,6 +55,36 @@ class Layout(NamedTuple):
     products_h: Table  # by phase_h: products before its own
     products_w: int  # products of a row of phases_w
     combined_w: Table  # phases_w with three products
+
+
+share(Layout)
+
+
+class Facts(NamedTuple):
+    """What is asked of a layout for every size."""
+
+    shifts: tuple[list[int], list[int], list[int]]  # by axis, those of the slots, in their order
+    reads_blocks: bool  # whether a block reads nothing but the input of its own number
+    follows: bool  # whether the taps of every set read slots that follow each other
+    most_taps: int  # of a set
+    most_rows: int  # of a chunk
+    numbers: Table  # by tap, its number in the set
+
+
+@once_for_each
+def facts_of(layout: Layout) -> Facts:
+    """Find what of a layout does not depend on sizes."""
+    taps, counts = layout.sets[:, TAP], layout.sets[:, TAPS]
+    numbers = np.zeros(layout.tap_slots.size - 1, np.int64)
+    for tap, count in set(zip(taps.tolist(), counts.tolist(), strict=True)):
+        numbers[tap : tap + count] = np.arange(count)
+    rises = np.diff(layout.tap_slots[:-1]) == 1
+    d, h, w = (list(dict.fromkeys(layout.slots[:, i].tolist())) for i in (SHIFT_D, SHIFT_H, SHIFT_W))
+    ends = np.append(layout.chunks[:, FIRST_ROW], layout.row_channels.size)
+    return Facts(
+        (d, h, w), not layout.slots.any(), bool(rises[numbers[1:] > 0].all()), int(counts.max()),
+        int(np.diff(ends).max()), numbers,
+    )  # fmt: skip
 
 
 def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int, paired: tuple[int, ...] = ()) -> Layout:

@@ -24,7 +24,7 @@ from ..geometry import Geometry, counted, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
 from .cost import cost_of_runs, useful_products
 from .fill import can_fill
-from .layout import FIRST_ROW, FIRST_SET, TAP, TAPS, WEIGHT, Layout
+from .layout import FIRST_SET, WEIGHT, Layout, facts_of
 from .store import LINE
 from .zones import START, Zones, choose_zones, make_zones
 
@@ -56,6 +56,7 @@ WORK_BYTES = 4 * 1024 * 1024
 #: Bytes between the rows of a tile, multiples of which share so few places of a first-level cache that rows and weights
 #: drive each other out. Measured: unet_up1, whose rows are 4 KiB apart, takes 46.1 ms, and moved apart 38.7.
 _ALIASED = 2048
+_ZERO = np.zeros(1, np.int64)
 #: Elements for a row that is put together before it is stored, with room for its misalignment.
 LINE_ROOM = LINE + 64
 
@@ -101,15 +102,15 @@ class Gather(NamedTuple):
 def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     """Cut the problem for `threads` threads; the order of every sum does not depend on their number."""
     geometry, plan = make_geometry(plan, coupled), counted(plan, coupled)
-    cin, slots = plan.in_channels // plan.groups, len(layout.slots)
+    cin, slots, facts = plan.in_channels // plan.groups, len(layout.slots), facts_of(layout)
     product, itemsize = by_phase(plan), DTYPES[plan.accumulate].size
     blocks = [axis.blocks for axis in product.axes]
-    flat = not layout.slots.any() and blocks == list(plan.in_spatial)
+    flat = facts.reads_blocks and blocks == list(plan.in_spatial)
     blocks = [blocks[0], -(-blocks[1] // layout.paired_h), -(-blocks[2] // layout.paired_w)]
     paired = layout.paired_h * layout.paired_w > 1
     bounds = tuple((0, count) for count in blocks) if paired else choose_zones(plan).bounds
     zones = make_zones(plan, layout, bounds)
-    total, fills = zones.blocks, len(zones.weights) == 1 and can_fill(plan, layout)
+    total, fills = zones.blocks, len(zones.boxes) == 2 and can_fill(plan, layout)
     moving = total > _FEW and not paired and can_move(geometry, product.axes)
     # A pair's differences have slots of their own, each for one tap, and there are fewer blocks to fill the vectors.
     deep, room = (_PAIRED_DEPTH, 2 * PANEL_BYTES) if paired else (_DEPTH, PANEL_BYTES)
@@ -142,7 +143,7 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     part = make_partition(blocks, blocks, reach_of(product.axes), threads, work)
     tiles = (tile_table if plan.channels_last else box_table)(plan.accumulate, coupled)
     steps = [axis.step * pair for axis, pair in zip(product.axes, (1, layout.paired_h, layout.paired_w), strict=True)]
-    joined = int(depth == cin and len(zones.weights) == 1 and _has_runs(layout))
+    joined = int(depth == cin and len(zones.boxes) == 2 and facts.follows)
     shares = _shares(zones, pixels, runs, tasks * splits, threads)
     cut = Runs(
         pixels, runs, depth, pitch, splits, moves, _LISTED, LINE_ROOM, panel, panels, lane, int(flat), int(fills),
@@ -188,31 +189,21 @@ def fixed_depth(plan: Plan) -> int:
 
 def _shares(zones: Zones, pixels: int, runs: int, tasks: int, threads: int) -> Table:
     """First task of every thread: each gets as many tasks, or products where blocks in zones need fewer of them."""
-    thread = np.arange(threads + 1)
-    if len(zones.weights) == 1:
-        return thread * tasks // threads
-    ends = np.minimum(np.arange(runs + 1) * pixels, zones.blocks)
-    products = np.append(0, np.cumsum(zones.weights * np.diff(zones.boxes[:, START])))
-    each = np.tile(np.diff(np.interp(ends, zones.boxes[:, START], products)), tasks // runs)
-    before = np.append(0, np.cumsum(each))
-    shares: Table = np.abs(before[:, None] - before[-1] * thread / threads).argmin(0)
+    if threads == 1 or len(zones.boxes) == 2:
+        return np.array([thread * tasks // threads for thread in range(threads + 1)], np.int64)
+    starts = zones.boxes[:, START]
+    products = np.concatenate([_ZERO, np.cumsum(zones.weights * (starts[1:] - starts[:-1]))])
+    before = np.interp(np.minimum(np.arange(runs + 1) * pixels, zones.blocks), starts, products)
+    if tasks > runs:
+        before = np.concatenate([_ZERO, np.cumsum(np.tile(before[1:] - before[:-1], tasks // runs))])
+    shares: Table = np.abs(before[:, None] - before[-1] / threads * np.arange(threads + 1)).argmin(0)
     shares[-1] = tasks  # the last ones may have no products
     return shares
 
 
-def _has_runs(layout: Layout) -> bool:
-    """Whether the taps of every set read slots that follow each other."""
-    ends = layout.sets[:, [TAP, TAPS]].sum(1)
-    rises = np.diff(layout.tap_slots) == 1
-    inside = np.ones(rises.size, bool)
-    inside[ends[(ends > 0) & (ends <= rises.size)] - 1] = False
-    return bool(rises[inside].all())
-
-
 def rows_of_sums(layout: Layout, all_at_once: bool) -> int:
     """Rows whose sums are kept at a time: of all chunks, where a sum needs several panels, or else of the largest."""
-    first_rows = np.append(layout.chunks[:, FIRST_ROW], layout.row_channels.size)
-    return layout.row_channels.size if all_at_once else int(np.diff(first_rows).max())
+    return layout.row_channels.size if all_at_once else facts_of(layout).most_rows
 
 
 def _bounds(layout: Layout, splits: int) -> Table:
@@ -224,7 +215,7 @@ def _bounds(layout: Layout, splits: int) -> Table:
 
 def iota_of(layout: Layout) -> Table:
     """The table 0, 1, 2, ... for everything that a tile finds at even distances: its rows, and the taps of a set."""
-    return _count_to(max(int(layout.sets[:, TAPS].max()), 64))
+    return _count_to(max(facts_of(layout).most_taps, 64))
 
 
 @lru_cache(maxsize=16)

@@ -172,7 +172,8 @@ def make_points(axes: tuple[Axis, Axis, Axis], cout: int, lane: int) -> Layout:
 def half_strip(plan: Plan) -> int:
     """Output channels in half a strip of weights, which come in whole ones: a vector, or some where inputs are few."""
     lanes, cout = _lanes(plan), plan.out_channels // plan.groups
-    most = plan.batch * math.prod(max(_counts(axis)) for axis in kernel_axes(plan))
+    d, h, w = kernel_axes(plan)
+    most = plan.batch * max(_counts(d)) * max(_counts(h)) * max(_counts(w))
     for vectors in (8, 4) if most <= _THIN else ():
         half = vectors // 2 * lanes
         fits = -(-cout // half) * half <= (1 + _PADDED) * -(-cout // lanes) * lanes
@@ -191,9 +192,11 @@ def _counts(axis: Axis) -> list[int]:
     return [len(axis.inputs_of(tap)) for tap in range(axis.kernel)]
 
 
+@lru_cache(maxsize=1024)
 def count_meetings(plan: Plan) -> int:
     """Pairs of an input and an output of all images that some tap brings together: the length of the lists."""
-    return plan.batch * math.prod(sum(_counts(axis)) for axis in kernel_axes(plan))
+    d, h, w = kernel_axes(plan)
+    return plan.batch * sum(_counts(d)) * sum(_counts(h)) * sum(_counts(w))
 
 
 def _meetings(axes: tuple[Axis, Axis, Axis], batch: int) -> Meetings:

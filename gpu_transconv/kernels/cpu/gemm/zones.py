@@ -17,13 +17,15 @@ import numpy as np
 from ....problem.axis import Axis
 from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
-from ....problem.product import by_phase
+from ....problem.rewrites import kernel_axes
 from ..arguments import Rows, Table
 from ..emit.registers import VECTOR_BYTES
 from ..partition import Block
 from ..runtime.compiled import inner
-from .layout import SHIFT_D, TAP, TAPS, Layout
+from .layout import Layout, facts_of
 
+#: Of a shift, the first block whose input lies inside and the one after the last, and the taps that have it.
+_Reached: TypeAlias = tuple[int, int, int]
 #: By axis, where a zone begins and the one before it ends, from 0 to the number of blocks.
 Bounds: TypeAlias = tuple[tuple[int, ...], ...]
 
@@ -36,6 +38,8 @@ _BOUNDS = 8
 _COPY, _STORE = 4.0, 16.0
 #: The same with channels last, for a slot or an outer phase. Chosen, not measured.
 _PIXELS = 40.0
+
+_ZERO = np.zeros(1, np.int64)
 
 # Columns of `Zones.boxes`: first number of a block, first block on each axis and how many.
 START, FIRST_D, DEPTH, FIRST_H, HEIGHT, FIRST_W, WIDTH = range(7)
@@ -119,25 +123,27 @@ def make_zones(plan: Plan, layout: Layout, bounds: Bounds) -> Zones:
         start = _images(plan) * math.prod(boxes[0][DEPTH::2])
         nothing = np.zeros((1, 1), np.int64)
         return Zones(np.array([*boxes, [start] + 6 * [0]]), nothing, nothing[0], nothing[0], nothing)
+    facts = facts_of(layout)
+    d, h, w = (_reads(*each) for each in zip(kernel_axes(plan), bounds, facts.shifts, strict=True))
+    outer = d[:, None, None, :, None, None] & h[:, None, None, :, None]
+    reads = (outer & w[:, None, None, :]).reshape(len(boxes), -1)
     table = np.array([*boxes, [start] + 6 * [0]])
-    slots = np.ones((len(boxes), len(layout.slots)), bool)
-    for i, axis in enumerate(by_phase(plan).axes):
-        first = table[:-1, FIRST_D + 2 * i, None]
-        reached = np.array([_reached(axis, shift) for shift in layout.slots[:, SHIFT_D + i].tolist()])
-        slots &= (reached[:, 0] < first + table[:-1, DEPTH + 2 * i, None]) & (reached[:, 1] > first)
-    return Zones(table, *_lists(layout, slots[:, layout.tap_slots[:-1]]), slots.astype(np.int64))
+    return Zones(table, *_lists(layout, facts.numbers, reads[:, layout.tap_slots[:-1]]), reads.astype(np.int64))
 
 
-def _lists(layout: Layout, needed: np.ndarray) -> tuple[Rows, Table, Table]:
+def _reads(axis: Axis, bounds: tuple[int, ...], shifts: list[int]) -> np.ndarray:
+    """By zone of an axis, then shift, whether some block reads an input there."""
+    reached = [_reached_at(axis, shift) for shift in shifts]
+    return np.array([[low < end and high > first for low, high in reached] for first, end in pairwise(bounds)])
+
+
+def _lists(layout: Layout, numbers: Table, needed: np.ndarray) -> tuple[Rows, Table, Table]:
     """By zone, the taps of sets that are needed, behind each other."""
     zones, count = needed.shape
-    before = np.concatenate([[0], np.cumsum(needed)])
+    before = np.concatenate([_ZERO, needed.cumsum()])
     starts = before[np.arange(zones)[:, None] * count + np.arange(count + 1)]
-    in_set = np.zeros(count, np.int64)
-    for tap, taps in {(int(row[TAP]), int(row[TAPS])) for row in layout.sets}:
-        in_set[tap : tap + taps] = np.arange(taps)
-    _, where = np.nonzero(needed)
-    return starts, in_set[where], layout.tap_slots[where]
+    where = needed.nonzero()[1]
+    return starts, numbers[where], layout.tap_slots[where]
 
 
 class Choice(NamedTuple):
@@ -150,72 +156,77 @@ class Choice(NamedTuple):
 @lru_cache(maxsize=1024)
 def choose_zones(plan: Plan) -> Choice:
     """Decide where zones begin and end: such that the products saved outweigh the rows that are cut."""
-    axes = by_phase(plan).axes
+    axes = kernel_axes(plan)
     whole: Bounds = tuple((0, axis.blocks) for axis in axes)
-    wasteful = [] if plan.fixed_order else [i for i, axis in enumerate(axes) if _wastes(axis)]
+    if plan.fixed_order:
+        return Choice(whole, 1.0)
+    reached = [_reached(axis) for axis in axes]
+    wasteful = [i for i, axis in enumerate(axes) if _wastes(axis, reached[i])]
     if not wasteful:
         return Choice(whole, 1.0)
-    bounds, least = whole, _cost(plan, axes, whole)
-    limit = least
+    bounds, parts = whole, [_taps_of(*each) for each in zip(axes, whole, reached, strict=True)]
+    slots = math.prod(map(len, reached))
+    limit = least = _cost(plan, axes, slots, parts)
     for i in wasteful:
-        found = (*bounds[:i], _all_bounds(axes[i]), *bounds[i + 1 :])
-        cost = _cost(plan, axes, found)
+        found = _all_bounds(axes[i], reached[i])
+        others = [*parts[:i], _taps_of(axes[i], found, reached[i]), *parts[i + 1 :]]
+        cost = _cost(plan, axes, slots, others)
         if cost < least - _SAVED * limit:
-            bounds, least = found, cost
+            bounds, parts, least = (*bounds[:i], found, *bounds[i + 1 :]), others, cost
     return Choice(bounds, least / limit)
 
 
-def _wastes(axis: Axis) -> bool:
+def _wastes(axis: Axis, reached: list[_Reached]) -> bool:
     """Whether many products of an axis may be with zeros: most are at the smallest and largest shift."""
-    ends = [_reached(axis, axis.shift_of(tap)) for tap in (0, axis.kernel - 1)]
-    return min(end - first for first, end in ends) < (1 - _WASTE) * axis.blocks
+    least = min(end - first for first, end, _ in (reached[0], reached[-1]))
+    return least < (1 - _WASTE) * axis.blocks
 
 
-def _reached(axis: Axis, shift: int) -> tuple[int, int]:
+def _reached(axis: Axis) -> list[_Reached]:
+    """By shift, blocks whose input there lies inside, and how many taps have it."""
+    shifts = _count_shifts(axis.kernel, axis.stride, axis.dilation, axis.pad_low)
+    return [(*_reached_at(axis, shift), taps) for shift, taps in shifts]
+
+
+def _reached_at(axis: Axis, shift: int) -> tuple[int, int]:
     """Blocks whose input at a shift lies inside: the first, and the one after the last."""
-    low = min(max(0, -(shift // axis.step)), axis.blocks)
-    return low, max(low, min(-((shift - axis.size) // axis.step), axis.blocks))
+    blocks = axis.blocks
+    low = min(max(0, -(shift // axis.step)), blocks)
+    return low, max(low, min(-((shift - axis.size) // axis.step), blocks))
 
 
-def _all_bounds(axis: Axis) -> tuple[int, ...]:
+def _all_bounds(axis: Axis, reached: list[_Reached]) -> tuple[int, ...]:
     """Bounds of zones whose blocks need the same taps, or of fewer where these would be many."""
-    ends = {end for shift, _ in _shifts(axis) for end in _reached(axis, shift)} - {0, axis.blocks}
+    ends = {end for ends in reached for end in ends[:2]} - {0, axis.blocks}
     return (0, *sorted(ends)[:: max(1, -(-len(ends) // _BOUNDS))], axis.blocks)
-
-
-def _shifts(axis: Axis) -> tuple[tuple[int, int], ...]:
-    """The distinct shifts, and how many taps have each."""
-    return _count_shifts(axis.kernel, axis.stride, axis.dilation, axis.pad_low)
 
 
 @lru_cache(maxsize=256)
 def _count_shifts(kernel: int, stride: int, dilation: int, pad_low: int) -> tuple[tuple[int, int], ...]:
+    """The distinct shifts, and how many taps have each."""
     shifts, counts = np.unique((np.arange(kernel) * dilation - pad_low) // stride, return_counts=True)
     return tuple(zip((-shifts).tolist(), counts.tolist(), strict=True))
 
 
-def _cost(plan: Plan, axes: tuple[Axis, Axis, Axis], bounds: Bounds) -> float:
+def _cost(plan: Plan, axes: tuple[Axis, Axis, Axis], slots: int, parts: list[list[tuple[int, int]]]) -> float:
     """Cycles of the products for an input channel, and of what rows take besides their length."""
-    lane, vector = _lane(plan), VECTOR_BYTES // DTYPES[plan.accumulate].size
+    lane, vector, images = _lane(plan), VECTOR_BYTES // DTYPES[plan.accumulate].size, _images(plan)
     cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
-    slots = math.prod(len(_shifts(axis)) for axis in axes)
     stores = axes[0].stride * axes[1].stride
-    if sum(map(len, bounds)) == 6 and stores * axes[2].stride == 1:
+    if sum(map(len, parts)) == 3 and stores * axes[2].stride == 1:
         stores = 0  # runs of pixels are stored at once
     row = _PIXELS * (slots + stores) / cin if plan.channels_last else _COPY * slots + _STORE * stores * cout / cin
-    every = [_taps_of(axis, each) for axis, each in zip(axes, bounds, strict=True)]
     total = 0.0
-    for (d, taps_d), (h, taps_h), (w, taps_w) in product(*every):
-        rows = _images(plan) * d * h
+    for (d, taps_d), (h, taps_h), (w, taps_w) in product(*parts):
+        rows = images * d * h
         total += -(-rows * w // lane) * lane / vector * cout * taps_d * taps_h * taps_w + rows * row
     return total
 
 
-def _taps_of(axis: Axis, bounds: tuple[int, ...]) -> list[tuple[int, int]]:
+def _taps_of(axis: Axis, bounds: tuple[int, ...], reached: list[_Reached]) -> list[tuple[int, int]]:
     """By zone of an axis, its blocks and how many taps they need."""
     if len(bounds) == 2:
         return [(axis.blocks, axis.kernel)]
-    reached = [(*_reached(axis, shift), taps) for shift, taps in _shifts(axis)]
     return [
         (end - first, sum(taps for low, high, taps in reached if low < end and high > first))
         for first, end in pairwise(bounds)

@@ -12,10 +12,12 @@ from numba.core.ccallback import CFunc
 from numba.core.codegen import CPUCodegen
 from numba.core.compiler import CompileResult
 from numba.core.cpu import CPUContext
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
 
 from . import machine_code
+from .linked import LinkedCompiler
 from .notice import compiling, finished
 
 #: Types of arguments, as Numba tells them apart.
@@ -50,18 +52,20 @@ class Entry(Protocol):
 #: How all of them are compiled: they release the interpreter's lock and divide as NumPy does. NUMBA_DEBUGINFO does not
 #: reach them: the instructions that they are made of name no lines of a source.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "debug": False}
+#: The same for those that only kernels call.
+_LINKED = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": LinkedCompiler}
 #: Settings of Numba that change the code that it makes.
 _SETTINGS = ("OPT", "BOUNDSCHECK", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DISABLE_INTEL_SVML")
 #: The kernels that can be called from Python, by name.
 KERNELS: dict[str, CompiledKernel] = {}
 
 #: Decorator of a function that kernels call, compiled anew for every number that a caller writes in its place.
-constant = njit(**_OPTIONS)
+constant = njit(**_LINKED)
 
 
 def inner(function: Function) -> Function:
     """Decorate a function that kernels call, compiled once whatever numbers a caller writes in its place."""
-    made = njit(**_OPTIONS)(function)
+    made = njit(**_LINKED)(function)
     if not config.DISABLE_JIT:
         find = made.get_call_template
         made.get_call_template = lambda args, kws: find(
@@ -109,7 +113,7 @@ class KernelCache:
 
     def load_overload(self, signature: Signature, target_context: CPUContext) -> CompileResult | None:
         """Return the compiled function from its file, or None."""
-        target_context.refresh()
+        rtsys.initialize(target_context)  # what machine code needs; what compiling needs is a fifth of a second more
         payload = machine_code.read(self._name, _key(signature, target_context.codegen()), pickle.loads)
         if payload is None:
             compiling(self)
