@@ -45,6 +45,23 @@ def test_nobody_tells(tmp_path):
     assert caches.read_second_level(tmp_path) == caches.MEASURED
 
 
+@pytest.mark.parametrize("formulation", ["gather", "scatter"])
+def test_a_layer_in_small_blocks(monkeypatch, formulation):
+    """With a small cache there is less in work at a time, and the sums are the same up to their order."""
+    rng = np.random.default_rng(1)
+    x, weight = (rng.standard_normal(shape).astype(np.float32) for shape in ((1, 300, 40, 37), (300, 8, 3, 3)))
+    layer = {"stride": 2, "formulation": formulation, "backend": "cpu"}
+    results, rooms = [], []
+    for size in (caches.MEASURED, 128 * KIB):
+        monkeypatch.setattr(caches, "second_level", lambda size=size: size)
+        launch._many_jobs.cache_clear()
+        results.append(gtc.conv_transpose(x, weight, **layer))
+        rooms.append(gtc.explain(x, weight, **layer).workspace_bytes)
+    launch._many_jobs.cache_clear()
+    assert rooms[1] < 0.6 * rooms[0]
+    np.testing.assert_allclose(*results, rtol=0, atol=2e-6 * np.abs(results[0]).max())
+
+
 @pytest.mark.parametrize(("size", "share"), [(256 * KIB, 4), (512 * KIB, 2), (1024 * KIB, 1), (2048 * KIB, 1)])
 def test_panels_fit(monkeypatch, size, share):
     """A smaller cache has the same share of it in use, and a larger one no other blocks."""

@@ -15,7 +15,7 @@ from gpu_transconv.kernels.cpu.gemm.winograd import saving
 from gpu_transconv.problem.rewrites import kernel_axes
 from gpu_transconv.ready import small_weights
 
-#: Input, weight, and keywords; the phases of an axis have two taps, two and one, or two and none.
+#: Input, weight, and keywords; the phases of an axis have two taps, two and one, or two and none, or up to five.
 LAYERS = {
     "rows-of-two-taps": ((2, 3, 37), (3, 5, 8), {"stride": 4, "padding": 2}),
     "one-phase-of-two": ((1, 4, 9), (4, 15, 3), {"stride": 2, "padding": 1, "output_padding": 1}),
@@ -28,6 +28,9 @@ LAYERS = {
     "grouped": ((2, 6, 3, 40), (6, 2, 4, 3), {"stride": 2, "groups": 3, "activation": "silu"}),
     "three-axes": ((1, 3, 3, 4, 5), (3, 4, 3, 4, 3), {"stride": 2, "padding": 1}),
     "many-channels": ((1, 60, 4, 6), (60, 33, 4, 4), {"stride": 2, "padding": 1}),
+    "three-taps": ((2, 4, 9, 11), (4, 15, 3, 3), {"padding": 1}),
+    "three-and-two": ((1, 5, 7, 18), (5, 17, 5, 5), {"stride": 2, "padding": 2, "output_padding": 1}),
+    "four-and-five": ((1, 3, 6, 40), (3, 14, 4, 9), {"stride": (1, 2), "padding": (1, 3)}),
     "one-output": ((1, 2, 3, 2), (2, 2, 4, 4), {"stride": 2, "padding": [(3, 4), (2, 3)]}),
 }
 
