@@ -148,3 +148,18 @@ def test_fast_algorithms_are_asked_for_by_name():
     assert np.abs(fast[small] - exact[small]).max() > 1
     # The bound that holds all the same: against the largest input anywhere, not against the products of an output.
     assert np.abs(fast - exact).max() <= 8 * np.finfo(np.float32).eps * np.abs(x).max()
+
+
+def test_the_bound_of_phases_with_more_taps():
+    """Two and three taps, large inputs among small ones: the stated bound, against the largest input."""
+    rng = np.random.default_rng(5)
+    x, weight = (rng.standard_normal(shape).astype(np.float32) for shape in ((1, 64, 20, 24), (64, 48, 5, 5)))
+    x[..., ::3] *= 1e4
+    keywords = {"stride": 2, "padding": 2, "output_padding": 1}
+    found = gtc.explain(x, weight, **keywords, backend="cpu", formulation="gather", precision="fast")
+    assert "in pairs on two axes), 36% fewer multiplications" in found.kernel
+    got = gtc.conv_transpose(x, weight, **keywords, backend="cpu", formulation="gather", precision="fast")
+    want = gtc.conv_transpose(x.astype("f8"), weight.astype("f8"), **keywords, backend="reference")
+    sums = np.abs(weight[:, :, ::2, ::2]).sum((0, 2, 3)).max()  # of the phase with three taps on both axes
+    bound = (1 + np.sqrt(64 * 9) / 2) * np.finfo("f4").eps * np.abs(x).max() * sums
+    assert 0 < np.abs(got - want).max() <= bound
