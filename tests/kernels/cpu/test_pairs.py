@@ -15,7 +15,7 @@ from gpu_transconv.kernels.cpu.gemm.winograd import saving
 from gpu_transconv.problem.rewrites import kernel_axes
 from gpu_transconv.ready import small_weights
 
-#: Input, weight, and keywords; the phases of an axis have two taps, two and one, or two and none.
+#: Input, weight, and keywords; the phases of an axis have two taps, two and one, or two and none, or up to five.
 LAYERS = {
     "rows-of-two-taps": ((2, 3, 37), (3, 5, 8), {"stride": 4, "padding": 2}),
     "one-phase-of-two": ((1, 4, 9), (4, 15, 3), {"stride": 2, "padding": 1, "output_padding": 1}),
@@ -28,6 +28,9 @@ LAYERS = {
     "grouped": ((2, 6, 3, 40), (6, 2, 4, 3), {"stride": 2, "groups": 3, "activation": "silu"}),
     "three-axes": ((1, 3, 3, 4, 5), (3, 4, 3, 4, 3), {"stride": 2, "padding": 1}),
     "many-channels": ((1, 60, 4, 6), (60, 33, 4, 4), {"stride": 2, "padding": 1}),
+    "three-taps": ((2, 4, 9, 11), (4, 15, 3, 3), {"padding": 1}),
+    "three-and-two": ((1, 5, 7, 18), (5, 17, 5, 5), {"stride": 2, "padding": 2, "output_padding": 1}),
+    "four-and-five": ((1, 3, 6, 40), (3, 14, 4, 9), {"stride": (1, 2), "padding": (1, 3)}),
     "one-output": ((1, 2, 3, 2), (2, 2, 4, 4), {"stride": 2, "padding": [(3, 4), (2, 3)]}),
 }
 
@@ -145,3 +148,18 @@ def test_fast_algorithms_are_asked_for_by_name():
     assert np.abs(fast[small] - exact[small]).max() > 1
     # The bound that holds all the same: against the largest input anywhere, not against the products of an output.
     assert np.abs(fast - exact).max() <= 8 * np.finfo(np.float32).eps * np.abs(x).max()
+
+
+def test_the_bound_of_phases_with_more_taps():
+    """Two and three taps, large inputs among small ones: the stated bound, against the largest input."""
+    rng = np.random.default_rng(5)
+    x, weight = (rng.standard_normal(shape).astype(np.float32) for shape in ((1, 64, 20, 24), (64, 48, 5, 5)))
+    x[..., ::3] *= 1e4
+    keywords = {"stride": 2, "padding": 2, "output_padding": 1}
+    found = gtc.explain(x, weight, **keywords, backend="cpu", formulation="gather", precision="fast")
+    assert "in pairs on two axes), 36% fewer multiplications" in found.kernel
+    got = gtc.conv_transpose(x, weight, **keywords, backend="cpu", formulation="gather", precision="fast")
+    want = gtc.conv_transpose(x.astype("f8"), weight.astype("f8"), **keywords, backend="reference")
+    sums = np.abs(weight[:, :, ::2, ::2]).sum((0, 2, 3)).max()  # of the phase with three taps on both axes
+    bound = (1 + np.sqrt(64 * 9) / 2) * np.finfo("f4").eps * np.abs(x).max() * sums
+    assert 0 < np.abs(got - want).max() <= bound

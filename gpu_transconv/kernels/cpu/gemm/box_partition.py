@@ -16,6 +16,7 @@ from ..emit.flat_tile import flat_table
 from ..emit.registers import CACHE_LINE, VECTOR_BYTES
 from ..geometry import Geometry, counted, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
+from ..runtime.caches import fitted
 from .cost import PANEL_CHANNELS, flat_channels
 from .layout import SHIFT_W, Layout
 from .partitions import PANEL_BYTES, TASKS, WORK_BYTES, can_move, fixed_depth, iota_of, rows_of_sums
@@ -138,9 +139,9 @@ def _box(
     (depth, sums, panels), lane, steps = kept, VECTOR_BYTES // item, math.prod(axis.step for axis in axes)
     channels = depth * steps
     most = _BOX if panels == 1 else _MOVED_BOX
-    room = min(most, PANEL_BYTES // (panels * item * channels), max(lane, WORK_BYTES // (item * sums)))
+    room = min(most, fitted(PANEL_BYTES) // (panels * item * channels), max(lane, WORK_BYTES // (item * sums)))
     if flat_channels(axes, cin):  # sums of many channels and a panel of few, which stay close together
-        room = max(lane, min(room, PANEL_BYTES // (item * (channels + sums))))
+        room = max(lane, min(room, fitted(PANEL_BYTES) // (item * (channels + sums))))
     box_w = even(blocks[2], min(room, 256) if blocks[0] * blocks[1] > 1 else room)
     rows = max(1, room // (box_w + span[2]))
     box_d = even(blocks[0], max(1, round(math.sqrt(rows)) - span[0]))

@@ -16,6 +16,7 @@ from ..emit.dot_tile import dot_shapes, dot_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
+from ..runtime.caches import fitted
 
 #: Products that are added between two visits to the sums. Measured: splice_k10000 takes 26.8 ms with 2,048, 24.9 with
 #: 4,096 and 25.6 with 8,192; the others of its kind do not care.
@@ -97,7 +98,7 @@ def cut_lines(plan: Plan, threads: int) -> GatherLines:
     # Columns a vector more apart, lest those of long chunks share the places of a cache.
     pitch = 0 if direct else max(chunk[LENGTH] for chunk in chunks) + VECTOR_BYTES // item
     total = max(plan.batch, 1) * math.prod(axis.output_size for axis in axes)
-    columns = even(total, _COLUMNS if direct else max(6, _PANEL_BYTES // (item * pitch)))
+    columns = even(total, _COLUMNS if direct else max(6, fitted(_PANEL_BYTES) // (item * pitch)))
     blocks = -(-total // columns)
     if 1 < blocks < total:  # as many for every thread
         columns = even(total, -(-total // (-(-blocks // threads) * threads)))
@@ -137,17 +138,17 @@ def _is_inside(axis: Axis) -> bool:
 
 def _chunks(length: int, lines: int) -> list[tuple[int, ...]]:
     """Parts of a line each, or some lines."""
-    part = even(length, _DEPTH)
+    part = even(length, fitted(_DEPTH))
     if part < length:
         parts = [(start, min(part, length - start)) for start in range(0, length, part)]
         return [(line * length + start, start, line, 1, size, 0, 0) for line in range(lines) for start, size in parts]
-    some = even(lines, max(1, _DEPTH // length))
+    some = even(lines, max(1, fitted(_DEPTH) // length))
     return [(line * length, 0, line, min(some, lines - line), length, 0, 0) for line in range(0, lines, some)]
 
 
 def _panel_chunks(volume: int, channels: int) -> list[tuple[int, ...]]:
     """Some channels each, whose taps make one line."""
-    some = even(channels, max(1, _DEPTH // volume))
+    some = even(channels, max(1, fitted(_DEPTH) // volume))
     counts = [(first, min(some, channels - first)) for first in range(0, channels, some)]
     return [(first * volume, 0, 0, 1, count * volume, first, count) for first, count in counts]
 

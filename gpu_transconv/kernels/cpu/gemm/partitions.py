@@ -22,13 +22,15 @@ from ..emit.registers import VECTOR_BYTES
 from ..emit.row_ir import LONG
 from ..geometry import Geometry, counted, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
+from ..runtime.caches import fitted
 from .cost import cost_of_runs, useful_products
 from .fill import can_fill
 from .layout import FIRST_SET, WEIGHT, Layout, facts_of
 from .store import LINE
 from .zones import START, Zones, choose_zones, make_zones
 
-#: Bytes of a panel of input, which stays in the second-level cache next to sums and weights: half of Zen 4's 1 MiB.
+#: Bytes of a panel of input, which stays in the second-level cache next to sums and weights: half of Zen 4's 1 MiB,
+#: which `fitted` makes fit a smaller one.
 PANEL_BYTES = 512 * 1024
 #: The same of each of two panels, of which one comes in while the other is multiplied. Measured: 384 and 512 KiB take
 #: 0.99 to 1.04 times as long on ten layers.
@@ -116,6 +118,7 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     deep, room = (_PAIRED_DEPTH, 2 * PANEL_BYTES) if paired else (_DEPTH, PANEL_BYTES)
     if moving:
         deep, room = _MOVED_DEPTH, _MOVED_BYTES
+    deep, room = fitted(deep), fitted(room)
     # With few blocks, a shallower panel of all of them, so that the weights are read once.
     limit = deep if total > _FEW else min(deep, room // (itemsize * total))
     depth = fixed_depth(plan) if plan.fixed_order else even(cin, max(1, limit // slots))

@@ -18,6 +18,7 @@ from ..emit.gemm_tile import tile_shapes, tile_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
 from ..partition import Partition, apart, even, make_partition, reach_of
+from ..runtime.caches import fitted
 from .cost import useful_products
 from .layout import Layout
 
@@ -121,9 +122,9 @@ def cut_points(plan: Plan, threads: int) -> GatherPoints:
     axes, item, lanes = kernel_axes(plan), DTYPES[plan.accumulate].size, _lanes(plan)
     cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
     pixels, outputs = (plan.batch * math.prod(sizes) for sizes in (plan.in_spatial, plan.out_spatial))
-    vectors, half = -(-cout // lanes), half_strip(plan)
+    vectors, half, most = -(-cout // lanes), half_strip(plan), fitted(_SUMS)
     depth = even(cin, _DEPTH if half == lanes else _THIN_DEPTH)
-    blocks, parts = min(vectors, -(-outputs * vectors * VECTOR_BYTES // _SUMS)), 1
+    blocks, parts = min(vectors, -(-outputs * vectors * VECTOR_BYTES // most)), 1
     share = threads // math.gcd(threads, plan.groups)
     together = pixels <= _FEW and cin * cout * math.prod(plan.kernel) > _MANY
     if -(-vectors // share) * share <= (_UNEVEN if not together else 2) * vectors:
@@ -131,7 +132,7 @@ def cut_points(plan: Plan, threads: int) -> GatherPoints:
     else:
         parts = min(outputs, share)
     width = -(-vectors // blocks) * lanes
-    parts = max(parts, min(outputs, -(-outputs * width * item // _SUMS)))
+    parts = max(parts, min(outputs, -(-outputs * width * item // most)))
     bounds = np.arange(parts + 1) * outputs // parts
     inputs, places, before = _meetings(axes, plan.batch)
     starts = np.array([before[:-1], before[1:]]).T

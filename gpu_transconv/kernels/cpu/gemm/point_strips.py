@@ -14,6 +14,7 @@ from ....problem.rewrites import is_plain
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry
 from ..partition import Partition, apart, even
+from ..runtime.caches import fitted
 from . import stamp_lines
 from .cost import cost_of_lines, cost_of_stamps, useful_products
 from .point_lists import Points, cost_of_points, count_meetings, cut_points
@@ -71,7 +72,7 @@ def takes(plan: Plan) -> bool:
 def cost_of_strips(plan: Plan) -> float:
     """Cost of scatter by lists, infinite where it does not take the plan."""
     volume = math.prod(plan.kernel)
-    if not 1 < volume <= _TAPS or plan.batch * math.prod(plan.out_spatial) * 2 * VECTOR_BYTES > _SUMS:
+    if not 1 < volume <= _TAPS or plan.batch * math.prod(plan.out_spatial) * 2 * VECTOR_BYTES > fitted(_SUMS):
         return math.inf  # one tap needs no lists
     copied = 0.0 if _is_listed(plan) else _COPY / (2 * _lanes(plan)) * _share_apart(plan)
     again = _VISIT / _depth(plan) + copied
@@ -89,7 +90,7 @@ def _lanes(plan: Plan) -> int:
 
 def _depth(plan: Plan) -> int:
     """Input channels of a slab."""
-    return even(plan.in_channels // plan.groups, max(8, _SLAB // (2 * VECTOR_BYTES * math.prod(plan.kernel))))
+    return even(plan.in_channels // plan.groups, max(8, fitted(_SLAB) // (2 * VECTOR_BYTES * math.prod(plan.kernel))))
 
 
 def _share_apart(plan: Plan) -> float:

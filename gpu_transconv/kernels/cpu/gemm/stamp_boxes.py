@@ -14,6 +14,7 @@ from ..arguments import Table
 from ..emit.gemm_tile import tile_table
 from ..geometry import Geometry, counted, make_geometry
 from ..partition import Partition, PerAxis, count_boxes, even, make_partition, reach_of
+from ..runtime.caches import fitted
 from .layout import CHANNELS, Layout, Stamps
 from .partitions import PANEL_BYTES
 
@@ -73,7 +74,7 @@ def cut_stamp_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int, co
     panel_plane = (box[1] + span[1]) * pitch + slack
     place, steps = (box[0] + span[0]) * panel_plane, [axis.step for axis in product.axes]
     panel_step = math.prod(steps) * place
-    room = max(1, min(cin, PANEL_BYTES // item // panel_step))
+    room = max(1, min(cin, fitted(PANEL_BYTES) // item // panel_step))
     depth = even(cin, _FIXED_DEPTH) if plan.fixed_order else room
     rows, last_rows = (
         (stamps.phases[:, None] * count + np.arange(count)) * plane - (stamps.shifts[:, None] - low[2])
@@ -96,7 +97,8 @@ def _stamp_box(plan: Plan, product: Product, chunks: int, planes: int) -> tuple[
     cin, item = plan.in_channels // plan.groups, DTYPES[plan.accumulate].size
     blocks, span = [axis.blocks for axis in product.axes], [axis.reach().span for axis in product.axes]
     deep = min(cin, 64) * math.prod(axis.step for axis in product.axes)
-    room = max(64, min(PANEL_BYTES // item // 2 // planes, PANEL_BYTES // item // deep))
+    most = fitted(PANEL_BYTES) // item
+    room = max(64, min(most // 2 // planes, most // deep))
     box_w = even(blocks[2], max(64, room // min(8, blocks[1] * blocks[0]) - span[2]))
     pitch = box_w + span[2]
     box_h = even(blocks[1], max(1, room // pitch - span[1]))

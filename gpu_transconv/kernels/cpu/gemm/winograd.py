@@ -9,7 +9,9 @@ Where a phase has two taps at neighbouring inputs, two neighbouring blocks of it
 This is the fast FIR algorithm F(2, 2) (S. Winograd, "Arithmetic Complexity of Computations", SIAM 1980). Its input
 transform are the differences of d, done by `pack_input`; its weight transform is the sum a + b, done by `pack_weight`;
 the products run as all others do, in tiles; its output transform are the sums of m, done by `gather`. On two axes at
-once nine products do for sixteen. A phase with one tap or none gains nothing and needs two products. Both
+once nine products do for sixteen. A phase with one tap or none gains nothing and needs two products. Of more taps, at
+inputs that follow each other, every two add a term to each of the three products, and a last one, whose ``b`` is zero,
+to the first two: five for six with three taps, six for eight with four, and on two axes 25 for 36 and 36 for 64. Both
 outputs depend on the inputs that they depend on by definition and on no others; only an infinity may become NaN on
 the way, and a huge number infinite, which shows in the result.
 
@@ -28,6 +30,7 @@ output, so pairs run only where `precision` is "fast" (docs/develop/decisions/00
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 from ....problem.axis import Axis
@@ -74,11 +77,18 @@ def winograd_products(axis: Axis) -> AxisProducts:
     """Two or three products per phase, for two blocks; only where `saving` allows it."""
     phases: list[list[list[tuple[tuple[int, ...], tuple[int, int]]]]] = []
     for taps in axis.taps_by_phase():
-        if len(taps) == 2:
-            (a, shift), (b, _) = sorted(taps, key=lambda tap: tap[1])
-            phases.append([[((a,), (shift, 1))], [((a, b), (shift + 1, 0))], [((b,), (shift + 1, 1))]])
-        else:
+        if len(taps) < 2:
             phases.append([[((k,), (shift + block, 0)) for k, shift in taps] for block in range(2)])
+            continue
+        rising = sorted(taps, key=lambda tap: tap[1])
+        firsts, seconds = rising[::2], [k for k, _ in rising[1::2]]
+        phases.append(
+            [
+                [((a,), (shift, 1)) for a, shift in firsts],
+                [((a, *seconds[i : i + 1]), (shift + 1, 0)) for i, (a, shift) in enumerate(firsts)],
+                [((b,), (shift + 1, 1)) for b, (_, shift) in zip(seconds, firsts, strict=False)],
+            ]
+        )
     inputs = sorted({each for products in phases for terms in products for _, each in terms})
     return AxisProducts(
         [[[Term(taps, inputs.index(each)) for taps, each in terms] for terms in products] for products in phases],
@@ -90,7 +100,8 @@ def winograd_products(axis: Axis) -> AxisProducts:
 def saving(axis: Axis) -> float:
     """Share of the products that pairs of blocks do without, or zero where that is too little or they can't be."""
     taps = axis.taps_by_phase()
-    if any(len(some) > 2 or (len(some) == 2 and abs(some[0][1] - some[1][1]) != 1) for some in taps):
+    shifts = [sorted(shift for _, shift in some) for some in taps]
+    if any(near + 1 != far for some in shifts for near, far in pairwise(some)):
         return 0.0
-    saved = sum(len(some) == 2 for some in taps) / (2 * axis.kernel)
+    saved = sum(len(some) // 2 for some in taps) / (2 * axis.kernel)
     return saved if saved >= _SAVED else 0.0
