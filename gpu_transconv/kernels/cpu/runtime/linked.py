@@ -1,8 +1,9 @@
-"""Functions that kernels call, as code that is linked into these and optimised there, with none of its own.
+"""Functions that kernels call, as code that is linked into these, with no machine code of its own.
 
-Numba optimises every function by itself, makes machine code and a wrapper for Python of it, and links what was
-optimised into the next function, which it optimises as a whole again. Of functions that only kernels call nobody runs
-that machine code, and what is five calls deep is optimised five times.
+Numba optimises every function, makes machine code and two wrappers of it, and links what was optimised into the next
+function. Of functions that only kernels call nobody runs that machine code. They are still optimised by themselves:
+linked as they are, and optimised once in the kernel, it would compile in half the time, but depthwise layers and boxes
+of few channels were up to 1.05 times slower.
 """
 
 from __future__ import annotations
@@ -15,9 +16,6 @@ from numba.core.typed_passes import NativeLowering
 
 class _Library(JITCodeLibrary):  # type: ignore[misc]
     """The code of a function and of those that it calls, to be linked."""
-
-    def _optimize_final_module(self) -> None:
-        """Leave that to the kernel."""
 
     def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()
