@@ -48,7 +48,7 @@ def _say() -> None:
     _clock.said = True
     # At this level it shows, on stderr, where nothing about logging was configured: the program would seem to hang.
     _log.warning(
-        "compiling CPU kernels; for a dtype that is new on this machine it takes some ten seconds, once "
+        "compiling CPU kernels; for a dtype that is new on this machine it takes up to twenty seconds, once "
         '("gpu-transconv warm-up" does it ahead)'
     )
 
