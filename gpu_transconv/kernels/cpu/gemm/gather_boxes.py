@@ -172,8 +172,7 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
     """Run the tiles of set `s` on the panel, added to the set's rows of `sums`, which begins with its chunk.
 
     Reads the set's weights, and `bias`, which begins with its chunk's, where this is the first panel. Of what comes,
-    the moves from number `done` on are made meanwhile, in proportion to the products; the number of the next one is
-    returned.
+    the moves from number `done` on are made meanwhile, in proportion to the products; that of the next is returned.
     """
     g, lay, cut = job.geometry, job.layout, job.cut
     row0, rows, taps = lay.sets[s, at.ROW], lay.sets[s, at.ROWS], lay.sets[s, at.TAPS]
