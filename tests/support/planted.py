@@ -79,7 +79,7 @@ _COMPILED = (
     Fault("couples: one channel twice", "cpu/emit/copy_ir.py", "builder.gep(row, [half_step])", "row"),
     Fault("couples: one weight twice", "cpu/emit/block_ir.py", "rows = row, builder.add(row, source_step)", "rows = row, row"),
     Fault("NaN of bfloat16 becomes infinite", "cpu/emit/row_ir.py", "builder.select(nan, builder.or_(bits, self._constant(0x400000)), rounded)", "rounded"),
-    Fault("direct: outputs beyond the depth", "cpu/gemm/gather_boxes.py", "chunk[at.PHASES_H] if o_d < g.out_d else 0", "chunk[at.PHASES_H]"),
+    Fault("direct: outputs beyond the depth", "cpu/gemm/store.py", "chunk[at.PHASES_H] if o_d < g.out_d else 0", "chunk[at.PHASES_H]"),
     Fault("lines: bias of the first group", "cpu/gemm/scatter_lines.py", "channel = some.group * g.cout + some.first\n    size", "channel = some.first\n    size"),
     Fault("lines: taps before the first result added", "cpu/gemm/scatter_lines.py", "max(0, (cut.spread - 1 - o_w) // cut.spread)", "0"),
     Fault("lines: inputs of the first image", "cpu/gemm/scatter_lines.py", "address(x, first + n * g.x_batch)", "address(x, first)"),

@@ -14,8 +14,8 @@ from ..arguments import unpack
 from ..emit.box_tile import MOVE_WORDS, box_tile
 from ..emit.flat_tile import flat_tile
 from ..emit.gemm_tile import tile_count, tile_range, tile_vectors
-from ..emit.intrinsics import copy_every, copy_rows, interleave_rows, turn_rows
-from ..emit.numbers import COUPLED, activate_run
+from ..emit.intrinsics import copy_every, copy_rows, turn_rows
+from ..emit.numbers import COUPLED
 from ..emit.pointers import address, address_as, cast, fence, place
 from ..emit.registers import VECTOR_BYTES
 from ..emit.tile_frame import ADD, PER_ROW
@@ -24,7 +24,7 @@ from ..runtime.compiled import inner, kernel
 from . import layout as at
 from .box_partition import GatherBoxes
 from .moves import coming_panel, list_lines, list_moves, make_moves
-from .store import interleave
+from .store import store_box
 
 
 @kernel
@@ -221,30 +221,3 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
                     done = make_moves(coming, done, until)
                 v += step
     return done
-
-
-@inner
-def store_box(out, sums, base, job, chunk, box, n, group):
-    """Write a chunk's outputs of the box, activated, from its rows of `sums`, which are activated in place."""
-    g, cut, channels = job.geometry, job.cut, chunk[at.CHANNELS]
-    outputs = min(box.width * g.stride_w, g.out_w - box.w * g.stride_w)
-    rows = channels * g.stride_w
-    activate_run(sums, base, rows * chunk[at.PHASES_H] * cut.plane, g.activation, g.slope)
-    for d in range(box.depth):
-        o_d = (box.d + d) * g.stride_d + chunk[at.PHASE_D]
-        for h in range(box.height):
-            for phase in range(chunk[at.PHASES_H] if o_d < g.out_d else 0):
-                o_h = (box.h + h) * g.stride_h + chunk[at.PHASE_H] + phase
-                if o_h >= g.out_h:
-                    break
-                target = n * g.y_batch + (group * g.cout + chunk[at.CHANNEL]) * g.y_channel
-                target += ((o_d * g.out_h + o_h) * g.out_w + box.w * g.stride_w) * g.y_pixel
-                source = base + phase * rows * cut.plane + d * cut.plane_d + h * cut.pitch
-                if g.last:  # all channels of a pixel follow each other
-                    to, sources = address(out, target), address(sums, source)
-                    interleave_rows(to, sources, cut.plane, rows, outputs * g.cout, g.half, g.stream)
-                    continue
-                interleave(
-                    out, target, g.y_channel, sums, source, cut.plane, channels,
-                    g.stride_w, outputs, g.half, g.stream,
-                )  # fmt: skip

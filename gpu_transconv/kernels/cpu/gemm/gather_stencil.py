@@ -14,8 +14,8 @@ from ..emit.stencil_tile import stencil_tile
 from ..partition import Slab, box_count, box_of
 from ..runtime.compiled import inner, kernel
 from . import layout as at
-from .gather_boxes import store_box
 from .stencil_boxes import ROW, ROWS, SHIFT_D, SHIFT_H, TAP, TAPS_H, TAPS_W, WEIGHT, WIDEST, GatherStencil
+from .store import store_box
 
 
 @kernel

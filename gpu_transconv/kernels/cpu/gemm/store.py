@@ -69,6 +69,33 @@ def store_chunk(out, sums, line, job, slab, chunk, width):
 
 
 @inner
+def store_box(out, sums, base, job, chunk, box, n, group):
+    """Write a chunk's outputs of the box, activated, from its rows of `sums`, which are activated in place."""
+    g, cut, channels = job.geometry, job.cut, chunk[at.CHANNELS]
+    outputs = min(box.width * g.stride_w, g.out_w - box.w * g.stride_w)
+    rows = channels * g.stride_w
+    activate_run(sums, base, rows * chunk[at.PHASES_H] * cut.plane, g.activation, g.slope)
+    for d in range(box.depth):
+        o_d = (box.d + d) * g.stride_d + chunk[at.PHASE_D]
+        for h in range(box.height):
+            for phase in range(chunk[at.PHASES_H] if o_d < g.out_d else 0):
+                o_h = (box.h + h) * g.stride_h + chunk[at.PHASE_H] + phase
+                if o_h >= g.out_h:
+                    break
+                target = n * g.y_batch + (group * g.cout + chunk[at.CHANNEL]) * g.y_channel
+                target += ((o_d * g.out_h + o_h) * g.out_w + box.w * g.stride_w) * g.y_pixel
+                source = base + phase * rows * cut.plane + d * cut.plane_d + h * cut.pitch
+                if g.last:  # all channels of a pixel follow each other
+                    to, sources = address(out, target), address(sums, source)
+                    interleave_rows(to, sources, cut.plane, rows, outputs * g.cout, g.half, g.stream)
+                    continue
+                interleave(
+                    out, target, g.y_channel, sums, source, cut.plane, channels,
+                    g.stride_w, outputs, g.half, g.stream,
+                )  # fmt: skip
+
+
+@inner
 def _store_pixels(out, sums, job, slab, channel, chunk, width):
     """The same where block and output pixel are the same number: whole runs at once, whatever the rows."""
     g, pixels = job.geometry, job.runs.pixels
