@@ -24,6 +24,7 @@ from .gemm import box_partition, line_partition, partitions, point_lists, point_
 from .gemm.cost import cost_of_boxes, cost_of_lines, cost_of_runs, cost_of_stamps, paired_axes, useful_products
 from .gemm.gather import gather
 from .gemm.gather_boxes import gather_boxes
+from .gemm.gather_filters import cost_of_filters, cut_filters, gather_filters
 from .gemm.gather_lines import gather_lines
 from .gemm.gather_points import gather_points
 from .gemm.point_lists import cost_of_points
@@ -36,6 +37,7 @@ from .geometry import counted, fits_boxes
 from .pack import (
     pack_as_it_is,
     pack_channels_last,
+    pack_dots,
     pack_filters,
     pack_lines,
     pack_phases,
@@ -83,7 +85,7 @@ def _cost_of_loops(plan: Plan) -> float:
 
 def _cost_of_gather(plan: Plan) -> float:
     plan = counted(plan, _is_coupled(plan))
-    return min(cost_of_runs(plan), cost_of_boxes(plan))
+    return min(cost_of_runs(plan), cost_of_boxes(plan), cost_of_filters(plan))
 
 
 def _cost_of_pairs(plan: Plan) -> float:
@@ -130,6 +132,10 @@ def _is_boxes(plan: Plan) -> bool:
     return cost_of_boxes(plan) < cost_of_runs(plan)
 
 
+def _is_filters(plan: Plan) -> bool:
+    return cost_of_filters(plan) < min(cost_of_runs(plan), cost_of_boxes(plan))
+
+
 def _paired(plan: Plan) -> tuple[int, ...]:
     return paired_axes(plan)
 
@@ -172,6 +178,10 @@ WINOGRAD = CpuKernel(
     "gather", "matrix products in tiles, blocks in pairs", _has_pairs, _cost_of_pairs,
     Tiles(gather, pack_rows, _cut_runs, paired=_paired),
 )  # fmt: skip
+FILTERS = CpuKernel(
+    "gather_filters", "filters times pixels, lanes along the channels", _is_filters, _cost_of_gather,
+    Tiles(gather_filters, pack_dots, _by_plan(cut_filters)),
+)  # fmt: skip
 BOXES = CpuKernel(
     "gather_boxes", "direct, boxes of the output", _is_boxes, _cost_of_gather,
     Tiles(gather_boxes, pack_rows, _cut_panel_boxes, coupled=_is_coupled),
@@ -203,7 +213,7 @@ STAMPS = CpuKernel(
 )  # fmt: skip
 
 #: The kernels of each formulation, in the order in which they are asked.
-GATHER = (LOOPS, DEPTHWISE_LAST, DEPTHWISE, THINNED, POINTS, WINOGRAD, BOXES, RUNS)
+GATHER = (LOOPS, DEPTHWISE_LAST, DEPTHWISE, THINNED, POINTS, WINOGRAD, FILTERS, BOXES, RUNS)
 SCATTER = (SCATTERED_LOOPS, PHASES, STRIPS, STAMP_LINES, STAMPS)
 #: The same for the gradient by the input.
 INPUT_GATHER = (*GATHER[:4], LINES, *GATHER[4:])

@@ -14,6 +14,7 @@ from .arguments import Arguments, Table, flatten
 from .complexes import real_parts, real_weight
 from .depthwise import channel_boxes, channels_last
 from .emit.registers import VECTOR_BYTES
+from .gemm import gather_filters
 from .gemm.layout import Layout
 from .gemm.pack_weight import Weights, pack_weight, scratch_size
 from .geometry import make_geometry
@@ -112,6 +113,11 @@ def pack_filters(order: WeightOrder, weight: Array, values: Array) -> tuple[Arra
     filters = weight.reshape(order.groups * order.cout, -1)
     ordered = filters[:, channel_boxes.order(order.axes)].astype(order.accumulate)
     return (ordered.reshape(-1), values) if np.isfinite(ordered).all() else None
+
+
+def pack_dots(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array]:
+    """Weights of few output channels, channels last; what is not finite does no harm there."""
+    return gather_filters.pack(order.axes, weight, values)
 
 
 def pack_taps(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:

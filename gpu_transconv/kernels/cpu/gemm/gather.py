@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from ..arguments import unpack
 from ..emit.gemm_tile import ADD, PER_COLUMN, PER_ROW, TILE_ROWS, tile, tile_count, tile_range, tile_vectors
 from ..emit.pointers import address, fence, place
@@ -21,6 +23,7 @@ from ..emit.registers import VECTOR_BYTES
 from ..emit.sums import combine_pairs
 from ..runtime.compiled import inner, kernel
 from . import layout as at
+from .in_place import is_direct, list_inputs, multiply_in_place
 from .pack_input import pack_input
 from .partitions import Gather
 from .store import store_chunk
@@ -70,25 +73,35 @@ def _gather_run(x, weight, bias, out, job, work, run, split, group):
     zone = zone_of(job.zones, first, 0)
     end_zone = zone_of(job.zones, first + count - 1, zone) + 1
     line, panel, sums = work[: cut.line], work[cut.line : cut.line + cut.panel], work[cut.line + cut.panel :]
-    chunks = lay.chunks.shape[0]
+    chunks, used = lay.chunks.shape[0], job.places.used
     chunk0, chunk1 = cut.bounds[split], cut.bounds[split + 1]
     wrong = 0
     for k0 in range(0, g.cin, cut.depth):
         slab = RunSlab(group, k0, min(cut.depth, g.cin - k0), first, count, zone, end_zone)
-        pack_input(x, panel, job, slab)
+        if not used:
+            pack_input(x, panel, job, slab)
+        elif k0 == 0:
+            list_inputs(panel.view(np.int64), job, slab)
         for c in range(chunk0, chunk1):
             chunk = lay.chunks[c]
             row = chunk[at.FIRST_ROW]
             # With the channels in parts, all chunks keep their sums; else one place serves them in turn.
             base = (row - lay.chunks[chunk0, at.FIRST_ROW]) * cut.pixels if cut.depth < g.cin else 0
             width = (lay.row_channels.size if c + 1 == chunks else lay.chunks[c + 1, at.FIRST_ROW]) - row
+            phase = 0
             for s in range(chunk[at.FIRST_SET], chunk[at.END_SET]):
                 start = group * lay.row_channels.size + row
-                if g.last:
+                if used:
+                    multiply_in_place(
+                        out, sums[base:], x, panel.view(np.int64), line, weight, bias, job, slab, chunk, s, phase,
+                        start, width,
+                    )  # fmt: skip
+                    phase += lay.sets[s, at.ROWS] // chunk[at.CHANNELS]
+                elif g.last:
                     _multiply_last(sums[base:], panel, weight, bias, job, slab, s, start, width)
                 else:
                     _multiply_first(sums[base:], panel, weight, bias, job, slab, s, start)
-            if k0 + slab.depth == g.cin:
+            if k0 + slab.depth == g.cin and not is_direct(job):
                 if lay.paired_h + lay.paired_w > 2:
                     wrong += _transform_output(sums, base, job, chunk, count)
                 store_chunk(out, sums[base:], line, job, slab, chunk, width)

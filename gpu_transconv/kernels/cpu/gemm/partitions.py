@@ -20,6 +20,7 @@ from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, counted, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
 from .cost import cost_of_runs, useful_products
+from .in_place import ALIASED, Places, bounds_in_place, make_places
 from .layout import FIRST_ROW, FIRST_SET, TAP, TAPS, WEIGHT, Layout
 from .store import LINE
 from .zones import START, Zones, choose_zones, make_zones
@@ -41,9 +42,6 @@ TASKS = 6
 _PIXELS = 256
 #: Bytes of the scratch memory of one thread, at most. Chosen, not measured.
 WORK_BYTES = 4 * 1024 * 1024
-#: Bytes between the rows of a tile, multiples of which share so few places of a first-level cache that rows and weights
-#: drive each other out. Measured: unet_up1, whose rows are 4 KiB apart, takes 46.1 ms, and moved apart 38.7.
-_ALIASED = 2048
 #: Elements for a row that is put together before it is stored, with room for its misalignment.
 LINE_ROOM = LINE + 64
 
@@ -75,6 +73,7 @@ class Gather(NamedTuple):
     part: Partition
     runs: Runs
     zones: Zones
+    places: Places
 
 
 def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
@@ -87,14 +86,18 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     blocks = [blocks[0], -(-blocks[1] // layout.paired_h), -(-blocks[2] // layout.paired_w)]
     paired = layout.paired_h * layout.paired_w > 1
     bounds = tuple((0, count) for count in blocks) if paired else choose_zones(plan).bounds
+    in_place = None if coupled else bounds_in_place(plan)
+    if in_place:  # nothing is copied, so only the taps of a sum bound its panels
+        bounds, slots = in_place, max(1, int(layout.sets[:, TAPS].max()))
     zones = make_zones(plan, layout, bounds)
     total = zones.blocks
     # A pair's differences have slots of their own, each for one tap, and there are fewer blocks to fill the vectors.
     deep, room = (_PAIRED_DEPTH, 2 * PANEL_BYTES) if paired else (_DEPTH, PANEL_BYTES)
     # With few blocks, a shallower panel of all of them, so that the weights are read once.
-    limit = deep if total > _FEW else min(deep, room // (itemsize * total))
+    limit = deep if total > _FEW or in_place else min(deep, room // (itemsize * total))
     depth = fixed_depth(plan) if plan.fixed_order else even(cin, max(1, limit // slots))
     rows = rows_of_sums(layout, depth < cin)
+    slots = 1 if in_place else slots
     lane = VECTOR_BYTES // itemsize
     most = min(room // (slots * depth), WORK_BYTES // (rows + slots * depth)) // itemsize
     runs = math.ceil(total / max(2 * lane, min(most, _PIXELS)))
@@ -110,9 +113,9 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     if tasks > TASKS * threads and -tasks % threads / tasks < (splits - 1) * _share_of_copies(plan):
         splits = 1  # threads wait for each other less than they would copy twice
     pitch = depth
-    if plan.channels_last and depth * itemsize % _ALIASED == 0:
+    if plan.channels_last and depth * itemsize % ALIASED == 0:
         pitch += lane
-    panel = slots * pitch * pixels
+    panel = 2 * pixels * 8 // itemsize if in_place else slots * pitch * pixels  # or two lists
     # A tile may read and write whole vectors past the last block.
     part = make_partition(blocks, blocks, reach_of(product.axes), threads, LINE_ROOM + panel + rows * pixels + 256)
     steps = [axis.step * pair for axis, pair in zip(product.axes, (1, layout.paired_h, layout.paired_w), strict=True)]
@@ -122,7 +125,8 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
         pixels, runs, depth, pitch, splits, LINE_ROOM, panel, int(flat), joined, PerAxis(*steps),
         _bounds(layout, splits), shares, _iota(layout), tiles,
     )  # fmt: skip
-    return Gather(geometry, layout, part, cut, zones)
+    places = make_places(plan, geometry, layout, zones, in_place is not None, depth == cin)
+    return Gather(geometry, layout, part, cut, zones, places)
 
 
 def _share_of_copies(plan: Plan) -> float:

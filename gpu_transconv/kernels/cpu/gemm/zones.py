@@ -165,6 +165,31 @@ def choose_zones(plan: Plan) -> Choice:
     return Choice(bounds, least / limit)
 
 
+@lru_cache(maxsize=1024)
+def bounds_inside(plan: Plan) -> Bounds | None:
+    """Bounds of zones whose taps read inside the input for each of their blocks; None where these would be many."""
+    found, whole = [], True
+    for axis in by_phase(plan).axes:
+        reached = [_reached(axis, shift) for shift, _ in _shifts(axis)]
+        ends = {end for each in reached for end in each} - {0, axis.blocks}
+        whole = whole and all(each == (0, axis.blocks) for each in reached)
+        if len(ends) > _BOUNDS:
+            return None
+        found.append((0, *sorted(ends), axis.blocks))
+    if not whole and all(len(each) == 2 for each in found):  # without lists of taps, all are taken
+        return None
+    return tuple(found)
+
+
+def rows_of_tiles(plan: Plan, bounds: Bounds) -> int:
+    """Products of an output channel with an input channel; tiles of one block take as long as those of two."""
+    every = [_taps_of(axis, each) for axis, each in zip(by_phase(plan).axes, bounds, strict=True)]
+    return sum(
+        max(2, _images(plan) * d * h * w) * taps_d * taps_h * taps_w
+        for (d, taps_d), (h, taps_h), (w, taps_w) in product(*every)
+    )
+
+
 def _wastes(axis: Axis) -> bool:
     """Whether many products of an axis may be with zeros: most are at the smallest and largest shift."""
     ends = [_reached(axis, axis.shift_of(tap)) for tap in (0, axis.kernel - 1)]
