@@ -157,7 +157,7 @@ def prefetch(builder: ir.IRBuilder, address: ir.Value, near: bool = False, write
     pointer = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(function, [builder.inttoptr(address, pointer), _I32(write), _I32(3 if near else 2), _I32(1)])
+    builder.call(function, [builder.inttoptr(address, pointer), _I32(int(write)), _I32(3 if near else 2), _I32(1)])
 
 
 def keep_rolled(loop: cgutils.Loop) -> None:
