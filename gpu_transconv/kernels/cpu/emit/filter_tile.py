@@ -8,6 +8,7 @@ are added up together, in half as many additions. One LLVM function exists per n
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from llvmlite import ir
 from numba import types
@@ -152,17 +153,41 @@ def _emit_filters(module: ir.Module, element: ir.Type, rows: int, outputs: int) 
 def _add_up(builder: ir.IRBuilder, vectors: list[ir.Value], nothing: ir.Constant) -> ir.Value:
     """Vector of the sums of the lanes of each of some vectors, at most as many as it has lanes."""
     lanes = nothing.type.count
-    vectors = vectors + [nothing] * (lanes - len(vectors))
-    width = lanes // 2
-    while width:
-        # Blocks of lanes hold partial sums of one vector each: halve them, and put those of two vectors together.
-        blocks = range(0, lanes, 2 * width)
-        halves = [
-            [b + half + v * lanes + i for b in blocks for v in range(2) for i in range(width)] for half in (0, width)
-        ]
-        vectors = [
+    orders = _halvings(lanes, 128 // (32 if nothing.type.element == ir.FloatType() else 64))
+    owners = [[number] * lanes for number in range(lanes)]
+    for halves in orders:
+        owners = [[(one + other)[i] for i in halves[0]] for one, other in _pairs(owners)]
+    placed = [nothing] * lanes
+    for vector, number in zip(vectors, owners[0], strict=False):
+        placed[number] = vector
+    for halves in orders:
+        placed = [
             builder.fadd(*(builder.shuffle_vector(one, other, lane_numbers(half)) for half in halves))
-            for one, other in zip(vectors[: len(vectors) // 2], vectors[len(vectors) // 2 :], strict=True)
+            for one, other in _pairs(placed)
         ]
+    return placed[0]
+
+
+def _halvings(lanes: int, unit: int) -> list[tuple[list[int], list[int]]]:
+    """How two vectors of partial sums become one of sums of two each, step by step: which elements of both are added.
+
+    Each step is one instruction for either list: below the size of a `unit` elements stay in theirs.
+    """
+    steps, width = [], lanes // 2
+    while width:
+        size = lanes if width >= unit else unit
+        first = [
+            part + v * lanes + at + i
+            for part in range(0, lanes, size)
+            for v in range(2)
+            for at in range(0, size, 2 * width)
+            for i in range(width)
+        ]
+        steps.append((first, [i + width for i in first]))
         width //= 2
-    return vectors[0]
+    return steps
+
+
+def _pairs(values: list[Any]) -> list[tuple[Any, Any]]:
+    half = len(values) // 2
+    return list(zip(values[:half], values[half:], strict=True))

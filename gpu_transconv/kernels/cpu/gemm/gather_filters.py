@@ -32,8 +32,8 @@ from ..runtime.compiled import inner, kernel
 
 #: Outputs of a row that are put together: 32 KiB of floats. Chosen, not measured.
 _LINE = 8192
-#: Products that adding up the lanes of a vector takes as long as: 45 additions and shuffles add up a vector of them.
-_ADD_UP = 35.0
+#: Products that take as long as adding up the lanes of a vector, and what else a sum takes once. Fitted to six layers.
+_ADD_UP = 80.0
 
 # Columns of `GatherFilters.inner`: places in a row of the input and among the inner taps, and the blocks that the tap
 # reaches: the first, and the one after the last.
@@ -71,8 +71,8 @@ def cost_of_filters(plan: Plan) -> float:
         return math.inf
     if max(len(each.taps) for each in _sets(axes[2])) * plan.out_channels > FILTER_ROWS:
         return math.inf
-    cin, rows = plan.in_channels, by_phase(plan).rows
-    return rows * (by_phase(plan).taps * -(-cin // lanes) * lanes + _ADD_UP)
+    padded, phases = -(-plan.in_channels // lanes) * lanes, math.prod(axis.stride for axis in axes)
+    return float(plan.out_channels * (by_phase(plan).taps * padded + phases * _ADD_UP))
 
 
 def _sets(axis: Axis) -> list[Set]:
@@ -123,7 +123,7 @@ def pack(axes: tuple[Axis, Axis, Axis], weight: Array, values: Array) -> tuple[A
     packed = [np.zeros(0, dtype)]
     for each in _sets(axes[2]):
         numbers = np.array([[tap for tap, _ in phase] for phase in each.taps], np.int64)
-        rows = taps[..., numbers.reshape(-1)].reshape(-1, lanes, cout, taps.shape[2], *numbers.shape)
+        rows = taps[..., numbers.reshape(-1)].reshape(-(-cin // lanes), lanes, *taps.shape[1:3], *numbers.shape)
         packed.append(rows.transpose(3, 5, 0, 4, 2, 1).reshape(-1))  # outer, inner, vector, phase, channel, lane
     return np.concatenate(packed), np.resize(values, cout * (FILTER_ROWS * 2 + 2 * lanes))
 
