@@ -137,8 +137,13 @@ def _compute_row(x, weight, bias, out, job, outer, sums, n, box):
     """Compute the outputs of a box, which is a part of one row of them, of image `n`."""
     g = job.geometry
     line = g.stride_w * job.plane if g.stride_w > 1 else 0
+    pixel = ((n * g.out_d + box.d) * g.out_h + box.h) * g.out_w + box.w
+    straight = job.tile and not g.activation and not g.stream
     if job.tile:
-        _sum_taps(x, weight, bias, sums, outer, job, n, box)
+        to = address_as(sums, out, pixel * g.groups) if straight else address(sums, 0)
+        _sum_taps(to, x, weight, bias, sums, outer, job, n, box)
+        if straight:
+            return
     else:
         size = g.stride_w * job.plane if job.plane else box.width * g.groups
         rows = size // job.row
@@ -151,15 +156,17 @@ def _compute_row(x, weight, bias, out, job, outer, sums, n, box):
             g.groups, g.groups, (box.width - phase + g.stride_w - 1) // g.stride_w,
         )  # fmt: skip
     activate_run(sums, line, box.width * g.groups, g.activation, g.slope)
-    pixel = ((n * g.out_d + box.d) * g.out_h + box.h) * g.out_w + box.w
     interleave_rows(
         address(out, pixel * g.groups), address(sums, line), 0, 1, box.width * g.groups, g.half, g.stream
     )  # fmt: skip
 
 
 @inner
-def _sum_taps(x, weight, bias, sums, outer, job, n, box):
-    """Compute the sums of a box, which is a part of one row of outputs; `outer` gets the outer taps that reach it."""
+def _sum_taps(target, x, weight, bias, sums, outer, job, n, box):
+    """Compute the sums of a box, which is a part of one row of outputs, and write them from address `target` on.
+
+    `outer` gets the outer taps that reach the row.
+    """
     g = job.geometry
     count = 0
     for k_d in range(g.kernel_d):
@@ -183,7 +190,7 @@ def _sum_taps(x, weight, bias, sums, outer, job, n, box):
                 stop = min(stop, job.inner[low - 1, LOW])
             if high > low:
                 stop = min(stop, job.inner[high - 1, HIGH])
-            to = address(sums, ((block - begin) * g.stride_w + phase) * g.groups)
+            to = offset(target, ((block - begin) * g.stride_w + phase) * g.groups)
             _sum_blocks(to, x, weight, bias, sums, outer, job, block, stop - block, (count, low, max(0, high - low)))
             block = stop
 
