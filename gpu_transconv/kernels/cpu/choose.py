@@ -15,8 +15,9 @@ from ...problem.plan import Plan
 from ...problem.rewrites import MOST_PHASES, Problem, kernel_axes, simplify
 from .choice import Choice
 from .cpu_kernel import CpuKernel, Tiles
-from .depthwise import channel_boxes, channels_last, thinned
+from .depthwise import channel_boxes, channel_rows, thinned
 from .depthwise.channels_first import depthwise
+from .depthwise.channels_last import depthwise_last
 from .elementwise import elementwise_gather, elementwise_scatter
 from .elementwise_input_grad import elementwise_input_gather, elementwise_input_scatter
 from .emit.registers import VECTOR_BYTES, has_couples
@@ -159,8 +160,8 @@ def _cut_stamp_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartiti
 
 LOOPS = CpuKernel("plain", "loops without tiles", _is_loops, _cost_of_loops)
 DEPTHWISE_LAST = CpuKernel(
-    "depthwise_last", "depthwise, channels last", channels_last.takes, useful_products,
-    Tiles(channels_last.depthwise_last, pack_channels_last, _by_plan(channels_last.cut_rows)),
+    "depthwise_last", "depthwise, channels last", channel_rows.takes, useful_products,
+    Tiles(depthwise_last, pack_channels_last, _by_plan(channel_rows.cut_rows)),
 )  # fmt: skip
 DEPTHWISE = CpuKernel(
     "depthwise", "depthwise, boxes of a channel", channel_boxes.takes, useful_products,

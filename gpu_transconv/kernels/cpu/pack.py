@@ -12,7 +12,7 @@ from ...arrays.pool import outputs
 from ...arrays.views import Array
 from .arguments import Arguments, Table, flatten
 from .complexes import real_parts, real_weight
-from .depthwise import channel_boxes, channels_last
+from .depthwise import channel_boxes, channel_rows
 from .emit.registers import VECTOR_BYTES
 from .gemm import gather_filters
 from .gemm.layout import Layout
@@ -105,7 +105,7 @@ def _values(order: WeightOrder, channels: int, bias: Array | None) -> Array:
 
 def pack_channels_last(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array]:
     """Weights of a depthwise layer, channels last; what is not finite does no harm there."""
-    return channels_last.pack(order.plan, weight, values)
+    return channel_rows.pack(order.plan, weight, values)
 
 
 def pack_filters(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:

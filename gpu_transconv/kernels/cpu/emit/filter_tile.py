@@ -8,7 +8,7 @@ are added up together, in half as many additions. One LLVM function exists per n
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import TypeVar
 
 from llvmlite import ir
 from numba import types
@@ -22,6 +22,7 @@ from .row_ir import RowFunctions
 from .shuffles import lane_numbers
 
 _I64 = ir.IntType(64)
+Item = TypeVar("Item")
 #: Arguments of the compiled tiles, named in `filter_tile`: addresses of Elements and Tables, and Numbers.
 _ARGUMENTS = "".join(("E", "EN", "ENE", "TN", "TN", "N"))
 #: Sums of a tile, which with the weights of its rows and a pixel fill the registers.
@@ -188,6 +189,6 @@ def _halvings(lanes: int, unit: int) -> list[tuple[list[int], list[int]]]:
     return steps
 
 
-def _pairs(values: list[Any]) -> list[tuple[Any, Any]]:
+def _pairs(values: list[Item]) -> list[tuple[Item, Item]]:
     half = len(values) // 2
     return list(zip(values[:half], values[half:], strict=True))

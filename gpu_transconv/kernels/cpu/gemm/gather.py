@@ -23,7 +23,7 @@ from ..emit.registers import VECTOR_BYTES
 from ..emit.sums import combine_pairs
 from ..runtime.compiled import inner, kernel
 from . import layout as at
-from .in_place import is_direct, list_inputs, multiply_in_place
+from .in_place import Memory, Piece, is_direct, list_inputs, multiply_in_place
 from .pack_input import pack_input
 from .partitions import Gather
 from .store import store_chunk
@@ -92,10 +92,9 @@ def _gather_run(x, weight, bias, out, job, work, run, split, group):
             for s in range(chunk[at.FIRST_SET], chunk[at.END_SET]):
                 start = group * lay.row_channels.size + row
                 if used:
-                    multiply_in_place(
-                        out, sums[base:], x, panel.view(np.int64), line, weight, bias, job, slab, chunk, s, phase,
-                        start, width,
-                    )  # fmt: skip
+                    piece = Piece(chunk, s, phase, start, width)
+                    memory = Memory(x, weight, bias, out)
+                    multiply_in_place(memory, sums[base:], panel.view(np.int64), line, job, slab, piece)
                     phase += lay.sets[s, at.ROWS] // chunk[at.CHANNELS]
                 elif g.last:
                     _multiply_last(sums[base:], panel, weight, bias, job, slab, s, start, width)

@@ -7,8 +7,11 @@ sums to the places of the outputs, where these are neither rounded nor activated
 
 from __future__ import annotations
 
+from functools import lru_cache
+from itertools import product
 from typing import NamedTuple
 
+from ....arrays.views import Array
 from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.product import by_phase
@@ -20,7 +23,19 @@ from ..geometry import Geometry
 from ..runtime.compiled import inner
 from . import layout as at
 from .layout import Layout
-from .zones import START, Bounds, Zones, bounds_inside, choose_zones, next_stretch, rows_of_tiles, stretch_of
+from .zones import (
+    MOST_BOUNDS,
+    START,
+    Bounds,
+    Zones,
+    blocks_reached,
+    choose_zones,
+    images,
+    next_stretch,
+    shifts_of,
+    stretch_of,
+    taps_of,
+)
 
 #: Bytes between pixels, multiples of which share so few places of a first-level cache that the rows of a tile and
 #: weights drive each other out. Measured: unet_up1, whose pixels are 4 KiB apart, takes 46.1 ms, and moved apart 38.7.
@@ -38,13 +53,32 @@ class Places(NamedTuple):
     tile: int  # address of the compiled tiles
 
 
+class Memory(NamedTuple):
+    """The arrays of a call."""
+
+    x: Array
+    weight: Array
+    bias: Array
+    out: Array
+
+
+class Piece(NamedTuple):
+    """A set of a chunk, as the product that it is."""
+
+    chunk: Table  # its row of `Layout.chunks`
+    s: int  # number of the set
+    phase: int  # first phase_w of the set
+    start: int  # bias of the chunk's first row
+    width: int  # rows of the chunk
+
+
 def bounds_in_place(plan: Plan) -> Bounds | None:
     """Bounds of the zones with which the input is read where it lies, or None where it is copied."""
     if not plan.channels_last or plan.fixed_order or plan.dtype != plan.accumulate:
         return None
     if plan.in_channels * DTYPES[plan.dtype].size % ALIASED == 0:
         return None
-    bounds, axes = bounds_inside(plan), by_phase(plan).axes
+    bounds, axes = _bounds_inside(plan), by_phase(plan).axes
     if bounds is None:
         return None
     slots = 1
@@ -52,8 +86,33 @@ def bounds_in_place(plan: Plan) -> Bounds | None:
         slots *= len(axis.shifts())
     cout = plan.out_channels // plan.groups
     blocks = plan.batch * axes[0].blocks * axes[1].blocks * axes[2].blocks
-    products = [cout * rows_of_tiles(plan, each) for each in (bounds, choose_zones(plan).bounds)]
+    products = [cout * _rows_of_tiles(plan, each) for each in (bounds, choose_zones(plan).bounds)]
     return bounds if products[0] <= products[1] + _COPY * slots * blocks else None
+
+
+@lru_cache(maxsize=1024)
+def _bounds_inside(plan: Plan) -> Bounds | None:
+    """Bounds of zones whose taps read inside the input for each of their blocks; None where these would be many."""
+    found, whole = [], True
+    for axis in by_phase(plan).axes:
+        reached = [blocks_reached(axis, shift) for shift, _ in shifts_of(axis)]
+        ends = {end for each in reached for end in each} - {0, axis.blocks}
+        whole = whole and all(each == (0, axis.blocks) for each in reached)
+        if len(ends) > MOST_BOUNDS:
+            return None
+        found.append((0, *sorted(ends), axis.blocks))
+    if not whole and all(len(each) == 2 for each in found):  # without lists of taps, all are taken
+        return None
+    return tuple(found)
+
+
+def _rows_of_tiles(plan: Plan, bounds: Bounds) -> int:
+    """Products of an output channel with an input channel; tiles of one block take as long as those of two."""
+    every = [taps_of(axis, each) for axis, each in zip(by_phase(plan).axes, bounds, strict=True)]
+    return sum(
+        max(2, images(plan) * d * h * w) * taps_d * taps_h * taps_w
+        for (d, taps_d), (h, taps_h), (w, taps_w) in product(*every)
+    )
 
 
 def make_places(plan: Plan, geometry: Geometry, layout: Layout, zones: Zones, used: bool, whole: bool) -> Places:
@@ -127,14 +186,16 @@ def _list_outputs(places, job, slab, chunk, phase, aside):
 
 
 @inner
-def multiply_in_place(out, sums, x, places, line, weight, bias, job, slab, chunk, s, phase, start, width):
-    """Compute what the slab adds to the outputs of set `s` of a chunk, which begins with a phase of the innermost axis.
+def multiply_in_place(memory, sums, places, line, job, slab, piece):
+    """Compute what the slab adds to the outputs of a piece.
 
-    Reads the set's weights, and the bias of the rows from `start` on where this is their first slab. Writes the sums,
-    a line of `width` for each block, or the output, and then what is cut off to `line`. `places` has those of the
-    inputs, and gets those of the outputs behind them.
+    Reads the set's weights, and the bias of its rows where this is their first slab. Writes the sums, a line of rows
+    for each block, or the output, and then what is cut off to `line`. `places` has those of the inputs, and gets those
+    of the outputs behind them.
     """
     g, lay, cut, zones = job.geometry, job.layout, job.runs, job.zones
+    x, weight, bias, out = memory
+    chunk, s, phase, start, width = piece
     row0, rows, tap, taps = lay.sets[s, at.ROW], lay.sets[s, at.ROWS], lay.sets[s, at.TAP], lay.sets[s, at.TAPS]
     first, count, direct = lay.sets[s, at.WEIGHT], chunk[at.CHANNELS], is_direct(job)
     channel = slab.group * g.cout + chunk[at.CHANNEL]

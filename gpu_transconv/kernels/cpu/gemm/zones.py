@@ -30,7 +30,7 @@ Bounds: TypeAlias = tuple[tuple[int, ...], ...]
 #: Share of an axis' products that must be with zeros for it to have zones, and that zones must save. Chosen.
 _WASTE, _SAVED = 0.01, 0.01
 #: Bounds of an axis at most. Chosen.
-_BOUNDS = 8
+MOST_BOUNDS = 8
 #: Cycles that a row of blocks takes, besides what its length takes: for an input channel and slot that are copied, and
 #: for an output channel and outer phase that are stored. Chosen, not measured.
 _COPY, _STORE = 4.0, 16.0
@@ -114,16 +114,16 @@ def make_zones(plan: Plan, layout: Layout, bounds: Bounds) -> Zones:
     boxes, start = [], 0
     for corner in product(*(pairwise(each) for each in bounds)):
         boxes.append([start, *(number for first, end in corner for number in (first, end - first))])
-        start += -(-_images(plan) * math.prod(end - first for first, end in corner) // lane) * lane
+        start += -(-images(plan) * math.prod(end - first for first, end in corner) // lane) * lane
     if len(boxes) == 1:
-        start = _images(plan) * math.prod(boxes[0][DEPTH::2])
+        start = images(plan) * math.prod(boxes[0][DEPTH::2])
         nothing = np.zeros((1, 1), np.int64)
         return Zones(np.array([*boxes, [start] + 6 * [0]]), nothing, nothing[0], nothing[0], nothing)
     table = np.array([*boxes, [start] + 6 * [0]])
     slots = np.ones((len(boxes), len(layout.slots)), bool)
     for i, axis in enumerate(by_phase(plan).axes):
         first = table[:-1, FIRST_D + 2 * i, None]
-        reached = np.array([_reached(axis, shift) for shift in layout.slots[:, SHIFT_D + i].tolist()])
+        reached = np.array([blocks_reached(axis, shift) for shift in layout.slots[:, SHIFT_D + i].tolist()])
         slots &= (reached[:, 0] < first + table[:-1, DEPTH + 2 * i, None]) & (reached[:, 1] > first)
     return Zones(table, *_lists(layout, slots[:, layout.tap_slots[:-1]]), slots.astype(np.int64))
 
@@ -165,38 +165,13 @@ def choose_zones(plan: Plan) -> Choice:
     return Choice(bounds, least / limit)
 
 
-@lru_cache(maxsize=1024)
-def bounds_inside(plan: Plan) -> Bounds | None:
-    """Bounds of zones whose taps read inside the input for each of their blocks; None where these would be many."""
-    found, whole = [], True
-    for axis in by_phase(plan).axes:
-        reached = [_reached(axis, shift) for shift, _ in _shifts(axis)]
-        ends = {end for each in reached for end in each} - {0, axis.blocks}
-        whole = whole and all(each == (0, axis.blocks) for each in reached)
-        if len(ends) > _BOUNDS:
-            return None
-        found.append((0, *sorted(ends), axis.blocks))
-    if not whole and all(len(each) == 2 for each in found):  # without lists of taps, all are taken
-        return None
-    return tuple(found)
-
-
-def rows_of_tiles(plan: Plan, bounds: Bounds) -> int:
-    """Products of an output channel with an input channel; tiles of one block take as long as those of two."""
-    every = [_taps_of(axis, each) for axis, each in zip(by_phase(plan).axes, bounds, strict=True)]
-    return sum(
-        max(2, _images(plan) * d * h * w) * taps_d * taps_h * taps_w
-        for (d, taps_d), (h, taps_h), (w, taps_w) in product(*every)
-    )
-
-
 def _wastes(axis: Axis) -> bool:
     """Whether many products of an axis may be with zeros: most are at the smallest and largest shift."""
-    ends = [_reached(axis, axis.shift_of(tap)) for tap in (0, axis.kernel - 1)]
+    ends = [blocks_reached(axis, axis.shift_of(tap)) for tap in (0, axis.kernel - 1)]
     return min(end - first for first, end in ends) < (1 - _WASTE) * axis.blocks
 
 
-def _reached(axis: Axis, shift: int) -> tuple[int, int]:
+def blocks_reached(axis: Axis, shift: int) -> tuple[int, int]:
     """Blocks whose input at a shift lies inside: the first, and the one after the last."""
     low = min(max(0, -(shift // axis.step)), axis.blocks)
     return low, max(low, min(-((shift - axis.size) // axis.step), axis.blocks))
@@ -204,11 +179,11 @@ def _reached(axis: Axis, shift: int) -> tuple[int, int]:
 
 def _all_bounds(axis: Axis) -> tuple[int, ...]:
     """Bounds of zones whose blocks need the same taps, or of fewer where these would be many."""
-    ends = {end for shift, _ in _shifts(axis) for end in _reached(axis, shift)} - {0, axis.blocks}
-    return (0, *sorted(ends)[:: max(1, -(-len(ends) // _BOUNDS))], axis.blocks)
+    ends = {end for shift, _ in shifts_of(axis) for end in blocks_reached(axis, shift)} - {0, axis.blocks}
+    return (0, *sorted(ends)[:: max(1, -(-len(ends) // MOST_BOUNDS))], axis.blocks)
 
 
-def _shifts(axis: Axis) -> tuple[tuple[int, int], ...]:
+def shifts_of(axis: Axis) -> tuple[tuple[int, int], ...]:
     """The distinct shifts, and how many taps have each."""
     return _count_shifts(axis.kernel, axis.stride, axis.dilation, axis.pad_low)
 
@@ -223,31 +198,31 @@ def _cost(plan: Plan, axes: tuple[Axis, Axis, Axis], bounds: Bounds) -> float:
     """Cycles of the products for an input channel, and of what rows take besides their length."""
     lane, vector = _lane(plan), VECTOR_BYTES // DTYPES[plan.accumulate].size
     cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
-    slots = math.prod(len(_shifts(axis)) for axis in axes)
+    slots = math.prod(len(shifts_of(axis)) for axis in axes)
     stores = axes[0].stride * axes[1].stride
     if sum(map(len, bounds)) == 6 and stores * axes[2].stride == 1:
         stores = 0  # runs of pixels are stored at once
     row = _PIXELS * (slots + stores) / cin if plan.channels_last else _COPY * slots + _STORE * stores * cout / cin
-    every = [_taps_of(axis, each) for axis, each in zip(axes, bounds, strict=True)]
+    every = [taps_of(axis, each) for axis, each in zip(axes, bounds, strict=True)]
     total = 0.0
     for (d, taps_d), (h, taps_h), (w, taps_w) in product(*every):
-        rows = _images(plan) * d * h
+        rows = images(plan) * d * h
         total += -(-rows * w // lane) * lane / vector * cout * taps_d * taps_h * taps_w + rows * row
     return total
 
 
-def _taps_of(axis: Axis, bounds: tuple[int, ...]) -> list[tuple[int, int]]:
+def taps_of(axis: Axis, bounds: tuple[int, ...]) -> list[tuple[int, int]]:
     """By zone of an axis, its blocks and how many taps they need."""
     if len(bounds) == 2:
         return [(axis.blocks, axis.kernel)]
-    reached = [(*_reached(axis, shift), taps) for shift, taps in _shifts(axis)]
+    reached = [(*blocks_reached(axis, shift), taps) for shift, taps in shifts_of(axis)]
     return [
         (end - first, sum(taps for low, high, taps in reached if low < end and high > first))
         for first, end in pairwise(bounds)
     ]
 
 
-def _images(plan: Plan) -> int:
+def images(plan: Plan) -> int:
     return max(plan.batch, 1)  # weights may be packed for an empty batch
 
 
