@@ -1,8 +1,8 @@
-"""The tile of depthwise layers with the channels last: a vector of channels of a few outputs in a row, as LLVM IR.
+"""The tile of depthwise layers with the channels last: vectors of channels of a few outputs in a row, as LLVM IR.
 
 ``C[j, n] = start[n] + sum over outer taps s and inner taps t of W[s, t, n] * X[s, t, j, n]`` for a few outputs j. All
 sums stay in registers until the end, and a weight is loaded once for all of them. One LLVM function exists per number
-of outputs.
+of outputs, of which one or two have several vectors, lest each product wait for the one before.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ _ARGUMENTS = "".join(("EN", "EN", "EE", "TN", "TN"))
 OUTER_WORDS, INNER_WORDS = 2, 4
 #: Outputs of a tile, for each of which there is a function: powers of two, half of the registers at most.
 _MOST = registers()[1] // 2
+#: Outputs up to which a tile may have several vectors, and how many: powers of two as well.
+_FEW, _VECTORS = 2, 4
 
 
 @inner
@@ -32,6 +34,15 @@ def channel_outputs(left):
     """Outputs of the next tile, of `left` still to do: where it could do more than these, it does some again."""
     count = _MOST
     while count // 2 >= left:
+        count //= 2
+    return count
+
+
+@inner
+def channel_vectors(outputs, vectors):
+    """Vectors of a tile that has so many outputs, where there are `vectors` of channels."""
+    count = _VECTORS if outputs <= _FEW else 1
+    while count > vectors:
         count //= 2
     return count
 
@@ -56,7 +67,7 @@ def _channels_like(typingctx, like):
 
 
 @intrinsic
-def channel_tile(typingctx, table, c, c_step, x, x_step, w, start, outer, outers, inner, inners, outputs):
+def channel_tile(typingctx, table, c, c_step, x, x_step, w, start, outer, outers, inner, inners, outputs, vectors):
     """Run one tile; c, x, w, start, outer and inner are addresses of `pointers.address`.
 
     table : what `channel_table` returned
@@ -65,58 +76,66 @@ def channel_tile(typingctx, table, c, c_step, x, x_step, w, start, outer, outers
     w, start : W, and what sums start with
     outer, outers : the outer taps, each with its place in X and in W
     inner, inners : the same for the inner taps, whose places are added to those
-    outputs : of the tile; a power of two, as `channel_outputs` has it
+    outputs, vectors : shape of the tile, as `channel_outputs` and `channel_vectors` have it
     """
     kinds = {"E": c, "T": outer, "N": types.int64}
     arguments = [kinds[kind] for kind in _ARGUMENTS]
 
     def codegen(context, builder, _signature, args):
-        call_entry(builder, kind_of(ELEMENT[c.dtype], _ARGUMENTS), args[0], args[-1], _I64(0), args[1:-1])
+        call_entry(builder, kind_of(ELEMENT[c.dtype], _ARGUMENTS), args[0], args[-2], args[-1], args[1:-2])
         return context.get_dummy_value()
 
-    return types.void(types.int64, *arguments, types.int64), codegen
+    return types.void(types.int64, *arguments, types.int64, types.int64), codegen
 
 
 def emit_channels(module: ir.Module, element: ir.Type) -> ir.GlobalVariable:
     """Add the tiles of all shapes and the table of their addresses."""
-    counts = [1 << i for i in range(_MOST.bit_length())]
-    entries = {(count, 0): _emit_channels(module, element, count) for count in counts}
+    entries = {
+        (1 << i, 1 << v): _emit_channels(module, element, 1 << i, 1 << v)
+        for i in range(_MOST.bit_length())
+        for v in range(_VECTORS.bit_length() if 1 << i <= _FEW else 1)
+    }
     return emit_table(module, f"gtc_channels_{element}", kind_of(element, _ARGUMENTS), entries)
 
 
-def _emit_channels(module: ir.Module, element: ir.Type, outputs: int) -> ir.Function:
-    """Add the tile for a number of outputs; its arguments are those of `channel_tile` up to `inners`.
+def _emit_channels(module: ir.Module, element: ir.Type, outputs: int, vectors: int) -> ir.Function:
+    """Add the tile of one shape; its arguments are those of `channel_tile` up to `inners`.
 
-    It reads a vector of X for each output and pair of taps, and one of W for each pair, and writes one for each output.
+    It reads its vectors of X for each output and pair of taps, and of W for each pair, and writes those of each output.
     """
-    function = ir.Function(module, kind_of(element, _ARGUMENTS), f"gtc_channels_{element}_{outputs}")
+    function = ir.Function(module, kind_of(element, _ARGUMENTS), f"gtc_channels_{element}_{outputs}x{vectors}")
     function.linkage = "internal"
     function.attributes.add("noinline")
     c, c_step, x, x_step, w, start, outer, outers, inner, inners = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     rows = RowFunctions(module, element, element)
-    vector, nothing = ir.VectorType(element, rows.lanes), _I64(0)
+    vector = ir.VectorType(element, rows.lanes)
+    at = [_I64(v * rows.lanes) for v in range(vectors)]
     fma = multiply_add(module, vector)
-    sums = [cgutils.alloca_once(builder, vector) for _ in range(outputs)]
-    for total in sums:
-        builder.store(rows.load(builder, element, start, nothing), total)
+    sums = [[cgutils.alloca_once(builder, vector) for _ in at] for _ in range(outputs)]
+    for output in sums:
+        for v, total in zip(at, output, strict=True):
+            builder.store(rows.load(builder, element, start, v), total)
 
     def places(table, index, words):
-        at = builder.mul(index, _I64(words))
-        return [builder.load(builder.gep(table, [builder.add(at, _I64(i))])) for i in range(2)]
+        word = builder.mul(index, _I64(words))
+        return [builder.load(builder.gep(table, [builder.add(word, _I64(i))])) for i in range(2)]
 
     with cgutils.for_range(builder, outers) as s:
         x_outer, w_outer = places(outer, s.index, OUTER_WORDS)
         with cgutils.for_range(builder, inners) as t:
             x_inner, w_inner = places(inner, t.index, INNER_WORDS)
-            factor = rows.load(builder, element, w, builder.add(w_outer, w_inner))
+            weights = builder.gep(w, [builder.add(w_outer, w_inner)])
+            factors = [rows.load(builder, element, weights, v) for v in at]
             source = builder.gep(x, [builder.add(x_outer, x_inner)])
-            for total in sums:
-                value = rows.load(builder, element, source, nothing)
-                builder.store(builder.call(fma, [factor, value, builder.load(total)]), total)
+            for output in sums:
+                for v, factor, total in zip(at, factors, output, strict=True):
+                    value = rows.load(builder, element, source, v)
+                    builder.store(builder.call(fma, [factor, value, builder.load(total)]), total)
                 source = builder.gep(source, [x_step])
-    for total in sums:
-        rows.store(builder, builder.load(total), c, nothing)
+    for output in sums:
+        for v, total in zip(at, output, strict=True):
+            rows.store(builder, builder.load(total), c, v)
         c = builder.gep(c, [c_step])
     builder.ret_void()
     return function

@@ -21,9 +21,10 @@ from ..emit.gemm_tile import ADD, PER_COLUMN, PER_ROW, TILE_ROWS, tile, tile_cou
 from ..emit.pointers import address, fence, place
 from ..emit.registers import VECTOR_BYTES
 from ..emit.sums import combine_pairs
+from ..partition import Memory
 from ..runtime.compiled import inner, kernel
 from . import layout as at
-from .in_place import Memory, Piece, is_direct, list_inputs, multiply_in_place
+from .in_place import Piece, is_direct, list_inputs, multiply_in_place
 from .pack_input import pack_input
 from .partitions import Gather
 from .store import store_chunk

@@ -11,7 +11,6 @@ from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
-from ....arrays.views import Array
 from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.product import by_phase
@@ -51,15 +50,6 @@ class Places(NamedTuple):
     direct: int  # whether tiles write to the output, unless that is written past the caches
     taps: Table  # by tap of a set, or of the lists of zones: its distance in the input
     tile: int  # address of the compiled tiles
-
-
-class Memory(NamedTuple):
-    """The arrays of a call."""
-
-    x: Array
-    weight: Array
-    bias: Array
-    out: Array
 
 
 class Piece(NamedTuple):
