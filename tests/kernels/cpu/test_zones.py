@@ -1,4 +1,4 @@
-"""Zones: products with the zeros beyond the border are left out, and no result changes by that."""
+"""Zones: products with zeros beyond the border are left out, inputs not copied, and no result changes by that."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def test_zones_change_no_bit(monkeypatch, name, data_format):
     if data_format == "channels_last":
         x = np.ascontiguousarray(np.moveaxis(x, 1, -1))
     keywords = keywords | {"data_format": data_format, "formulation": "gather"}
-    counts = []
+    counts, in_place = [], partitions.bounds_in_place
 
-    def run(bounds_of):
+    def run(bounds_of, bounds_in_place=lambda plan: None):
         def choose(plan):
             bounds = tuple(bounds_of(axis) for axis in by_phase(plan).axes)
             counts.append(math.prod(len(each) - 1 for each in bounds))
@@ -43,15 +43,18 @@ def test_zones_change_no_bit(monkeypatch, name, data_format):
 
         launch._many_jobs.cache_clear()
         monkeypatch.setattr(partitions, "choose_zones", choose)
+        monkeypatch.setattr(partitions, "bounds_in_place", bounds_in_place)
         return gtc.ConvTranspose(weight, bias, **keywords, backend="cpu")(x)
 
     try:
         got, whole = run(zones._all_bounds), run(lambda axis: (0, axis.blocks))
+        placed = run(zones._all_bounds, in_place)
     finally:
         launch._many_jobs.cache_clear()
     assert counts[0] > 2
     assert counts[1] == 1
     np.testing.assert_array_equal(got, whole)
+    np.testing.assert_array_equal(placed, whole)
     want = gtc.conv_transpose(
         *(array.astype("f8") for array in (x, weight, bias)), **keywords | {"formulation": "auto"}, backend="reference"
     )
