@@ -35,7 +35,7 @@ def test_zones_change_no_bit(monkeypatch, name, data_format):
     keywords = keywords | {"data_format": data_format, "formulation": "gather"}
     counts, in_place = [], partitions.bounds_in_place
 
-    def run(bounds_of, bounds_in_place=lambda plan: None):
+    def run(bounds_of, bounds_in_place=lambda _: None):
         def choose(plan):
             bounds = tuple(bounds_of(axis) for axis in by_phase(plan).axes)
             counts.append(math.prod(len(each) - 1 for each in bounds))
