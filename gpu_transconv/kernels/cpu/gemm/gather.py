@@ -25,6 +25,7 @@ from ..partition import Memory
 from ..runtime.compiled import inner, kernel
 from . import layout as at
 from .in_place import Piece, is_direct, list_inputs, multiply_in_place
+from .later import LEFT, SECOND, pending_of, place_of_sums, store_later, store_some
 from .pack_input import pack_input
 from .partitions import Gather
 from .store import store_chunk
@@ -52,10 +53,15 @@ def gather(x, weight, bias, out, table, work, thread):
     """
     job = unpack(Gather, table)
     runs, splits = job.runs.runs, job.runs.splits
-    wrong = 0
+    wrong, line = 0, work[thread][: job.runs.line]
+    pending = pending_of(line)
+    pending[SECOND] = pending[LEFT] = 0
     for task in range(job.runs.shares[thread], job.runs.shares[thread + 1]):
         run, rest = task % runs, task // runs
         wrong += _gather_run(x, weight, bias, out, job, work[thread], run, rest % splits, rest // splits)
+    if job.places.later:
+        rest = pending[LEFT] * job.runs.pixels * 65536
+        store_some(out, work[thread][job.runs.line + job.runs.panel :], pending, job, rest)
     fence()
     return wrong
 
@@ -89,19 +95,24 @@ def _gather_run(x, weight, bias, out, job, work, run, split, group):
             # With the channels in parts, all chunks keep their sums; else one place serves them in turn.
             base = (row - lay.chunks[chunk0, at.FIRST_ROW]) * cut.pixels if cut.depth < g.cin else 0
             width = (lay.row_channels.size if c + 1 == chunks else lay.chunks[c + 1, at.FIRST_ROW]) - row
+            if job.places.later:
+                base = place_of_sums(pending_of(line), job, width)
             phase = 0
             for s in range(chunk[at.FIRST_SET], chunk[at.END_SET]):
                 start = group * lay.row_channels.size + row
                 if used:
-                    piece = Piece(chunk, s, phase, start, width)
+                    piece = Piece(chunk, s, phase, base, start, width)
                     memory = Memory(x, weight, bias, out)
-                    multiply_in_place(memory, sums[base:], panel.view(np.int64), line, job, slab, piece)
+                    multiply_in_place(memory, sums, panel.view(np.int64), line, job, slab, piece)
                     phase += lay.sets[s, at.ROWS] // chunk[at.CHANNELS]
                 elif g.last:
                     _multiply_last(sums[base:], panel, weight, bias, job, slab, s, start, width)
                 else:
                     _multiply_first(sums[base:], panel, weight, bias, job, slab, s, start)
-            if k0 + slab.depth == g.cin and not is_direct(job):
+            if job.places.later:
+                store_some(out, sums, pending_of(line), job, count * 65536)
+                store_later(out, sums, pending_of(line), job, slab, chunk, base, width)
+            elif k0 + slab.depth == g.cin and not is_direct(job):
                 if lay.paired_h + lay.paired_w > 2:
                     wrong += _transform_output(sums, base, job, chunk, count)
                 store_chunk(out, sums[base:], line, job, slab, chunk, width)

@@ -21,6 +21,7 @@ from ..emit.pointers import address, address_as, place
 from ..geometry import Geometry
 from ..runtime.compiled import inner
 from . import layout as at
+from .later import has_runs, pending_of, store_some
 from .layout import Layout
 from .zones import (
     MOST_BOUNDS,
@@ -48,6 +49,7 @@ class Places(NamedTuple):
 
     used: int  # whether the input is read where it lies
     direct: int  # whether tiles write to the output, unless that is written past the caches
+    later: int  # whether sums that are written past the caches are so while the next ones are computed
     taps: Table  # by tap of a set, or of the lists of zones: its distance in the input
     tile: int  # address of the compiled tiles
 
@@ -58,6 +60,7 @@ class Piece(NamedTuple):
     chunk: Table  # its row of `Layout.chunks`
     s: int  # number of the set
     phase: int  # first phase_w of the set
+    base: int  # where the sums of the chunk begin
     start: int  # bias of the chunk's first row
     width: int  # rows of the chunk
 
@@ -108,13 +111,14 @@ def _rows_of_tiles(plan: Plan, bounds: Bounds) -> int:
 def make_places(plan: Plan, geometry: Geometry, layout: Layout, zones: Zones, used: bool, whole: bool) -> Places:
     """Tables of a plan; `used` says whether they are, and `whole` whether sums are complete after one panel."""
     if not used:
-        return Places(0, 0, layout.tap_slots[:1], 0)
+        return Places(0, 0, 0, layout.tap_slots[:1], 0)
     g = geometry
     shifts = layout.slots[:, at.SHIFT_D : at.SHIFT_W + 1]
     where = ((shifts[:, 0] * g.in_h + shifts[:, 1]) * g.in_w + shifts[:, 2]) * g.x_pixel
     taps = where[layout.tap_slots if len(zones.boxes) == 2 else zones.slots]
     direct = whole and not g.activation and _is_whole(g, layout)
-    return Places(1, int(direct), taps, pixel_table(plan.accumulate))
+    later = whole and g.stream and has_runs(g, layout)
+    return Places(1, int(direct), int(later), taps, pixel_table(plan.accumulate))
 
 
 def _is_whole(g: Geometry, layout: Layout) -> bool:
@@ -185,7 +189,8 @@ def multiply_in_place(memory, sums, places, line, job, slab, piece):
     """
     g, lay, cut, zones = job.geometry, job.layout, job.runs, job.zones
     x, weight, bias, out = memory
-    chunk, s, phase, start, width = piece
+    chunk, s, phase, base, start, width = piece
+    pending = pending_of(line)
     row0, rows, tap, taps = lay.sets[s, at.ROW], lay.sets[s, at.ROWS], lay.sets[s, at.TAP], lay.sets[s, at.TAPS]
     first, count, direct = lay.sets[s, at.WEIGHT], chunk[at.CHANNELS], is_direct(job)
     channel = slab.group * g.cout + chunk[at.CHANNEL]
@@ -209,7 +214,7 @@ def multiply_in_place(memory, sums, places, line, job, slab, piece):
                 p, q = begin + part * (end - begin) // parts, begin + (part + 1) * (end - begin) // parts
                 lines = address(places, cut.pixels + p)
                 if not direct:
-                    to, lines = address(sums, p * width + row0 + low), address(cut.iota, 0)
+                    to, lines = address(sums, base + p * width + row0 + low), address(cut.iota, 0)
                 soon = places[min(q, slab.blocks - 1)] if t == 0 and begins else places[p]
                 if terms:
                     soon += max(job.places.taps[listed], job.places.taps[listed + terms - 1])
@@ -220,3 +225,5 @@ def multiply_in_place(memory, sums, places, line, job, slab, piece):
                     address(bias, start + row0 + low), PER_COLUMN if slab.k0 == 0 else ADD, terms, slab.depth,
                     place(x, soon + slab.k0), q - p, (high - low) // lay.lane,
                 )  # fmt: skip
+                if job.places.later:
+                    store_some(out, sums, pending, job, (q - p) * (high - low))

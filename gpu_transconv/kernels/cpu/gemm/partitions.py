@@ -116,8 +116,10 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     if plan.channels_last and depth * itemsize % ALIASED == 0:
         pitch += lane
     panel = 2 * pixels * 8 // itemsize if in_place else slots * pitch * pixels  # or two lists
+    places = make_places(plan, geometry, layout, zones, in_place is not None, depth == cin)
+    kept = (2 if places.later else 1) * rows * pixels
     # A tile may read and write whole vectors past the last block.
-    part = make_partition(blocks, blocks, reach_of(product.axes), threads, LINE_ROOM + panel + rows * pixels + 256)
+    part = make_partition(blocks, blocks, reach_of(product.axes), threads, LINE_ROOM + panel + kept + 256)
     steps = [axis.step * pair for axis, pair in zip(product.axes, (1, layout.paired_h, layout.paired_w), strict=True)]
     joined = int(depth == cin and len(zones.weights) == 1 and _has_runs(layout))
     shares = _shares(zones, pixels, runs, tasks * splits, threads)
@@ -125,7 +127,6 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
         pixels, runs, depth, pitch, splits, LINE_ROOM, panel, int(flat), joined, PerAxis(*steps),
         _bounds(layout, splits), shares, _iota(layout), tiles,
     )  # fmt: skip
-    places = make_places(plan, geometry, layout, zones, in_place is not None, depth == cin)
     return Gather(geometry, layout, part, cut, zones, places)
 
 
