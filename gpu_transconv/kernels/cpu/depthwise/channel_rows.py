@@ -28,9 +28,6 @@ _PIXELS, _TILED_SUMS = 32, 32768
 # Columns of `DepthwiseLast.inner`: places in a row of the input and in the weights of one, and the blocks that
 # the tap reaches: the first, and the one after the last.
 PLACE, WEIGHT, LOW, HIGH = range(INNER_WORDS)
-# Of outputs that wait to be written: where they are and where they go, how many are written, and how many are not.
-SOURCE, TARGET, DONE, LEFT = range(4)
-PENDING = 4
 
 
 class DepthwiseLast(NamedTuple):
@@ -41,8 +38,7 @@ class DepthwiseLast(NamedTuple):
     step: PerAxis  # inputs from one block of outputs to the next
     row: int  # weights of a tap, repeated ones included
     plane: int  # sums of a phase where channels are few; 0 where they are not
-    outer: int  # elements for what is pending and a list of outer taps
-    line: int  # from one of two rows of outputs to the other
+    outer: int  # elements for a list of outer taps
     first: Table  # by phase_w, and one more for the end: its first tap on w
     inner: Rows  # the taps on w by phase, in the order of what they read; columns PLACE ... HIGH
     tile: int  # address of the compiled tiles, or 0 where channels or types are not for them
@@ -65,14 +61,12 @@ def cut_rows(plan: Plan, threads: int) -> DepthwiseLast:
     if repeats > 1:
         blocks = -(-min(outputs[2], _SUMS // (2 * channels)) // stride)
         length, plane = blocks * stride, blocks * channels
-    words = PENDING + axes[0].kernel * axes[1].kernel * OUTER_WORDS
-    outer = -(-words * 8 // VECTOR_BYTES) * VECTOR_BYTES // item
-    line = -(-length * channels * item // VECTOR_BYTES) * VECTOR_BYTES // item
-    work = outer + stride * plane + (2 if tiled else 1) * line + 64
+    outer = -(-axes[0].kernel * axes[1].kernel * OUTER_WORDS * 8 // VECTOR_BYTES) * VECTOR_BYTES // item
+    work = outer + stride * plane + length * channels + 64
     part = make_partition((axes[0].blocks, axes[1].blocks, outputs[2]), (1, 1, length), [(0, 0)] * 3, threads, work)
     step = PerAxis(*(axis.step for axis in plan.axes))
     return DepthwiseLast(
-        make_geometry(plan), part, step, channels * repeats, plane, outer, line, *_inner_taps(axes[2], channels),
+        make_geometry(plan), part, step, channels * repeats, plane, outer, *_inner_taps(axes[2], channels),
         channel_table(plan.accumulate) if tiled else 0,
     )  # fmt: skip
 

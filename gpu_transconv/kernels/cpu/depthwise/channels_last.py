@@ -18,27 +18,24 @@ from ..arguments import unpack
 from ..emit.channel_tile import INNER_WORDS, OUTER_WORDS, channel_outputs, channel_tile, channel_vectors
 from ..emit.intrinsics import copy_block, interleave_rows
 from ..emit.numbers import activate_run
-from ..emit.pointers import address, address_as, fence, lanes_past, offset
+from ..emit.pointers import address, address_as, fence, offset
 from ..emit.registers import VECTOR_BYTES
 from ..emit.sums import add_products
 from ..partition import Box, Memory, box_count, box_of
 from ..runtime.compiled import inner, kernel
-from .channel_rows import DONE, HIGH, LEFT, LOW, PENDING, SOURCE, TARGET, DepthwiseLast
+from .channel_rows import HIGH, LOW, DepthwiseLast
 
 
 @kernel
 def depthwise_last(x, weight, bias, out, table, work, thread):
     """Fill the share of one thread of the flat `out`; a task is a part of a row of blocks, whose outputs it owns.
 
-    Reads the inputs that reach them, weight and bias; ``work[thread]`` holds what is pending, a list of outer taps and
-    the sums of a row of outputs, and with few channels these outputs. What is written past the caches is so piece by
-    piece, while the sums of the next row are computed in another place.
+    Reads the inputs that reach them, weight and bias; ``work[thread]`` holds a list of outer taps, the sums of a row of
+    outputs, and with few channels these outputs.
     """
     job = unpack(DepthwiseLast, table)
     g, threads = job.geometry, job.part.threads
-    pending = work[thread][: job.outer].view(np.int64)
-    outer, sums = pending[PENDING:], work[thread][job.outer :]
-    pending[LEFT] = pending[SOURCE] = 0
+    outer, sums = work[thread][: job.outer].view(np.int64), work[thread][job.outer :]
     memory, boxes = Memory(x, weight, bias, out), box_count(job.part)
     tasks = g.batch * boxes
     for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
@@ -47,62 +44,39 @@ def depthwise_last(x, weight, bias, out, table, work, thread):
             d, h = block.d * g.stride_d + row // g.stride_h, block.h * g.stride_h + row % g.stride_h
             if d < g.out_d and h < g.out_h:
                 box = Box(d, h, block.w, 1, 1, block.width)
-                _compute_row(memory, job, pending, outer, sums, task // boxes, box)
-    _flush(out, sums, job, pending, pending[LEFT])
+                _compute_row(memory, job, outer, sums, task // boxes, box)
     fence()
     return 0
 
 
 @inner
-def _compute_row(memory, job, pending, outer, sums, n, box):
+def _compute_row(memory, job, outer, sums, n, box):
     """Compute the outputs of a box, which is a part of one row of them, of image `n`."""
     g, (x, weight, bias, out) = job.geometry, memory
-    pixel = ((n * g.out_d + box.d) * g.out_h + box.h) * g.out_w + box.w
-    size = box.width * g.groups
-    if job.tile and not (g.activation or g.stream):
-        to = address_as(sums, out, pixel * g.groups)
-        _sum_taps(to, memory, sums, job, pending, outer, n, box)
-        return
+    line = g.stride_w * job.plane if g.stride_w > 1 else 0
     if job.tile:
-        line = job.line - pending[SOURCE]  # the other one of two
-        _sum_taps(address(sums, line), memory, sums, job, pending, outer, n, box)
-        _flush(out, sums, job, pending, pending[LEFT])
+        _sum_taps(memory, sums, job, outer, n, box)
     else:
-        line = g.stride_w * job.plane if g.stride_w > 1 else 0
-        whole = g.stride_w * job.plane if job.plane else size
-        rows = whole // job.row
+        size = g.stride_w * job.plane if job.plane else box.width * g.groups
+        rows = size // job.row
         copy_block(address(sums, 0), job.row, address(bias, 0), 0, job.row, rows)
-        copy_block(address(sums, rows * job.row), 0, address(bias, 0), 0, whole - rows * job.row, 1)
+        copy_block(address(sums, rows * job.row), 0, address(bias, 0), 0, size - rows * job.row, 1)
         _add_taps(x, weight, sums, job, n, box)
-        for phase in range(g.stride_w if line else 0):
-            copy_block(
-                address(sums, line + phase * g.groups), g.stride_w * g.groups, address(sums, phase * job.plane),
-                g.groups, g.groups, (box.width - phase + g.stride_w - 1) // g.stride_w,
-            )  # fmt: skip
-    activate_run(sums, line, size, g.activation, g.slope)
-    pending[SOURCE], pending[TARGET], pending[LEFT] = line, pixel * g.groups, size
-    pending[DONE] = 0
-    if not (job.tile and g.stream) or lanes_past(out, pixel * g.groups):
-        _flush(out, sums, job, pending, size)
+    for phase in range(g.stride_w if line else 0):
+        copy_block(
+            address(sums, line + phase * g.groups), g.stride_w * g.groups, address(sums, phase * job.plane),
+            g.groups, g.groups, (box.width - phase + g.stride_w - 1) // g.stride_w,
+        )  # fmt: skip
+    activate_run(sums, line, box.width * g.groups, g.activation, g.slope)
+    pixel = ((n * g.out_d + box.d) * g.out_h + box.h) * g.out_w + box.w
+    interleave_rows(
+        address(out, pixel * g.groups), address(sums, line), 0, 1, box.width * g.groups, g.half, g.stream
+    )  # fmt: skip
 
 
 @inner
-def _flush(out, sums, job, pending, most):
-    """Write at most so many of the outputs that are pending."""
-    g, count = job.geometry, min(most, pending[LEFT])
-    if count > 0:
-        source = address(sums, pending[SOURCE] + pending[DONE])
-        interleave_rows(address(out, pending[TARGET] + pending[DONE]), source, 0, 1, count, g.half, g.stream)
-        pending[DONE] += count
-        pending[LEFT] -= count
-
-
-@inner
-def _sum_taps(target, memory, sums, job, pending, outer, n, box):
-    """Compute the sums of a box, which is a part of one row of outputs, and write them from address `target` on.
-
-    `outer` gets the outer taps that reach the row.
-    """
+def _sum_taps(memory, sums, job, outer, n, box):
+    """Compute the sums of a box, which is a part of one row of outputs; `outer` gets the outer taps that reach it."""
     g = job.geometry
     count = 0
     for k_d in range(g.kernel_d):
@@ -126,21 +100,21 @@ def _sum_taps(target, memory, sums, job, pending, outer, n, box):
                 stop = min(stop, job.inner[low - 1, LOW])
             if high > low:
                 stop = min(stop, job.inner[high - 1, HIGH])
-            to = offset(target, ((block - begin) * g.stride_w + phase) * g.groups)
+            to = address(sums, ((block - begin) * g.stride_w + phase) * g.groups)
             taps = count, low, max(0, high - low)
-            _sum_blocks(to, memory, sums, job, pending, outer, block, stop - block, taps)
+            _sum_blocks(to, memory, sums, job, outer, block, stop - block, taps)
             block = stop
 
 
 @inner
-def _sum_blocks(to, memory, sums, job, pending, outer, first, blocks, taps):
+def _sum_blocks(to, memory, sums, job, outer, first, blocks, taps):
     """Compute the sums of so many blocks, all of which the same taps reach, in tiles.
 
     The blocks are from the `first` one of a row on, and their outputs begin at `to`. `taps` is the number of outer
-    taps, the first inner tap and how many there are. With each tile as much of what is pending is written.
+    taps, the first inner tap and how many there are.
     """
     g, lanes = job.geometry, VECTOR_BYTES // sums.itemsize
-    x, weight, bias, out = memory
+    x, weight, bias, _ = memory
     apart, step = g.stride_w * g.groups, job.step.w * g.groups
     outers, tap, inners = taps
     done = 0
@@ -159,7 +133,6 @@ def _sum_blocks(to, memory, sums, job, pending, outer, first, blocks, taps):
                 address(outer, 0), outers, address(job.inner, tap * INNER_WORDS), inners, count, vectors,
             )  # fmt: skip
             channel += vectors * lanes
-            _flush(out, sums, job, pending, count * vectors * lanes)
         done += count
 
 
