@@ -84,10 +84,11 @@ _COMPILED = (
     Fault("lines: taps before the first result added", "cpu/gemm/scatter_lines.py", "max(0, (cut.spread - 1 - o_w) // cut.spread)", "0"),
     Fault("lines: inputs of the first image", "cpu/gemm/scatter_lines.py", "address(x, first + n * g.x_batch)", "address(x, first)"),
     Fault("lines: weights of the first slab", "cpu/gemm/scatter_lines.py", "begin = ((some.group * g.cin + k0) * g.cout", "begin = ((some.group * g.cin + 0 * k0) * g.cout"),
-    Fault("gather: bias of the first group", "cpu/gemm/gather.py", "start = group * lay.row_channels.size + row", "start = row"),
+    Fault("gather: bias of the first group", "cpu/gemm/gather.py", "start = slab.group * lay.row_channels.size + row", "start = row"),
+    Fault("gather: what comes read from the first image", "cpu/gemm/moves.py", "source = row.block.n * g.x_batch + (i_d", "source = (i_d"),
     Fault("gather: rows of odd tiles too few", "cpu/emit/gemm_tile.py", "min(t + 1, more)", "min(t, more)"),
     Fault("store: phases of some channels as if of all", "cpu/gemm/store.py", "if count == pixel:", "if count <= pixel:"),
-    Fault("tile of 4 vectors multiplies the third twice", "cpu/emit/gemm_tile.py", "columns = [load(b_row, v) for v", "columns = [load(b_row, v if v != 3 or vectors != 4 else 2) for v"),
+    Fault("tile of 4 vectors multiplies the third twice", "cpu/emit/tile_frame.py", "self._load(b, self.place(v)) for v in columns]", "self._load(b, self.place(v if v != 3 or self.vectors != 4 else 2)) for v in columns]"),
     Fault("odd strides interleaved with the wrong phase", "cpu/emit/shuffles.py", "indices = [lanes + lane if phase == r else i for", "indices = [lanes + lane if phase == r + (stride > 5) else i for"),
     Fault("transposition of wide strides ends early", "cpu/emit/row_ir.py", "blocks = builder.sdiv(builder.add(outputs, builder.sub(stride, _I64(1))), stride)", "blocks = builder.sdiv(outputs, stride)"),
 )  # fmt: skip

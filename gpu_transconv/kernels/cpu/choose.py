@@ -21,18 +21,29 @@ from .depthwise.channels_last import depthwise_last
 from .elementwise import elementwise_gather, elementwise_scatter
 from .elementwise_input_grad import elementwise_input_gather, elementwise_input_scatter
 from .emit.registers import VECTOR_BYTES, has_couples
-from .gemm import box_partition, line_partition, partitions, point_lists, point_strips, stamp_boxes, stamp_lines
+from .gemm import (
+    box_partition,
+    line_partition,
+    partitions,
+    point_lists,
+    point_strips,
+    stamp_boxes,
+    stamp_lines,
+    stencil_boxes,
+)
 from .gemm.cost import cost_of_boxes, cost_of_lines, cost_of_runs, cost_of_stamps, paired_axes, useful_products
 from .gemm.gather import gather
 from .gemm.gather_boxes import gather_boxes
 from .gemm.gather_filters import cost_of_filters, cut_filters, gather_filters
 from .gemm.gather_lines import gather_lines
 from .gemm.gather_points import gather_points
+from .gemm.gather_stencil import gather_stencil
 from .gemm.point_lists import cost_of_points
 from .gemm.point_strips import cost_of_strips
 from .gemm.scatter import scatter
 from .gemm.scatter_lines import scatter_lines
 from .gemm.scatter_points import scatter_points
+from .gemm.stencil_boxes import cost_of_stencils
 from .gemm.winograd import saving
 from .geometry import counted, fits_boxes
 from .pack import (
@@ -86,7 +97,7 @@ def _cost_of_loops(plan: Plan) -> float:
 
 def _cost_of_gather(plan: Plan) -> float:
     plan = counted(plan, _is_coupled(plan))
-    return min(cost_of_runs(plan), cost_of_boxes(plan), cost_of_filters(plan))
+    return min(cost_of_runs(plan), cost_of_boxes(plan), cost_of_stencils(plan), cost_of_filters(plan))
 
 
 def _cost_of_pairs(plan: Plan) -> float:
@@ -137,6 +148,10 @@ def _is_filters(plan: Plan) -> bool:
     return cost_of_filters(plan) < min(cost_of_runs(plan), cost_of_boxes(plan))
 
 
+def _is_stencil(plan: Plan) -> bool:
+    return cost_of_stencils(plan) < min(cost_of_runs(plan), cost_of_boxes(plan))
+
+
 def _paired(plan: Plan) -> tuple[int, ...]:
     return paired_axes(plan)
 
@@ -152,6 +167,10 @@ def _cut_runs(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
 
 def _cut_panel_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
     return box_partition.cut_panel_boxes(plan, rows_layout(order), threads, order.coupled)
+
+
+def _cut_stencil_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
+    return stencil_boxes.cut_stencil_boxes(plan, rows_layout(order), threads)
 
 
 def _cut_stamp_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
@@ -187,6 +206,10 @@ BOXES = CpuKernel(
     "gather_boxes", "direct, boxes of the output", _is_boxes, _cost_of_gather,
     Tiles(gather_boxes, pack_rows, _cut_panel_boxes, coupled=_is_coupled),
 )  # fmt: skip
+STENCIL = CpuKernel(
+    "gather_stencil", "direct, lines of blocks that share their input", _is_stencil, cost_of_stencils,
+    Tiles(gather_stencil, pack_rows, _cut_stencil_boxes),
+)  # fmt: skip
 RUNS = CpuKernel(
     "gather", "matrix products in tiles", _takes_all, _cost_of_gather,
     Tiles(gather, pack_rows, _cut_runs, lanes=_lanes, coupled=_is_coupled),
@@ -214,7 +237,7 @@ STAMPS = CpuKernel(
 )  # fmt: skip
 
 #: The kernels of each formulation, in the order in which they are asked.
-GATHER = (LOOPS, DEPTHWISE_LAST, DEPTHWISE, THINNED, POINTS, WINOGRAD, FILTERS, BOXES, RUNS)
+GATHER = (LOOPS, DEPTHWISE_LAST, DEPTHWISE, THINNED, POINTS, WINOGRAD, FILTERS, STENCIL, BOXES, RUNS)
 SCATTER = (SCATTERED_LOOPS, PHASES, STRIPS, STAMP_LINES, STAMPS)
 #: The same for the gradient by the input.
 INPUT_GATHER = (*GATHER[:4], LINES, *GATHER[4:])

@@ -152,7 +152,7 @@ NEOVERSE = ("aarch64-linux-gnu", "neoverse-n1", "")
 @pytest.mark.parametrize("element", one_of(2, [ir.FloatType(), ir.DoubleType()]), ids=str)
 def test_tiles_of_another_cpu(monkeypatch, cpu, instruction, element):
     """Every product of a tile is one vector instruction, and none a call."""
-    text = assembly(monkeypatch, cpu, lambda module: gemm_tile.emit_tiles(module, element))
+    text = assembly(monkeypatch, cpu, lambda module: gemm_tile.TILES.emit_table(module, element))
     shapes = gemm_tile.tile_shapes()
     products = sum(vectors * most * (most + 1) // 2 for vectors, most in shapes.items())
     assert len(re.findall(instruction, text, re.MULTILINE)) >= products
@@ -162,7 +162,7 @@ def test_tiles_of_another_cpu(monkeypatch, cpu, instruction, element):
 def test_tiles_of_couples(monkeypatch):
     """Every two products of a tile for bfloat16 are one instruction."""
     cpu = ("x86_64-linux-gnu", "znver4", "+avx512f,+avx512bf16")
-    text = assembly(monkeypatch, cpu, lambda module: gemm_tile.emit_tiles(module, ir.FloatType(), True))
+    text = assembly(monkeypatch, cpu, lambda module: gemm_tile.TILES.emit_table(module, ir.FloatType(), True))
     shapes = gemm_tile.tile_shapes()
     products = sum(vectors * most * (most + 1) // 2 for vectors, most in shapes.items())
     assert len(re.findall(r"\bvdpbf16ps\t.*%zmm\d+$", text, re.MULTILINE)) >= products
@@ -184,9 +184,9 @@ def emit_for_floats(emit: Callable[[ir.Module, ir.Type], Any], module: ir.Module
 
 #: What is emitted -> loops over products that it has at least.
 EMITTERS = {
-    partial(emit_for_floats, gemm_tile.emit_tiles): 34,
-    partial(emit_for_floats, box_tile.emit_boxes): 70,
-    partial(emit_for_floats, flat_tile.emit_flats): 34,
+    partial(emit_for_floats, gemm_tile.TILES.emit_table): 34,
+    partial(emit_for_floats, box_tile.BOXES.emit_table): 70,
+    partial(emit_for_floats, flat_tile.FLATS.emit_table): 34,
     partial(emit_for_floats, dot_tile.emit_dots): 34,
     partial(emit_for_floats, fir_tile.emit_filters): 150,
     emit_copies: 1,

@@ -1,7 +1,7 @@
 """How to say it in LLVM: tiles of matrix products and of filters, rows of numbers, types. Knows nothing of convolution.
 
-`registers` says what the machine has; `gemm_tile` and `fir_tile` emit the two inner loops that nearly all time goes to;
-`row_ir` and `copy_ir` emit functions that move rows of numbers, with the `shuffles` of their vectors, and `thinned_ir`
-filters of which not all results are wanted; `intrinsics` and `pointers` are how kernels call them; `numbers` has the
-types: half floats and activations.
+`registers` says what the machine has; `gemm_tile`, on the frame that all tiles share (`tile_frame`), and `fir_tile`
+emit the two inner loops that nearly all time goes to; `row_ir` and `copy_ir` emit functions that move rows of numbers,
+with the `shuffles` of their vectors, and `thinned_ir` filters of which not all results are wanted; `intrinsics` and
+`pointers` are how kernels call them; `numbers` has the types: half floats and activations.
 """

@@ -17,101 +17,35 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..runtime.compiled import entry, inner
-from .gemm_tile import ADD, tile_shapes
-from .registers import (
-    ELEMENT,
-    broadcast,
-    call_entry,
-    emit_table,
-    keep,
-    kind_of,
-    multiply_add,
-    multiply_couples,
-    prefetch,
-    registers,
-)
+from .gemm_tile import tile_shapes
+from .registers import ELEMENT, prefetch
 from .row_ir import RowFunctions
+from .tile_frame import ADD, PER_ROW, Kind, Tile
 
-# LLVM's integers, by their bits.
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
-#: Arguments of the compiled tiles, named in `box_tile`: addresses of Elements and Tables, and Numbers.
-_ARGUMENTS = "".join(("EN", "EN", "ENT", "ENNN", "EETNN"))
+_I64 = ir.IntType(64)
 #: Words of a move.
 MOVE_WORDS = 3
 
 
-def box_shapes() -> dict[int, int]:
-    """Vectors of columns -> most rows: the sums, a vector or a factor for each and one more fit the registers."""
-    count = registers()[1]
-    return {
-        v: max(tile_shapes().get(v, 0), min(v - 1, (count - 1) // (v + 1))) for v in (1, 2, 4, 8) if v in tile_shapes()
-    }
-
-
-#: Most rows of a tile that is eight vectors wide, or four; 0 where there are none.
-_ROWS_OF_8, _ROWS_OF_4 = box_shapes().get(8, 0), box_shapes().get(4, 0)
-
-
-@inner
-def box_vectors(rows, left):
-    """Vectors of columns of the next tile, of `left` still to do: as many as the registers take."""
-    if rows <= _ROWS_OF_8 and left >= 8:
-        return 8
-    if rows <= _ROWS_OF_4 and left >= 4:
-        return 4
-    return min(2, left)
-
-
-@lru_cache(maxsize=3)
-def box_table(dtype: str, coupled: bool = False) -> int:
-    """Address of the table of compiled tiles, for sums of type `dtype`; perhaps those for couples of channels."""
-    find = keep(entry(types.int64(types.CPointer(getattr(types, dtype))), _coupled_boxes if coupled else _boxes))
-    return int(find.ctypes(None))
-
-
-def _boxes(like):
-    return _boxes_like(like, 0)
-
-
-def _coupled_boxes(like):
-    return _boxes_like(like, 1)
-
-
-@intrinsic(prefer_literal=True)
-def _boxes_like(typingctx, like, coupled):
-    def codegen(context, builder, _signature, _args):
-        table = emit_boxes(builder.module, ELEMENT[like.dtype], bool(coupled.literal_value))
-        return builder.ptrtoint(table, _I64)
-
-    return types.int64(like, coupled), codegen
-
-
 @intrinsic
 def box_tile(
-    typingctx, table, c, c_row, a, a_tap, b, b_step, b_taps, init, mode, taps, depth, source, target, moves, count,
+    typingctx, table, c, c_row, a, a_taps, b, b_step, b_taps, init, mode, taps, depth, source, target, moves, count,
     ahead, rows, vectors,
 ):  # fmt: skip
-    """Run one tile; c, a, b, b_taps, init, source, target and moves are addresses of `pointers.address`.
+    """Run one tile; c, a, a_taps, b, b_taps, init, source, target and moves are addresses of `pointers.address`.
 
     table : what `box_table` returned
     c, c_row : first column of C, and the distance of its rows
-    a, a_tap : A, the rows of a channel next to each other and channels behind each other, and the distance of its taps
+    a, a_taps : A, the rows of a channel next to each other and channels behind each other, and by tap how many
+        elements of a row are before it
     b, b_step, b_taps : B, its channel stride, and by tap the place of its first column
-    init, mode : start values of the rows; with mode `gemm_tile.ADD` they are ignored and C is added to
+    init, mode : start values of the rows; with mode `tile_frame.ADD` they are ignored and C is added to
     taps, depth : numbers of taps and channels
     source, target, moves, count : the first `count` moves of a list, at most one for each tap and channel
     ahead : bytes from what is moved to what is fetched, for a move to come
-    rows, vectors : shape of the tile; one of `box_shapes`
+    rows, vectors : shape of the tile; one of `gemm_tile.tile_shapes`
     """
-    kinds = {"E": c, "T": b_taps, "N": types.int64}
-    arguments = [kinds[kind] for kind in _ARGUMENTS]
-
-    def codegen(context, builder, _signature, args):
-        call_entry(builder, kind_of(ELEMENT[c.dtype], _ARGUMENTS), args[0], args[-1], args[-2], args[1:-2])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, *arguments, types.int64, types.int64), codegen
+    return BOXES.call(c, b_taps)
 
 
 @intrinsic
@@ -144,84 +78,40 @@ def _emit_move(builder, rows, args, index):
     rows.store(builder, rows.load(builder, rows.wide, source, start, mask), target, to)
 
 
-def emit_boxes(module: ir.Module, element: ir.Type, coupled: bool = False) -> ir.GlobalVariable:
-    """Add the tiles of all shapes and the table of their addresses."""
-    entries = {
-        (width, height): _emit_box(module, element, height, width, coupled)
-        for width, most in box_shapes().items()
-        for height in range(1, most + 1)
-    }
-    return emit_table(module, f"gtc_boxes_{element}", kind_of(element, _ARGUMENTS), entries)
+def _emit_box(tile: Tile) -> None:
+    """Emit a tile; its arguments are those of `box_tile` up to `ahead`.
 
-
-def _emit_box(module: ir.Module, element: ir.Type, rows: int, vectors: int, coupled: bool) -> ir.Function:
-    """Add the tile of one shape; its arguments are those of `box_tile` up to `ahead`.
-
-    It reads `rows` factors of A and `vectors` vectors of B for each tap and channel (or couple), and writes or adds to
-    whole vectors of C; the sums are its own and stay in registers.
+    It reads a factor of A for each row and whole vectors of B for each tap and channel (or couple), and writes or adds
+    to whole vectors of C.
     """
-    function = ir.Function(module, kind_of(element, _ARGUMENTS), f"gtc_box_{element}_{rows}x{vectors}")
-    function.linkage = "internal"
-    function.attributes.add("noinline")
-    c, c_row, a, a_tap, b, b_step, b_taps, init, mode, taps, depth, *moving = function.args
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
-    lines = RowFunctions(module, element, element)
-    vector = ir.VectorType(element, lines.lanes)
-    fma = multiply_couples(module) if coupled else multiply_add(module, vector)
-    words = ir.VectorType(_I32, lines.lanes)
-    sums = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(rows)]
-    adds = builder.icmp_signed("==", mode, _I64(ADD))
-    with builder.if_else(adds) as branches:
-        for more, branch in zip((True, False), branches, strict=True):
-            with branch:
-                for m, row in enumerate(sums):
-                    start = ir.Constant(vector, None) if more else broadcast(builder, init, _I64(m), vector)
-                    for total in row:
-                        builder.store(start, total)
-
-    def multiply(factor, column, total):
-        if coupled:
-            return builder.call(fma, [total, builder.bitcast(factor, words), builder.bitcast(column, words)])
-        return builder.call(fma, [factor, column, total])
-
+    c, c_row, a, a_taps, b, b_step, b_taps, init, mode, taps, depth, *moving = tile.function.args
+    builder = tile.builder
+    tile.start(mode, init, ADD, PER_ROW)
     with cgutils.for_range(builder, taps) as tap:
-        a_first = builder.gep(a, [builder.mul(tap.index, a_tap)])
-        b_first = builder.gep(b, [builder.load(builder.gep(b_taps, [tap.index]))])
+        a_first = tile.look_up(a, a_taps, tap.index, _I64(tile.rows))
+        b_first = tile.look_up(b, b_taps, tap.index)
         before = builder.mul(tap.index, depth)
 
         def add_products(channel, a_first=a_first, b_first=b_first):
-            line = builder.mul(channel, b_step)
-            places = [builder.add(line, _I64(v * lines.lanes)) for v in range(vectors)]
-            start = builder.gep(a_first, [builder.mul(channel, _I64(rows))])
-            if rows < vectors:  # the fewer of both stay in registers meanwhile
-                factors = [broadcast(builder, start, _I64(m), vector) for m in range(rows)]
-                for v, at in enumerate(places):
-                    column = lines.load(builder, element, b_first, at)
-                    for factor, row in zip(factors, sums, strict=True):
-                        builder.store(multiply(factor, column, builder.load(row[v])), row[v])
-                return
-            columns = [lines.load(builder, element, b_first, at) for at in places]
-            for m, row in enumerate(sums):
-                factor = broadcast(builder, start, _I64(m), vector)
-                for column, total in zip(columns, row, strict=True):
-                    builder.store(multiply(factor, column, builder.load(total)), total)
+            factors = builder.gep(a_first, [builder.mul(channel, _I64(tile.rows))])
+            columns = builder.gep(b_first, [builder.mul(channel, b_step)])
+            tile.add_products(factors, [_I64(m) for m in range(tile.rows)], columns)
 
         left = builder.sub(moving[3], before)
         moved = builder.select(builder.icmp_signed("<", left, depth), left, depth)
         moved = builder.select(builder.icmp_signed("<", moved, _I64(0)), _I64(0), moved)
         with cgutils.for_range(builder, moved) as both:
-            _emit_move(builder, lines, moving, builder.add(before, both.index))
+            _emit_move(builder, tile.memory, moving, builder.add(before, both.index))
             add_products(both.index)
         with cgutils.for_range(builder, builder.sub(depth, moved)) as rest:
             add_products(builder.add(moved, rest.index))
-    with builder.if_else(adds) as branches:
-        for more, branch in zip((True, False), branches, strict=True):
-            with branch:
-                for m, row in enumerate(sums):
-                    target = builder.gep(c, [builder.mul(c_row, _I64(m))])
-                    for v, total in enumerate(row):
-                        value, at = builder.load(total), _I64(v * lines.lanes)
-                        value = builder.fadd(lines.load(builder, element, target, at), value) if more else value
-                        lines.store(builder, value, target, at)
-    builder.ret_void()
-    return function
+    tile.write(mode, [builder.gep(c, [builder.mul(c_row, _I64(m))]) for m in range(tile.rows)])
+
+
+BOXES = Kind("box", "".join(("EN", "ET", "ENT", "ENNN", "EETNN")), tile_shapes, _emit_box)
+
+
+@lru_cache(maxsize=3)
+def box_table(dtype: str, coupled: bool = False) -> int:
+    """Address of the table of compiled tiles, for sums of type `dtype`; perhaps those for couples of channels."""
+    return BOXES.find_table(dtype, coupled)

@@ -18,7 +18,7 @@ from ..geometry import Geometry, counted, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
 from .cost import PANEL_CHANNELS, flat_channels
 from .layout import SHIFT_W, Layout
-from .partitions import PANEL_BYTES, TASKS, WORK_BYTES, fixed_depth, rows_of_sums
+from .partitions import PANEL_BYTES, TASKS, WORK_BYTES, can_move, fixed_depth, iota_of, rows_of_sums
 
 #: Elements of one channel of a box that gather copies: 8 KiB of floats. Chosen, not measured.
 _BOX = 2048
@@ -47,6 +47,7 @@ class PanelBoxes(NamedTuple):
     lanes: int  # elements of a vector
     offsets: Table  # by tap of a set: where in the panel it reads
     places: Table  # the same by tap and channel, where those are summed in one loop
+    before: Table  # by tap of a set: weights of a row before it
     flat: int  # address of the compiled tiles that do so, or 0
     tile: int  # address of the compiled tiles
 
@@ -67,7 +68,7 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int, coupled: bool) -> 
     blocks, reach = [axis.blocks for axis in axes], reach_of(axes)
     low, span = zip(*reach, strict=True)
     steps = [axis.step for axis in axes]
-    panels = 2 if math.prod(steps) == 1 and not (geometry.half or geometry.last) else 1
+    panels = 2 if can_move(geometry, axes) else 1
     depth = _depth(plan, panels)
     sums = rows_of_sums(layout, depth < cin)
     box = _box(plan, blocks, span, (depth, sums, panels), threads)
@@ -96,7 +97,8 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int, coupled: bool) -> 
     each = (offsets[:, None] + np.arange(cin) * channel).reshape(-1) if flat else offsets[:1]
     cut = PanelBoxes(
         pitch, plane_d, plane, channel, place, PerAxis(*steps), depth, moves, panel, panels, fetched, lane,
-        offsets, each, flat_table(plan.accumulate) if flat else 0, box_table(plan.accumulate, coupled),
+        offsets, each, iota_of(layout) * geometry.cin, flat_table(plan.accumulate) if flat else 0,
+        box_table(plan.accumulate, coupled),
     )  # fmt: skip
     return GatherBoxes(geometry, layout, part, cut)
 

@@ -17,31 +17,29 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arguments import unpack
-from ..emit.gemm_tile import ADD, PER_COLUMN, PER_ROW, TILE_ROWS, tile, tile_count, tile_range, tile_vectors
-from ..emit.pointers import address, fence, place
+from ..emit.box_tile import MOVE_WORDS, box_tile
+from ..emit.gemm_tile import TILE_ROWS, tile, tile_count, tile_range, tile_vectors
+from ..emit.pointers import address, address_as, fence, place
 from ..emit.registers import VECTOR_BYTES
 from ..emit.sums import combine_pairs
+from ..emit.tile_frame import ADD, PER_COLUMN, PER_ROW
 from ..partition import Memory
 from ..runtime.compiled import inner, kernel
 from . import layout as at
 from .in_place import Piece, is_direct, list_inputs, multiply_in_place
-from .later import LEFT, SECOND, pending_of, place_of_sums, store_later, store_some
+from .later import forget, pending_of, place_of_sums, store_later, store_rest
+from .moves import Coming, coming_run, make_moves
 from .pack_input import pack_input
 from .partitions import Gather
+from .slabs import blocks_of, products_of, slab_of, taps_of
 from .store import store_chunk
-from .zones import START, zone_of
 
 
-class RunSlab(NamedTuple):
-    """Some input channels of a group, and a run of blocks: the panel that they make is one piece of the product."""
+class Progress(NamedTuple):
+    """How far the tiles of a slab are."""
 
-    group: int
-    k0: int  # first input channel, within the group
-    depth: int  # input channels
-    first: int  # number of a block, see `zones`
-    blocks: int
-    zone: int  # of the first block
-    end_zone: int  # the one after that of the last
+    products: int  # made, in the unit of `products_of`
+    moves: int  # made, of what comes
 
 
 @kernel
@@ -52,70 +50,74 @@ def gather(x, weight, bias, out, table, work, thread):
     the weights of its chunks, and owns the outputs of both; ``work[thread]`` is the thread's alone.
     """
     job = unpack(Gather, table)
-    runs, splits = job.runs.runs, job.runs.splits
-    wrong, line = 0, work[thread][: job.runs.line]
-    pending = pending_of(line)
-    pending[SECOND] = pending[LEFT] = 0
-    for task in range(job.runs.shares[thread], job.runs.shares[thread + 1]):
-        run, rest = task % runs, task // runs
-        wrong += _gather_run(x, weight, bias, out, job, work[thread], run, rest % splits, rest // splits)
+    cut = job.runs
+    slabs = (job.geometry.cin + cut.depth - 1) // cut.depth
+    end = cut.shares[thread + 1] * slabs
+    wrong, own = 0, work[thread][cut.moves :]
     if job.places.later:
-        rest = pending[LEFT] * job.runs.pixels * 65536
-        store_some(out, work[thread][job.runs.line + job.runs.panel :], pending, job, rest)
+        forget(pending_of(own))
+    for number in range(cut.shares[thread] * slabs, end):
+        wrong += _gather_slab(x, weight, bias, out, job, work[thread], number, number > cut.shares[thread] * slabs, end)
+    if job.places.later:
+        store_rest(out, own[cut.line + cut.panels * cut.panel :], pending_of(own), job)
     fence()
     return wrong
 
 
 @inner
-def _gather_run(x, weight, bias, out, job, work, run, split, group):
-    """Compute one task: the chunks of part `split` for the blocks of `run`; return as `gather` does.
+def _gather_slab(x, weight, bias, out, job, work, number, brought, end):
+    """Compute a slab of a task, the chunks of its part for the blocks of its run; return as `gather` does.
 
-    Reads x, weight and bias; writes the outputs of those blocks and channels. `work` holds a line, a panel of input,
-    and the sums of one chunk, or of all where the input channels come in several panels.
+    Reads x, weight and bias; writes the outputs of those blocks and channels after their last slab. `work` holds a list
+    of moves, a line, one or two panels of input, and the sums of one chunk, or of all where the input channels come in
+    several panels. The panel was `brought` by the slab before, where there are two.
     """
     g, lay, cut = job.geometry, job.layout, job.runs
-    first = run * cut.pixels
-    zones = job.zones.boxes
-    count = min(cut.pixels, zones[zones.shape[0] - 1, START] - first)
-    zone = zone_of(job.zones, first, 0)
-    end_zone = zone_of(job.zones, first + count - 1, zone) + 1
-    line, panel, sums = work[: cut.line], work[cut.line : cut.line + cut.panel], work[cut.line + cut.panel :]
-    chunks, used = lay.chunks.shape[0], job.places.used
-    chunk0, chunk1 = cut.bounds[split], cut.bounds[split + 1]
+    slab = slab_of(job, number)
+    moves, work = work[: cut.moves].view(np.int64), work[cut.moves :]
+    line, panels, sums = work[: cut.line], work[cut.line :], work[cut.line + cut.panels * cut.panel :]
+    turn = number % cut.panels
+    panel = panels[turn * cut.panel : (turn + 1) * cut.panel]
+    used, later = job.places.used, job.places.later
+    if used and slab.k0 == 0:
+        list_inputs(panel.view(np.int64), job, slab)
+    if not used and (cut.panels == 1 or not brought):
+        pack_input(x, panel, job, slab)
+    chunk0, chunk1 = cut.bounds[slab.split], cut.bounds[slab.split + 1]
+    following = Progress(0, 0)
+    if cut.panels > 1 and number + 1 < end:
+        products = products_of(job, slab, lay.chunks[chunk0, at.FIRST_SET], lay.chunks[chunk1 - 1, at.END_SET])
+        other = panels[(1 - turn) * cut.panel :]
+        coming = coming_run(x, other, moves, job, slab_of(job, number + 1), products)
+    else:
+        coming = Coming(x, panel, moves, 0, 1, 0, 0, 0, 1)
+    chunks = lay.chunks.shape[0]
     wrong = 0
-    for k0 in range(0, g.cin, cut.depth):
-        slab = RunSlab(group, k0, min(cut.depth, g.cin - k0), first, count, zone, end_zone)
-        if not used:
-            pack_input(x, panel, job, slab)
-        elif k0 == 0:
-            list_inputs(panel.view(np.int64), job, slab)
-        for c in range(chunk0, chunk1):
-            chunk = lay.chunks[c]
-            row = chunk[at.FIRST_ROW]
-            # With the channels in parts, all chunks keep their sums; else one place serves them in turn.
-            base = (row - lay.chunks[chunk0, at.FIRST_ROW]) * cut.pixels if cut.depth < g.cin else 0
-            width = (lay.row_channels.size if c + 1 == chunks else lay.chunks[c + 1, at.FIRST_ROW]) - row
-            if job.places.later:
-                base = place_of_sums(pending_of(line), job, width)
-            phase = 0
-            for s in range(chunk[at.FIRST_SET], chunk[at.END_SET]):
-                start = group * lay.row_channels.size + row
-                if used:
-                    piece = Piece(chunk, s, phase, base, start, width)
-                    memory = Memory(x, weight, bias, out)
-                    multiply_in_place(memory, sums, panel.view(np.int64), line, job, slab, piece)
-                    phase += lay.sets[s, at.ROWS] // chunk[at.CHANNELS]
-                elif g.last:
-                    _multiply_last(sums[base:], panel, weight, bias, job, slab, s, start, width)
-                else:
-                    _multiply_first(sums[base:], panel, weight, bias, job, slab, s, start)
-            if job.places.later:
-                store_some(out, sums, pending_of(line), job, count * 65536)
-                store_later(out, sums, pending_of(line), job, slab, chunk, base, width)
-            elif k0 + slab.depth == g.cin and not is_direct(job):
-                if lay.paired_h + lay.paired_w > 2:
-                    wrong += _transform_output(sums, base, job, chunk, count)
-                store_chunk(out, sums[base:], line, job, slab, chunk, width)
+    for c in range(chunk0, chunk1):
+        chunk = lay.chunks[c]
+        row = chunk[at.FIRST_ROW]
+        # With the channels in parts, all chunks keep their sums; else one place serves them in turn.
+        base = (row - lay.chunks[chunk0, at.FIRST_ROW]) * cut.pixels if cut.depth < g.cin else 0
+        width = (lay.row_channels.size if c + 1 == chunks else lay.chunks[c + 1, at.FIRST_ROW]) - row
+        base, phase = place_of_sums(pending_of(line), job, width) if later else base, 0
+        for s in range(chunk[at.FIRST_SET], chunk[at.END_SET]):
+            start = slab.group * lay.row_channels.size + row
+            if used:
+                piece = Piece(chunk, s, phase, base, start, width)
+                multiply_in_place(Memory(x, weight, bias, out), sums, panel.view(np.int64), line, job, slab, piece)
+                phase += lay.sets[s, at.ROWS] // chunk[at.CHANNELS]
+            elif g.last:
+                _multiply_last(sums[base:], panel, weight, bias, job, slab, s, start, width)
+            else:
+                following = _multiply_first(sums[base:], panel, weight, bias, job, slab, s, start, coming, following)
+        if later:
+            store_rest(out, sums, pending_of(line), job)
+            store_later(out, sums, pending_of(line), job, slab, chunk, base, width)
+        elif slab.k0 + slab.depth == g.cin and not is_direct(job):
+            if lay.paired_h + lay.paired_w > 2:
+                wrong += _transform_output(sums, base, job, chunk, slab.blocks)
+            store_chunk(out, sums[base:], line, job, slab, chunk, width)
+    make_moves(coming, following.moves, coming.total)
     return wrong
 
 
@@ -159,11 +161,13 @@ def _combine_rows(sums, base, first, second, third, rows, job, count):
 
 
 @inner
-def _multiply_first(sums, panel, weight, bias, job, slab, s, start):
+def _multiply_first(sums, panel, weight, bias, job, slab, s, start, coming, progress):
     """Channels first: add set `s` of the slab to its rows of `sums`, which have the columns behind each other.
 
-    Reads the panel, the set's weights, and the bias of the rows from `start` on where this is their first slab.
+    Reads the panel, the set's weights, and the bias of the rows from `start` on where this is their first slab. Moves
+    what comes meanwhile, in proportion to the products; returns how far it got.
     """
+    products, done = progress
     g, lay, cut = job.geometry, job.layout, job.runs
     row0, rows, taps = lay.sets[s, at.ROW], lay.sets[s, at.ROWS], lay.sets[s, at.TAPS]
     first = lay.sets[s, at.WEIGHT]
@@ -173,24 +177,32 @@ def _multiply_first(sums, panel, weight, bias, job, slab, s, start):
         m = high - low
         a = address(weight, (slab.group * lay.weights + first + low * taps) * g.cin + slab.k0 * m)
         for zone in range(slab.zone, slab.end_zone):
-            v, end = _blocks_of(job, slab, zone)
+            v, end = blocks_of(job, slab, zone)
             vectors = (end + lane - 1) // lane
             v //= lane
-            own, slots, terms = _taps_of(job, s, zone)
+            before, places, terms = taps_of(job, s, zone)
+            each = m * terms
             depth = slab.depth
             if cut.joined:
                 terms, depth = 1, terms * depth
             while v < vectors:
                 step = tile_vectors(m, vectors - v)
-                tile(
+                products += each * step
+                until = coming.total * products // coming.products
+                k, i = done // coming.listed, done % coming.listed
+                count = max(0, min(until - done, min(coming.listed - i, terms * depth)))
+                box_tile(
                     cut.tile,
-                    address(sums, (row0 + low) * cut.pixels + v * lane), address(cut.iota, 0), cut.pixels,
-                    a, 1, m, own, g.cin * m,
-                    address(panel, v * lane), cut.pixels, slots, cut.depth * cut.pixels,
-                    address(bias, start + row0 + low), PER_ROW if slab.k0 == 0 else ADD, terms, depth,
-                    place(panel, 0), 0, m, step,
+                    address(sums, (row0 + low) * cut.pixels + v * lane), cut.pixels, a, before,
+                    address(panel, v * lane), cut.pitch, places, address(bias, start + row0 + low),
+                    PER_ROW if slab.k0 == 0 else ADD, terms, depth,
+                    address_as(sums, coming.x, coming.first + k * coming.x_step),
+                    address(coming.panel, k * coming.step), address(coming.moves, MOVE_WORDS * i), count,
+                    coming.x_step * sums.itemsize, m, step,
                 )  # fmt: skip
+                done += count
                 v += step
+    return Progress(products, done)
 
 
 @inner
@@ -204,34 +216,16 @@ def _multiply_last(sums, panel, weight, bias, job, slab, s, start, width):
         vectors = (high - low) // lay.lane
         a = (slab.group * lay.weights + first + low * taps) * g.cin + slab.k0 * (high - low)
         for zone in range(slab.zone, slab.end_zone):
-            begin, end = _blocks_of(job, slab, zone)
-            own, slots, terms = _taps_of(job, s, zone)
+            begin, end = blocks_of(job, slab, zone)
+            before, places, terms = taps_of(job, s, zone)
             parts = (end - begin + TILE_ROWS - 1) // TILE_ROWS
             for part in range(parts):
                 p, q = begin + part * (end - begin) // parts, begin + (part + 1) * (end - begin) // parts
                 tile(
                     cut.tile,
                     address(sums, p * width + row0 + low), address(cut.iota, 0), width,
-                    address(panel, p * cut.pitch), cut.pitch, 1, slots, cut.pixels * cut.pitch,
-                    address(weight, a), high - low, own, g.cin * (high - low),
+                    address(panel, p * cut.pitch), cut.pitch, 1, places, 1,
+                    address(weight, a), high - low, before, high - low,
                     address(bias, start + row0 + low), PER_COLUMN if slab.k0 == 0 else ADD, terms, slab.depth,
                     place(panel, 0), 0, q - p, vectors,
                 )  # fmt: skip
-
-
-@inner
-def _blocks_of(job, slab, zone):
-    """The slab's blocks that lie in a zone, as the first and the one after the last, counted from the slab's first."""
-    zones = job.zones.boxes
-    return max(0, zones[zone, START] - slab.first), min(slab.blocks, zones[zone + 1, START] - slab.first)
-
-
-@inner
-def _taps_of(job, s, zone):
-    """Of the taps of set `s` that a zone needs, the addresses of their numbers and of their slots; and how many."""
-    lay, zones = job.layout, job.zones
-    tap, taps = lay.sets[s, at.TAP], lay.sets[s, at.TAPS]
-    if zones.boxes.shape[0] == 2:
-        return address(job.runs.iota, 0), address(lay.tap_slots, tap), taps
-    start = zones.starts[zone, tap]
-    return address(zones.taps, start), address(zones.slots, start), zones.starts[zone, tap + taps] - start

@@ -11,13 +11,14 @@ from __future__ import annotations
 import numpy as np
 
 from ..arguments import unpack
-from ..emit.box_tile import MOVE_WORDS, box_tile, box_vectors
+from ..emit.box_tile import MOVE_WORDS, box_tile
 from ..emit.flat_tile import flat_tile
-from ..emit.gemm_tile import ADD, PER_ROW, tile_count, tile_range, tile_vectors
+from ..emit.gemm_tile import tile_count, tile_range, tile_vectors
 from ..emit.intrinsics import copy_every, copy_rows, interleave_rows, turn_rows
 from ..emit.numbers import COUPLED, activate_run
 from ..emit.pointers import address, address_as, cast, fence, place
 from ..emit.registers import VECTOR_BYTES
+from ..emit.tile_frame import ADD, PER_ROW
 from ..partition import Slab, box_count, box_of
 from ..runtime.compiled import inner, kernel
 from . import layout as at
@@ -62,7 +63,7 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
             panels[: cut.panels * cut.panel] = 0
         listed = list_moves(moves, job, task)
         coming = coming_panel(x, panels, moves, job, task, 0, listed)
-        make_moves(coming, job, 0, coming.total)
+        make_moves(coming, 0, coming.total)
     for k in range(slabs):
         slab = Slab(group, k * cut.depth, min(cut.depth, g.cin - k * cut.depth))
         last = k + 1 == slabs
@@ -89,9 +90,9 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
             for s in range(chunk[at.FIRST_SET], chunk[at.END_SET]):
                 done = _multiply(sums[base:], panel, weight, bias[row:], job, box, slab, s, coming, done)
             if last:
-                _store(out, sums, base, job, chunk, box, n, group)
+                store_box(out, sums, base, job, chunk, box, n, group)
         if cut.panels > 1:
-            make_moves(coming, job, done, coming.total)
+            make_moves(coming, done, coming.total)
     return listed
 
 
@@ -191,7 +192,7 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
             source = d * (job.part.box_h + job.part.span_h) * cut.pitch
             v = 0
             while v < vectors:
-                step = tile_vectors(m, vectors - v) if cut.flat else box_vectors(m, vectors - v)
+                step = tile_vectors(m, vectors - v)
                 if cut.flat:
                     flat_tile(
                         cut.flat, address(sums, target + v * lane), cut.plane, a,
@@ -210,7 +211,7 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
                     ahead = place(coming.x, coming.first + k * g.x_channel) - place(panel, 0)
                 box_tile(
                     cut.tile,
-                    address(sums, target + v * lane), cut.plane, a, g.cin * m,
+                    address(sums, target + v * lane), cut.plane, a, address(cut.before, 0),
                     address(panel, source + v * lane), cut.channel, address(cut.offsets, tap0), start,
                     PER_ROW if slab.k0 == 0 else ADD, taps, slab.depth,
                     bring, address(coming.panel, k * coming.step),
@@ -218,13 +219,13 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
                 )  # fmt: skip
                 done += count
                 if count == taps * slab.depth and cut.panels > 1:  # more than the tile could take
-                    done = make_moves(coming, job, done, until)
+                    done = make_moves(coming, done, until)
                 v += step
     return done
 
 
 @inner
-def _store(out, sums, base, job, chunk, box, n, group):
+def store_box(out, sums, base, job, chunk, box, n, group):
     """Write a chunk's outputs of the box, activated, from its rows of `sums`, which are activated in place."""
     g, cut, channels = job.geometry, job.cut, chunk[at.CHANNELS]
     outputs = min(box.width * g.stride_w, g.out_w - box.w * g.stride_w)

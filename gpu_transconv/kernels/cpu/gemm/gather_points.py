@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..arguments import unpack
-from ..emit.gemm_tile import ADD, TILE_ROWS, tile, tile_vectors
+from ..emit.gemm_tile import TILE_ROWS, tile, tile_vectors
 from ..emit.intrinsics import copy_row, copy_rows, turn_rows
 from ..emit.numbers import activate_run
 from ..emit.pointers import address, offset, place
 from ..emit.registers import VECTOR_BYTES
+from ..emit.tile_frame import ADD
 from ..runtime.compiled import inner, kernel
 from .point_lists import GatherPoints
 

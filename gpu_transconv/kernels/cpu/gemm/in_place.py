@@ -15,17 +15,18 @@ from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.product import by_phase
 from ..arguments import Table
-from ..emit.gemm_tile import ADD, PER_COLUMN, TILE_ROWS, tile_count, tile_range
+from ..emit.gemm_tile import TILE_ROWS, tile_count, tile_range
 from ..emit.pixel_tile import pixel_table, pixel_tile
 from ..emit.pointers import address, address_as, place
+from ..emit.tile_frame import ADD, PER_COLUMN
 from ..geometry import Geometry
 from ..runtime.compiled import inner
 from . import layout as at
 from .later import has_runs, pending_of, store_some
 from .layout import Layout
+from .slabs import blocks_of
 from .zones import (
     MOST_BOUNDS,
-    START,
     Bounds,
     Zones,
     blocks_reached,
@@ -203,8 +204,7 @@ def multiply_in_place(memory, sums, places, line, job, slab, piece):
         b = (slab.group * lay.weights + first + low * taps) * g.cin + slab.k0 * (high - low)
         to = address_as(sums, out, channel + low // count * g.y_pixel + low % count)
         for zone in range(slab.zone, slab.end_zone):
-            begin = max(0, zones.boxes[zone, START] - slab.first)
-            end = min(slab.blocks, zones.boxes[zone + 1, START] - slab.first)
+            begin, end = blocks_of(job, slab, zone)
             own, listed, terms = address(cut.iota, 0), tap, taps
             if zones.boxes.shape[0] > 2:
                 listed = zones.starts[zone, tap]

@@ -18,7 +18,7 @@ from .layout import Layout
 from .zones import next_stretch, stretch_of
 
 #: Elements of a thread's line before what is pending, and words of that: some, and three for each block of a run.
-_BEFORE, _WORDS = 1024, 2048
+_BEFORE, _WORDS = 1024, 4096
 # Of the latter: whether they are in the second of two places, how many runs are left, which is next, and how much of it
 # is done; and for each run where it goes, where it is, and its size.
 SECOND, LEFT, NEXT, DONE, RUNS = range(5)
@@ -39,10 +39,14 @@ def pending_of(line):
 
 
 @inner
+def forget(pending):
+    """Begin with nothing that is pending."""
+    pending[SECOND] = pending[LEFT] = 0
+
+
+@inner
 def place_of_sums(pending, job, width):
     """Where sums begin while others are pending: there are two places for them."""
-    if not job.places.later:
-        return 0
     return 0 if pending[SECOND] else width * job.runs.pixels
 
 
@@ -85,3 +89,10 @@ def store_some(out, sums, pending, job, most):
         if pending[DONE] == pending[entry + SIZE]:
             pending[LEFT] -= 1
             pending[NEXT], pending[DONE] = entry + 3, 0
+
+
+@inner
+def store_rest(out, sums, pending, job):
+    """Write all results that are pending."""
+    while pending[LEFT] > 0:
+        store_some(out, sums, pending, job, pending[pending[NEXT] + SIZE])

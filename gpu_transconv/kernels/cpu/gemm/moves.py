@@ -1,4 +1,4 @@
-"""What the tiles of gather in boxes bring in meanwhile: the moves of the next panel, listed, counted and made."""
+"""What the tiles of gather bring in meanwhile: the moves of the next panel, listed, counted and made."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from ..emit.box_tile import MOVE_WORDS, move_vectors
 from ..emit.pointers import address, address_as
 from ..partition import box_count, box_of
 from ..runtime.compiled import inner
+from . import layout as at
+from .zones import next_stretch, stretch_of
 
 
 class Coming(NamedTuple):
@@ -18,9 +20,11 @@ class Coming(NamedTuple):
     panel: Array  # what is filled
     moves: Array  # list of the moves of a channel
     first: int  # number of the input's first element, if the box of its first channel began there
-    listed: int  # moves of a channel
-    total: int  # of all its channels
-    step: int  # elements of the panel from one channel to the next, or 0 where it is filled later and lines are fetched
+    listed: int  # moves in the list: of a channel, or of a few
+    total: int  # of all channels
+    x_step: int  # elements of the input from one use of the list to the next
+    step: int  # the same of the panel, or 0 where it is filled later and lines are fetched
+    products: int  # of a panel, in a unit of the caller's
 
 
 @inner
@@ -44,13 +48,62 @@ def list_moves(moves, job, task):
             present = high if 0 <= i_d < g.in_d and 0 <= i_h < g.in_h else low
             source = (i_d * g.in_h + i_h) * g.in_w + start
             target = (d * (part.box_h + part.span_h) + h) * cut.pitch
-            for first in range(begin, end, cut.lanes):
-                below, above = min(max(low - first, 0), cut.lanes), min(max(present - first, 0), cut.lanes)
-                moves[count] = source + first
-                moves[count + 1] = target + first
-                moves[count + 2] = (1 << above) - (1 << below) if above > below else 0
-                count += MOVE_WORDS
-    return count // MOVE_WORDS
+            count = _list_row(moves, count, source, target, (begin, end), (low, present), cut.lanes)
+    return count
+
+
+@inner
+def _list_row(moves, count, source, target, written, read, lanes):
+    """Add to `count` moves those of a row: between two ends it is written, and between two others it is not zero."""
+    (begin, end), (low, high) = written, read
+    word = count * MOVE_WORDS
+    for first in range(begin, end, lanes):
+        below, above = min(max(low - first, 0), lanes), min(max(high - first, 0), lanes)
+        some = above > below
+        # What reads nothing still waits for a line, so it is one that was just read.
+        moves[word] = source + first if some or word == 0 else moves[word - MOVE_WORDS]
+        moves[word + 1] = target + first
+        moves[word + 2] = (1 << above) - (1 << below) if some else 0
+        word += MOVE_WORDS
+    return word // MOVE_WORDS
+
+
+@inner
+def list_run(moves, job, slab):
+    """List what brings in a few channels of a run of blocks, in `moves`; return how many, and how many moves each has.
+
+    The panel is ordered slot, channel, block, and what the last vector of a row reaches beyond it is nobody's.
+    """
+    g, lay, cut = job.geometry, job.layout, job.runs
+    count = q = 0
+    row = stretch_of(job.zones, g, slab.first, slab.blocks)
+    while q < slab.blocks:
+        if cut.flat:
+            pixels = g.in_d * g.in_h * g.in_w
+            p, n = (slab.first + q) % pixels, (slab.first + q) // pixels
+            length = min(pixels - p, slab.blocks - q)
+            count = _list_row(moves, count, n * g.x_batch + p, q, (0, length), (0, length), cut.lanes)
+            q += length
+            continue
+        for slot in range(lay.slots.shape[0] if row.exists else 0):
+            if job.zones.boxes.shape[0] == 2 or job.zones.reads[row.zone, slot]:
+                i_d, i_h = row.block.d + lay.slots[slot, at.SHIFT_D], row.block.h + lay.slots[slot, at.SHIFT_H]
+                i_w = row.block.w + lay.slots[slot, at.SHIFT_W]
+                low = min(max(0, -i_w), row.length)
+                high = min(row.length, g.in_w - i_w) if 0 <= i_d < g.in_d and 0 <= i_h < g.in_h else low
+                source = row.block.n * g.x_batch + (i_d * g.in_h + i_h) * g.in_w + i_w
+                target = slot * cut.depth * cut.pitch + q
+                count = _list_row(moves, count, source, target, (0, row.length), (low, high), cut.lanes)
+        q += row.length
+        if q < slab.blocks:
+            row = next_stretch(job.zones, g, row, slab.first + q, slab.blocks - q)
+    channels = max(1, min(slab.depth, moves.size // MOVE_WORDS // max(1, count), cut.listed // max(1, count)))
+    for i in range(count, channels * count):
+        k, word, first = i // count, i * MOVE_WORDS, i % count * MOVE_WORDS
+        moves[word] = moves[first] + k * g.x_channel
+        moves[word + 1] = moves[first + 1] + k * cut.pitch
+        moves[word + 2] = moves[first + 2]
+    return channels, count
 
 
 @inner
@@ -68,22 +121,34 @@ def coming_panel(x, panel, moves, job, task, k0, listed):
     group, n = task // boxes % g.groups, task // boxes // g.groups
     first = n * g.x_batch + (group * g.cin + k0) * g.x_channel
     total = listed * min(cut.depth, g.cin - k0)
-    if cut.panels > 1:
-        return Coming(x, panel, moves, first, max(1, listed), total, cut.channel)
-    box = box_of(job.part, task % boxes)
-    first += (box.d * cut.step.d * g.in_h + box.h * cut.step.h) * g.in_w + box.w * cut.step.w
-    return Coming(x, panel, moves, first, max(1, listed), total, 0)
+    if cut.panels == 1:
+        box = box_of(job.part, task % boxes)
+        first += (box.d * cut.step.d * g.in_h + box.h * cut.step.h) * g.in_w + box.w * cut.step.w
+    step = cut.channel if cut.panels > 1 else 0
+    return Coming(x, panel, moves, first, max(1, listed), total, g.x_channel, step, 1)
 
 
 @inner
-def make_moves(coming, job, done, end):
+def coming_run(x, panel, moves, job, slab, products):
+    """The panel of a slab, which the tiles of another with so many `products` bring in."""
+    g, cut = job.geometry, job.runs
+    channels, count = list_run(moves, job, slab)
+    first = (slab.group * g.cin + slab.k0) * g.x_channel
+    total = count * slab.depth
+    return Coming(
+        x, panel, moves, first, channels * count, total, channels * g.x_channel, channels * cut.pitch, max(1, products)
+    )
+
+
+@inner
+def make_moves(coming, done, end):
     """Make the moves from number `done` to `end` of what comes, without products; return the number of the next."""
-    g, panel = job.geometry, coming.panel
+    panel = coming.panel
     while done < end:
         k, i = done // coming.listed, done % coming.listed
         count = min(end - done, coming.listed - i)
-        source = address_as(panel, coming.x, coming.first + k * g.x_channel)
+        source = address_as(panel, coming.x, coming.first + k * coming.x_step)
         target, moves = address(panel, k * coming.step), address(coming.moves, MOVE_WORDS * i)
-        move_vectors(source, target, moves, count, panel.itemsize * g.x_channel)
+        move_vectors(source, target, moves, count, panel.itemsize * coming.x_step)
         done += count
     return done

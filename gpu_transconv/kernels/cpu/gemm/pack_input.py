@@ -71,7 +71,7 @@ def _pack_row(x, panel, job, slab, row, q, channels):
             target = address(panel, (slot * cut.pixels + q) * cut.pitch)
             _copy_row_of_pixels(target, address(x, source), job, depth, ends, length)
         else:
-            target = address(panel, (slot * cut.depth + channels[0]) * cut.pixels + q)
+            target = address(panel, (slot * cut.depth + channels[0]) * cut.pitch + q)
             if less_h:
                 end = end if below else low
                 _transform_rows_less(target, address(x, source), job, depth, low, high, length, end, less_w)
@@ -118,25 +118,25 @@ def _copy_every(target, source, pixel, job, depth, ends, length, half):
 @inner
 def _transform_rows(target, row, job, depth, low, high, length, less):
     """Copy a row of `depth` channels, or with a step on w every so many-th element, or with pairs its differences."""
-    g, pixels, step = job.geometry, job.runs.pixels, job.runs.step.w
+    g, pitch, step = job.geometry, job.runs.pitch, job.runs.step.w
     if step == 1:
-        copy_rows(target, pixels, row, g.x_channel, depth, low, high, length, g.half)
+        copy_rows(target, pitch, row, g.x_channel, depth, low, high, length, g.half)
     elif less:
-        copy_differences(target, pixels, row, g.x_channel, depth, low, high, length, g.half)
+        copy_differences(target, pitch, row, g.x_channel, depth, low, high, length, g.half)
     else:
-        copy_every(target, pixels, row, g.x_channel, depth, low, high, length, step, g.half)
+        copy_every(target, pitch, row, g.x_channel, depth, low, high, length, step, g.half)
 
 
 @inner
 def _transform_rows_less(target, row, job, depth, low, high, length, end, less):
     """The same less the row below, which is read up to `end`."""
-    g, pixels = job.geometry, job.runs.pixels
+    g, pitch = job.geometry, job.runs.pitch
     if job.layout.paired_w == 1:
-        copy_rows_less(target, pixels, row, g.x_channel, depth, low, high, length, g.in_w, end, g.half)
+        copy_rows_less(target, pitch, row, g.x_channel, depth, low, high, length, g.in_w, end, g.half)
     elif less:
-        copy_differences_less(target, pixels, row, g.x_channel, depth, low, high, length, g.in_w, end, g.half)
+        copy_differences_less(target, pitch, row, g.x_channel, depth, low, high, length, g.in_w, end, g.half)
     else:
-        copy_every_second_less(target, pixels, row, g.x_channel, depth, low, high, length, g.in_w, end, g.half)
+        copy_every_second_less(target, pitch, row, g.x_channel, depth, low, high, length, g.in_w, end, g.half)
 
 
 @inner
@@ -154,5 +154,5 @@ def _copy_pixels(x, panel, job, slab):
             _copy_row_of_pixels(target, address(x, source), job, slab.depth, (0, length), length)
         else:
             target = address(panel, q)
-            copy_rows(target, cut.pixels, address(x, source), g.x_channel, slab.depth, 0, length, length, g.half)
+            copy_rows(target, cut.pitch, address(x, source), g.x_channel, slab.depth, 0, length, length, g.half)
         q += length

@@ -11,12 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ....problem.axis import Axis
 from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.product import by_phase
 from ..arguments import Table
+from ..emit.box_tile import MOVE_WORDS, box_table
 from ..emit.gemm_tile import tile_table
 from ..emit.registers import VECTOR_BYTES
+from ..emit.row_ir import LONG
 from ..geometry import Geometry, counted, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
 from .cost import cost_of_runs, useful_products
@@ -27,9 +30,16 @@ from .zones import START, Zones, choose_zones, make_zones
 
 #: Bytes of a panel of input, which stays in the second-level cache next to sums and weights: half of Zen 4's 1 MiB.
 PANEL_BYTES = 512 * 1024
+#: The same of each of two panels, of which one comes in while the other is multiplied. Measured: 384 and 512 KiB take
+#: 0.99 to 1.04 times as long on ten layers.
+_MOVED_BYTES = PANEL_BYTES // 2
+#: Moves in the list of what brings in a panel, about: as many as fit of whole channels, and one channel at least.
+_LISTED = 64
 #: Products added before a partial sum is put down, which bounds the panel and the error of a long float32 sum (chosen,
 #: not measured); and the same where blocks are computed in pairs (measured, see the log in docs/speed/performance.md).
 _DEPTH, _PAIRED_DEPTH = 2048, 8 * 2048
+#: The same where the next panel comes in meanwhile. Measured: 512 and 2048 take 0.98 to 1.06 times as long.
+_MOVED_DEPTH = 1024
 #: The same where every sum has one order (`Plan.fixed_order`), in all kernels of gather: so many that a sum over 1024
 #: channels and two taps is put down once. With 1024 products, a layer of an audio decoder (1024 to 512 channels, kernel
 #: 16, stride 8) took 1.16 times as long on a few inputs, and no less on many (Zen 4).
@@ -52,16 +62,24 @@ class Runs(NamedTuple):
     pixels: int  # blocks of one run
     runs: int
     depth: int  # input channels of one panel
-    pitch: int  # from one of its blocks to the next, with channels last
+    pitch: int  # elements from one of its channels to the next, or with channels last from a block
     splits: int  # parts of the chunks that run as tasks of their own
+    moves: int  # elements for a list of what brings in channels of a panel, see `box_tile`
+    listed: int  # moves in that list, about
     line: int  # elements for a row that is put together
     panel: int  # elements of the input
+    panels: int  # two where one comes in while the other is multiplied
+    lanes: int  # elements of a vector
     flat: int  # whether block and input pixel are the same number
     joined: int  # whether taps and channels of a set follow each other in the panel, as one sum
     step: PerAxis  # inputs from one block to the next: 2 with pairs, the axis' step in the gradient by the input
     bounds: Table  # by part of the chunks: its first chunk
     shares: Table  # by thread: its first task
     iota: Table
+    before: Table  # by tap of a set: weights of a row before it
+    places: Table  # and where in the panel it reads
+    zone_before: Table  # the same of the taps that are listed for zones
+    zone_places: Table
     tile: int  # address of the compiled tiles
 
 
@@ -78,7 +96,7 @@ class Gather(NamedTuple):
 
 def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     """Cut the problem for `threads` threads; the order of every sum does not depend on their number."""
-    geometry, tiles, plan = make_geometry(plan, coupled), tile_table(plan.accumulate, coupled), counted(plan, coupled)
+    geometry, plan = make_geometry(plan, coupled), counted(plan, coupled)
     cin, slots = plan.in_channels // plan.groups, len(layout.slots)
     product, itemsize = by_phase(plan), DTYPES[plan.accumulate].size
     blocks = [axis.blocks for axis in product.axes]
@@ -87,20 +105,22 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     paired = layout.paired_h * layout.paired_w > 1
     bounds = tuple((0, count) for count in blocks) if paired else choose_zones(plan).bounds
     in_place = None if coupled else bounds_in_place(plan)
-    if in_place:  # nothing is copied, so only the taps of a sum bound its panels
-        bounds, slots = in_place, max(1, int(layout.sets[:, TAPS].max()))
-    zones = make_zones(plan, layout, bounds)
+    zones = make_zones(plan, layout, in_place or bounds)
     total = zones.blocks
+    moving = total > _FEW and not paired and can_move(geometry, product.axes)
     # A pair's differences have slots of their own, each for one tap, and there are fewer blocks to fill the vectors.
     deep, room = (_PAIRED_DEPTH, 2 * PANEL_BYTES) if paired else (_DEPTH, PANEL_BYTES)
+    if moving:
+        deep, room = _MOVED_DEPTH, _MOVED_BYTES
     # With few blocks, a shallower panel of all of them, so that the weights are read once.
     limit = deep if total > _FEW or in_place else min(deep, room // (itemsize * total))
+    if in_place:  # nothing is copied, so only the taps of a sum bound its panels
+        limit, slots = limit // max(1, int(layout.sets[:, TAPS].max())), 1
     depth = fixed_depth(plan) if plan.fixed_order else even(cin, max(1, limit // slots))
     rows = rows_of_sums(layout, depth < cin)
-    slots = 1 if in_place else slots
     lane = VECTOR_BYTES // itemsize
-    most = min(room // (slots * depth), WORK_BYTES // (rows + slots * depth)) // itemsize
-    runs = math.ceil(total / max(2 * lane, min(most, _PIXELS)))
+    most = min(room // (slots * depth), WORK_BYTES // (rows + (1 + moving) * slots * depth)) // itemsize
+    runs = math.ceil(total / max(2 * lane, min(most, _most_pixels(product.axes[2], lane))))
     # As much for every thread: either more runs, which all read the weights, or parts of the chunks, which all copy
     # the input.
     more = math.ceil(runs * plan.groups / threads) * threads // plan.groups
@@ -112,22 +132,47 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     splits = min(len(layout.chunks), threads // math.gcd(threads, tasks))
     if tasks > TASKS * threads and -tasks % threads / tasks < (splits - 1) * _share_of_copies(plan):
         splits = 1  # threads wait for each other less than they would copy twice
-    pitch = depth
-    if plan.channels_last and depth * itemsize % ALIASED == 0:
-        pitch += lane
-    panel = 2 * pixels * 8 // itemsize if in_place else slots * pitch * pixels  # or two lists
+    panels = 2 if moving and tasks * splits * math.ceil(cin / depth) > threads else 1
+    pitch, place = _distances(plan, depth, pixels, panels)
+    panel = 2 * pixels * 8 // itemsize if in_place else slots * place  # or two lists
+    moves = math.ceil(max(slots * pixels, _LISTED) * MOVE_WORDS * 8 / VECTOR_BYTES) * lane if panels > 1 else 0
     places = make_places(plan, geometry, layout, zones, in_place is not None, depth == cin)
-    kept = (2 if places.later else 1) * rows * pixels
     # A tile may read and write whole vectors past the last block.
-    part = make_partition(blocks, blocks, reach_of(product.axes), threads, LINE_ROOM + panel + kept + 256)
+    work = moves + LINE_ROOM + panels * panel + (1 + places.later) * rows * pixels + 256
+    part = make_partition(blocks, blocks, reach_of(product.axes), threads, work)
+    tiles = (tile_table if plan.channels_last else box_table)(plan.accumulate, coupled)
     steps = [axis.step * pair for axis, pair in zip(product.axes, (1, layout.paired_h, layout.paired_w), strict=True)]
     joined = int(depth == cin and len(zones.weights) == 1 and _has_runs(layout))
     shares = _shares(zones, pixels, runs, tasks * splits, threads)
     cut = Runs(
-        pixels, runs, depth, pitch, splits, LINE_ROOM, panel, int(flat), joined, PerAxis(*steps),
-        _bounds(layout, splits), shares, _iota(layout), tiles,
+        pixels, runs, depth, pitch, splits, moves, _LISTED, LINE_ROOM, panel, panels, lane, int(flat), joined,
+        PerAxis(*steps), _bounds(layout, splits), shares, iota_of(layout), iota_of(layout) * geometry.cin,
+        layout.tap_slots * place, zones.taps * geometry.cin, zones.slots * place, tiles,
     )  # fmt: skip
     return Gather(geometry, layout, part, cut, zones, places)
+
+
+def can_move(geometry: Geometry, axes: tuple[Axis, Axis, Axis]) -> bool:
+    """Whether tiles can bring in what comes next, in vectors as they lie in memory."""
+    return not (geometry.half or geometry.last) and all(axis.step == 1 for axis in axes)
+
+
+def _most_pixels(axis: Axis, lane: int) -> int:
+    """Blocks of a run at most: more where rows are long and begin anywhere, so that what is stored is `LONG` too."""
+    if axis.output_size < LONG or axis.output_size % lane == 0:
+        return _PIXELS
+    return max(_PIXELS, LONG // axis.stride)
+
+
+def _distances(plan: Plan, depth: int, pixels: int, panels: int) -> tuple[int, int]:
+    """Elements of a panel from one channel, or with channels last block, to the next, and from one slot to the next."""
+    item = DTYPES[plan.accumulate].size
+    lane = VECTOR_BYTES // item
+    if plan.channels_last:
+        pitch = depth + (0 if depth * item % ALIASED else lane)
+        return pitch, pixels * pitch
+    pitch = pixels + (lane if panels > 1 else 0)  # the last vector that is moved may reach further
+    return pitch, depth * pitch
 
 
 def _share_of_copies(plan: Plan) -> float:
@@ -177,7 +222,7 @@ def _bounds(layout: Layout, splits: int) -> Table:
     return np.array([0, *inner, len(layout.chunks)], np.int64)
 
 
-def _iota(layout: Layout) -> Table:
+def iota_of(layout: Layout) -> Table:
     """The table 0, 1, 2, ... for everything that a tile finds at even distances: its rows, and the taps of a set."""
     return _count_to(max(int(layout.sets[:, TAPS].max()), 64))
 

@@ -14,11 +14,12 @@ and the taps that read it are a set of rows.
 from __future__ import annotations
 
 from ..arguments import unpack
-from ..emit.gemm_tile import ADD, tile, tile_count, tile_range, tile_vectors
+from ..emit.gemm_tile import tile, tile_count, tile_range, tile_vectors
 from ..emit.intrinsics import copy_every, copy_rows
 from ..emit.numbers import activate_run, narrow, widen
 from ..emit.pointers import address, fence, place
 from ..emit.registers import VECTOR_BYTES
+from ..emit.tile_frame import ADD
 from ..partition import Slab, box_count, box_of
 from ..runtime.compiled import inner, kernel
 from . import layout as at

@@ -11,11 +11,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..arguments import unpack
-from ..emit.gemm_tile import ADD, TILE_ROWS, tile, tile_vectors
+from ..emit.gemm_tile import TILE_ROWS, tile, tile_vectors
 from ..emit.intrinsics import add_block, copy_rows, fetch, turn_rows
 from ..emit.numbers import activate, narrow, widen
 from ..emit.pointers import address, address_as, offset, place
 from ..emit.registers import VECTOR_BYTES
+from ..emit.tile_frame import ADD
 from ..partition import block_of
 from ..runtime.compiled import inner, kernel
 from .stamp_lines import ScatterLines

@@ -11,10 +11,11 @@ rows of them, which are copied.
 from __future__ import annotations
 
 from ..arguments import unpack
-from ..emit.gemm_tile import ADD, TILE_ROWS, tile
+from ..emit.gemm_tile import TILE_ROWS, tile
 from ..emit.intrinsics import copy_row, copy_rows, fetch, transpose, turn_rows
 from ..emit.pointers import address, offset, place
 from ..emit.registers import VECTOR_BYTES
+from ..emit.tile_frame import ADD
 from ..runtime.compiled import inner, kernel
 from .gather_points import Some, begin_sums, copy_inputs, store_sums
 from .point_strips import ScatterPoints

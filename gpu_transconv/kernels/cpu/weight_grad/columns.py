@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arguments import unpack
-from ..emit.gemm_tile import ADD, PER_ROW, TILE_ROWS, tile
+from ..emit.gemm_tile import TILE_ROWS, tile
 from ..emit.intrinsics import copy_rows, interleave_rows, pick_places, turn_rows
 from ..emit.numbers import widen
 from ..emit.pointers import address, address_as, offset, place
+from ..emit.tile_frame import ADD, PER_ROW
 from ..runtime.compiled import inner, kernel
 from .column_partition import WeightColumns
 from .tasks import scratch_of

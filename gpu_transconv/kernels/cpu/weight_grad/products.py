@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arguments import unpack
-from ..emit.gemm_tile import ADD, PER_ROW, ROWS_OF_4, TILE_ROWS, tile
+from ..emit.gemm_tile import ROWS_OF_4, TILE_ROWS, tile
 from ..emit.intrinsics import copy_rows, turn_rows
 from ..emit.pointers import address, place
 from ..emit.registers import VECTOR_BYTES
+from ..emit.tile_frame import ADD, PER_ROW
 from ..runtime.compiled import inner, kernel
 from .partition import WeightGrad
 from .store import store_block
