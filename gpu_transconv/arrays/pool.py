@@ -2,7 +2,8 @@
 
 The first write to fresh memory costs a page fault per page, for a large result as much time as a whole
 bandwidth-bound kernel. So the memory of a result, once the result and every view of it are gone, is taken for
-the next one of about its size. ``GPU_TRANSCONV_POOL_BYTES`` says how much memory is held for that at most.
+the next one of about its size: that of the newest, of which the caches still hold most. ``GPU_TRANSCONV_POOL_BYTES``
+says how much memory is held for that at most.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Pool:
 
     def _take(self, nbytes: int) -> NDArray[np.uint8]:
         watched = list(self._watched.items())
-        for key, watch in watched:
+        for key, watch in reversed(watched):
             fits = nbytes <= watch.memory.nbytes <= 2 * nbytes
             if fits and watch() is None and self._watched.pop(key, None) is not None:
                 return watch.memory

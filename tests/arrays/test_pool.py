@@ -86,13 +86,22 @@ def test_memory_is_not_used_again_while_a_view_lives(view):
     assert address(take(pool, SMALLEST)) == place
 
 
+def test_the_newest_memory_is_used():
+    pool = Pool(16 * SMALLEST)
+    results = [take(pool, SMALLEST) for _ in range(3)]
+    place = address(results[-1])
+    results.clear()
+    assert [address(take(pool, SMALLEST)) for _ in range(2)] == [place, place]
+
+
 def test_only_memory_of_about_the_size_is_used():
     pool = Pool(64 * SMALLEST)
     big = take(pool, 9 * SMALLEST)
     place = address(big)
     del big
     assert address(take(pool, 4 * SMALLEST)) != place  # less than half of it would be used
-    assert address(take(pool, 10 * SMALLEST)) != place  # too small
+    larger = take(pool, 10 * SMALLEST)
+    assert address(larger) != place  # too small
     assert address(take(pool, 9 * SMALLEST)) == place
 
 
@@ -103,7 +112,8 @@ def test_what_is_kept_is_bounded_and_the_oldest_goes_first():
     for _ in range(3):
         del results[0]
     assert pool.kept == 6 * SMALLEST
-    assert address(take(pool, 4 * SMALLEST)) == places[2]
+    newest = take(pool, 2 * SMALLEST)
+    assert address(newest) == places[2]
     assert address(take(pool, 2 * SMALLEST)) == places[1]
 
 

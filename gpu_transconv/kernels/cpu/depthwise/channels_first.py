@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..arguments import unpack, values_of
 from ..emit.fir_tile import filter_rows
-from ..emit.intrinsics import copy_row, interleave_rows
+from ..emit.intrinsics import copy_row, copy_rows, interleave_rows
 from ..emit.numbers import activate_run
 from ..emit.pointers import address, address_as, fence, lanes_past, offset, place, vector_lanes
 from ..emit.registers import VECTOR_BYTES, selects
@@ -77,10 +77,9 @@ def _filter_channels(x, weight, bias, out, work, g, part, cut, first, end):
         stream = STREAMED if aligned else ALIGNED_STREAMED
         to = address_as(work, out, target) if straight else address(work, line + past)
         _filter_lines(
-            cut.table, to, 0, 1, g.out_w, address(work, cut.kept), stream if straight and g.stream else 0, 0,
-            address(work, 0), 0, vectors, (0, cut.most),
-            address(cut.offsets, 0), cut.rows[0, at.TAPS], address(cut.inner, 0),
-            address(weight, channel * g.volume), address(bias, channel), g.stride_w,
+            cut.table, to, 0, 1, 0, (g.out_w, 0), address(work, cut.kept), stream if straight and g.stream else 0, 0,
+            address(work, 0), 0, vectors, (0, cut.most), address(cut.outer, 0), address(cut.inner, 0),
+            address(weight, channel * g.volume), address(bias, channel), (g.stride_w, cut.lines),
         )  # fmt: skip
         if not straight:
             _flush(out, target, work, line + past, g.out_w, g)
@@ -93,14 +92,17 @@ def _copy_box(x, panel, g, part, cut, number, image):
     start = box.w + part.low_w
     low = max(0, -start)
     high = max(low, min(box.width + part.span_w, g.in_w - start))
+    top, rows, pitch = box.h + part.low_h, box.height + part.span_h, cut.pitch
+    above = min(rows, max(0, -top))
+    below = max(above, min(rows, g.in_h - top))
     for d in range(box.depth + part.span_d):
-        i_d = box.d + part.low_d + d
-        for h in range(box.height + part.span_h):
-            i_h = box.h + part.low_h + h
-            present = high if 0 <= i_d < g.in_d and 0 <= i_h < g.in_h else low
-            source = address(x, image * g.x_channel + (i_d * g.in_h + i_h) * g.in_w + start)
-            target = address(panel, (d * (part.box_h + part.span_h) + h) * cut.pitch)
-            copy_row(target, source, low, present, cut.pitch, g.half)
+        i_d, row = box.d + part.low_d + d, d * (part.box_h + part.span_h)
+        first, end = (above, below) if 0 <= i_d < g.in_d else (rows, rows)
+        source = address(x, image * g.x_channel + (i_d * g.in_h + top + first) * g.in_w + start)
+        copy_rows(address(panel, row * pitch), pitch, source, 0, first, low, low, pitch, g.half)
+        target = address(panel, (row + first) * pitch)
+        copy_rows(target, pitch, source, g.in_w, end - first, low, high, pitch, g.half)
+        copy_rows(address(panel, (row + end) * pitch), pitch, source, 0, rows - end, low, low, pitch, g.half)
 
 
 @inner
@@ -125,7 +127,7 @@ def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel):
                 continue
             straight, past, aside = True, 0, 0
             target = n * g.y_batch + channel * g.y_channel + (o_d * g.out_h + first) * g.out_w + box.w * g.stride_w
-            for phase_h in range(min(g.stride_h, count)):
+            for phase_h in range(0, min(g.stride_h, count), cut.lines):
                 start = target if whole else target + phase_h * g.out_w
                 past = lanes_past(out, start)
                 aligned = past == 0 and g.out_w % lanes == 0
@@ -134,29 +136,20 @@ def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel):
                 # Vectors that two rows share are put together in the line.
                 rotated = straight and g.stream and not aligned
                 aside = place(work, line + past) - place(out, start) if whole and rotated else 0
-                s = phase_d * g.stride_h + phase_h
+                s = (phase_d * g.stride_h + phase_h) // cut.lines
                 blocks = (count - phase_h + g.stride_h - 1) // g.stride_h
+                others = count // g.stride_h if cut.lines > 1 else 0
                 row = phase_h * g.out_w if whole else 0
                 to = address_as(work, out, start + row) if straight else address(work, line + past + row)
                 source = d * (part.box_h + part.span_h) * cut.pitch
                 _filter_plane(
-                    to,
-                    work,
-                    weight,
-                    bias,
-                    g,
-                    cut,
-                    source,
-                    channel,
-                    s,
-                    blocks,
-                    box.width,
-                    outputs,
-                    stream if straight and g.stream else 0,
-                    aside,
-                )
+                    to, work, weight, bias, g, cut, source, channel, s, (blocks, others),
+                    g.out_w if straight or whole else outputs, box.width, outputs,
+                    stream if straight and g.stream else 0, aside,
+                )  # fmt: skip
                 if not straight and not whole:
-                    _flush(out, start, work, line + past, outputs, g)
+                    for row in range(1 + others):  # of boxes that are a part of one row of blocks
+                        _flush(out, start + row * g.out_w, work, line + past + row * outputs, outputs, g)
             if not straight and whole:
                 _flush(out, target, work, line + past, count * g.out_w, g)
             elif aside:
@@ -164,33 +157,41 @@ def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel):
 
 
 @inner
-def _filter_plane(to, work, weight, bias, g, cut, source, channel, s, blocks, width, outputs, stream, aside):
-    """Filter the rows of one phase of the outer axes, `blocks` of them, and write them from address `to` on.
+def _filter_plane(to, work, weight, bias, g, cut, source, channel, s, blocks, apart, width, outputs, stream, aside):
+    """Filter rows of one phase of the outer axes, or of two at once, and write them from address `to` on.
 
     Reads the panel, `work` from element `source` on, and the weights and bias of the channel; writes `outputs` outputs
-    of each row, which has `width` blocks. `s` counts the phases of the outer axes.
+    of each row, which has `width` blocks. `s` counts what is filtered at once of the outer axes; `blocks` is how many
+    rows there are of a phase, and of another, which are `apart` from the former.
     """
-    lanes = VECTOR_BYTES // work.itemsize
-    tap0, taps = cut.rows[s, at.FIRST_TAP], cut.rows[s, at.TAPS]
-    _filter_lines(
-        cut.table, to, g.stride_h * g.out_w, blocks, outputs, address(work, cut.kept), stream, aside,
-        address(work, source), cut.pitch, (width + lanes - 1) // lanes, (cut.across, cut.most),
-        address(cut.offsets, tap0), taps, address(cut.inner, 0),
-        address(weight, channel * g.volume + tap0 * g.kernel_w), address(bias, channel), g.stride_w,
-    )  # fmt: skip
+    lanes, (lines, others) = VECTOR_BYTES // work.itemsize, blocks
+    step, vectors = g.stride_h * g.out_w, (width + lanes - 1) // lanes
+    first = 0
+    while first < lines:
+        count = others if first < others else lines
+        _filter_lines(
+            cut.table, offset(to, first * step), step, count - first, apart,
+            (outputs, outputs if first < others else 0), address(work, cut.kept), stream, aside,
+            address(work, source + first * cut.pitch), cut.pitch, vectors, (cut.across, cut.most),
+            address(cut.outer, cut.rows[s, at.FIRST_ROW]), address(cut.inner, 0),
+            address(weight, channel * g.volume + cut.rows[s, at.FIRST_WEIGHT]), address(bias, channel),
+            (g.stride_w, cut.lines),
+        )  # fmt: skip
+        first = count
 
 
 @inner
 def _filter_lines(
-    table, to, step, lines, outputs, kept, stream, aside, source, pitch, vectors, calls, offsets, taps, inner, weights,
-    bias, stride,
+    table, to, step, lines, apart, outputs, kept, stream, aside, source, pitch, vectors, calls, outer, inner, weights,
+    bias, shape,
 ):  # fmt: skip
     """Filter `lines` rows of `vectors` vectors of blocks each: from address `source` on, `pitch` apart, to `to`.
 
-    The rows of `outputs` outputs are `step` apart. `calls` is whether a call takes a vector of several rows or several
-    vectors of a row, and how many at most; the others are told at `fir_tile.filter_rows`.
+    The rows are `step` apart, and those of another phase `apart` from them; `outputs` is how many outputs each has, and
+    of another phase. `calls` is whether a call takes a vector of several rows or several vectors of a row, and how many
+    at most, `shape` the stride and how many phases a call takes; the others are told at `fir_tile.filter_rows`.
     """
-    lanes, (across, most) = vector_lanes(to), calls
+    lanes, (across, most), (stride, phases), (left, others) = vector_lanes(to), calls, shape, outputs
     h = 0
     while h < lines:
         many = most if across else 1
@@ -203,10 +204,10 @@ def _filter_lines(
                 few //= 2
             filter_rows(
                 table, offset(to, h * step + v * lanes * stride),
-                step if across else lanes * stride, 0 if across else lanes * stride,
-                outputs - v * lanes * stride, kept, v == 0, stream, aside,
+                step if across else lanes * stride, apart, 0 if across else lanes * stride,
+                left - v * lanes * stride, others - v * lanes * stride, kept, v == 0, stream, aside,
                 offset(source, h * pitch + v * lanes), pitch if across else lanes,
-                offsets, taps, inner, weights, bias, stride, many if across else few,
+                outer, inner, weights, bias, stride, many if across else few, phases,
             )  # fmt: skip
             v += few
         h += many

@@ -2,6 +2,7 @@
 
 `registers` says what the machine has; `gemm_tile`, on the frame that all tiles share (`tile_frame`), and `fir_tile`
 emit the two inner loops that nearly all time goes to; `row_ir` and `copy_ir` emit functions that move rows of numbers,
-with the `shuffles` of their vectors, and `thinned_ir` filters of which not all results are wanted; `intrinsics` and
+with the `shuffles` of their vectors; `stream_ir` and `fill_ir` write rows that begin anywhere, the latter with one
+value between their numbers, and `thinned_ir` has filters of which not all results are wanted; `intrinsics` and
 `pointers` are how kernels call them; `numbers` has the types: half floats and activations.
 """

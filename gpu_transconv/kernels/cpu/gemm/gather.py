@@ -183,6 +183,8 @@ def _multiply_first(sums, panel, weight, bias, job, slab, s, start, coming, prog
             before, places, terms = taps_of(job, s, zone)
             each = m * terms
             depth = slab.depth
+            if cut.fills and terms == 0:
+                vectors = 1  # of the bias
             if cut.joined:
                 terms, depth = 1, terms * depth
             while v < vectors:

@@ -10,6 +10,7 @@ from ..emit.registers import VECTOR_BYTES
 from ..emit.row_ir import ALIGNED, ALIGNED_STREAMED, LONG
 from ..runtime.compiled import inner
 from . import layout as at
+from .fill import fill_chunk
 from .zones import next_stretch, stretch_of
 
 #: Elements of a row that is put together before it is stored: the outputs of one block must fit.
@@ -28,6 +29,9 @@ def store_chunk(out, sums, line, job, slab, chunk, width):
             row, count = (i * width, width) if g.last else (i * pixels, slab.blocks)
             activate_run(sums, row, count, g.activation, g.slope)
     channel, channels = slab.group * g.cout + chunk[at.CHANNEL], chunk[at.CHANNELS]
+    if job.runs.fills:
+        fill_chunk(out, sums, job, slab, channel, chunk)
+        return
     merged = job.zones.boxes.shape[0] == 2 and lay.paired_h * lay.paired_w == 1
     if merged and g.stride_d * g.stride_h * g.stride_w == 1:
         _store_pixels(out, sums, job, slab, channel, chunk, width)
