@@ -15,8 +15,9 @@ from ...problem.plan import Plan
 from ...problem.rewrites import MOST_PHASES, Problem, kernel_axes, simplify
 from .choice import Choice
 from .cpu_kernel import CpuKernel, Tiles
-from .depthwise import channel_boxes, channels_last, thinned
+from .depthwise import channel_boxes, channel_rows, thinned
 from .depthwise.channels_first import depthwise
+from .depthwise.channels_last import depthwise_last
 from .elementwise import elementwise_gather, elementwise_scatter
 from .elementwise_input_grad import elementwise_input_gather, elementwise_input_scatter
 from .emit.registers import VECTOR_BYTES, has_couples
@@ -33,6 +34,7 @@ from .gemm import (
 from .gemm.cost import cost_of_boxes, cost_of_lines, cost_of_runs, cost_of_stamps, paired_axes, useful_products
 from .gemm.gather import gather
 from .gemm.gather_boxes import gather_boxes
+from .gemm.gather_filters import cost_of_filters, cut_filters, gather_filters
 from .gemm.gather_lines import gather_lines
 from .gemm.gather_points import gather_points
 from .gemm.gather_stencil import gather_stencil
@@ -47,6 +49,7 @@ from .geometry import counted, fits_boxes
 from .pack import (
     pack_as_it_is,
     pack_channels_last,
+    pack_dots,
     pack_filters,
     pack_lines,
     pack_phases,
@@ -94,7 +97,7 @@ def _cost_of_loops(plan: Plan) -> float:
 
 def _cost_of_gather(plan: Plan) -> float:
     plan = counted(plan, _is_coupled(plan))
-    return min(cost_of_runs(plan), cost_of_boxes(plan), cost_of_stencils(plan))
+    return min(cost_of_runs(plan), cost_of_boxes(plan), cost_of_stencils(plan), cost_of_filters(plan))
 
 
 def _cost_of_pairs(plan: Plan) -> float:
@@ -141,6 +144,10 @@ def _is_boxes(plan: Plan) -> bool:
     return cost_of_boxes(plan) < cost_of_runs(plan)
 
 
+def _is_filters(plan: Plan) -> bool:
+    return cost_of_filters(plan) < min(cost_of_runs(plan), cost_of_boxes(plan))
+
+
 def _is_stencil(plan: Plan) -> bool:
     return cost_of_stencils(plan) < min(cost_of_runs(plan), cost_of_boxes(plan))
 
@@ -172,8 +179,8 @@ def _cut_stamp_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartiti
 
 LOOPS = CpuKernel("plain", "loops without tiles", _is_loops, _cost_of_loops)
 DEPTHWISE_LAST = CpuKernel(
-    "depthwise_last", "depthwise, channels last", channels_last.takes, useful_products,
-    Tiles(channels_last.depthwise_last, pack_channels_last, _by_plan(channels_last.cut_rows)),
+    "depthwise_last", "depthwise, channels last", channel_rows.takes, useful_products,
+    Tiles(depthwise_last, pack_channels_last, _by_plan(channel_rows.cut_rows)),
 )  # fmt: skip
 DEPTHWISE = CpuKernel(
     "depthwise", "depthwise, boxes of a channel", channel_boxes.takes, useful_products,
@@ -190,6 +197,10 @@ LINES = CpuKernel(
 WINOGRAD = CpuKernel(
     "gather", "matrix products in tiles, blocks in pairs", _has_pairs, _cost_of_pairs,
     Tiles(gather, pack_rows, _cut_runs, paired=_paired),
+)  # fmt: skip
+FILTERS = CpuKernel(
+    "gather_filters", "filters times pixels, lanes along the channels", _is_filters, _cost_of_gather,
+    Tiles(gather_filters, pack_dots, _by_plan(cut_filters)),
 )  # fmt: skip
 BOXES = CpuKernel(
     "gather_boxes", "direct, boxes of the output", _is_boxes, _cost_of_gather,
@@ -226,7 +237,7 @@ STAMPS = CpuKernel(
 )  # fmt: skip
 
 #: The kernels of each formulation, in the order in which they are asked.
-GATHER = (LOOPS, DEPTHWISE_LAST, DEPTHWISE, THINNED, POINTS, WINOGRAD, STENCIL, BOXES, RUNS)
+GATHER = (LOOPS, DEPTHWISE_LAST, DEPTHWISE, THINNED, POINTS, WINOGRAD, FILTERS, STENCIL, BOXES, RUNS)
 SCATTER = (SCATTERED_LOOPS, PHASES, STRIPS, STAMP_LINES, STAMPS)
 #: The same for the gradient by the input.
 INPUT_GATHER = (*GATHER[:4], LINES, *GATHER[4:])

@@ -12,8 +12,9 @@ from ...arrays.pool import outputs
 from ...arrays.views import Array
 from .arguments import Arguments, Table, flatten
 from .complexes import real_parts, real_weight
-from .depthwise import channel_boxes, channels_last
+from .depthwise import channel_boxes, channel_rows
 from .emit.registers import VECTOR_BYTES
+from .gemm import gather_filters
 from .gemm.layout import Layout
 from .gemm.pack_weight import Weights, pack_weight, scratch_size
 from .geometry import make_geometry
@@ -104,7 +105,7 @@ def _values(order: WeightOrder, channels: int, bias: Array | None) -> Array:
 
 def pack_channels_last(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array]:
     """Weights of a depthwise layer, channels last; what is not finite does no harm there."""
-    return channels_last.pack(order.plan, weight, values)
+    return channel_rows.pack(order.plan, weight, values)
 
 
 def pack_filters(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:
@@ -112,6 +113,11 @@ def pack_filters(order: WeightOrder, weight: Array, values: Array) -> tuple[Arra
     filters = weight.reshape(order.groups * order.cout, -1)
     ordered = filters[:, channel_boxes.order(order.axes)].astype(order.accumulate)
     return (ordered.reshape(-1), values) if np.isfinite(ordered).all() else None
+
+
+def pack_dots(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array]:
+    """Weights of few output channels, channels last; what is not finite does no harm there."""
+    return gather_filters.pack(order.axes, weight, values)
 
 
 def pack_taps(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:

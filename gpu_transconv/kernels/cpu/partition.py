@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from ...arrays.views import Array
 from ...problem.axis import Axis
 from .emit.registers import CACHE_LINE
 from .runtime.compiled import inner
@@ -78,6 +79,15 @@ class Block(NamedTuple):
     d: int
     h: int
     w: int
+
+
+class Memory(NamedTuple):
+    """The arrays of a call, flat."""
+
+    x: Array
+    weight: Array
+    bias: Array
+    out: Array
 
 
 class Slab(NamedTuple):

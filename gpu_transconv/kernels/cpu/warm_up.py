@@ -12,10 +12,13 @@ from ..kernel import Step
 from . import input_grad, launch  # noqa: F401  (whose imports bring all kernels into KERNELS)
 from .choose import ELEMENTWISE
 from .emit.box_tile import box_table
+from .emit.channel_tile import channel_table
 from .emit.dot_tile import dot_table
+from .emit.filter_tile import filter_tiles
 from .emit.fir_tile import filter_table
 from .emit.flat_tile import flat_table
 from .emit.gemm_tile import tile_table
+from .emit.pixel_tile import pixel_table
 from .emit.registers import has_couples
 from .emit.stencil_tile import stencil_table
 from .runtime import machine_code, notice
@@ -37,7 +40,10 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
     for dtype in dtypes:
         tiles = {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
         if tiles in TILED:
-            for table in (tile_table, box_table, filter_table, flat_table, stencil_table, dot_table):
+            for table in (
+                tile_table, pixel_table, box_table, filter_table, flat_table, stencil_table, dot_table, channel_table,
+                filter_tiles,
+            ):  # fmt: skip
                 sums = DTYPES[tiles].accumulate
                 found.setdefault((table, sums), Step(table.__name__, dtype, partial(table, sums)))
         if dtype == "bfloat16" and has_couples():

@@ -26,6 +26,10 @@ CASES = {
     "bare-rows": ((2, 40, 7, 45), (40, 5, 1, 1), {"stride": (3, 1), "padding": 1}),
     "few": ((1, 8, 20, 51), (8, 3, 3, 3), {"stride": 2, "padding": 1}),
     "few-long": ((1, 8, 3, 801), (8, 3, 4, 4), {"stride": 2, "padding": 1}),
+    "last-dense": ((2, 9, 37, 40), (40, 32, 2, 2), {"stride": 2, "data_format": "channels_last"}),
+    "last-cut": ((2, 7, 31, 20), (20, 48, 3, 1), {"stride": (2, 1), "padding": 1, "data_format": "channels_last"}),
+    "last-few": ((1, 9, 40, 56), (56, 3, 4, 4), {"stride": 2, "padding": 1, "data_format": "channels_last"}),
+    "last-depthwise": ((2, 5, 40, 48), (48, 1, 5, 5), {"stride": 2, "groups": 48, "data_format": "channels_last"}),
 }
 
 

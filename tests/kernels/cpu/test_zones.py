@@ -1,4 +1,4 @@
-"""Zones: products with the zeros beyond the border are left out, and no result changes by that."""
+"""Zones: products with zeros beyond the border are left out, inputs not copied, and no result changes by that."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpu_transconv.kernels.cpu import choose, launch
 from gpu_transconv.kernels.cpu.gemm import partitions, zones
 from gpu_transconv.problem.product import by_phase
 
-#: x and weight (channels first), keywords.
+#: x and weight (channels first), keywords: more inputs than there are lists of, and enough channels for runs.
 CASES = {
     "one-axis": ((1, 6, 4, 300), (6, 144, 8, 1), {"stride": (4, 1)}),
     "two-axes": ((40, 6, 5, 6), (6, 48, 4, 3), {"stride": (2, 1), "padding": [(1, 1), (2, 0)]}),
@@ -33,11 +33,14 @@ def test_zones_change_no_bit(monkeypatch, name, data_format):
     if data_format == "channels_last":
         x = np.ascontiguousarray(np.moveaxis(x, 1, -1))
     keywords = keywords | {"data_format": data_format, "formulation": "gather"}
-    counts = []
+    counts, in_place = [], partitions.bounds_in_place
     caches = choose.choose_gather, launch._many_jobs
     monkeypatch.setattr(choose, "GATHER", (choose.RUNS,))  # which alone has zones
 
-    def run(bounds_of):
+    def all_bounds(axis):
+        return zones._all_bounds(axis, zones.reached_of(axis))
+
+    def run(bounds_of, bounds_in_place=lambda _: None):
         def choose_bounds(plan):
             bounds = tuple(bounds_of(axis) for axis in by_phase(plan).axes)
             counts.append(math.prod(len(each) - 1 for each in bounds))
@@ -46,16 +49,19 @@ def test_zones_change_no_bit(monkeypatch, name, data_format):
         for cached in caches:
             cached.cache_clear()
         monkeypatch.setattr(partitions, "choose_zones", choose_bounds)
+        monkeypatch.setattr(partitions, "bounds_in_place", bounds_in_place)
         return gtc.ConvTranspose(weight, bias, **keywords, backend="cpu")(x)
 
     try:
-        got, whole = run(lambda axis: zones._all_bounds(axis, zones._reached(axis))), run(lambda axis: (0, axis.blocks))
+        got, whole = run(all_bounds), run(lambda axis: (0, axis.blocks))
+        placed = run(all_bounds, in_place)
     finally:
         for cached in caches:
             cached.cache_clear()
     assert counts[0] > 2
     assert counts[1] == 1
     np.testing.assert_array_equal(got, whole)
+    np.testing.assert_array_equal(placed, whole)
     want = gtc.conv_transpose(
         *(array.astype("f8") for array in (x, weight, bias)), **keywords | {"formulation": "auto"}, backend="reference"
     )

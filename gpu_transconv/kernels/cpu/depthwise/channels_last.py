@@ -1,112 +1,150 @@
 """Depthwise layers with the channels last: every pixel of input and tap is a product of two rows of channels.
 
-A task owns some outputs of a row. Their sums start with the bias in scratch memory, take every tap that reaches
-them, and are stored once, so no sum has two writers and its order is fixed.
+A task owns some outputs of a row, which are put together in scratch memory and stored once, so no sum has two writers
+and its order is fixed. A vector of channels of some outputs of a phase is summed in registers, over the taps that reach
+all of these. Other types than those of the sums, and channels that do not fill a vector, are summed in scratch memory,
+tap by tap.
 
-Where outputs of a phase are less than a vector apart, a pixel at a time would wait for the one before, whose store its
-load overlaps, and leave most of the vector idle. There the weights of a tap are repeated, for as many pixels, and
+There, outputs of a phase may be less than a vector apart. A pixel at a time would wait for the one before, whose store
+its load overlaps, and leave most of the vector idle. So the weights of a tap are repeated, for as many pixels, and
 outputs of one phase lie next to each other until they are stored.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from ....arrays.views import Array
-from ....problem.dtypes import DTYPES
-from ....problem.plan import Plan
-from ....problem.rewrites import kernel_axes
 from ..arguments import unpack
+from ..emit.channel_tile import INNER_WORDS, OUTER_WORDS, channel_outputs, channel_tile, channel_vectors
 from ..emit.intrinsics import copy_block, interleave_rows
 from ..emit.numbers import activate_run
-from ..emit.pointers import address, fence
+from ..emit.pointers import address, address_as, fence, offset
 from ..emit.registers import VECTOR_BYTES
 from ..emit.sums import add_products
-from ..geometry import Geometry, make_geometry
-from ..partition import Partition, PerAxis, box_count, box_of, make_partition
+from ..partition import Box, Memory, box_count, box_of
 from ..runtime.compiled import inner, kernel
-
-#: Sums of a task: 16 KiB of floats, so that they stay in the first-level cache. Chosen, not measured.
-_SUMS = 4096
-#: Weights of a tap with few channels, repeated ones included. Chosen, not measured.
-_ROW = 256
-
-
-class DepthwiseLast(NamedTuple):
-    """What the kernel `depthwise_last` unpacks; its partition counts outputs instead of blocks."""
-
-    geometry: Geometry
-    part: Partition
-    step: PerAxis  # inputs from one block of outputs to the next
-    row: int  # weights of a tap, repeated ones included
-    plane: int  # sums of a phase where channels are few; 0 where they are not
-
-
-def takes(plan: Plan) -> bool:
-    """Whether the kernel is for this plan."""
-    return plan.channels_last and plan.in_channels == plan.out_channels == plan.groups > 1
-
-
-def cut_rows(plan: Plan, threads: int) -> DepthwiseLast:
-    """Cut the rows of outputs; the order of every sum does not depend on it."""
-    outputs, channels, stride = plan.out_spatial, plan.out_channels, kernel_axes(plan)[2].stride
-    repeats, plane = _repeats(plan.accumulate, channels, stride), 0
-    length = min(outputs[2], max(1, _SUMS // channels))
-    if repeats > 1:
-        blocks = -(-min(outputs[2], _SUMS // (2 * channels)) // stride)
-        length, plane = blocks * stride, blocks * channels
-    work = stride * plane + length * channels + 64
-    part = make_partition(outputs, (1, 1, length), [(0, 0)] * 3, threads, work)
-    step = PerAxis(*(axis.step for axis in plan.axes))
-    return DepthwiseLast(make_geometry(plan), part, step, channels * repeats, plane)
-
-
-def _repeats(accumulate: str, channels: int, stride: int) -> int:
-    """How often the weights of a tap are there; twice or more made 12 channels with a stride of 2 slower."""
-    return 1 if channels * stride >= VECTOR_BYTES // DTYPES[accumulate].size else _ROW // channels
-
-
-def pack(plan: Plan, weight: Array, values: Array) -> tuple[Array, Array]:
-    """Weights ordered tap, repetition, channel, and the bias of one tap's weights."""
-    repeats = _repeats(plan.accumulate, plan.groups, plan.axes[2].stride)
-    taps = weight.reshape(plan.groups, -1).T.astype(plan.accumulate)
-    return np.tile(taps, repeats).reshape(-1), np.tile(values, repeats)
+from .channel_rows import HIGH, LOW, DepthwiseLast
 
 
 @kernel
 def depthwise_last(x, weight, bias, out, table, work, thread):
-    """Fill the share of one thread of the flat `out`; a task is a part of one row of outputs, which it owns.
+    """Fill the share of one thread of the flat `out`; a task is a part of a row of blocks, whose outputs it owns.
 
-    Reads the inputs that reach them, weight and bias; ``work[thread]`` holds the task's sums, and with few channels the
-    outputs behind them.
+    Reads the inputs that reach them, weight and bias; ``work[thread]`` holds a list of outer taps, the sums of a row of
+    outputs, and with few channels these outputs.
     """
     job = unpack(DepthwiseLast, table)
     g, threads = job.geometry, job.part.threads
-    sums = work[thread]
-    line = g.stride_w * job.plane if g.stride_w > 1 else 0
-    boxes = box_count(job.part)
+    outer, sums = work[thread][: job.outer].view(np.int64), work[thread][job.outer :]
+    memory, boxes = Memory(x, weight, bias, out), box_count(job.part)
     tasks = g.batch * boxes
     for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
-        n, box = task // boxes, box_of(job.part, task % boxes)
+        block = box_of(job.part, task % boxes)
+        for row in range(g.stride_d * g.stride_h):
+            d, h = block.d * g.stride_d + row // g.stride_h, block.h * g.stride_h + row % g.stride_h
+            if d < g.out_d and h < g.out_h:
+                box = Box(d, h, block.w, 1, 1, block.width)
+                _compute_row(memory, job, outer, sums, task // boxes, box)
+    fence()
+    return 0
+
+
+@inner
+def _compute_row(memory, job, outer, sums, n, box):
+    """Compute the outputs of a box, which is a part of one row of them, of image `n`."""
+    g, (x, weight, bias, out) = job.geometry, memory
+    line = g.stride_w * job.plane if g.stride_w > 1 else 0
+    if job.tile:
+        _sum_taps(memory, sums, job, outer, n, box)
+    else:
         size = g.stride_w * job.plane if job.plane else box.width * g.groups
         rows = size // job.row
         copy_block(address(sums, 0), job.row, address(bias, 0), 0, job.row, rows)
         copy_block(address(sums, rows * job.row), 0, address(bias, 0), 0, size - rows * job.row, 1)
         _add_taps(x, weight, sums, job, n, box)
-        for phase in range(g.stride_w if line else 0):
-            copy_block(
-                address(sums, line + phase * g.groups), g.stride_w * g.groups, address(sums, phase * job.plane),
-                g.groups, g.groups, (box.width - phase + g.stride_w - 1) // g.stride_w,
-            )  # fmt: skip
-        activate_run(sums, line, box.width * g.groups, g.activation, g.slope)
-        pixel = ((n * g.out_d + box.d) * g.out_h + box.h) * g.out_w + box.w
-        interleave_rows(
-            address(out, pixel * g.groups), address(sums, line), 0, 1, box.width * g.groups, g.half, g.stream
+    for phase in range(g.stride_w if line else 0):
+        copy_block(
+            address(sums, line + phase * g.groups), g.stride_w * g.groups, address(sums, phase * job.plane),
+            g.groups, g.groups, (box.width - phase + g.stride_w - 1) // g.stride_w,
         )  # fmt: skip
-    fence()
-    return 0
+    activate_run(sums, line, box.width * g.groups, g.activation, g.slope)
+    pixel = ((n * g.out_d + box.d) * g.out_h + box.h) * g.out_w + box.w
+    interleave_rows(
+        address(out, pixel * g.groups), address(sums, line), 0, 1, box.width * g.groups, g.half, g.stream
+    )  # fmt: skip
+
+
+@inner
+def _sum_taps(memory, sums, job, outer, n, box):
+    """Compute the sums of a box, which is a part of one row of outputs; `outer` gets the outer taps that reach it."""
+    g = job.geometry
+    count = 0
+    for k_d in range(g.kernel_d):
+        for k_h in range(g.kernel_h):
+            row = _row_of(job, box, n, k_d, k_h)
+            if row >= 0:
+                outer[OUTER_WORDS * count] = row * g.in_w * g.groups
+                outer[OUTER_WORDS * count + 1] = (k_d * g.kernel_h + k_h) * g.kernel_w * g.groups
+                count += 1
+    for phase in range(min(g.stride_w, box.width)):
+        block, past = box.w // g.stride_w, (box.w + box.width - 1 - phase) // g.stride_w + 1
+        begin, first, end = block, job.first[phase], job.first[phase + 1]
+        low = high = end
+        while block < past:
+            while low > first and job.inner[low - 1, LOW] <= block:
+                low -= 1
+            while high > first and job.inner[high - 1, HIGH] <= block:
+                high -= 1
+            stop = past
+            if low > first:
+                stop = min(stop, job.inner[low - 1, LOW])
+            if high > low:
+                stop = min(stop, job.inner[high - 1, HIGH])
+            to = address(sums, ((block - begin) * g.stride_w + phase) * g.groups)
+            taps = count, low, max(0, high - low)
+            _sum_blocks(to, memory, sums, job, outer, block, stop - block, taps)
+            block = stop
+
+
+@inner
+def _sum_blocks(to, memory, sums, job, outer, first, blocks, taps):
+    """Compute the sums of so many blocks, all of which the same taps reach, in tiles.
+
+    The blocks are from the `first` one of a row on, and their outputs begin at `to`. `taps` is the number of outer
+    taps, the first inner tap and how many there are.
+    """
+    g, lanes = job.geometry, VECTOR_BYTES // sums.itemsize
+    x, weight, bias, _ = memory
+    apart, step = g.stride_w * g.groups, job.step.w * g.groups
+    outers, tap, inners = taps
+    done = 0
+    while done < blocks:
+        count = channel_outputs(blocks - done)
+        while count > blocks:
+            count //= 2
+        done = min(done, blocks - count)
+        vectors, channel = channel_vectors(count, g.groups // lanes), 0
+        while channel < g.groups:
+            channel = min(channel, g.groups - vectors * lanes)
+            channel_tile(
+                job.tile, offset(to, done * apart + channel), apart,
+                address_as(sums, x, (first + done) * step + channel), step,
+                address(weight, channel), address(bias, channel),
+                address(outer, 0), outers, address(job.inner, tap * INNER_WORDS), inners, count, vectors,
+            )  # fmt: skip
+            channel += vectors * lanes
+        done += count
+
+
+@inner
+def _row_of(job, box, n, k_d, k_h):
+    """Number of the row of the input that a tap of the outer axes brings to a row of outputs, or -1."""
+    g = job.geometry
+    i_d = box.d // g.stride_d * job.step.d + g.shift_d[k_d]
+    i_h = box.h // g.stride_h * job.step.h + g.shift_h[k_h]
+    same_phase = g.phase_d[k_d] == box.d % g.stride_d and g.phase_h[k_h] == box.h % g.stride_h
+    exists = same_phase and 0 <= i_d < g.in_d and 0 <= i_h < g.in_h
+    return (n * g.in_d + i_d) * g.in_h + i_h if exists else -1
 
 
 @inner
@@ -115,12 +153,10 @@ def _add_taps(x, weight, sums, job, n, box):
     g, step = job.geometry, job.step.w
     for k_d in range(g.kernel_d):
         for k_h in range(g.kernel_h):
-            i_d = box.d // g.stride_d * job.step.d + g.shift_d[k_d]
-            i_h = box.h // g.stride_h * job.step.h + g.shift_h[k_h]
-            same_phase = g.phase_d[k_d] == box.d % g.stride_d and g.phase_h[k_h] == box.h % g.stride_h
-            if not (same_phase and 0 <= i_d < g.in_d and 0 <= i_h < g.in_h):
+            row = _row_of(job, box, n, k_d, k_h)
+            if row < 0:
                 continue
-            source = ((n * g.in_d + i_d) * g.in_h + i_h) * g.in_w
+            source = row * g.in_w
             for k_w in range(g.kernel_w):
                 # Blocks whose output of this phase is asked for and whose input exists.
                 phase, shift = g.phase_w[k_w], g.shift_w[k_w]

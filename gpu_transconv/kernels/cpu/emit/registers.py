@@ -149,12 +149,15 @@ def select_elements(builder: ir.IRBuilder, first: ir.Value, second: ir.Value, nu
     return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), [first, numbers, second])
 
 
-def prefetch(builder: ir.IRBuilder, address: ir.Value, near: bool = False) -> None:
-    """Ask for the cache line at an address, given as a number, into the second-level cache or the first (`near`)."""
+def prefetch(builder: ir.IRBuilder, address: ir.Value, near: bool = False, write: bool = False) -> None:
+    """Ask for the cache line at an address, given as a number, into the second-level cache or the first (`near`).
+
+    What is going to be written (`write`) comes for this core alone.
+    """
     pointer = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(function, [builder.inttoptr(address, pointer), _I32(0), _I32(3 if near else 2), _I32(1)])
+    builder.call(function, [builder.inttoptr(address, pointer), _I32(int(write)), _I32(3 if near else 2), _I32(1)])
 
 
 def keep_rolled(loop: cgutils.Loop) -> None:

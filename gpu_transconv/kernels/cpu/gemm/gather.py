@@ -23,8 +23,11 @@ from ..emit.pointers import address, address_as, fence, place
 from ..emit.registers import VECTOR_BYTES
 from ..emit.sums import combine_pairs
 from ..emit.tile_frame import ADD, PER_COLUMN, PER_ROW
+from ..partition import Memory
 from ..runtime.compiled import inner, kernel
 from . import layout as at
+from .in_place import Piece, is_direct, list_inputs, multiply_in_place
+from .later import forget, pending_of, place_of_sums, store_later, store_rest
 from .moves import Coming, coming_run, make_moves
 from .pack_input import pack_input
 from .partitions import Gather
@@ -50,9 +53,13 @@ def gather(x, weight, bias, out, table, work, thread):
     cut = job.runs
     slabs = (job.geometry.cin + cut.depth - 1) // cut.depth
     end = cut.shares[thread + 1] * slabs
-    wrong = 0
+    wrong, own = 0, work[thread][cut.moves :]
+    if job.places.later:
+        forget(pending_of(own))
     for number in range(cut.shares[thread] * slabs, end):
         wrong += _gather_slab(x, weight, bias, out, job, work[thread], number, number > cut.shares[thread] * slabs, end)
+    if job.places.later:
+        store_rest(out, own[cut.line + cut.panels * cut.panel :], pending_of(own), job)
     fence()
     return wrong
 
@@ -71,7 +78,10 @@ def _gather_slab(x, weight, bias, out, job, work, number, brought, end):
     line, panels, sums = work[: cut.line], work[cut.line :], work[cut.line + cut.panels * cut.panel :]
     turn = number % cut.panels
     panel = panels[turn * cut.panel : (turn + 1) * cut.panel]
-    if cut.panels == 1 or not brought:
+    used, later = job.places.used, job.places.later
+    if used and slab.k0 == 0:
+        list_inputs(panel.view(np.int64), job, slab)
+    if not used and (cut.panels == 1 or not brought):
         pack_input(x, panel, job, slab)
     chunk0, chunk1 = cut.bounds[slab.split], cut.bounds[slab.split + 1]
     following = Progress(0, 0)
@@ -89,13 +99,21 @@ def _gather_slab(x, weight, bias, out, job, work, number, brought, end):
         # With the channels in parts, all chunks keep their sums; else one place serves them in turn.
         base = (row - lay.chunks[chunk0, at.FIRST_ROW]) * cut.pixels if cut.depth < g.cin else 0
         width = (lay.row_channels.size if c + 1 == chunks else lay.chunks[c + 1, at.FIRST_ROW]) - row
+        base, phase = place_of_sums(pending_of(line), job, width) if later else base, 0
         for s in range(chunk[at.FIRST_SET], chunk[at.END_SET]):
             start = slab.group * lay.row_channels.size + row
-            if g.last:
+            if used:
+                piece = Piece(chunk, s, phase, base, start, width)
+                multiply_in_place(Memory(x, weight, bias, out), sums, panel.view(np.int64), line, job, slab, piece)
+                phase += lay.sets[s, at.ROWS] // chunk[at.CHANNELS]
+            elif g.last:
                 _multiply_last(sums[base:], panel, weight, bias, job, slab, s, start, width)
             else:
                 following = _multiply_first(sums[base:], panel, weight, bias, job, slab, s, start, coming, following)
-        if slab.k0 + slab.depth == g.cin:
+        if later:
+            store_rest(out, sums, pending_of(line), job)
+            store_later(out, sums, pending_of(line), job, slab, chunk, base, width)
+        elif slab.k0 + slab.depth == g.cin and not is_direct(job):
             if lay.paired_h + lay.paired_w > 2:
                 wrong += _transform_output(sums, base, job, chunk, slab.blocks)
             store_chunk(out, sums[base:], line, job, slab, chunk, width)

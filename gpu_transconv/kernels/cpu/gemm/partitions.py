@@ -25,7 +25,8 @@ from ..partition import Partition, PerAxis, even, make_partition, reach_of
 from ..runtime.caches import fitted
 from .cost import cost_of_runs, useful_products
 from .fill import can_fill
-from .layout import FIRST_SET, WEIGHT, Layout, facts_of
+from .in_place import ALIASED, Places, bounds_in_place, make_places
+from .layout import FIRST_SET, TAPS, WEIGHT, Layout, facts_of
 from .store import LINE
 from .zones import START, Zones, choose_zones, make_zones
 
@@ -55,9 +56,6 @@ TASKS = 6
 _PIXELS, _FILLED_PIXELS = 256, 2048
 #: Bytes of the scratch memory of one thread, at most. Chosen, not measured.
 WORK_BYTES = 4 * 1024 * 1024
-#: Bytes between the rows of a tile, multiples of which share so few places of a first-level cache that rows and weights
-#: drive each other out. Measured: unet_up1, whose rows are 4 KiB apart, takes 46.1 ms, and moved apart 38.7.
-_ALIASED = 2048
 _ZERO = np.zeros(1, np.int64)
 #: Elements for a row that is put together before it is stored, with room for its misalignment.
 LINE_ROOM = LINE + 64
@@ -99,6 +97,7 @@ class Gather(NamedTuple):
     part: Partition
     runs: Runs
     zones: Zones
+    places: Places
 
 
 def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
@@ -111,7 +110,8 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     blocks = [blocks[0], -(-blocks[1] // layout.paired_h), -(-blocks[2] // layout.paired_w)]
     paired = layout.paired_h * layout.paired_w > 1
     bounds = tuple((0, count) for count in blocks) if paired else choose_zones(plan).bounds
-    zones = make_zones(plan, layout, bounds)
+    in_place = None if coupled else bounds_in_place(plan)
+    zones = make_zones(plan, layout, in_place or bounds)
     total, fills = zones.blocks, len(zones.boxes) == 2 and can_fill(plan, layout)
     moving = total > _FEW and not paired and can_move(geometry, product.axes)
     # A pair's differences have slots of their own, each for one tap, and there are fewer blocks to fill the vectors.
@@ -120,7 +120,9 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
         deep, room = _MOVED_DEPTH, _MOVED_BYTES
     deep, room = fitted(deep), fitted(room)
     # With few blocks, a shallower panel of all of them, so that the weights are read once.
-    limit = deep if total > _FEW else min(deep, room // (itemsize * total))
+    limit = deep if total > _FEW or in_place else min(deep, room // (itemsize * total))
+    if in_place:  # nothing is copied, so only the taps of a sum bound its panels
+        limit, slots = limit // max(1, int(layout.sets[:, TAPS].max())), 1
     depth = fixed_depth(plan) if plan.fixed_order else even(cin, max(1, limit // slots))
     rows = rows_of_sums(layout, depth < cin)
     lane = VECTOR_BYTES // itemsize
@@ -139,10 +141,11 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
         splits = 1  # threads wait for each other less than they would copy twice
     panels = 2 if moving and tasks * splits * math.ceil(cin / depth) > threads else 1
     pitch, place = _distances(plan, depth, pixels, panels)
-    panel = slots * place
+    panel = 2 * pixels * 8 // itemsize if in_place else slots * place  # or two lists
     moves = math.ceil(max(slots * pixels, _LISTED) * MOVE_WORDS * 8 / VECTOR_BYTES) * lane if panels > 1 else 0
+    places = make_places(plan, geometry, layout, zones, in_place is not None, depth == cin)
     # A tile may read and write whole vectors past the last block.
-    work = moves + LINE_ROOM + panels * panel + rows * pixels + 256
+    work = moves + LINE_ROOM + panels * panel + (1 + places.later) * rows * pixels + 256
     part = make_partition(blocks, blocks, reach_of(product.axes), threads, work)
     tiles = (tile_table if plan.channels_last else box_table)(plan.accumulate, coupled)
     steps = [axis.step * pair for axis, pair in zip(product.axes, (1, layout.paired_h, layout.paired_w), strict=True)]
@@ -153,7 +156,7 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
         joined, PerAxis(*steps), _bounds(layout, splits), shares, iota_of(layout), iota_of(layout) * geometry.cin,
         layout.tap_slots * place, zones.taps * geometry.cin, zones.slots * place, tiles,
     )  # fmt: skip
-    return Gather(geometry, layout, part, cut, zones)
+    return Gather(geometry, layout, part, cut, zones, places)
 
 
 def can_move(geometry: Geometry, axes: tuple[Axis, Axis, Axis]) -> bool:
@@ -173,7 +176,7 @@ def _distances(plan: Plan, depth: int, pixels: int, panels: int) -> tuple[int, i
     item = DTYPES[plan.accumulate].size
     lane = VECTOR_BYTES // item
     if plan.channels_last:
-        pitch = depth + (0 if depth * item % _ALIASED else lane)
+        pitch = depth + (0 if depth * item % ALIASED else lane)
         return pitch, pixels * pitch
     pitch = pixels + (lane if panels > 1 else 0)  # the last vector that is moved may reach further
     return pitch, depth * pitch

@@ -32,7 +32,7 @@ Bounds: TypeAlias = tuple[tuple[int, ...], ...]
 #: Share of an axis' products that must be with zeros for it to have zones, and that zones must save. Chosen.
 _WASTE, _SAVED = 0.01, 0.01
 #: Bounds of an axis at most. Chosen.
-_BOUNDS = 8
+MOST_BOUNDS = 8
 #: Cycles that a row of blocks takes, besides what its length takes: for an input channel and slot that are copied, and
 #: for an output channel and outer phase that are stored. Chosen, not measured.
 _COPY, _STORE = 4.0, 16.0
@@ -118,9 +118,9 @@ def make_zones(plan: Plan, layout: Layout, bounds: Bounds) -> Zones:
     boxes, start = [], 0
     for corner in product(*(pairwise(each) for each in bounds)):
         boxes.append([start, *(number for first, end in corner for number in (first, end - first))])
-        start += -(-_images(plan) * math.prod(end - first for first, end in corner) // lane) * lane
+        start += -(-images(plan) * math.prod(end - first for first, end in corner) // lane) * lane
     if len(boxes) == 1:
-        start = _images(plan) * math.prod(boxes[0][DEPTH::2])
+        start = images(plan) * math.prod(boxes[0][DEPTH::2])
         nothing = np.zeros((1, 1), np.int64)
         return Zones(np.array([*boxes, [start] + 6 * [0]]), nothing, nothing[0], nothing[0], nothing)
     facts = facts_of(layout)
@@ -160,16 +160,16 @@ def choose_zones(plan: Plan) -> Choice:
     whole: Bounds = tuple((0, axis.blocks) for axis in axes)
     if plan.fixed_order:
         return Choice(whole, 1.0)
-    reached = [_reached(axis) for axis in axes]
+    reached = [reached_of(axis) for axis in axes]
     wasteful = [i for i, axis in enumerate(axes) if _wastes(axis, reached[i])]
     if not wasteful:
         return Choice(whole, 1.0)
-    bounds, parts = whole, [_taps_of(*each) for each in zip(axes, whole, reached, strict=True)]
+    bounds, parts = whole, [taps_of(*each) for each in zip(axes, whole, reached, strict=True)]
     slots = math.prod(map(len, reached))
     limit = least = _cost(plan, axes, slots, parts)
     for i in wasteful:
         found = _all_bounds(axes[i], reached[i])
-        others = [*parts[:i], _taps_of(axes[i], found, reached[i]), *parts[i + 1 :]]
+        others = [*parts[:i], taps_of(axes[i], found, reached[i]), *parts[i + 1 :]]
         cost = _cost(plan, axes, slots, others)
         if cost < least - _SAVED * limit:
             bounds, parts, least = (*bounds[:i], found, *bounds[i + 1 :]), others, cost
@@ -182,7 +182,7 @@ def _wastes(axis: Axis, reached: list[_Reached]) -> bool:
     return least < (1 - _WASTE) * axis.blocks
 
 
-def _reached(axis: Axis) -> list[_Reached]:
+def reached_of(axis: Axis) -> list[_Reached]:
     """By shift, blocks whose input there lies inside, and how many taps have it."""
     shifts = _count_shifts(axis.kernel, axis.stride, axis.dilation, axis.pad_low)
     return [(*_reached_at(axis, shift), taps) for shift, taps in shifts]
@@ -198,7 +198,7 @@ def _reached_at(axis: Axis, shift: int) -> tuple[int, int]:
 def _all_bounds(axis: Axis, reached: list[_Reached]) -> tuple[int, ...]:
     """Bounds of zones whose blocks need the same taps, or of fewer where these would be many."""
     ends = {end for ends in reached for end in ends[:2]} - {0, axis.blocks}
-    return (0, *sorted(ends)[:: max(1, -(-len(ends) // _BOUNDS))], axis.blocks)
+    return (0, *sorted(ends)[:: max(1, -(-len(ends) // MOST_BOUNDS))], axis.blocks)
 
 
 @lru_cache(maxsize=256)
@@ -210,7 +210,7 @@ def _count_shifts(kernel: int, stride: int, dilation: int, pad_low: int) -> tupl
 
 def _cost(plan: Plan, axes: tuple[Axis, Axis, Axis], slots: int, parts: list[list[tuple[int, int]]]) -> float:
     """Cycles of the products for an input channel, and of what rows take besides their length."""
-    lane, vector, images = _lane(plan), VECTOR_BYTES // DTYPES[plan.accumulate].size, _images(plan)
+    lane, vector = _lane(plan), VECTOR_BYTES // DTYPES[plan.accumulate].size
     cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
     stores = axes[0].stride * axes[1].stride
     if sum(map(len, parts)) == 3 and stores * axes[2].stride == 1:
@@ -218,12 +218,12 @@ def _cost(plan: Plan, axes: tuple[Axis, Axis, Axis], slots: int, parts: list[lis
     row = _PIXELS * (slots + stores) / cin if plan.channels_last else _COPY * slots + _STORE * stores * cout / cin
     total = 0.0
     for (d, taps_d), (h, taps_h), (w, taps_w) in product(*parts):
-        rows = images * d * h
+        rows = images(plan) * d * h
         total += -(-rows * w // lane) * lane / vector * cout * taps_d * taps_h * taps_w + rows * row
     return total
 
 
-def _taps_of(axis: Axis, bounds: tuple[int, ...], reached: list[_Reached]) -> list[tuple[int, int]]:
+def taps_of(axis: Axis, bounds: tuple[int, ...], reached: list[_Reached]) -> list[tuple[int, int]]:
     """By zone of an axis, its blocks and how many taps they need."""
     if len(bounds) == 2:
         return [(axis.blocks, axis.kernel)]
@@ -233,7 +233,7 @@ def _taps_of(axis: Axis, bounds: tuple[int, ...], reached: list[_Reached]) -> li
     ]
 
 
-def _images(plan: Plan) -> int:
+def images(plan: Plan) -> int:
     return max(plan.batch, 1)  # weights may be packed for an empty batch
 
 
