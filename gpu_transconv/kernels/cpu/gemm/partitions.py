@@ -114,11 +114,7 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     zones = make_zones(plan, layout, in_place or bounds)
     total, fills = zones.blocks, len(zones.boxes) == 2 and can_fill(plan, layout)
     moving = total > _FEW and not paired and can_move(geometry, product.axes)
-    # A pair's differences have slots of their own, each for one tap, and there are fewer blocks to fill the vectors.
-    deep, room = (_PAIRED_DEPTH, 2 * PANEL_BYTES) if paired else (_DEPTH, PANEL_BYTES)
-    if moving:
-        deep, room = _MOVED_DEPTH, _MOVED_BYTES
-    deep, room = fitted(deep), fitted(room)
+    deep, room = _room(paired, moving)
     # With few blocks, a shallower panel of all of them, so that the weights are read once.
     limit = deep if total > _FEW or in_place else min(deep, room // (itemsize * total))
     if in_place:  # nothing is copied, so only the taps of a sum bound its panels
@@ -157,6 +153,15 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
         layout.tap_slots * place, zones.taps * geometry.cin, zones.slots * place, tiles,
     )  # fmt: skip
     return Gather(geometry, layout, part, cut, zones, places)
+
+
+def _room(paired: bool, moving: bool) -> tuple[int, int]:
+    """Products of a partial sum, and bytes of a panel, at most."""
+    # A pair's differences have slots of their own, each for one tap, and there are fewer blocks to fill the vectors.
+    deep, room = (_PAIRED_DEPTH, 2 * PANEL_BYTES) if paired else (_DEPTH, PANEL_BYTES)
+    if moving:
+        deep, room = _MOVED_DEPTH, _MOVED_BYTES
+    return fitted(deep), fitted(room)
 
 
 def can_move(geometry: Geometry, axes: tuple[Axis, Axis, Axis]) -> bool:
