@@ -23,7 +23,16 @@ from llvmlite import ir
 from selection import one_of
 from support.kept import installed, kept_folder, sources
 
-from gpu_transconv.kernels.cpu.emit import box_tile, dot_tile, fir_tile, flat_tile, gemm_tile, registers
+from gpu_transconv.kernels.cpu.emit import (
+    box_tile,
+    channel_tile,
+    dot_tile,
+    fir_tile,
+    flat_tile,
+    gemm_tile,
+    pixel_tile,
+    registers,
+)
 from gpu_transconv.kernels.cpu.emit.copy_ir import CopyFunctions
 from gpu_transconv.kernels.cpu.emit.numbers import FLOAT16
 from gpu_transconv.kernels.cpu.runtime import machine_code
@@ -152,7 +161,7 @@ NEOVERSE = ("aarch64-linux-gnu", "neoverse-n1", "")
 @pytest.mark.parametrize("element", one_of(2, [ir.FloatType(), ir.DoubleType()]), ids=str)
 def test_tiles_of_another_cpu(monkeypatch, cpu, instruction, element):
     """Every product of a tile is one vector instruction, and none a call."""
-    text = assembly(monkeypatch, cpu, lambda module: gemm_tile.TILES.emit_table(module, element))
+    text = assembly(monkeypatch, cpu, lambda module: gemm_tile.TILES.of().emit_table(module, element))
     shapes = gemm_tile.tile_shapes()
     products = sum(vectors * most * (most + 1) // 2 for vectors, most in shapes.items())
     assert len(re.findall(instruction, text, re.MULTILINE)) >= products
@@ -162,7 +171,7 @@ def test_tiles_of_another_cpu(monkeypatch, cpu, instruction, element):
 def test_tiles_of_couples(monkeypatch):
     """Every two products of a tile for bfloat16 are one instruction."""
     cpu = ("x86_64-linux-gnu", "znver4", "+avx512f,+avx512bf16")
-    text = assembly(monkeypatch, cpu, lambda module: gemm_tile.TILES.emit_table(module, ir.FloatType(), True))
+    text = assembly(monkeypatch, cpu, lambda module: gemm_tile.TILES.of(True).emit_table(module, ir.FloatType()))
     shapes = gemm_tile.tile_shapes()
     products = sum(vectors * most * (most + 1) // 2 for vectors, most in shapes.items())
     assert len(re.findall(r"\bvdpbf16ps\t.*%zmm\d+$", text, re.MULTILINE)) >= products
@@ -184,11 +193,13 @@ def emit_for_floats(emit: Callable[[ir.Module, ir.Type], Any], module: ir.Module
 
 #: What is emitted -> loops over products that it has at least.
 EMITTERS = {
-    "gemm": (partial(emit_for_floats, gemm_tile.TILES.emit_table), 34),
-    "box": (partial(emit_for_floats, box_tile.BOXES.emit_table), 70),
-    "flat": (partial(emit_for_floats, flat_tile.FLATS.emit_table), 34),
-    "dot": (partial(emit_for_floats, dot_tile.emit_dots), 34),
-    "fir": (partial(emit_for_floats, fir_tile.emit_filters), 150),
+    "gemm": (partial(emit_for_floats, gemm_tile.TILES.of().emit_table), 34),
+    "box": (partial(emit_for_floats, box_tile.BOXES.of().emit_table), 70),
+    "flat": (partial(emit_for_floats, flat_tile.FLATS.of().emit_table), 34),
+    "pixel": (partial(emit_for_floats, pixel_tile.PIXELS.of().emit_table), 24),
+    "channel": (partial(emit_for_floats, channel_tile.CHANNELS.emit_table), 5),
+    "dot": (partial(emit_for_floats, dot_tile.DOTS.emit_table), 34),
+    "fir": (partial(emit_for_floats, fir_tile.FILTERS.emit_table), 150),
     "copies": (emit_copies, 1),
 }
 

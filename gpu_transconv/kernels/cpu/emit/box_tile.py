@@ -45,7 +45,7 @@ def box_tile(
     ahead : bytes from what is moved to what is fetched, for a move to come
     rows, vectors : shape of the tile; one of `gemm_tile.tile_shapes`
     """
-    return BOXES.call(c, b_taps)
+    return BOXES.of().call(c, b_taps)
 
 
 @intrinsic
@@ -114,4 +114,4 @@ BOXES = Kind("box", "".join(("EN", "ET", "ENT", "ENNN", "EETNN")), tile_shapes, 
 @lru_cache(maxsize=3)
 def box_table(dtype: str, coupled: bool = False) -> int:
     """Address of the table of compiled tiles, for sums of type `dtype`; perhaps those for couples of channels."""
-    return BOXES.find_table(dtype, coupled)
+    return BOXES.of(coupled).find_table(dtype)

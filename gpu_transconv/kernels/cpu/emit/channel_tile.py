@@ -10,17 +10,15 @@ from __future__ import annotations
 from functools import lru_cache
 
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..runtime.compiled import entry, inner
-from .registers import ELEMENT, call_entry, emit_table, keep, kind_of, multiply_add, registers
+from ..runtime.compiled import inner
+from .registers import multiply_add, registers
 from .row_ir import RowFunctions
+from .shapes import Shapes
 
 _I64 = ir.IntType(64)
-#: Arguments of the compiled tiles, named in `channel_tile`: addresses of Elements and Tables, and Numbers.
-_ARGUMENTS = "".join(("EN", "EN", "EE", "TN", "TN"))
 #: Words of an outer and of an inner tap in their tables, of which a tile reads the first two.
 OUTER_WORDS, INNER_WORDS = 2, 4
 #: Outputs of a tile, for each of which there is a function: powers of two, half of the registers at most.
@@ -50,20 +48,7 @@ def channel_vectors(outputs, vectors):
 @lru_cache(maxsize=2)
 def channel_table(dtype: str) -> int:
     """Address of the table of compiled tiles, for sums of type `dtype`."""
-    find = keep(entry(types.int64(types.CPointer(getattr(types, dtype))), _channels))
-    return int(find.ctypes(None))
-
-
-def _channels(like):
-    return _channels_like(like)
-
-
-@intrinsic
-def _channels_like(typingctx, like):
-    def codegen(context, builder, _signature, _args):
-        return builder.ptrtoint(emit_channels(builder.module, ELEMENT[like.dtype]), _I64)
-
-    return types.int64(like), codegen
+    return CHANNELS.find_table(dtype)
 
 
 @intrinsic
@@ -78,24 +63,16 @@ def channel_tile(typingctx, table, c, c_step, x, x_step, w, start, outer, outers
     inner, inners : the same for the inner taps, whose places are added to those
     outputs, vectors : shape of the tile, as `channel_outputs` and `channel_vectors` have it
     """
-    kinds = {"E": c, "T": outer, "N": types.int64}
-    arguments = [kinds[kind] for kind in _ARGUMENTS]
-
-    def codegen(context, builder, _signature, args):
-        call_entry(builder, kind_of(ELEMENT[c.dtype], _ARGUMENTS), args[0], args[-2], args[-1], args[1:-2])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, *arguments, types.int64, types.int64), codegen
+    return CHANNELS.call(c, outer)
 
 
-def emit_channels(module: ir.Module, element: ir.Type) -> ir.GlobalVariable:
-    """Add the tiles of all shapes and the table of their addresses."""
-    entries = {
+def _emit_all(module: ir.Module, element: ir.Type) -> dict[tuple[int, int], ir.Function]:
+    """Add the tiles of all shapes."""
+    return {
         (1 << i, 1 << v): _emit_channels(module, element, 1 << i, 1 << v)
         for i in range(_MOST.bit_length())
         for v in range(_VECTORS.bit_length() if 1 << i <= _FEW else 1)
     }
-    return emit_table(module, f"gtc_channels_{element}", kind_of(element, _ARGUMENTS), entries)
 
 
 def _emit_channels(module: ir.Module, element: ir.Type, outputs: int, vectors: int) -> ir.Function:
@@ -103,11 +80,8 @@ def _emit_channels(module: ir.Module, element: ir.Type, outputs: int, vectors: i
 
     It reads its vectors of X for each output and pair of taps, and of W for each pair, and writes those of each output.
     """
-    function = ir.Function(module, kind_of(element, _ARGUMENTS), f"gtc_channels_{element}_{outputs}x{vectors}")
-    function.linkage = "internal"
-    function.attributes.add("noinline")
-    c, c_step, x, x_step, w, start, outer, outers, inner, inners = function.args
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    builder = CHANNELS.begin(module, element, outputs, vectors)
+    c, c_step, x, x_step, w, start, outer, outers, inner, inners = builder.function.args
     rows = RowFunctions(module, element, element)
     vector = ir.VectorType(element, rows.lanes)
     at = [_I64(v * rows.lanes) for v in range(vectors)]
@@ -138,4 +112,8 @@ def _emit_channels(module: ir.Module, element: ir.Type, outputs: int, vectors: i
             rows.store(builder, builder.load(total), c, v)
         c = builder.gep(c, [c_step])
     builder.ret_void()
-    return function
+    return builder.function
+
+
+#: Arguments of the compiled tiles, named in `channel_tile`: addresses of Elements and Tables, and Numbers.
+CHANNELS = Shapes("channel", "".join(("EN", "EN", "EE", "TN", "TN")), _emit_all)

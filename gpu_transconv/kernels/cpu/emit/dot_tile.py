@@ -10,18 +10,15 @@ from __future__ import annotations
 from functools import lru_cache
 
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..runtime.compiled import entry
-from .registers import ELEMENT, call_entry, emit_table, keep, kind_of, most_sums, multiply_add, registers
+from .registers import most_sums, multiply_add, registers
 from .row_ir import RowFunctions
+from .shapes import Shapes
 from .shuffles import lane_numbers
 
 _I64 = ir.IntType(64)
-#: Arguments of the compiled tiles, named in `dot_tile`: addresses of Elements and Tables, and Numbers.
-_ARGUMENTS = "".join(("ENT", "ENT", "ETT", "NN"))
 
 
 def dot_shapes() -> dict[int, int]:
@@ -33,20 +30,7 @@ def dot_shapes() -> dict[int, int]:
 @lru_cache(maxsize=2)
 def dot_table(dtype: str) -> int:
     """Address of the table of compiled tiles, for sums of type `dtype`."""
-    find = keep(entry(types.int64(types.CPointer(getattr(types, dtype))), _dots))
-    return int(find.ctypes(None))
-
-
-def _dots(like):
-    return _dots_like(like)
-
-
-@intrinsic
-def _dots_like(typingctx, like):
-    def codegen(context, builder, _signature, _args):
-        return builder.ptrtoint(emit_dots(builder.module, ELEMENT[like.dtype]), _I64)
-
-    return types.int64(like), codegen
+    return DOTS.find_table(dtype)
 
 
 @intrinsic
@@ -63,24 +47,16 @@ def dot_tile(
     lines, length : number of lines, and the elements of each
     rows, columns : shape of the tile; one of `dot_shapes`
     """
-    kinds = {"E": sums, "T": sums_columns, "N": types.int64}
-    arguments = [kinds[kind] for kind in _ARGUMENTS]
-
-    def codegen(context, builder, _signature, args):
-        call_entry(builder, kind_of(ELEMENT[sums.dtype], _ARGUMENTS), args[0], args[-2], args[-1], args[1:-2])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, *arguments, types.int64, types.int64), codegen
+    return DOTS.call(sums, sums_columns)
 
 
-def emit_dots(module: ir.Module, element: ir.Type) -> ir.GlobalVariable:
-    """Add the tiles of all shapes and the table of their addresses."""
-    entries = {
+def _emit_all(module: ir.Module, element: ir.Type) -> dict[tuple[int, int], ir.Function]:
+    """Add the tiles of all shapes."""
+    return {
         (rows, columns): _emit_dot(module, element, rows, columns)
         for rows, most in dot_shapes().items()
         for columns in range(1, most + 1)
     }
-    return emit_table(module, f"gtc_dots_{element}", kind_of(element, _ARGUMENTS), entries)
 
 
 def _emit_dot(module: ir.Module, element: ir.Type, rows: int, columns: int) -> ir.Function:
@@ -89,11 +65,8 @@ def _emit_dot(module: ir.Module, element: ir.Type, rows: int, columns: int) -> i
     It reads `length` elements of `rows` rows of X and of `columns` rows of Y for each line, and adds to as many sums;
     vectors of partial sums are its own and stay in registers.
     """
-    function = ir.Function(module, kind_of(element, _ARGUMENTS), f"gtc_dot_{element}_{rows}x{columns}")
-    function.linkage = "internal"
-    function.attributes.add("noinline")
-    sums, sums_step, sums_columns, x, x_step, x_lines, y, y_columns, y_lines, lines, length = function.args
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    builder = DOTS.begin(module, element, rows, columns)
+    sums, sums_step, sums_columns, x, x_step, x_lines, y, y_columns, y_lines, lines, length = builder.function.args
     moves = RowFunctions(module, element, element)
     vector = ir.VectorType(element, moves.lanes)
     fma = multiply_add(module, vector)
@@ -131,7 +104,7 @@ def _emit_dot(module: ir.Module, element: ir.Type, rows: int, columns: int) -> i
             target = builder.gep(column, [builder.mul(sums_step, _I64(r))])
             builder.store(builder.fadd(builder.load(target), _sum(builder, builder.load(line[c]))), target)
     builder.ret_void()
-    return function
+    return builder.function
 
 
 def _sum(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
@@ -144,3 +117,7 @@ def _sum(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
         ]
         value = builder.fadd(*halves)
     return builder.extract_element(value, ir.IntType(32)(0))
+
+
+#: Arguments of the compiled tiles, named in `dot_tile`: addresses of Elements and Tables, and Numbers.
+DOTS = Shapes("dot", "".join(("ENT", "ENT", "ETT", "NN")), _emit_all)

@@ -11,20 +11,18 @@ from functools import lru_cache
 from typing import TypeVar
 
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..runtime.compiled import entry, inner
+from ..runtime.compiled import inner
 from .channel_tile import INNER_WORDS, OUTER_WORDS
-from .registers import ELEMENT, call_entry, emit_table, keep, kind_of, multiply_add, registers
+from .registers import multiply_add, registers
 from .row_ir import RowFunctions
+from .shapes import Shapes
 from .shuffles import lane_numbers
 
 _I64 = ir.IntType(64)
 Item = TypeVar("Item")
-#: Arguments of the compiled tiles, named in `filter_tile`: addresses of Elements and Tables, and Numbers.
-_ARGUMENTS = "".join(("E", "EN", "ENE", "TN", "TN", "N"))
 #: Sums of a tile, which with the weights of its rows and a pixel fill the registers.
 _SUMS = {32: 24, 16: 12}[registers()[1]]
 #: Rows of a tile.
@@ -40,20 +38,7 @@ def filter_outputs(rows):
 @lru_cache(maxsize=2)
 def filter_tiles(dtype: str) -> int:
     """Address of the table of compiled tiles, for sums of type `dtype`."""
-    find = keep(entry(types.int64(types.CPointer(getattr(types, dtype))), _filters))
-    return int(find.ctypes(None))
-
-
-def _filters(like):
-    return _filters_like(like)
-
-
-@intrinsic
-def _filters_like(typingctx, like):
-    def codegen(context, builder, _signature, _args):
-        return builder.ptrtoint(emit_filters(builder.module, ELEMENT[like.dtype]), _I64)
-
-    return types.int64(like), codegen
+    return FILTERS.find_table(dtype)
 
 
 @intrinsic
@@ -72,24 +57,16 @@ def filter_tile(
     depth : number of channels; in W zeros fill up a vector of them
     rows, several : shape of the tile: its rows, and 1 where it has `filter_outputs` of these, 0 where it has one output
     """
-    kinds = {"E": c, "T": outer, "N": types.int64}
-    arguments = [kinds[kind] for kind in _ARGUMENTS]
-
-    def codegen(context, builder, _signature, args):
-        call_entry(builder, kind_of(ELEMENT[c.dtype], _ARGUMENTS), args[0], args[-2], args[-1], args[1:-2])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, *arguments, types.int64, types.int64), codegen
+    return FILTERS.call(c, outer)
 
 
-def emit_filters(module: ir.Module, element: ir.Type) -> ir.GlobalVariable:
-    """Add the tiles of all shapes and the table of their addresses."""
-    entries = {
+def _emit_all(module: ir.Module, element: ir.Type) -> dict[tuple[int, int], ir.Function]:
+    """Add the tiles of all shapes."""
+    return {
         (rows, several): _emit_filters(module, element, rows, _SUMS // rows if several else 1)
         for rows in range(1, FILTER_ROWS + 1)
         for several in (0, 1)
     }
-    return emit_table(module, f"gtc_filters_{element}", kind_of(element, _ARGUMENTS), entries)
 
 
 def _emit_filters(module: ir.Module, element: ir.Type, rows: int, outputs: int) -> ir.Function:
@@ -97,11 +74,8 @@ def _emit_filters(module: ir.Module, element: ir.Type, rows: int, outputs: int) 
 
     It reads a vector of X for each output, and one of W for each row, for each pair of taps and vector of channels.
     """
-    function = ir.Function(module, kind_of(element, _ARGUMENTS), f"gtc_filters_{element}_{rows}x{outputs}")
-    function.linkage = "internal"
-    function.attributes.add("noinline")
-    c, x, x_step, w, w_step, start, outer, outers, inner, inners, depth = function.args
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    builder = FILTERS.begin(module, element, rows, outputs)
+    c, x, x_step, w, w_step, start, outer, outers, inner, inners, depth = builder.function.args
     moves = RowFunctions(module, element, element)
     lanes = moves.lanes
     vector = ir.VectorType(element, lanes)
@@ -148,7 +122,7 @@ def _emit_filters(module: ir.Module, element: ir.Type, rows: int, outputs: int) 
         value = builder.fadd(value, moves.load(builder, element, start, _I64(first)))
         moves.store(builder, value, c, _I64(first))
     builder.ret_void()
-    return function
+    return builder.function
 
 
 def _add_up(builder: ir.IRBuilder, vectors: list[ir.Value], nothing: ir.Constant) -> ir.Value:
@@ -192,3 +166,7 @@ def _halvings(lanes: int, unit: int) -> list[tuple[list[int], list[int]]]:
 def _pairs(values: list[Item]) -> list[tuple[Item, Item]]:
     half = len(values) // 2
     return list(zip(values[:half], values[half:], strict=True))
+
+
+#: Arguments of the compiled tiles, named in `filter_tile`: addresses of Elements and Tables, and Numbers.
+FILTERS = Shapes("filter", "".join(("E", "EN", "ENE", "TN", "TN", "N")), _emit_all)

@@ -14,27 +14,21 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..runtime.compiled import entry
 from .registers import (
     ELEMENT,
     broadcast,
-    call_entry,
-    emit_table,
-    keep,
     keep_rolled,
-    kind_of,
     most_sums,
     multiply_add,
     registers,
     selects,
 )
 from .row_ir import ALIGNED_STREAMED, STREAMED, STRIDES, RowFunctions
+from .shapes import Shapes
 from .shuffles import interleaved
 from .stream_ir import Streamer
 
 _I64 = ir.IntType(64)
-#: Arguments of the compiled functions, named in `filter_rows`: addresses of Elements and Tables, and Numbers.
-_ARGUMENTS = "ENNNNNENNNENTTEE"
 #: Vectors of blocks at most.
 _MOST = 8
 
@@ -53,20 +47,7 @@ def filter_vectors(stride: int, lines: int) -> list[int]:
 @lru_cache(maxsize=2)
 def filter_table(dtype: str) -> int:
     """Address of the table of compiled functions behind `filter_rows`, for sums of type `dtype`."""
-    find = keep(entry(types.int64(types.CPointer(getattr(types, dtype))), _filters))
-    return int(find.ctypes(None))
-
-
-def _filters(like):
-    return _filters_like(like)
-
-
-@intrinsic
-def _filters_like(typingctx, like):
-    def codegen(context, builder, _signature, _args):
-        return builder.ptrtoint(emit_filters(builder.module, ELEMENT[like.dtype]), _I64)
-
-    return types.int64(like), codegen
+    return FILTERS.find_table(dtype)
 
 
 @intrinsic
@@ -95,26 +76,25 @@ def filter_rows(
     stride, vectors, lines : shape of the function; one of `STRIDES`, `filter_vectors` and `filter_lines`
     """
     kinds = {"E": out, "T": outer, "N": types.int64}
-    arguments = [kinds[kind] for kind in _ARGUMENTS]
+    arguments = [kinds[kind] for kind in FILTERS.arguments]
 
     def codegen(context, builder, _signature, args):
         *rest, stride_, vectors_, lines_ = args
         shape = builder.add(builder.mul(lines_, _I64(_MOST)), builder.sub(vectors_, _I64(1)))
-        call_entry(builder, kind_of(ELEMENT[out.dtype], _ARGUMENTS), rest[0], shape, stride_, rest[1:])
+        FILTERS.emit_call(builder, ELEMENT[out.dtype], [*rest, shape, stride_])
         return context.get_dummy_value()
 
     return types.void(types.int64, *arguments, *[types.int64] * 3), codegen
 
 
-def emit_filters(module: ir.Module, element: ir.Type) -> ir.GlobalVariable:
-    """Add the functions of all shapes and the table of their addresses."""
-    entries = {
+def _emit_all(module: ir.Module, element: ir.Type) -> dict[tuple[int, int], ir.Function]:
+    """Add the functions of all shapes."""
+    return {
         (_MOST * lines + v - 1, s): _emit_filter(module, element, s, v, lines)
         for s in STRIDES
         for lines in sorted({filter_lines(s, s), 1})
         for v in filter_vectors(s, lines)
     }
-    return emit_table(module, f"gtc_filters_{element}", kind_of(element, _ARGUMENTS), entries)
 
 
 def _emit_filter(module: ir.Module, element: ir.Type, stride: int, vectors: int, lines: int) -> ir.Function:
@@ -124,13 +104,9 @@ def _emit_filter(module: ir.Module, element: ir.Type, stride: int, vectors: int,
     each vector of blocks, in `lines` rows of output; the sums, `stride` times `vectors` for each of these, are its own
     and stay in registers.
     """
-    name = f"gtc_filter_{element}_{stride}x{vectors}x{lines}"
-    function = ir.Function(module, kind_of(element, _ARGUMENTS), name)
-    function.linkage = "internal"
-    function.attributes.add("noinline")
-    out, out_step, line_step, drop, outputs, others, last, begins, stream, aside = function.args[:10]
-    x, x_step, outer, inner, weight, bias = function.args[10:]
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    builder = FILTERS.begin(module, element, stride, vectors, lines)
+    out, out_step, line_step, drop, outputs, others, last, begins, stream, aside = builder.function.args[:10]
+    x, x_step, outer, inner, weight, bias = builder.function.args[10:]
     rows = RowFunctions(module, element, element)
     vector = ir.VectorType(element, rows.lanes)
     fma = multiply_add(module, vector)
@@ -200,7 +176,7 @@ def _emit_filter(module: ir.Module, element: ir.Type, stride: int, vectors: int,
         else:
             _store(builder, rows, mixed, targets, left, drop, streams)
     builder.ret_void()
-    return function
+    return builder.function
 
 
 def _store(builder, rows, mixed, targets, outputs, drop, streams):
@@ -208,3 +184,7 @@ def _store(builder, rows, mixed, targets, outputs, drop, streams):
     for v, (run, target) in enumerate(zip(mixed, targets, strict=True)):
         left = builder.sub(outputs, builder.mul(drop, _I64(v)))
         rows.store_between(builder, run, target, _I64(0), left, streams)
+
+
+#: Arguments of the compiled functions, named in `filter_rows`: addresses of Elements and Tables, and Numbers.
+FILTERS = Shapes("fir", "ENNNNNENNNENTTEE", _emit_all)

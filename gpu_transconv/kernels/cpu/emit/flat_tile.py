@@ -29,7 +29,7 @@ def flat_tile(typingctx, table, c, c_row, a, b, b_places, init, steps, rows, vec
     init, steps : start value of every row, and the number of steps
     rows, vectors : shape of the tile; one of `tile_shapes`
     """
-    return FLATS.call(c, b_places)
+    return FLATS.of().call(c, b_places)
 
 
 def _emit_flat(tile: Tile) -> None:
@@ -52,4 +52,4 @@ FLATS = Kind("flat", "".join(("EN", "E", "ET", "E", "N")), tile_shapes, _emit_fl
 @lru_cache(maxsize=2)
 def flat_table(dtype: str) -> int:
     """Address of the table of compiled tiles, for sums of type `dtype`."""
-    return FLATS.find_table(dtype)
+    return FLATS.of().find_table(dtype)

@@ -85,7 +85,7 @@ def tile(
 
     In mode ADD the rows of C may overlap.
     """
-    return TILES.call(c, c_rows)
+    return TILES.of().call(c, c_rows)
 
 
 def _emit_tile(tile: Tile) -> None:
@@ -110,7 +110,7 @@ def _emit_tile(tile: Tile) -> None:
     tile.write(mode, targets)
 
 
-TILES = Kind("tile", "".join(("ETN", "ENNTN", "ENTN", "ENNN", "NN")), tile_shapes, _emit_tile)
+TILES = Kind("gemm", "".join(("ETN", "ENNTN", "ENTN", "ENNN", "NN")), tile_shapes, _emit_tile)
 
 
 @lru_cache(maxsize=3)
@@ -120,4 +120,4 @@ def tile_table(dtype: str, coupled: bool = False) -> int:
     The kernels call the tiles through it, so that the many shapes are compiled once and not again with every
     kernel.
     """
-    return TILES.find_table(dtype, coupled)
+    return TILES.of(coupled).find_table(dtype)

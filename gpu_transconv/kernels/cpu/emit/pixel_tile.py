@@ -23,7 +23,7 @@ _I64 = ir.IntType(64)
 @lru_cache(maxsize=2)
 def pixel_table(dtype: str) -> int:
     """Address of the table of compiled tiles, for sums of type `dtype`."""
-    return KIND.find_table(dtype)
+    return PIXELS.of().find_table(dtype)
 
 
 @intrinsic
@@ -42,7 +42,7 @@ def pixel_tile(
     ahead : number of an address, from which on a cache line is fetched for each channel
     rows, vectors : shape of the tile; one of `gemm_tile.tile_shapes`, at most two vectors
     """
-    return KIND.call(c, c_rows)
+    return PIXELS.of().call(c, c_rows)
 
 
 def pixel_shapes() -> dict[int, int]:
@@ -72,4 +72,4 @@ def _emit(tile: Tile) -> None:
 
 
 #: Arguments of the compiled tiles, named in `pixel_tile`.
-KIND = Kind("pixel_tile", "".join(("ETN", "ETT", "ETN", "EN", "NNN")), pixel_shapes, _emit)
+PIXELS = Kind("pixel", "".join(("ETN", "ETT", "ETN", "EN", "NNN")), pixel_shapes, _emit)

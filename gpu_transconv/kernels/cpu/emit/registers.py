@@ -1,7 +1,4 @@
-"""The machine's vector registers, and functions that are called by address through a table: one for each shape.
-
-The many shapes of the tiles are compiled once, and not again with every kernel that calls them.
-"""
+"""The machine's vector registers, and what is emitted of instructions that it may not have."""
 
 from __future__ import annotations
 
@@ -96,35 +93,6 @@ def keep(function: Compiled) -> Compiled:
     """Keep a compiled function for as long as the process lives: its addresses are handed out."""
     _kept.append(function)
     return function
-
-
-def kind_of(element: ir.Type, arguments: str) -> ir.FunctionType:
-    """Type of a compiled function whose arguments are addresses of Elements and Tables, and Numbers."""
-    kinds = {"E": element.as_pointer(), "T": _I64.as_pointer(), "N": _I64}
-    return ir.FunctionType(ir.VoidType(), [kinds[kind] for kind in arguments])
-
-
-def emit_table(
-    module: ir.Module, name: str, kind: ir.FunctionType, entries: dict[tuple[int, int], ir.Function]
-) -> ir.GlobalVariable:
-    """Add the table of the addresses of functions, by a shape (major, minor) with minor below 16."""
-    places = {major * 16 + minor: function for (major, minor), function in entries.items()}
-    nothing = ir.Constant(kind.as_pointer(), None)
-    table = ir.GlobalVariable(module, ir.ArrayType(nothing.type, max(places) + 1), name)
-    table.initializer = ir.Constant(table.value_type, [places.get(i, nothing) for i in range(max(places) + 1)])
-    table.global_constant = True
-    table.linkage = "internal"
-    return table
-
-
-def call_entry(
-    builder: ir.IRBuilder, kind: ir.FunctionType, table: ir.Value, major: ir.Value, minor: ir.Value,
-    args: list[ir.Value],
-) -> None:  # fmt: skip
-    """Call the function of a shape through a table of `emit_table`, given by its address."""
-    shape = builder.add(builder.mul(major, _I64(16)), minor)
-    at = builder.gep(builder.inttoptr(table, kind.as_pointer().as_pointer()), [shape])
-    builder.call(builder.load(at), args)
 
 
 def multiply_add(module: ir.Module, vector: ir.VectorType) -> ir.Function:

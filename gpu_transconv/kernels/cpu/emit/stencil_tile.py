@@ -13,29 +13,21 @@ from functools import lru_cache
 from itertools import product
 
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..runtime.compiled import entry
 from .registers import (
     CACHE_LINE,
-    ELEMENT,
     broadcast,
-    call_entry,
-    emit_table,
-    keep,
-    kind_of,
     multiply_add,
     prefetch,
     registers,
 )
 from .row_ir import RowFunctions
+from .shapes import Shapes
 
 # LLVM's integers, by their bits.
 _I1, _I64 = ir.IntType(1), ir.IntType(64)
-#: Arguments of the compiled tiles, named in `stencil_tile`: addresses of Elements and Tables, and Numbers.
-_ARGUMENTS = "".join(("ENN", "ENN", "ENN", "TTN", "NNNNN"))
 #: Taps that follow each other up to which there are tiles; more are done in parts.
 MOST_TAPS = 5
 #: Lines of a tile; and by rows of a set the most vectors of its tiles.
@@ -52,20 +44,7 @@ def most_taps(rows: int) -> int:
 @lru_cache(maxsize=2)
 def stencil_table(dtype: str) -> int:
     """Address of the table of compiled tiles, for sums of type `dtype`."""
-    find = keep(entry(types.int64(types.CPointer(getattr(types, dtype))), _stencils))
-    return int(find.ctypes(None))
-
-
-def _stencils(like):
-    return _stencils_like(like)
-
-
-@intrinsic
-def _stencils_like(typingctx, like):
-    def codegen(context, builder, _signature, _args):
-        return builder.ptrtoint(emit_stencils(builder.module, ELEMENT[like.dtype]), _I64)
-
-    return types.int64(like), codegen
+    return STENCILS.find_table(dtype)
 
 
 @intrinsic
@@ -86,25 +65,17 @@ def stencil_tile(
     soon : number of an address from which a few cache lines of each channel are fetched, or 0
     rows_taps, vectors : shape of the tile: eight times the rows plus the taps on the height
     """
-    kinds = {"E": c, "T": shifts, "N": types.int64}
-    arguments = [kinds[kind] for kind in _ARGUMENTS]
-
-    def codegen(context, builder, _signature, args):
-        call_entry(builder, kind_of(ELEMENT[c.dtype], _ARGUMENTS), args[0], args[-2], args[-1], args[1:-2])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, *arguments, types.int64, types.int64), codegen
+    return STENCILS.call(c, shifts)
 
 
-def emit_stencils(module: ir.Module, element: ir.Type) -> ir.GlobalVariable:
-    """Add the tiles of all shapes and the table of their addresses."""
-    entries = {
+def _emit_all(module: ir.Module, element: ir.Type) -> dict[tuple[int, int], ir.Function]:
+    """Add the tiles of all shapes."""
+    return {
         (8 * rows + taps, vectors): _emit_stencil(module, element, rows, taps, vectors)
         for rows, most in VECTORS.items()
         for vectors in range(1, most + 1)
         for taps in range(1, most_taps(rows) + 1)
     }
-    return emit_table(module, f"gtc_stencils_{element}", kind_of(element, _ARGUMENTS), entries)
 
 
 def _emit_stencil(module: ir.Module, element: ir.Type, rows: int, taps: int, vectors: int) -> ir.Function:
@@ -113,12 +84,9 @@ def _emit_stencil(module: ir.Module, element: ir.Type, rows: int, taps: int, vec
     For each channel and tap on w it reads the factors of all taps on the height and, line by line, the vectors of B
     that exist; it adds to whole vectors of C; the sums are its own and stay in registers.
     """
-    function = ir.Function(module, kind_of(element, _ARGUMENTS), f"gtc_stencil_{element}_{rows}x{taps}x{vectors}")
-    function.linkage = "internal"
-    function.attributes.add("noinline")
-    c, c_row, c_line, a, a_h, a_w, b, b_step, b_line, shifts, masks, masks_w, *numbers = function.args
+    builder = STENCILS.begin(module, element, rows, taps, vectors)
+    c, c_row, c_line, a, a_h, a_w, b, b_step, b_line, shifts, masks, masks_w, *numbers = builder.function.args
     taps_w, depth, first, end, soon = numbers
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
     text = RowFunctions(module, element, element)
     vector = ir.VectorType(element, text.lanes)
     fma = multiply_add(module, vector)
@@ -160,10 +128,14 @@ def _emit_stencil(module: ir.Module, element: ir.Type, rows: int, taps: int, vec
         value = builder.fadd(text.load(builder, element, to, _I64(0)), builder.load(total))
         text.store(builder, value, to, _I64(0))
     builder.ret_void()
-    return function
+    return builder.function
 
 
 def _mask(builder: ir.IRBuilder, place: ir.Value, lanes: int) -> ir.Value:
     """The lanes of a vector whose bits are set in a word of memory."""
     bits = builder.trunc(builder.load(place), ir.IntType(lanes))
     return builder.bitcast(bits, ir.VectorType(_I1, lanes))
+
+
+#: Arguments of the compiled tiles, named in `stencil_tile`: addresses of Elements and Tables, and Numbers.
+STENCILS = Shapes("stencil", "".join(("ENN", "ENN", "ENN", "TTN", "NNNNN")), _emit_all)

@@ -2,7 +2,7 @@
 
 ``C[m, n] (+)= sum over steps of A[step, m] * B[step, n]`` for a few rows m, each broadcast from memory, and a few
 vectors of columns n. All sums stay in registers until the end. What a step is, where its factors and columns lie, and
-what happens besides is told by each tile: `gemm_tile`, `box_tile`, `flat_tile`.
+what happens besides is told by each tile: `gemm_tile`, `box_tile`, `flat_tile`, `pixel_tile`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.core.base import BaseContext
-from numba.extending import intrinsic
 
-from ..runtime.compiled import entry
-from .registers import ELEMENT, broadcast, call_entry, emit_table, keep, kind_of, multiply_add, multiply_couples
+from .registers import broadcast, multiply_add, multiply_couples
 from .row_ir import RowFunctions
+from .shapes import Shapes
 
 # LLVM's integers, by their bits.
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
@@ -27,64 +24,39 @@ ADD, PER_ROW, PER_COLUMN = range(3)
 
 
 class Kind(NamedTuple):
-    """A kind of tiles: a function for each shape, all with the same arguments."""
+    """A kind of tiles: a function for each shape, (rows, vectors), all with the same arguments."""
 
     name: str
-    arguments: str  # addresses of Elements and Tables, and Numbers, see `registers.kind_of`
+    arguments: str  # see `Shapes`
     shapes: Callable[[], dict[int, int]]  # vectors of columns -> most rows
     emit: Callable[[Tile], None]  # what is between its head and its end
 
-    def emit_table(self, module: ir.Module, element: ir.Type, coupled: bool = False) -> ir.GlobalVariable:
-        """Add the tiles of all shapes and the table of their addresses."""
-        entries = {}
-        for vectors, most in self.shapes().items():
-            for rows in range(1, most + 1):
-                tile = Tile(module, element, self, (rows, vectors), coupled)
-                self.emit(tile)
-                tile.builder.ret_void()
-                entries[vectors, rows] = tile.function
-        return emit_table(module, f"gtc_{self.name}s_{element}", kind_of(element, self.arguments), entries)
+    def of(self, coupled: bool = False) -> Shapes:
+        """Tiles of single channels, or of couples of channels."""
 
-    def call(self, element: types.Type, table: types.Type) -> tuple[object, Callable[..., object]]:
-        """What an intrinsic returns that runs a tile: of the table's address, these arguments, rows and vectors."""
-        kinds = {"E": element, "T": table, "N": types.int64}
+        def emit(module: ir.Module, element: ir.Type) -> dict[tuple[int, int], ir.Function]:
+            shapes = [(rows, vectors) for vectors, most in self.shapes().items() for rows in range(1, most + 1)]
+            return {
+                shape: self._emit(found.begin(module, element, *shape), element, shape, coupled) for shape in shapes
+            }
 
-        def codegen(context: BaseContext, builder: ir.IRBuilder, _signature: object, args: list[ir.Value]) -> object:
-            kind = kind_of(ELEMENT[element.dtype], self.arguments)
-            call_entry(builder, kind, args[0], args[-1], args[-2], args[1:-2])
-            return context.get_dummy_value()
+        found = Shapes(f"{self.name}{'_of_couples' if coupled else ''}", self.arguments, emit)
+        return found
 
-        arguments = [kinds[each] for each in self.arguments]
-        return types.void(types.int64, *arguments, types.int64, types.int64), codegen
-
-    def find_table(self, dtype: str, coupled: bool = False) -> int:
-        """Compile the tiles, or read them, and return the address of their table, for sums of type `dtype`."""
-
-        @intrinsic
-        def tiles_like(typingctx, like):
-            def codegen(_context, builder, _signature, _args):
-                return builder.ptrtoint(self.emit_table(builder.module, ELEMENT[like.dtype], coupled), _I64)
-
-            return types.int64(like), codegen
-
-        def find(like):
-            return tiles_like(like)
-
-        find.__name__ = f"{self.name}{'_of_couples' if coupled else ''}"
-        return int(keep(entry(types.int64(types.CPointer(getattr(types, dtype))), find)).ctypes(None))
+    def _emit(self, builder: ir.IRBuilder, element: ir.Type, shape: tuple[int, int], coupled: bool) -> ir.Function:
+        tile = Tile(builder, element, shape, coupled)
+        self.emit(tile)
+        builder.ret_void()
+        return builder.function
 
 
 class Tile:
     """A tile of some kind and shape, (rows, vectors), while it is emitted."""
 
-    def __init__(self, module: ir.Module, element: ir.Type, kind: Kind, shape: tuple[int, int], coupled: bool) -> None:
+    def __init__(self, builder: ir.IRBuilder, element: ir.Type, shape: tuple[int, int], coupled: bool) -> None:
         self.rows, self.vectors = shape
         self.element, self.coupled = element, coupled
-        name = f"gtc_{kind.name}_{element}_{self.rows}x{self.vectors}"
-        self.function = ir.Function(module, kind_of(element, kind.arguments), name)
-        self.function.linkage = "internal"
-        self.function.attributes.add("noinline")
-        self.builder = builder = ir.IRBuilder(self.function.append_basic_block("entry"))
+        self.builder, self.function, module = builder, builder.function, builder.module
         self.memory = RowFunctions(module, element, element)
         self.vector = ir.VectorType(element, self.memory.lanes)
         self._fma = multiply_couples(module) if coupled else multiply_add(module, self.vector)

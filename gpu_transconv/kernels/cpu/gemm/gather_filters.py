@@ -25,7 +25,7 @@ from ..emit.filter_tile import FILTER_ROWS, filter_outputs, filter_tile, filter_
 from ..emit.intrinsics import copy_block, fetch, interleave_rows
 from ..emit.numbers import activate_run
 from ..emit.pointers import address, address_as, fence, offset, place
-from ..emit.registers import CACHE_LINE, VECTOR_BYTES
+from ..emit.registers import CACHE_LINE, VECTOR_BYTES, has_masks
 from ..geometry import Geometry, make_geometry
 from ..partition import Box, Partition, PerAxis, box_count, box_of, even, make_partition, reach_of
 from ..runtime.compiled import inner, kernel
@@ -67,9 +67,10 @@ class GatherFilters(NamedTuple):
 def cost_of_filters(plan: Plan) -> float:
     """Cost in the unit of `cost`, infinite where the kernel does not take the plan."""
     axes, lanes = by_phase(plan).axes, VECTOR_BYTES // DTYPES[plan.accumulate].size
-    if not plan.channels_last or plan.groups > 1 or plan.dtype != plan.accumulate:
+    if not plan.channels_last or plan.groups > 1 or plan.dtype != plan.accumulate or plan.fixed_order:
         return math.inf
-    if max(len(each.taps) for each in _sets(axes[2])) * plan.out_channels > FILTER_ROWS:
+    rows = max(len(each.taps) for each in _sets(axes[2])) * plan.out_channels
+    if rows > FILTER_ROWS or not has_masks(DTYPES[plan.accumulate].size):
         return math.inf
     padded, phases = -(-plan.in_channels // lanes) * lanes, math.prod(axis.stride for axis in axes)
     return float(plan.out_channels * (by_phase(plan).taps * padded + phases * _ADD_UP))
