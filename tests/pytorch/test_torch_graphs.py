@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import pytest
+from selection import in_full
 from torch_cases import LAST, OURS, THEIRS, torch
 
 import gpu_transconv
@@ -81,7 +82,7 @@ LENGTHS = (7, 9, 12, 20, 31)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("backend", [pytest.param("aot_eager", marks=in_full), "inductor"])
 def test_compiled_inference_and_training(blocks, compiler, backend):
     ours, theirs = blocks
     compiled = compiler(ours, backend=backend)

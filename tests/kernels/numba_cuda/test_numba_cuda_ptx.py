@@ -69,7 +69,7 @@ def check(name: str, traits: Traits, folder, record_property, capabilities=ENDS)
 TYPES = [(dtype, "int32") for dtype in DTYPE_NAMES] + [("float32", "int64"), ("float64", "int64")]
 
 
-@pytest.mark.parametrize(("name", "dtype", "index"), one_of(2, ((name, *kind) for name in KERNELS for kind in TYPES)))
+@pytest.mark.parametrize(("name", "dtype", "index"), one_of(4, ((name, *kind) for name in KERNELS for kind in TYPES)))
 def test_every_architecture(name, dtype, index, tmp_path, record_property):
     tiles = traits_of(name, dtype, index, has_bias=True)
     every = (dtype, index) == ("float32", "int32")

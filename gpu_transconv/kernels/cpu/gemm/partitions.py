@@ -26,9 +26,10 @@ from ..runtime.caches import fitted
 from .cost import cost_of_runs, useful_products
 from .fill import can_fill
 from .in_place import ALIASED, Places, bounds_in_place, make_places
-from .layout import FIRST_SET, TAPS, WEIGHT, Layout, facts_of
+from .layout import TAPS, Layout, facts_of
+from .shares import bounds_of_parts, share_of_waiting, shares_of, sizes_of_parts
 from .store import LINE
-from .zones import START, Zones, choose_zones, make_zones
+from .zones import Zones, choose_zones, make_zones
 
 #: Bytes of a panel of input, which stays in the second-level cache next to sums and weights: half of Zen 4's 1 MiB,
 #: which `fitted` makes fit a smaller one.
@@ -56,7 +57,6 @@ TASKS = 6
 _PIXELS, _FILLED_PIXELS = 256, 2048
 #: Bytes of the scratch memory of one thread, at most. Chosen, not measured.
 WORK_BYTES = 4 * 1024 * 1024
-_ZERO = np.zeros(1, np.int64)
 #: Elements for a row that is put together before it is stored, with room for its misalignment.
 LINE_ROOM = LINE + 64
 
@@ -133,7 +133,8 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     runs = math.ceil(total / pixels)
     tasks = runs * plan.groups
     splits = min(len(layout.chunks), threads // math.gcd(threads, tasks))
-    if tasks > TASKS * threads and -tasks % threads / tasks < (splits - 1) * _share_of_copies(plan):
+    waits = share_of_waiting(total, pixels, plan.groups, threads)
+    if tasks > TASKS * threads and waits < (splits - 1) * _share_of_copies(plan):
         splits = 1  # threads wait for each other less than they would copy twice
     panels = 2 if moving and tasks * splits * math.ceil(cin / depth) > threads else 1
     pitch, place = _distances(plan, depth, pixels, panels)
@@ -146,11 +147,12 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     tiles = (tile_table if plan.channels_last else box_table)(plan.accumulate, coupled)
     steps = [axis.step * pair for axis, pair in zip(product.axes, (1, layout.paired_h, layout.paired_w), strict=True)]
     joined = int(depth == cin and len(zones.boxes) == 2 and facts.follows)
-    shares = _shares(zones, pixels, runs, tasks * splits, threads)
+    first_chunks = bounds_of_parts(layout, splits)
+    parts = np.tile(sizes_of_parts(layout, first_chunks), plan.groups)
     cut = Runs(
         pixels, runs, depth, pitch, splits, moves, _LISTED, LINE_ROOM, panel, panels, lane, int(flat), int(fills),
-        joined, PerAxis(*steps), _bounds(layout, splits), shares, iota_of(layout), iota_of(layout) * geometry.cin,
-        layout.tap_slots * place, zones.taps * geometry.cin, zones.slots * place, tiles,
+        joined, PerAxis(*steps), first_chunks, shares_of(zones, pixels, runs, parts, threads), iota_of(layout),
+        iota_of(layout) * geometry.cin, layout.tap_slots * place, zones.taps * geometry.cin, zones.slots * place, tiles,
     )  # fmt: skip
     return Gather(geometry, layout, part, cut, zones, places)
 
@@ -198,30 +200,9 @@ def fixed_depth(plan: Plan) -> int:
     return even(plan.in_channels // plan.groups, max(1, _FIXED_PRODUCTS // taps))
 
 
-def _shares(zones: Zones, pixels: int, runs: int, tasks: int, threads: int) -> Table:
-    """First task of every thread: each gets as many tasks, or products where blocks in zones need fewer of them."""
-    if threads == 1 or len(zones.boxes) == 2:
-        return np.array([thread * tasks // threads for thread in range(threads + 1)], np.int64)
-    starts = zones.boxes[:, START]
-    products = np.concatenate([_ZERO, np.cumsum(zones.weights * (starts[1:] - starts[:-1]))])
-    before = np.interp(np.minimum(np.arange(runs + 1) * pixels, zones.blocks), starts, products)
-    if tasks > runs:
-        before = np.concatenate([_ZERO, np.cumsum(np.tile(before[1:] - before[:-1], tasks // runs))])
-    shares: Table = np.abs(before[:, None] - before[-1] / threads * np.arange(threads + 1)).argmin(0)
-    shares[-1] = tasks  # the last ones may have no products
-    return shares
-
-
 def rows_of_sums(layout: Layout, all_at_once: bool) -> int:
     """Rows whose sums are kept at a time: of all chunks, where a sum needs several panels, or else of the largest."""
     return layout.row_channels.size if all_at_once else facts_of(layout).most_rows
-
-
-def _bounds(layout: Layout, splits: int) -> Table:
-    """First chunks of parts that have about as many weights each."""
-    before = layout.sets[layout.chunks[:, FIRST_SET], WEIGHT]
-    inner = [int(np.abs(before - layout.weights * split // splits).argmin()) for split in range(1, splits)]
-    return np.array([0, *inner, len(layout.chunks)], np.int64)
 
 
 def iota_of(layout: Layout) -> Table:
