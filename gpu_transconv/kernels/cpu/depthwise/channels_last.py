@@ -12,13 +12,11 @@ outputs of one phase lie next to each other until they are stored.
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..arguments import unpack
 from ..emit.channel_tile import INNER_WORDS, OUTER_WORDS, channel_outputs, channel_tile, channel_vectors
 from ..emit.intrinsics import copy_block, interleave_rows
 from ..emit.numbers import activate_run
-from ..emit.pointers import address, address_as, fence, offset
+from ..emit.pointers import address, address_as, fence, offset, words
 from ..emit.registers import VECTOR_BYTES
 from ..emit.sums import add_products
 from ..partition import Box, Memory, box_count, box_of
@@ -35,7 +33,7 @@ def depthwise_last(x, weight, bias, out, table, work, thread):
     """
     job = unpack(DepthwiseLast, table)
     g, threads = job.geometry, job.part.threads
-    outer, sums = work[thread][: job.outer].view(np.int64), work[thread][job.outer :]
+    outer, sums = words(work[thread][: job.outer]), work[thread][job.outer :]
     memory, boxes = Memory(x, weight, bias, out), box_count(job.part)
     tasks = g.batch * boxes
     for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):

@@ -195,13 +195,15 @@ def fetch(typingctx, start, count):
     return types.void(types.int64, types.int64), codegen
 
 
-@intrinsic
+@intrinsic(prefer_literal=True)
 def interleave_rows(typingctx, target, source, step, stride, outputs, half, stream):
     """Write ``target[j*stride + r] = source[r*step + j]`` up to `outputs`.
 
     Whole vectors of `source` are read, past its end too, and where vectors are stored aligned up to a vector before its
-    beginning. `stream` is 0 or `row_ir.STREAMED` and so on; see `fence`.
+    beginning. `stream` is 0 or `row_ir.STREAMED` and so on; see `fence`. For a stride that is a number in the call there
+    are no functions of others.
     """
+    written = getattr(stride, "literal_value", None)
 
     def codegen(context, builder, _signature, args):
         rows = RowFunctions(builder.module, ELEMENTS[source.dtype], ELEMENTS[target.dtype])
@@ -211,9 +213,12 @@ def interleave_rows(typingctx, target, source, step, stride, outputs, half, stre
             every = [*rest, step_, *numbers]
             call_for_halves(builder, rows, lambda half: rows.interleaver(stride, half), every, half_)
 
-        _call_for_strides(
-            builder, stride_, lambda: call(None, stride_, outputs_), lambda value: call(value, outputs_, stream_)
-        )
+        if written is None:
+            _call_for_strides(
+                builder, stride_, lambda: call(None, stride_, outputs_), lambda value: call(value, outputs_, stream_)
+            )
+        else:
+            call(written, outputs_, stream_)
         return context.get_dummy_value()
 
     i64 = types.int64

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 from .registers import VECTOR_BYTES
 from .row_ir import ELEMENTS
@@ -22,6 +24,28 @@ def address(typingctx, array, offset):
         return builder.gep(data, [args[1]])
 
     return types.CPointer(array.dtype)(array, types.int64), codegen
+
+
+@intrinsic
+def words(typingctx, array):
+    """The same contiguous memory as numbers of 64 bits."""
+    kind = types.Array(types.int64, 1, "C")
+
+    def codegen(context, builder, signature, args):
+        whole = context.make_array(signature.args[0])(context, builder, args[0])
+        part = context.make_array(kind)(context, builder)
+        size = builder.udiv(builder.mul(whole.nitems, whole.itemsize), _I64(8))
+        populate_array(
+            part,
+            data=builder.bitcast(whole.data, _I64.as_pointer()),
+            shape=cgutils.pack_array(builder, [size]),
+            strides=cgutils.pack_array(builder, [_I64(8)]),
+            itemsize=_I64(8),
+            meminfo=None,
+        )
+        return part._getvalue()
+
+    return kind(array), codegen
 
 
 @intrinsic

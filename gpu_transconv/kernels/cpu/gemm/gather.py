@@ -14,12 +14,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from ..arguments import unpack
 from ..emit.box_tile import MOVE_WORDS, box_tile
 from ..emit.gemm_tile import TILE_ROWS, tile, tile_count, tile_range, tile_vectors
-from ..emit.pointers import address, address_as, fence, place
+from ..emit.pointers import address, address_as, fence, place, words
 from ..emit.registers import VECTOR_BYTES
 from ..emit.sums import combine_pairs
 from ..emit.tile_frame import ADD, PER_COLUMN, PER_ROW
@@ -74,13 +72,13 @@ def _gather_slab(x, weight, bias, out, job, work, number, brought, end):
     """
     g, lay, cut = job.geometry, job.layout, job.runs
     slab = slab_of(job, number)
-    moves, work = work[: cut.moves].view(np.int64), work[cut.moves :]
+    moves, work = words(work[: cut.moves]), work[cut.moves :]
     line, panels, sums = work[: cut.line], work[cut.line :], work[cut.line + cut.panels * cut.panel :]
     turn = number % cut.panels
     panel = panels[turn * cut.panel : (turn + 1) * cut.panel]
     used, later = job.places.used, job.places.later
     if used and slab.k0 == 0:
-        list_inputs(panel.view(np.int64), job, slab)
+        list_inputs(words(panel), job, slab)
     if not used and (cut.panels == 1 or not brought):
         pack_input(x, panel, job, slab)
     chunk0, chunk1 = cut.bounds[slab.split], cut.bounds[slab.split + 1]
@@ -104,7 +102,7 @@ def _gather_slab(x, weight, bias, out, job, work, number, brought, end):
             start = slab.group * lay.row_channels.size + row
             if used:
                 piece = Piece(chunk, s, phase, base, start, width)
-                multiply_in_place(Memory(x, weight, bias, out), sums, panel.view(np.int64), line, job, slab, piece)
+                multiply_in_place(Memory(x, weight, bias, out), sums, words(panel), line, job, slab, piece)
                 phase += lay.sets[s, at.ROWS] // chunk[at.CHANNELS]
             elif g.last:
                 _multiply_last(sums[base:], panel, weight, bias, job, slab, s, start, width)

@@ -8,15 +8,13 @@ channels are those of the input, grad_output, and sums run over channels and tap
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..arguments import unpack
 from ..emit.box_tile import MOVE_WORDS, box_tile
 from ..emit.flat_tile import flat_tile
 from ..emit.gemm_tile import tile_count, tile_range, tile_vectors
 from ..emit.intrinsics import copy_every, copy_rows, turn_rows
 from ..emit.numbers import COUPLED
-from ..emit.pointers import address, address_as, cast, fence, place
+from ..emit.pointers import address, address_as, cast, fence, place, words
 from ..emit.registers import VECTOR_BYTES
 from ..emit.tile_frame import ADD, PER_ROW
 from ..partition import Slab, box_count, box_of
@@ -53,7 +51,7 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
     g, lay, part, cut = job.geometry, job.layout, job.part, job.cut
     boxes = box_count(part)
     box, group, n = box_of(part, task % boxes), task // boxes % g.groups, task // boxes // g.groups
-    moves, panels = work[: cut.moves].view(np.int64), work[cut.moves :]
+    moves, panels = words(work[: cut.moves]), work[cut.moves :]
     sums = panels[cut.panels * cut.panel :]
     slabs = (g.cin + cut.depth - 1) // cut.depth
     if cut.panels == 1 and number == 0:

@@ -24,7 +24,7 @@ from ..emit.channel_tile import INNER_WORDS, OUTER_WORDS
 from ..emit.filter_tile import FILTER_ROWS, filter_outputs, filter_tile, filter_tiles
 from ..emit.intrinsics import copy_block, fetch, interleave_rows
 from ..emit.numbers import activate_run
-from ..emit.pointers import address, address_as, fence, offset, place
+from ..emit.pointers import address, address_as, fence, offset, place, words
 from ..emit.registers import CACHE_LINE, VECTOR_BYTES, has_masks
 from ..geometry import Geometry, make_geometry
 from ..partition import Box, Partition, PerAxis, box_count, box_of, even, make_partition, reach_of
@@ -139,7 +139,7 @@ def gather_filters(x, weight, bias, out, table, work, thread):
     job = unpack(GatherFilters, table)
     g, boxes, threads = job.geometry, box_count(job.part), job.part.threads
     tasks = g.batch * boxes
-    outer, sums = work[thread][: job.outer].view(np.int64), work[thread][job.outer :]
+    outer, sums = words(work[thread][: job.outer]), work[thread][job.outer :]
     for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
         block = box_of(job.part, task % boxes)
         for phase in range(g.stride_d * g.stride_h):

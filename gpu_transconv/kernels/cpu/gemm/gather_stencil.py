@@ -6,10 +6,8 @@ whole lines; for some input channels at a time, tiles of several lines add to it
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..arguments import unpack
-from ..emit.pointers import address, address_as, fence, place
+from ..emit.pointers import address, address_as, fence, place, words
 from ..emit.stencil_tile import stencil_tile
 from ..partition import Slab, box_count, box_of
 from ..runtime.compiled import inner, kernel
@@ -25,7 +23,7 @@ def gather_stencil(x, weight, bias, out, table, work, thread):
     g, lay, part, cut = job.geometry, job.layout, job.part, job.cut
     boxes, groups, threads = box_count(part), g.groups, part.threads
     tasks = g.batch * groups * boxes
-    masks, sums = work[thread, : cut.masks].view(np.int64), work[thread, cut.masks :]
+    masks, sums = words(work[thread, : cut.masks]), work[thread, cut.masks :]
     rows = lay.row_channels.size
     listed = -1
     for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..emit.intrinsics import interleave_rows
 from ..emit.numbers import activate_run
-from ..emit.pointers import address, lanes_past
+from ..emit.pointers import address, lanes_past, words
 from ..geometry import Geometry
 from ..runtime.compiled import inner
 from . import layout as at
@@ -35,7 +35,7 @@ def has_runs(g: Geometry, layout: Layout) -> bool:
 @inner
 def pending_of(line):
     """What is pending, in the line of a thread."""
-    return line[_BEFORE : _BEFORE + 2 * _WORDS].view(np.int64)
+    return words(line[_BEFORE : _BEFORE + 2 * _WORDS])
 
 
 @inner

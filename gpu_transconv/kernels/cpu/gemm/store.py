@@ -110,7 +110,9 @@ def _store_pixels(out, sums, job, slab, channel, chunk, width):
                 out, target, sums, q * width, job.layout.sets, chunk, width, 1, g.y_pixel, length, g.half, g.stream
             )  # fmt: skip
         else:
-            interleave(out, target, g.y_channel, sums, q, pixels, chunk[at.CHANNELS], 1, length, g.half, g.stream)
+            for k in range(chunk[at.CHANNELS]):
+                to, begin = address(out, target + k * g.y_channel), address(sums, q + k * pixels)
+                interleave_rows(to, begin, 0, 1, length, g.half, g.stream)
         q += length
 
 

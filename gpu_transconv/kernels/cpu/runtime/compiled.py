@@ -17,7 +17,7 @@ from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
 
 from . import machine_code
-from .linked import LinkedCompiler
+from .linked import KernelCompiler, LinkedCompiler
 from .notice import compiling, finished
 
 #: Types of arguments, as Numba tells them apart.
@@ -52,8 +52,9 @@ class Entry(Protocol):
 #: How all of them are compiled: they release the interpreter's lock and divide as NumPy does. NUMBA_DEBUGINFO does not
 #: reach them: the instructions that they are made of name no lines of a source.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "debug": False}
-#: The same for those that only kernels call.
-_LINKED = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": LinkedCompiler}
+#: The same for those that one thread runs, and that only kernels call.
+_KERNEL = {**_OPTIONS, "no_cfunc_wrapper": True, "pipeline_class": KernelCompiler}
+_LINKED = {**_KERNEL, "no_cpython_wrapper": True, "pipeline_class": LinkedCompiler}
 #: Settings of Numba that change the code that it makes.
 _SETTINGS = ("OPT", "BOUNDSCHECK", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DISABLE_INTEL_SVML")
 #: The kernels that can be called from Python, by name.
@@ -76,7 +77,7 @@ def inner(function: Function) -> Function:
 
 def kernel(function: Callable[..., object]) -> CompiledKernel:
     """Decorate a function that Python calls, for one thread."""
-    return _kept(function, njit(**_OPTIONS)(function))
+    return _kept(function, njit(**_KERNEL)(function))
 
 
 def parallel_kernel(function: Callable[..., object]) -> CompiledKernel:
@@ -94,7 +95,7 @@ def address_of(kernel: CompiledKernel, *arguments: object) -> int:
 
 def entry(signature: Signature, function: Callable[..., object]) -> Entry:
     """Compile a function that is called by its address."""
-    made = _Entry(function, normalize_signature(signature), locals={}, options={"debug": False})
+    made = _Entry(function, normalize_signature(signature), {}, {"debug": False}, KernelCompiler)
     made.enable_caching()
     made.compile()
     return cast(Entry, made)
