@@ -200,8 +200,8 @@ def interleave_rows(typingctx, target, source, step, stride, outputs, half, stre
     """Write ``target[j*stride + r] = source[r*step + j]`` up to `outputs`.
 
     Whole vectors of `source` are read, past its end too, and where vectors are stored aligned up to a vector before its
-    beginning. `stream` is 0 or `row_ir.STREAMED` and so on; see `fence`. For a stride that is a number in the call there
-    are no functions of others.
+    beginning. `stream` is 0 or `row_ir.STREAMED` and so on; see `fence`. A stride that is a number in the call has only
+    the functions of that one.
     """
     written = getattr(stride, "literal_value", None)
 
