@@ -18,8 +18,9 @@ from .emit.filter_tile import filter_tiles
 from .emit.fir_tile import filter_table
 from .emit.flat_tile import flat_table
 from .emit.gemm_tile import tile_table
+from .emit.numbers import COUPLED, HALF_CODES
 from .emit.pixel_tile import pixel_table
-from .emit.registers import has_couples
+from .emit.registers import has_couples, has_masks
 from .emit.stencil_tile import stencil_table
 from .runtime import machine_code, notice
 from .runtime.compiled import KERNELS, CompiledKernel, Signature
@@ -47,8 +48,9 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
                 sums = DTYPES[tiles].accumulate
                 found.setdefault((table, sums), Step(table.__name__, dtype, partial(table, sums)))
         if dtype == "bfloat16" and has_couples():
-            for table in (tile_table, box_table):
-                found[table, dtype] = Step(table.__name__, dtype, partial(table, DTYPES[dtype].accumulate, True))
+            found[tile_table, dtype] = Step(tile_table.__name__, dtype, partial(tile_table, sums, True))
+        for half in _halves(dtype):
+            found[box_table, half] = Step(box_table.__name__, dtype, partial(box_table, sums, half))
         found.setdefault(take_parts, Step("take_parts", dtype, take_parts))
         for name, kernel in KERNELS.items():
             elementwise = kernel in (*ELEMENTWISE, elementwise_filters)
@@ -57,6 +59,12 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
                 for signature in signatures_of(kernel, stored):
                     found.setdefault((name, signature), Step(name, dtype, partial(kernel.compile, signature)))
     return list(found.values())
+
+
+def _halves(dtype: str) -> list[int]:
+    """Kinds of an input of that type for which there are tiles that bring it in."""
+    found = [HALF_CODES[dtype]] if dtype in HALF_CODES and has_masks(2) else []
+    return [*found, COUPLED] if dtype == "bfloat16" and has_couples() else found
 
 
 def signatures_of(kernel: CompiledKernel, dtype: str) -> list[Signature]:

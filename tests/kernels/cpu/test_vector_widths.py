@@ -34,7 +34,7 @@ from gpu_transconv.kernels.cpu.emit import (
     registers,
 )
 from gpu_transconv.kernels.cpu.emit.copy_ir import CopyFunctions
-from gpu_transconv.kernels.cpu.emit.numbers import FLOAT16
+from gpu_transconv.kernels.cpu.emit.numbers import COUPLED, FLOAT16
 from gpu_transconv.kernels.cpu.runtime import machine_code
 from gpu_transconv.kernels.registry import kernels
 from gpu_transconv.problem import arguments
@@ -171,7 +171,7 @@ def test_tiles_of_another_cpu(monkeypatch, cpu, instruction, element):
 def test_tiles_of_couples(monkeypatch):
     """Every two products of a tile for bfloat16 are one instruction."""
     cpu = ("x86_64-linux-gnu", "znver4", "+avx512f,+avx512bf16")
-    text = assembly(monkeypatch, cpu, lambda module: gemm_tile.TILES.of(True).emit_table(module, ir.FloatType()))
+    text = assembly(monkeypatch, cpu, lambda module: gemm_tile.TILES.of(COUPLED).emit_table(module, ir.FloatType()))
     shapes = gemm_tile.tile_shapes()
     products = sum(vectors * most * (most + 1) // 2 for vectors, most in shapes.items())
     assert len(re.findall(r"\bvdpbf16ps\t.*%zmm\d+$", text, re.MULTILINE)) >= products

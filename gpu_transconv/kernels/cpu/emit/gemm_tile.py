@@ -17,6 +17,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..runtime.compiled import inner
+from .numbers import COUPLED
 from .registers import CACHE_LINE, most_sums, prefetch, registers
 from .tile_frame import ADD, PER_COLUMN, PER_ROW, Kind, Tile
 
@@ -120,4 +121,4 @@ def tile_table(dtype: str, coupled: bool = False) -> int:
     The kernels call the tiles through it, so that the many shapes are compiled once and not again with every
     kernel.
     """
-    return TILES.of(coupled).find_table(dtype)
+    return TILES.of(COUPLED if coupled else 0).find_table(dtype)

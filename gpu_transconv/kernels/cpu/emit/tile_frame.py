@@ -13,6 +13,7 @@ from typing import NamedTuple
 from llvmlite import ir
 from numba.core import cgutils
 
+from .numbers import COUPLED
 from .registers import broadcast, multiply_add, multiply_couples
 from .row_ir import RowFunctions
 from .shapes import Shapes
@@ -31,20 +32,18 @@ class Kind(NamedTuple):
     shapes: Callable[[], dict[int, int]]  # vectors of columns -> most rows
     emit: Callable[[Tile], None]  # what is between its head and its end
 
-    def of(self, coupled: bool = False) -> Shapes:
-        """Tiles of single channels, or of couples of channels."""
+    def of(self, half: int = 0) -> Shapes:
+        """Tiles for an input of that kind, see `numbers`: they multiply couples of channels, or read half types."""
 
         def emit(module: ir.Module, element: ir.Type) -> dict[tuple[int, int], ir.Function]:
             shapes = [(rows, vectors) for vectors, most in self.shapes().items() for rows in range(1, most + 1)]
-            return {
-                shape: self._emit(found.begin(module, element, *shape), element, shape, coupled) for shape in shapes
-            }
+            return {shape: self._emit(found.begin(module, element, *shape), element, shape, half) for shape in shapes}
 
-        found = Shapes(f"{self.name}{'_of_couples' if coupled else ''}", self.arguments, emit)
+        found = Shapes(f"{self.name}{('', '_of_float16', '_of_bfloat16', '_of_couples')[half]}", self.arguments, emit)
         return found
 
-    def _emit(self, builder: ir.IRBuilder, element: ir.Type, shape: tuple[int, int], coupled: bool) -> ir.Function:
-        tile = Tile(builder, element, shape, coupled)
+    def _emit(self, builder: ir.IRBuilder, element: ir.Type, shape: tuple[int, int], half: int) -> ir.Function:
+        tile = Tile(builder, element, shape, half)
         self.emit(tile)
         builder.ret_void()
         return builder.function
@@ -53,13 +52,13 @@ class Kind(NamedTuple):
 class Tile:
     """A tile of some kind and shape, (rows, vectors), while it is emitted."""
 
-    def __init__(self, builder: ir.IRBuilder, element: ir.Type, shape: tuple[int, int], coupled: bool) -> None:
+    def __init__(self, builder: ir.IRBuilder, element: ir.Type, shape: tuple[int, int], half: int) -> None:
         self.rows, self.vectors = shape
-        self.element, self.coupled = element, coupled
+        self.element, self.half = element, half
         self.builder, self.function, module = builder, builder.function, builder.module
         self.memory = RowFunctions(module, element, element)
         self.vector = ir.VectorType(element, self.memory.lanes)
-        self._fma = multiply_couples(module) if coupled else multiply_add(module, self.vector)
+        self._fma = multiply_couples(module) if half == COUPLED else multiply_add(module, self.vector)
         self.sums = [[cgutils.alloca_once(builder, self.vector) for _ in range(self.vectors)] for _ in range(self.rows)]
 
     def start(self, mode: ir.Value, init: ir.Value, *modes: int) -> None:
@@ -105,7 +104,7 @@ class Tile:
             for column, total in zip(columns, row, strict=True):
                 value = self.builder.load(total)
                 operands = [factor, column, value]
-                if self.coupled:
+                if self.half == COUPLED:
                     operands = [value, self.builder.bitcast(factor, words), self.builder.bitcast(column, words)]
                 self.builder.store(self.builder.call(self._fma, operands), total)
 

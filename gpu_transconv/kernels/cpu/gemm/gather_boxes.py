@@ -178,7 +178,7 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
     lane = VECTOR_BYTES // sums.itemsize
     vectors = (box.height * cut.pitch + lane - 1) // lane
     products = max(1, lay.weights * box.depth * vectors)
-    ahead = sums.itemsize * g.x_channel
+    ahead = coming.x.itemsize * g.x_channel
     for t in range(tile_count(rows, 1)):
         low, high = tile_range(rows, 1, t)
         m = high - low
@@ -212,7 +212,7 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
                     address(panel, source + v * lane), cut.channel, address(cut.offsets, tap0), start,
                     PER_ROW if slab.k0 == 0 else ADD, taps, slab.depth,
                     bring, address(coming.panel, k * coming.step),
-                    address(coming.moves, MOVE_WORDS * i), count, ahead, m, step,
+                    address(coming.moves, MOVE_WORDS * i), count, ahead, coming.apart, m, step,
                 )  # fmt: skip
                 done += count
                 if count == taps * slab.depth and cut.panels > 1:  # more than the tile could take

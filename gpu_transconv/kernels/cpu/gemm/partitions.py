@@ -18,7 +18,8 @@ from ....problem.product import by_phase
 from ..arguments import Table
 from ..emit.box_tile import MOVE_WORDS, box_table
 from ..emit.gemm_tile import tile_table
-from ..emit.registers import VECTOR_BYTES
+from ..emit.numbers import COUPLED
+from ..emit.registers import VECTOR_BYTES, has_masks
 from ..emit.row_ir import LONG
 from ..geometry import Geometry, counted, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
@@ -144,7 +145,10 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     # A tile may read and write whole vectors past the last block.
     work = moves + LINE_ROOM + panels * panel + (1 + places.later) * rows * pixels + 256
     part = make_partition(blocks, blocks, reach_of(product.axes), threads, work)
-    tiles = (tile_table if plan.channels_last else box_table)(plan.accumulate, coupled)
+    if plan.channels_last:
+        tiles = tile_table(plan.accumulate, coupled)
+    else:
+        tiles = box_table(plan.accumulate, tile_half(geometry, panels))
     steps = [axis.step * pair for axis, pair in zip(product.axes, (1, layout.paired_h, layout.paired_w), strict=True)]
     joined = int(depth == cin and len(zones.boxes) == 2 and facts.follows)
     first_chunks = bounds_of_parts(layout, splits)
@@ -168,7 +172,13 @@ def _room(paired: bool, moving: bool) -> tuple[int, int]:
 
 def can_move(geometry: Geometry, axes: tuple[Axis, Axis, Axis]) -> bool:
     """Whether tiles can bring in what comes next, in vectors as they lie in memory."""
-    return not (geometry.half or geometry.last) and all(axis.step == 1 for axis in axes)
+    masked = not geometry.half or has_masks(2)
+    return masked and not geometry.last and all(axis.step == 1 for axis in axes)
+
+
+def tile_half(geometry: Geometry, panels: int) -> int:
+    """Kind of the input of the tiles of `box_tile`, which only matters for what they multiply or move."""
+    return geometry.half if panels > 1 or geometry.half == COUPLED else 0
 
 
 def _most_pixels(axis: Axis, lane: int) -> int:
