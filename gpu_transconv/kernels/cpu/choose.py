@@ -149,6 +149,7 @@ def _is_filters(plan: Plan) -> bool:
 
 
 def _is_stencil(plan: Plan) -> bool:
+    plan = counted(plan, _is_coupled(plan))
     return cost_of_stencils(plan) < min(cost_of_runs(plan), cost_of_boxes(plan))
 
 
@@ -170,7 +171,7 @@ def _cut_panel_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartiti
 
 
 def _cut_stencil_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return stencil_boxes.cut_stencil_boxes(plan, rows_layout(order), threads)
+    return stencil_boxes.cut_stencil_boxes(plan, rows_layout(order), threads, order.coupled)
 
 
 def _cut_stamp_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
@@ -207,8 +208,8 @@ BOXES = CpuKernel(
     Tiles(gather_boxes, pack_rows, _cut_panel_boxes, coupled=_is_coupled),
 )  # fmt: skip
 STENCIL = CpuKernel(
-    "gather_stencil", "direct, lines of blocks that share their input", _is_stencil, cost_of_stencils,
-    Tiles(gather_stencil, pack_rows, _cut_stencil_boxes),
+    "gather_stencil", "direct, lines of blocks that share their input", _is_stencil, _cost_of_gather,
+    Tiles(gather_stencil, pack_rows, _cut_stencil_boxes, coupled=_is_coupled),
 )  # fmt: skip
 RUNS = CpuKernel(
     "gather", "matrix products in tiles", _takes_all, _cost_of_gather,

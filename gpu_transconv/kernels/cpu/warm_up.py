@@ -50,7 +50,8 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
         if dtype == "bfloat16" and has_couples():
             found[tile_table, dtype] = Step(tile_table.__name__, dtype, partial(tile_table, sums, True))
         for half in _halves(dtype):
-            found[box_table, half] = Step(box_table.__name__, dtype, partial(box_table, sums, half))
+            for table in (box_table, stencil_table):
+                found[table, half] = Step(table.__name__, dtype, partial(table, sums, half))
         found.setdefault(take_parts, Step("take_parts", dtype, take_parts))
         for name, kernel in KERNELS.items():
             elementwise = kernel in (*ELEMENTWISE, elementwise_filters)

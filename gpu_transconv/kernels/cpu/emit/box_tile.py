@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 
 from .gemm_tile import tile_shapes
 from .intrinsics import call_for_halves
-from .numbers import BFLOAT16, COUPLED
+from .numbers import COUPLED
 from .registers import has_couples, prefetch
 from .row_ir import ELEMENTS, RowFunctions
 from .tile_frame import ADD, PER_ROW, Kind, Tile
@@ -81,13 +81,10 @@ def _emit_move(builder, rows, args, index, half):
     start, to, lanes = (builder.load(builder.gep(moves, [builder.add(word, _I64(i))])) for i in range(MOVE_WORDS))
     bits = builder.trunc(lanes, ir.IntType(rows.lanes))
     mask = builder.bitcast(bits, ir.VectorType(ir.IntType(1), rows.lanes))
-    stored = _I16 if half else rows.wide
-    source, values = builder.bitcast(source, stored.as_pointer()), []
+    source = builder.bitcast(source, (_I16 if half else rows.wide).as_pointer())
     for at in [start, builder.add(start, apart)] if half == COUPLED else [start]:
         prefetch(builder, builder.add(builder.ptrtoint(builder.gep(source, [at]), _I64), ahead), near=True)
-        value = rows.load(builder, stored, source, at, mask)
-        values.append(rows.widen(builder, value, BFLOAT16 if half == COUPLED else half))
-    rows.store(builder, rows.couple(builder, *values) if half == COUPLED else values[0], target, to)
+    rows.store(builder, rows.load_wide(builder, source, start, mask, half, apart), target, to)
 
 
 def _emit_box(tile: Tile) -> None:

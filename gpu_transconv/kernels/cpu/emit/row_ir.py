@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from .numbers import BFLOAT16, FLOAT16
+from .numbers import BFLOAT16, COUPLED, FLOAT16
 from .registers import registers
 from .shuffles import interleaved, splat
 from .vector_memory import VectorMemory, bytes_of
@@ -180,6 +180,15 @@ class RowFunctions(VectorMemory):
         low, high = (builder.bitcast(value, ir.VectorType(_I32, self.lanes)) for value in (first, second))
         words = builder.or_(builder.lshr(low, self._constant(16)), high)
         return builder.bitcast(words, ir.VectorType(_FLOAT, self.lanes))
+
+    def load_wide(self, builder, source, at, mask, half, apart=None):
+        """A vector of an input of that kind as sums, masked; of couples both channels, `apart` elements."""
+        stored = _I16 if half else self.wide
+        source = builder.bitcast(source, stored.as_pointer())
+        if half != COUPLED:
+            return self.widen(builder, self.load(builder, stored, source, at, mask), half)
+        both = (self.load(builder, stored, source, place, mask) for place in (at, builder.add(at, apart)))
+        return self.couple(builder, *(self.widen(builder, value, BFLOAT16) for value in both))
 
     def _narrow(self, builder, value, half):
         words = ir.VectorType(_I16, self.lanes)

@@ -14,12 +14,12 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from .numbers import COUPLED
-from .registers import broadcast, multiply_add, multiply_couples
+from .registers import add_product, broadcast
 from .row_ir import RowFunctions
-from .shapes import Shapes
+from .shapes import OF_HALVES, Shapes
 
 # LLVM's integers, by their bits.
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
+_I64 = ir.IntType(64)
 #: How the sums of a tile start: with zero, to be added to C in the end; with a number for each row, or each column.
 ADD, PER_ROW, PER_COLUMN = range(3)
 
@@ -39,7 +39,7 @@ class Kind(NamedTuple):
             shapes = [(rows, vectors) for vectors, most in self.shapes().items() for rows in range(1, most + 1)]
             return {shape: self._emit(found.begin(module, element, *shape), element, shape, half) for shape in shapes}
 
-        found = Shapes(f"{self.name}{('', '_of_float16', '_of_bfloat16', '_of_couples')[half]}", self.arguments, emit)
+        found = Shapes(f"{self.name}{OF_HALVES[half]}", self.arguments, emit)
         return found
 
     def _emit(self, builder: ir.IRBuilder, element: ir.Type, shape: tuple[int, int], half: int) -> ir.Function:
@@ -58,7 +58,6 @@ class Tile:
         self.builder, self.function, module = builder, builder.function, builder.module
         self.memory = RowFunctions(module, element, element)
         self.vector = ir.VectorType(element, self.memory.lanes)
-        self._fma = multiply_couples(module) if half == COUPLED else multiply_add(module, self.vector)
         self.sums = [[cgutils.alloca_once(builder, self.vector) for _ in range(self.vectors)] for _ in range(self.rows)]
 
     def start(self, mode: ir.Value, init: ir.Value, *modes: int) -> None:
@@ -99,14 +98,10 @@ class Tile:
             self._multiply([broadcast(builder, a, offset, self.vector)], loaded, [row])
 
     def _multiply(self, factors: list[ir.Value], columns: list[ir.Value], sums: list[list[ir.Value]]) -> None:
-        words = ir.VectorType(_I32, self.memory.lanes)
         for factor, row in zip(factors, sums, strict=True):
             for column, total in zip(columns, row, strict=True):
                 value = self.builder.load(total)
-                operands = [factor, column, value]
-                if self.half == COUPLED:
-                    operands = [value, self.builder.bitcast(factor, words), self.builder.bitcast(column, words)]
-                self.builder.store(self.builder.call(self._fma, operands), total)
+                self.builder.store(add_product(self.builder, value, factor, column, self.half == COUPLED), total)
 
     def write(self, mode: ir.Value, targets: list[ir.Value]) -> None:
         """Emit the end, a row at a time: rows may overlap in C, so an addition is finished before the next is read."""
