@@ -145,6 +145,7 @@ def _is_boxes(plan: Plan) -> bool:
 
 
 def _is_filters(plan: Plan) -> bool:
+    plan = counted(plan, _is_coupled(plan))
     return cost_of_filters(plan) < min(cost_of_runs(plan), cost_of_boxes(plan))
 
 
@@ -168,6 +169,10 @@ def _cut_runs(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
 
 def _cut_panel_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
     return box_partition.cut_panel_boxes(plan, rows_layout(order), threads, order.coupled)
+
+
+def _cut_filters(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
+    return cut_filters(plan, threads, order.coupled)
 
 
 def _cut_stencil_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
@@ -201,7 +206,7 @@ WINOGRAD = CpuKernel(
 )  # fmt: skip
 FILTERS = CpuKernel(
     "gather_filters", "filters times pixels, lanes along the channels", _is_filters, _cost_of_gather,
-    Tiles(gather_filters, pack_dots, _by_plan(cut_filters)),
+    Tiles(gather_filters, pack_dots, _cut_filters, coupled=_is_coupled),
 )  # fmt: skip
 BOXES = CpuKernel(
     "gather_boxes", "direct, boxes of the output", _is_boxes, _cost_of_gather,

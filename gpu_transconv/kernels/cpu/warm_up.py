@@ -48,9 +48,10 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
                 sums = DTYPES[tiles].accumulate
                 found.setdefault((table, sums), Step(table.__name__, dtype, partial(table, sums)))
         if dtype == "bfloat16" and has_couples():
-            found[tile_table, dtype] = Step(tile_table.__name__, dtype, partial(tile_table, sums, True))
+            for table in (tile_table, pixel_table):
+                found[table, dtype] = Step(table.__name__, dtype, partial(table, sums, True))
         for half in _halves(dtype):
-            for table in (box_table, stencil_table):
+            for table in (box_table, stencil_table, filter_tiles):
                 found[table, half] = Step(table.__name__, dtype, partial(table, sums, half))
         found.setdefault(take_parts, Step("take_parts", dtype, take_parts))
         for name, kernel in KERNELS.items():

@@ -111,7 +111,7 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     blocks = [blocks[0], -(-blocks[1] // layout.paired_h), -(-blocks[2] // layout.paired_w)]
     paired = layout.paired_h * layout.paired_w > 1
     bounds = tuple((0, count) for count in blocks) if paired else choose_zones(plan).bounds
-    in_place = None if coupled else bounds_in_place(plan)
+    in_place = bounds_in_place(plan) if coupled or not geometry.half else None
     zones = make_zones(plan, layout, in_place or bounds)
     total, fills = zones.blocks, len(zones.boxes) == 2 and can_fill(plan, layout)
     moving = total > _FEW and not paired and can_move(geometry, product.axes)
