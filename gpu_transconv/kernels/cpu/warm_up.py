@@ -51,7 +51,7 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
             for table in (tile_table, pixel_table):
                 found[table, dtype] = Step(table.__name__, dtype, partial(table, sums, True))
         for half in _halves(dtype):
-            for table in (box_table, stencil_table, filter_tiles):
+            for table in (box_table, stencil_table, filter_tiles, filter_table):
                 found[table, half] = Step(table.__name__, dtype, partial(table, sums, half))
         found.setdefault(take_parts, Step("take_parts", dtype, take_parts))
         for name, kernel in KERNELS.items():

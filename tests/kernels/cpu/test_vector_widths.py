@@ -199,7 +199,7 @@ EMITTERS = {
     "pixel": (partial(emit_for_floats, pixel_tile.PIXELS.of().emit_table), 24),
     "channel": (partial(emit_for_floats, channel_tile.CHANNELS.emit_table), 5),
     "dot": (partial(emit_for_floats, dot_tile.DOTS.emit_table), 34),
-    "fir": (partial(emit_for_floats, fir_tile.FILTERS.emit_table), 150),
+    "fir": (partial(emit_for_floats, fir_tile.filters().emit_table), 150),
     "copies": (emit_copies, 1),
 }
 
