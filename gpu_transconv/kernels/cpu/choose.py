@@ -78,13 +78,23 @@ def _has_tiles(plan: Plan) -> bool:
 
 @lru_cache(maxsize=1024)
 def _is_coupled(plan: Plan) -> bool:
-    """Whether gather multiplies two input channels at a time."""
-    even = plan.in_channels // plan.groups % 2 == 0
-    return plan.dtype == "bfloat16" and even and has_couples() and all(axis.step == 1 for axis in plan.axes)
+    """Whether gather multiplies two input channels at a time; of a channel alone the other half of a word is zero."""
+    alone = plan.groups == 1 and plan.in_channels > 1 and not plan.channels_last
+    able = plan.dtype == "bfloat16" and has_couples() and all(axis.step == 1 for axis in plan.axes)
+    return able and (_is_even(plan) or alone)
+
+
+def _is_even(plan: Plan) -> bool:
+    return plan.in_channels // plan.groups % 2 == 0
+
+
+def _is_coupled_in_place(plan: Plan) -> bool:
+    """The same where the input is read where it lies."""
+    return _is_coupled(plan) and _is_even(plan)
 
 
 def _is_coupled_scatter(plan: Plan) -> bool:
-    return _is_coupled(plan) and not plan.channels_last
+    return _is_coupled_in_place(plan) and not plan.channels_last
 
 
 def _takes_all(plan: Plan) -> bool:
@@ -145,13 +155,15 @@ def _is_boxes(plan: Plan) -> bool:
 
 
 def _is_filters(plan: Plan) -> bool:
+    own = cost_of_filters(counted(plan, _is_coupled_in_place(plan)))
     plan = counted(plan, _is_coupled(plan))
-    return cost_of_filters(plan) < min(cost_of_runs(plan), cost_of_boxes(plan))
+    return own < min(cost_of_runs(plan), cost_of_boxes(plan))
 
 
 def _is_stencil(plan: Plan) -> bool:
+    own = cost_of_stencils(counted(plan, _is_coupled_in_place(plan)))
     plan = counted(plan, _is_coupled(plan))
-    return cost_of_stencils(plan) < min(cost_of_runs(plan), cost_of_boxes(plan))
+    return own < min(cost_of_runs(plan), cost_of_boxes(plan))
 
 
 def _paired(plan: Plan) -> tuple[int, ...]:
@@ -206,7 +218,7 @@ WINOGRAD = CpuKernel(
 )  # fmt: skip
 FILTERS = CpuKernel(
     "gather_filters", "filters times pixels, lanes along the channels", _is_filters, _cost_of_gather,
-    Tiles(gather_filters, pack_dots, _cut_filters, coupled=_is_coupled),
+    Tiles(gather_filters, pack_dots, _cut_filters, coupled=_is_coupled_in_place),
 )  # fmt: skip
 BOXES = CpuKernel(
     "gather_boxes", "direct, boxes of the output", _is_boxes, _cost_of_gather,
@@ -214,7 +226,7 @@ BOXES = CpuKernel(
 )  # fmt: skip
 STENCIL = CpuKernel(
     "gather_stencil", "direct, lines of blocks that share their input", _is_stencil, _cost_of_gather,
-    Tiles(gather_stencil, pack_rows, _cut_stencil_boxes, coupled=_is_coupled),
+    Tiles(gather_stencil, pack_rows, _cut_stencil_boxes, coupled=_is_coupled_in_place),
 )  # fmt: skip
 RUNS = CpuKernel(
     "gather", "matrix products in tiles", _takes_all, _cost_of_gather,

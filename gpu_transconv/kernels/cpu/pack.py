@@ -173,6 +173,9 @@ def pack_points(order: WeightOrder, weight: Array, values: Array) -> tuple[Array
 
 def _pack_sets(order: WeightOrder, weight: Array) -> Array | None:
     """Weights in the order of the sets of its layout, or None if some are not finite."""
+    if order.coupled and order.cin % 2:  # the last channel is the second of a couple
+        weight = np.insert(weight, order.cin - 1, 0, 1 if order.swapped else 0)
+        order = order._replace(cin=order.cin + 1)
     arguments, scratch, size = _arguments(order)
     dtype = np.dtype(order.accumulate)
     packed = outputs.empty((size,), dtype, size * dtype.itemsize)

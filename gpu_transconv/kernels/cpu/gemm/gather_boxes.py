@@ -13,7 +13,7 @@ from ..emit.box_tile import MOVE_WORDS, box_tile
 from ..emit.flat_tile import flat_tile
 from ..emit.gemm_tile import tile_count, tile_range, tile_vectors
 from ..emit.intrinsics import copy_every, copy_rows, turn_rows
-from ..emit.numbers import COUPLED
+from ..emit.numbers import BFLOAT16, COUPLED
 from ..emit.pointers import address, address_as, cast, fence, place, words
 from ..emit.registers import VECTOR_BYTES
 from ..emit.tile_frame import ADD, PER_ROW
@@ -73,7 +73,7 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
             if cut.step.w > 1 and not g.last:
                 _copy_thinned(x, panel, job, box, channel, slab.depth)
             else:
-                _copy_box(x, panel, job, box, channel, slab.depth)
+                _copy_box(x, panel, job, box, channel, slab)
         if not last:
             coming = coming_panel(x, following, moves, job, task, slab.k0 + cut.depth, listed)
         else:
@@ -95,15 +95,16 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
 
 
 @inner
-def _copy_box(x, panel, job, box, channel, depth):
-    """Copy `depth` channels of the input that the box reads, from element `channel` of x on; zero outside the image.
+def _copy_box(x, panel, job, box, channel, slab):
+    """Copy the slab's channels of the input that the box reads, from element `channel` of x on; zero outside the image.
 
     The panel is ordered channel, place in a source block, d, h, w.
     """
-    g, part, cut = job.geometry, job.part, job.cut
+    g, part, cut, depth = job.geometry, job.part, job.cut, slab.depth
     places = cut.step.d * cut.step.h * cut.step.w
     for i in range(places * (1 if g.last else depth)):
         k, place_h, place_w = i // places, i // cut.step.w % cut.step.h, i % cut.step.w
+        half = BFLOAT16 if g.alone and slab.k0 + k + 1 == g.cin else g.half
         place_d = i % places // (cut.step.h * cut.step.w)
         start = (box.w + part.low_w) * cut.step.w + place_w
         low = max(0, -start)
@@ -120,7 +121,7 @@ def _copy_box(x, panel, job, box, channel, depth):
                 if g.last:
                     _turn_line(target, source, depth, low, present, g, cut)
                 else:  # here, since a call with the geometry takes as long as a short row
-                    copy_rows(target, 0, source, g.x_channel, 1, low, present, cut.pitch, g.half)
+                    copy_rows(target, 0, source, g.x_channel, 1, low, present, cut.pitch, half)
 
 
 @inner

@@ -173,7 +173,7 @@ def _room(paired: bool, moving: bool) -> tuple[int, int]:
 def can_move(geometry: Geometry, axes: tuple[Axis, Axis, Axis]) -> bool:
     """Whether tiles can bring in what comes next, in vectors as they lie in memory."""
     masked = not geometry.half or has_masks(2)
-    return masked and not geometry.last and all(axis.step == 1 for axis in axes)
+    return masked and not geometry.last and not geometry.alone and all(axis.step == 1 for axis in axes)
 
 
 def tile_half(geometry: Geometry, panels: int) -> int:
