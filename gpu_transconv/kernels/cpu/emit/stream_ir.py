@@ -20,8 +20,8 @@ class Streamer:
 
     What a run leaves of its last vector is kept for the run after it in the same row. Vectors in which a row begins or
     ends amidst are stored aside, where its neighbours put their part of them too, and not rounded: at their address
-    times the size of a sum over that of an output, plus `aside` bytes. There are no calls, which would push the sums of
-    other runs out of the registers.
+    times the size of a sum over that of an output, plus `aside` bytes; with half types where they belong, if that is 0.
+    There are no calls, which would push the sums of other runs out of the registers.
     """
 
     def __init__(self, rows: RowFunctions, half: int) -> None:
@@ -74,7 +74,15 @@ class Streamer:
                 with full:
                     rows.store(builder, rows.narrow(builder, value, self.half), first, at, bypasses=True)
                 with cut:
-                    rows.store(builder, value, away, at, rows.between(builder, at, *ends))
+                    mask = rows.between(builder, at, *ends)
+                    if not self.half:
+                        rows.store(builder, value, away, at, mask)
+                        return
+                    with builder.if_else(builder.icmp_signed("==", aside, _I64(0))) as (here, there):
+                        with here:
+                            rows.store(builder, rows.narrow(builder, value, self.half), first, at, mask)
+                        with there:
+                            rows.store(builder, value, away, at, mask)
 
         if len(run) <= _UNROLLED:
             for j, pair in enumerate(zip(run, [*run[1:], run[-1]], strict=True)):
