@@ -34,7 +34,8 @@ from gpu_transconv.kernels.cpu.emit import (
     registers,
 )
 from gpu_transconv.kernels.cpu.emit.copy_ir import CopyFunctions
-from gpu_transconv.kernels.cpu.emit.numbers import COUPLED, FLOAT16
+from gpu_transconv.kernels.cpu.emit.numbers import BFLOAT16, COUPLED, FLOAT16
+from gpu_transconv.kernels.cpu.emit.row_ir import RowFunctions
 from gpu_transconv.kernels.cpu.runtime import machine_code
 from gpu_transconv.kernels.registry import kernels
 from gpu_transconv.problem import arguments
@@ -176,6 +177,19 @@ def test_tiles_of_couples(monkeypatch):
     products = sum(vectors * most * (most + 1) // 2 for vectors, most in shapes.items())
     assert len(re.findall(r"\bvdpbf16ps\t.*%zmm\d+$", text, re.MULTILINE)) >= products
     assert "vfmadd" not in text
+
+
+@pytest.mark.parametrize("half", [FLOAT16, BFLOAT16])
+@pytest.mark.parametrize("features", ["+avx512f,+avx512bw,+avx512bf16", "+avx512f,+avx512bw"], ids=["bf16", "plain"])
+def test_what_is_rounded_goes_past_the_caches(monkeypatch, features, half):
+    """LLVM would store bfloat16, and what it narrows while it stores, into them, whatever it is told."""
+    cpu = ("x86_64-linux-gnu", "znver4" if "bf16" in features else "skylake-avx512", features)
+    for stride in (1, 2, 3):
+
+        def emit(module: ir.Module, stride: int = stride) -> None:
+            RowFunctions(module, ir.FloatType(), ir.IntType(16)).interleaver(stride, half)
+
+        assert "vmovnt" in assembly(monkeypatch, cpu, emit)
 
 
 def emit_copies(module: ir.Module) -> None:
