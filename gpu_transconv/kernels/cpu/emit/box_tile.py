@@ -25,6 +25,7 @@ from .registers import has_couples, prefetch
 from .row_ir import ELEMENTS, RowFunctions
 from .tile_frame import ADD, PER_ROW, Kind, Tile
 
+# LLVM's integers, by their bits.
 _I16, _I64 = ir.IntType(16), ir.IntType(64)
 #: Words of a move.
 MOVE_WORDS = 3

@@ -109,7 +109,7 @@ def multiply_couples(module: ir.Module) -> ir.Function:
     return cgutils.get_or_insert_function(module, ir.FunctionType(sums, [sums, couples, couples]), name)
 
 
-class _BFloat16(ir.Type):
+class _BFloat16(ir.Type):  # type: ignore[misc]
     """LLVM's type, which llvmlite does not have."""
 
     def _to_string(self) -> str:

@@ -145,10 +145,8 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     # A tile may read and write whole vectors past the last block.
     work = moves + LINE_ROOM + panels * panel + (1 + places.later) * rows * pixels + 256
     part = make_partition(blocks, blocks, reach_of(product.axes), threads, work)
-    if plan.channels_last:
-        tiles = tile_table(plan.accumulate, coupled)
-    else:
-        tiles = box_table(plan.accumulate, tile_half(geometry, panels))
+    half = tile_half(geometry, panels)
+    tiles = tile_table(plan.accumulate, coupled) if plan.channels_last else box_table(plan.accumulate, half)
     steps = [axis.step * pair for axis, pair in zip(product.axes, (1, layout.paired_h, layout.paired_w), strict=True)]
     joined = int(depth == cin and len(zones.boxes) == 2 and facts.follows)
     first_chunks = bounds_of_parts(layout, splits)
