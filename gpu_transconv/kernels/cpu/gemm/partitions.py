@@ -145,8 +145,6 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     # A tile may read and write whole vectors past the last block.
     work = moves + LINE_ROOM + panels * panel + (1 + places.later) * rows * pixels + 256
     part = make_partition(blocks, blocks, reach_of(product.axes), threads, work)
-    half = tile_half(geometry, panels)
-    tiles = tile_table(plan.accumulate, coupled) if plan.channels_last else box_table(plan.accumulate, half)
     steps = [axis.step * pair for axis, pair in zip(product.axes, (1, layout.paired_h, layout.paired_w), strict=True)]
     joined = int(depth == cin and len(zones.boxes) == 2 and facts.follows)
     first_chunks = bounds_of_parts(layout, splits)
@@ -154,7 +152,8 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     cut = Runs(
         pixels, runs, depth, pitch, splits, moves, _LISTED, LINE_ROOM, panel, panels, lane, int(flat), int(fills),
         joined, PerAxis(*steps), first_chunks, shares_of(zones, pixels, runs, parts, threads), iota_of(layout),
-        iota_of(layout) * geometry.cin, layout.tap_slots * place, zones.taps * geometry.cin, zones.slots * place, tiles,
+        iota_of(layout) * geometry.cin, layout.tap_slots * place, zones.taps * geometry.cin, zones.slots * place,
+        _tiles(plan, geometry, panels),
     )  # fmt: skip
     return Gather(geometry, layout, part, cut, zones, places)
 
@@ -172,6 +171,13 @@ def can_move(geometry: Geometry, axes: tuple[Axis, Axis, Axis]) -> bool:
     """Whether tiles can bring in what comes next, in vectors as they lie in memory."""
     masked = not geometry.half or has_masks(2)
     return masked and not geometry.last and not geometry.alone and all(axis.step == 1 for axis in axes)
+
+
+def _tiles(plan: Plan, geometry: Geometry, panels: int) -> int:
+    """Address of the compiled tiles."""
+    if plan.channels_last:
+        return tile_table(plan.accumulate, geometry.half == COUPLED)
+    return box_table(plan.accumulate, tile_half(geometry, panels))
 
 
 def tile_half(geometry: Geometry, panels: int) -> int:
