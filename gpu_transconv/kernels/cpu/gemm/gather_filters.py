@@ -119,8 +119,8 @@ def pack(axes: tuple[Axis, Axis, Axis], weight: Array, values: Array, coupled: b
     Rows are phases, and then output channels. Perhaps input channels come in couples.
     """
     if coupled:
-        words = weight.view(np.uint16).astype(np.uint32)
-        weight = (words[::2] | words[1::2] << 16).view(np.float32)
+        bits = weight.view(np.uint16).astype(np.uint32)
+        weight = (bits[::2] | bits[1::2] << 16).view(np.float32)
     dtype, lanes = values.dtype, VECTOR_BYTES // values.dtype.itemsize
     cin, cout = weight.shape[:2]
     taps = np.zeros((-(-cin // lanes) * lanes, cout, axes[0].kernel * axes[1].kernel, axes[2].kernel), dtype)
