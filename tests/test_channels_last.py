@@ -8,6 +8,7 @@ import pytest
 from checks import assert_close
 
 import gpu_transconv as gtc
+from gpu_transconv.kernels.cpu.emit.registers import has_couples
 
 #: Input and weight with the channels second, kernel that gather should run, and keywords.
 LAYERS = {
@@ -24,7 +25,7 @@ LAYERS = {
     "one-channel": ((1, 70, 40), (70, 1, 9), "gather_filters", {"stride": 3, "padding": [(4, 2)]}),
     "rgb": ((3, 64, 19, 33), (64, 3, 4, 4), "gather_filters", {"stride": 2, "padding": 1}),
     "two-channels-3d": ((1, 33, 5, 6, 7), (33, 2, 3, 3, 3), "gather_boxes", {"stride": 2, "padding": 1}),
-    "rgb-activation": ((1, 32, 40, 21), (32, 3, 3, 3), "gather_filters", {"padding": 1, "activation": "relu"}),
+    "rgb-activation": ((1, 20, 40, 21), (20, 3, 3, 3), "gather_filters", {"padding": 1, "activation": "relu"}),
 }
 
 
@@ -47,4 +48,5 @@ def test_the_definition(name, dtype):
     assert_close(got, want, dtype, weight[:, 0].size)
     assert_close(other, want, dtype, weight[:, 0].size)
     found = gtc.explain(x, weight, bias, **keywords, backend="cpu", formulation="gather")
-    assert kernel in str(found)
+    coupled = dtype == "bfloat16" and has_couples()  # which are as fast in boxes
+    assert (kernel.replace("filters", "boxes") if coupled else kernel) in str(found)

@@ -106,8 +106,9 @@ def _cost_of_loops(plan: Plan) -> float:
 
 
 def _cost_of_gather(plan: Plan) -> float:
+    filters = math.inf if _is_coupled(plan) else cost_of_filters(plan)
     plan = counted(plan, _is_coupled(plan))
-    return min(cost_of_runs(plan), cost_of_boxes(plan), cost_of_stencils(plan), cost_of_filters(plan))
+    return min(cost_of_runs(plan), cost_of_boxes(plan), cost_of_stencils(plan), filters)
 
 
 def _cost_of_pairs(plan: Plan) -> float:
@@ -155,9 +156,8 @@ def _is_boxes(plan: Plan) -> bool:
 
 
 def _is_filters(plan: Plan) -> bool:
-    own = cost_of_filters(counted(plan, _is_coupled_in_place(plan)))
-    plan = counted(plan, _is_coupled(plan))
-    return own < min(cost_of_runs(plan), cost_of_boxes(plan))
+    # Couples are as fast in boxes, or faster: adding up lanes and outputs takes as long as their products.
+    return not _is_coupled(plan) and cost_of_filters(plan) < min(cost_of_runs(plan), cost_of_boxes(plan))
 
 
 def _is_stencil(plan: Plan) -> bool:
@@ -181,10 +181,6 @@ def _cut_runs(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
 
 def _cut_panel_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
     return box_partition.cut_panel_boxes(plan, rows_layout(order), threads, order.coupled)
-
-
-def _cut_filters(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return cut_filters(plan, threads, order.coupled)
 
 
 def _cut_stencil_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
@@ -218,7 +214,7 @@ WINOGRAD = CpuKernel(
 )  # fmt: skip
 FILTERS = CpuKernel(
     "gather_filters", "filters times pixels, lanes along the channels", _is_filters, _cost_of_gather,
-    Tiles(gather_filters, pack_dots, _cut_filters, coupled=_is_coupled_in_place),
+    Tiles(gather_filters, pack_dots, _by_plan(cut_filters)),
 )  # fmt: skip
 BOXES = CpuKernel(
     "gather_boxes", "direct, boxes of the output", _is_boxes, _cost_of_gather,

@@ -117,7 +117,7 @@ def pack_filters(order: WeightOrder, weight: Array, values: Array) -> tuple[Arra
 
 def pack_dots(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array]:
     """Weights of few output channels, channels last; what is not finite does no harm there."""
-    return gather_filters.pack(order.axes, weight, values, order.coupled)
+    return gather_filters.pack(order.axes, weight, values)
 
 
 def pack_taps(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:

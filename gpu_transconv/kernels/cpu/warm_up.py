@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from numba import types
@@ -47,12 +47,8 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
             ):  # fmt: skip
                 sums = DTYPES[tiles].accumulate
                 found.setdefault((table, sums), Step(table.__name__, dtype, partial(table, sums)))
-        if dtype == "bfloat16" and has_couples():
-            for table in (tile_table, pixel_table):
-                found[table, dtype] = Step(table.__name__, dtype, partial(table, sums, True))
-        for half in _halves(dtype):
-            for table in (box_table, stencil_table, filter_tiles, filter_table):
-                found[table, half] = Step(table.__name__, dtype, partial(table, sums, half))
+        for table, half in _tables_of_halves(dtype):
+            found[table, half] = Step(table.__name__, dtype, partial(table, sums, half))
         found.setdefault(take_parts, Step("take_parts", dtype, take_parts))
         for name, kernel in KERNELS.items():
             elementwise = kernel in (*ELEMENTWISE, elementwise_filters)
@@ -63,10 +59,13 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
     return list(found.values())
 
 
-def _halves(dtype: str) -> list[int]:
-    """Kinds of an input of that type for which there are tiles that bring it in."""
-    found = [HALF_CODES[dtype]] if dtype in HALF_CODES and has_masks(2) else []
-    return [*found, COUPLED] if dtype == "bfloat16" and has_couples() else found
+def _tables_of_halves(dtype: str) -> Iterator[tuple[Callable[..., int], int]]:
+    """Tables of tiles for arrays of that type as they are stored, and kinds of these: see `numbers.HALF_CODES`."""
+    if dtype in HALF_CODES and has_masks(2):
+        for table in (box_table, stencil_table, filter_tiles, filter_table):
+            yield table, HALF_CODES[dtype]
+    if dtype == "bfloat16" and has_couples():
+        yield from ((tile_table, True), (pixel_table, True), (box_table, COUPLED), (stencil_table, COUPLED))
 
 
 def signatures_of(kernel: CompiledKernel, dtype: str) -> list[Signature]:

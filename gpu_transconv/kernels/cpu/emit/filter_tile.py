@@ -16,8 +16,7 @@ from numba.extending import intrinsic
 
 from ..runtime.compiled import inner
 from .channel_tile import INNER_WORDS, OUTER_WORDS
-from .numbers import COUPLED
-from .registers import add_product, registers
+from .registers import multiply_add, registers
 from .row_ir import RowFunctions
 from .shapes import OF_HALVES, Shapes
 from .shuffles import lane_numbers
@@ -36,7 +35,7 @@ def filter_outputs(rows):
     return _SUMS // rows
 
 
-@lru_cache(maxsize=5)
+@lru_cache(maxsize=4)
 def filter_tiles(dtype: str, half: int = 0) -> int:
     """Address of the table of compiled tiles, for sums of type `dtype`, and an input of that kind."""
     return filters(half).find_table(dtype)
@@ -56,7 +55,7 @@ def filter_tile(
     start : what sums start with, by output and row
     outer, outers : the outer taps, each with its place in X and its number
     inner, inners : the inner taps, each with its places in X and W
-    depth : number of channels, or couples of them; in W zeros fill up a vector of them
+    depth : number of channels; in W zeros fill up a vector of them
     rows, several : shape of the tile: its rows, and 1 where it has `filter_outputs` of these, 0 where it has one output
     """
     return filters().call(c, outer)
@@ -87,9 +86,7 @@ def _emit_filters(builder: ir.IRBuilder, element: ir.Type, shape: tuple[int, int
     lanes = moves.lanes
     vector = ir.VectorType(element, lanes)
     nothing = ir.Constant(vector, None)
-    # Couples lie as they are wanted: words like floats.
-    unit, kind = _I64(2 if half == COUPLED else 1), 0 if half == COUPLED else half
-    x = builder.bitcast(x, ir.IntType(16).as_pointer()) if half else x
+    x, fma = builder.bitcast(x, ir.IntType(16).as_pointer()) if half else x, multiply_add(module, vector)
     sums = [cgutils.alloca_once(builder, vector) for _ in range(outputs * rows)]
     for total in sums:
         builder.store(nothing, total)
@@ -105,11 +102,11 @@ def _emit_filters(builder: ir.IRBuilder, element: ir.Type, shape: tuple[int, int
 
     def multiply(source, factors, channel, some):
         values = [moves.load(builder, element, factors, _I64(r * lanes)) for r in range(rows)]
-        source = builder.gep(source, [builder.mul(channel, unit)])
+        source = builder.gep(source, [channel])
         for j in range(outputs):
-            pixel = moves.load_wide(builder, source, _I64(0), some, kind)
+            pixel = moves.load_wide(builder, source, _I64(0), some, half)
             for value, total in zip(values, sums[j * rows : (j + 1) * rows], strict=True):
-                builder.store(add_product(builder, builder.load(total), pixel, value, half == COUPLED), total)
+                builder.store(builder.call(fma, [pixel, value, builder.load(total)]), total)
             source = builder.gep(source, [x_step])
 
     with cgutils.for_range(builder, outers) as s:

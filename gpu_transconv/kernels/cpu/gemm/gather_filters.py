@@ -86,11 +86,11 @@ def _sets(axis: Axis) -> list[Set]:
     return found
 
 
-def cut_filters(plan: Plan, threads: int, coupled: bool) -> GatherFilters:
+def cut_filters(plan: Plan, threads: int) -> GatherFilters:
     """Cut the rows of blocks; the order of every sum does not depend on it."""
     axes, item = by_phase(plan).axes, DTYPES[plan.accumulate].size
-    geometry, cin, cout, stride = make_geometry(plan, coupled), plan.in_channels, plan.out_channels, axes[2].stride
-    parts = -(-geometry.cin * item // VECTOR_BYTES)
+    geometry, cin, cout, stride = make_geometry(plan), plan.in_channels, plan.out_channels, axes[2].stride
+    parts = -(-cin * item // VECTOR_BYTES)
     width = even(axes[2].blocks, max(1, _LINE // (stride * cout)))
     sets, weights = [], 0
     inner: list[tuple[int, ...]] = []
@@ -113,14 +113,11 @@ def cut_filters(plan: Plan, threads: int, coupled: bool) -> GatherFilters:
     )  # fmt: skip
 
 
-def pack(axes: tuple[Axis, Axis, Axis], weight: Array, values: Array, coupled: bool) -> tuple[Array, Array]:
+def pack(axes: tuple[Axis, Axis, Axis], weight: Array, values: Array) -> tuple[Array, Array]:
     """Weights by set, outer tap, inner tap, vector of input channels, row and lane; and the bias, for all outputs.
 
-    Rows are phases, and then output channels. Perhaps input channels come in couples.
+    Rows are phases, and then output channels.
     """
-    if coupled:
-        bits = weight.view(np.uint16).astype(np.uint32)
-        weight = (bits[::2] | bits[1::2] << 16).view(np.float32)
     dtype, lanes = values.dtype, VECTOR_BYTES // values.dtype.itemsize
     cin, cout = weight.shape[:2]
     taps = np.zeros((-(-cin // lanes) * lanes, cout, axes[0].kernel * axes[1].kernel, axes[2].kernel), dtype)
