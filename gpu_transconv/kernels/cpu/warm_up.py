@@ -47,8 +47,8 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
             ):  # fmt: skip
                 sums = DTYPES[tiles].accumulate
                 found.setdefault((table, sums), Step(table.__name__, dtype, partial(table, sums)))
-        for table, half in _tables_of_halves(dtype):
-            found[table, half] = Step(table.__name__, dtype, partial(table, sums, half))
+        for find, half in _tables_of_halves(dtype):
+            found[find, half] = Step(find.__name__, dtype, partial(find, sums, half))
         found.setdefault(take_parts, Step("take_parts", dtype, take_parts))
         for name, kernel in KERNELS.items():
             elementwise = kernel in (*ELEMENTWISE, elementwise_filters)
