@@ -119,7 +119,7 @@ def pack(axes: tuple[Axis, Axis, Axis], weight: Array, values: Array) -> tuple[A
     Rows are phases, and then output channels.
     """
     dtype, lanes = values.dtype, VECTOR_BYTES // values.dtype.itemsize
-    cin, cout = weight.shape[:2]
+    cin, cout = weight.shape[0], values.size  # a single input has its taps as channels
     taps = np.zeros((-(-cin // lanes) * lanes, cout, axes[0].kernel * axes[1].kernel, axes[2].kernel), dtype)
     taps[:cin] = weight.reshape(cin, *taps.shape[1:])
     packed = [np.zeros(0, dtype)]
