@@ -54,7 +54,7 @@ def pack(order: WeightOrder, weight: Array, bias: Array | None) -> Packed:
     if weight.dtype.kind == "c":
         parts, weight, bias = 2, real_weight(weight), None if bias is None else real_parts(bias)
     used, columns = _used(weight, order), weight.shape[1]
-    values = _values(order, order.groups * columns, bias)
+    values = values_of(order, order.groups * columns, bias)
     packed = order.pack(order, used, values)
     if packed is not None:
         return Packed(TileWeights(*packed), _NONE)
@@ -95,7 +95,7 @@ def _used(weight: Array, order: WeightOrder) -> Array:
     return np.ascontiguousarray(lifted[(..., *(slice(*ends) for ends in order.taps))])
 
 
-def _values(order: WeightOrder, channels: int, bias: Array | None) -> Array:
+def values_of(order: WeightOrder, channels: int, bias: Array | None) -> Array:
     """The bias of every channel of the order, which may have several for one of the caller's."""
     count = order.groups * order.cout
     if bias is None:
