@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
@@ -168,8 +168,8 @@ def run_once(choose: Chooser, plan: Plan, x: Array, weight: Array, bias: Array |
     packed = order.pack(order, weight, bias if as_it_is else values_of(order, plan.out_channels, bias))
     if packed is None:
         return 1
-    tiles, (function, arguments, work) = TileWeights(*packed), job_of(choose, plan)
-    return run_parts(function, work[0], x, *tiles, out, arguments.table, workspace(work, tiles.weight.dtype))
+    (tiles, values), (function, arguments, work) = packed, job_of(choose, plan)
+    return run_parts(function, work[0], x, tiles, values, out, arguments.table, workspace(work, tiles.dtype))
 
 
 def run_tiles(plan: Plan, job: Job, packed: TileWeights, x: Array, out: Array) -> int:
@@ -237,7 +237,7 @@ def tiled_kernel(
         pack=lambda plan, weight, bias: pack(chosen(plan).order, weight, bias),
         weight_key=lambda plan: key(chosen(plan).order),
         bind=lambda plan, packed: bind(choose, problem(plan), packed),
-        run_once=(lambda *arguments: run_once(choose, *arguments)) if operation == "forward" else None,
+        run_once=partial(run_once, choose) if operation == "forward" else None,
         work_ratio=lru_cache(maxsize=512)(lambda plan: chosen(plan).work_ratio),
         pack_ratio=lambda plan: chosen(plan).pack_ratio,
         describe=lambda plan: describe(chosen(plan), choose, problem(plan)),
