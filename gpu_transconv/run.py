@@ -92,7 +92,7 @@ def run_once(
     kernel: Kernel, plan: Plan, x: HostArray, weight: HostArray, bias: HostArray | None, out: HostArray | None = None
 ) -> HostArray | None:
     """Pack the weights and run a problem, the short way; None where the kernel has none or does not take the arrays."""
-    if kernel.run_once is None or weight.dtype != x.dtype or not _is_readable(weight):
+    if kernel.run_once is None or not plan.batch or weight.dtype != x.dtype or not _is_readable(weight):
         return None
     if bias is not None and not (bias.dtype == x.dtype and _is_plain(bias)):
         return None

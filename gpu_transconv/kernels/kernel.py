@@ -125,7 +125,7 @@ class Kernel:
     pack: Callable[[Plan, Operand, Operand | None], Any] = as_it_is
     weight_key: Callable[[Plan], Hashable] = never
     bind: Callable[[Plan, Any], Bound | None] = unbound
-    run_once: Callable[[Plan, Any, Any, Any, Any], int] | None = None
+    run_once: Callable[[Plan, Operand, Operand, Operand | None, Operand], int] | None = None
     refusal: Callable[[Plan], str | None] = never
     work_ratio: Callable[[Plan], float] = once
     pack_ratio: Callable[[Plan], float] = free

@@ -24,7 +24,7 @@ from .complexes import apart, result_of, together
 from .elementwise import Elementwise, elementwise_gather, elementwise_scatter
 from .gemm.point_lists import count_meetings
 from .geometry import make_geometry
-from .pack import Packed, TileWeights, pack, pack_points, values_of
+from .pack import Packed, TileWeights, pack, pack_once, pack_points
 from .partition import HasPartition
 from .runtime.compiled import CompiledKernel
 from .runtime.parallel import find_address, run_at, run_parts
@@ -161,11 +161,7 @@ def bind(choose: Chooser, plan: Plan, packed: Packed) -> Bound | None:
 
 def run_once(choose: Chooser, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array) -> int:
     """Pack the weights and run a problem by its job's function; the contract is `Kernel.run_once`."""
-    order = choose(plan).order
-    if order.pack is None or order.taps is not None or not (plan.batch and plan.dtype in ("float32", "float64")):
-        return 1
-    as_it_is = bias is not None and bias.size == order.groups * order.cout
-    packed = order.pack(order, weight, bias if as_it_is else values_of(order, plan.out_channels, bias))
+    packed = pack_once(choose(plan).order, plan.out_channels, weight, bias)
     if packed is None:
         return 1
     (tiles, values), (function, arguments, work) = packed, job_of(choose, plan)

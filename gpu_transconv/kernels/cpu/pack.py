@@ -54,7 +54,7 @@ def pack(order: WeightOrder, weight: Array, bias: Array | None) -> Packed:
     if weight.dtype.kind == "c":
         parts, weight, bias = 2, real_weight(weight), None if bias is None else real_parts(bias)
     used, columns = _used(weight, order), weight.shape[1]
-    values = values_of(order, order.groups * columns, bias)
+    values = _values(order, order.groups * columns, bias)
     packed = order.pack(order, used, values)
     if packed is not None:
         return Packed(TileWeights(*packed), _NONE)
@@ -67,6 +67,14 @@ def pack(order: WeightOrder, weight: Array, bias: Array | None) -> Packed:
     packed = order.pack(order, finite.reshape(used.shape), values)
     assert packed is not None
     return Packed(TileWeights(*packed), every[wrong])
+
+
+def pack_once(order: WeightOrder, channels: int, weight: Array, bias: Array | None) -> tuple[Array, Array] | None:
+    """Pack finite floats for one call, perhaps as they are; None where only `pack` can."""
+    if order.pack is None or order.taps is not None or order.dtype not in ("float32", "float64"):
+        return None
+    as_it_is = bias is not None and bias.size == order.groups * order.cout
+    return order.pack(order, weight, bias if as_it_is else _values(order, channels, bias))
 
 
 def _pack_swapped(order: WeightOrder, weight: Array) -> Packed:
@@ -95,7 +103,7 @@ def _used(weight: Array, order: WeightOrder) -> Array:
     return np.ascontiguousarray(lifted[(..., *(slice(*ends) for ends in order.taps))])
 
 
-def values_of(order: WeightOrder, channels: int, bias: Array | None) -> Array:
+def _values(order: WeightOrder, channels: int, bias: Array | None) -> Array:
     """The bias of every channel of the order, which may have several for one of the caller's."""
     count = order.groups * order.cout
     if bias is None:
