@@ -24,6 +24,7 @@ No other module computes phases, shifts or what an axis reaches; where kernels n
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import NamedTuple, TypeAlias, TypeVar
@@ -160,31 +161,23 @@ class Axis:
         """Whether no two stamps meet: one input, or no two taps of one phase."""
         return self.size == 1 or self.kernel <= self.tap_step
 
-    def _grouped(self) -> dict[int, list[tuple[int, int]]]:
-        """By phase that has taps, its (tap, shift) pairs."""
-        taps: dict[int, list[tuple[int, int]]] = {}
-        for tap in range(self.kernel):
-            taps.setdefault(self.phase_of(tap), []).append((tap, self.shift_of(tap)))
-        return taps
-
     @cached_property
     def phases(self) -> tuple[Phase, ...]:
         """The phases that have taps, by offset; all others hold the bias."""
-        taps = self._grouped()
         return tuple(
-            Phase(offset, -(-(self.output_size - offset) // self.stride), tuple(taps[offset]))
-            for offset in sorted(taps)
+            Phase(offset, -(-(self.output_size - offset) // self.stride), taps)
+            for offset, taps in _grouped(self.kernel, self.stride, self.dilation, self.pad_low).items()
             if offset < self.output_size
         )
 
     def taps_by_phase(self) -> list[Taps]:
         """Per phase, with taps or without, the (tap, shift) that reach it; sizes of input and output do not matter."""
-        taps = self._grouped()
-        return [tuple(taps.get(phase, ())) for phase in range(self.stride)]
+        taps = _grouped(self.kernel, self.stride, self.dilation, self.pad_low)
+        return [taps.get(phase, ()) for phase in range(self.stride)]
 
     def shifts(self) -> list[int]:
-        """Return the distinct shifts, in rising order."""
-        return sorted({self.shift_of(tap) for tap in range(self.kernel)})
+        """Return the distinct shifts, in rising order; sizes of input and output do not matter."""
+        return list(_shifts(self.kernel, self.stride, self.dilation, self.pad_low))
 
     def reach(self) -> Reach:
         """Smallest shift, and how far the largest is from it: shifts fall from tap to tap."""
@@ -215,6 +208,21 @@ def backwards(axis: Axis) -> Axis:
     """Number the taps of an axis from the last one on: so do the weights that go with it."""
     low = axis.pad_low - (axis.kernel - 1) * axis.dilation
     return replace(axis, dilation=-axis.dilation, pad_low=low)
+
+
+@lru_cache(maxsize=64)
+def _grouped(kernel: int, stride: int, dilation: int, pad_low: int) -> dict[int, Taps]:
+    """By phase that has taps, in rising order, its (tap, shift) pairs."""
+    axis, taps = Axis(1, kernel, stride, dilation, pad_low, 1), defaultdict[int, list[tuple[int, int]]](list)
+    for tap in range(kernel):
+        taps[axis.phase_of(tap)].append((tap, axis.shift_of(tap)))
+    return {phase: tuple(taps[phase]) for phase in sorted(taps)}
+
+
+@lru_cache(maxsize=64)
+def _shifts(kernel: int, stride: int, dilation: int, pad_low: int) -> tuple[int, ...]:
+    axis = Axis(1, kernel, stride, dilation, pad_low, 1)
+    return tuple(sorted({axis.shift_of(tap) for tap in range(kernel)}))
 
 
 @lru_cache(maxsize=256)

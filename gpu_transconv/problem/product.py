@@ -144,6 +144,7 @@ def _alike_phases(axis: Axis) -> Counter[tuple[int, int]]:
     return phases
 
 
+@lru_cache(maxsize=512)
 def by_phase(plan: Plan) -> Product:
     """One product per phase; fits every problem."""
     return Product(plan, kernel_axes(plan), None)

@@ -26,7 +26,7 @@ from .runtime import machine_code, notice
 from .runtime.compiled import KERNELS, CompiledKernel, Signature
 from .runtime.openmp import take_parts
 from .runtime.parallel import on_numba_threads
-from .runtime.team import fork_join
+from .runtime.team import dismiss, fork_join, is_possible, thread_entry
 from .weight_grad.elementwise import elementwise_filters
 from .weight_order import TILED
 
@@ -50,7 +50,12 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
         for find, half in _tables_of_halves(dtype):
             found[find, half] = Step(find.__name__, dtype, partial(find, sums, half))
         found.setdefault(take_parts, Step("take_parts", dtype, take_parts))
+        if is_possible():
+            found.setdefault(thread_entry, Step("thread_entry", dtype, thread_entry))
+            found.setdefault(dismiss, Step("dismiss", dtype, partial(dismiss.compile, (types.int64, types.int64))))
         for name, kernel in KERNELS.items():
+            if kernel is dismiss or (kernel is fork_join and not is_possible()):
+                continue
             elementwise = kernel in (*ELEMENTWISE, elementwise_filters)
             kinds = {DTYPES[dtype].accumulate} if elementwise or kernel in _STARTERS else set()
             for stored in kinds if elementwise else kinds | ({tiles} & {*TILED}):

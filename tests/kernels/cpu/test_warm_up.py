@@ -36,6 +36,14 @@ def test_calls_after_a_warm_up_compile_nothing():
             assert new <= ahead, name  # with uint64 a loop of another kernel calls it
 
 
+def test_kernels_are_compiled_for_as_many_arguments_as_they_take():
+    found = [step for step in warm_up.steps(["float32", "bfloat16", "int64"]) if step.kernel in compiled.KERNELS]
+    some = {"dismiss", "fork_join"}  # which not all systems have
+    assert {step.kernel for step in found} >= set(compiled.KERNELS) - some
+    for step in found:
+        assert len(step.run.args[0]) == compiled.KERNELS[step.kernel].py_func.__code__.co_argcount, step.kernel
+
+
 def test_steps_of_several_dtypes_share_what_is_the_same():
     names = [(step.kernel, step.dtype) for step in warm_up.steps(["float32", "bfloat16", "complex64"])]
     assert ("elementwise_gather", "bfloat16") not in names

@@ -40,6 +40,8 @@ def shares_of(zones: Zones, pixels: int, runs: int, parts: Table, threads: int) 
 
 def sizes_of_parts(layout: Layout, bounds: Table) -> Table:
     """Weights and rows of each part of the chunks, for an input channel."""
+    if len(bounds) == 2:
+        return np.array([layout.weights + layout.row_channels.size], np.int64)
     first = layout.chunks[bounds[:-1]]
     before = layout.sets[first[:, FIRST_SET], WEIGHT] + first[:, FIRST_ROW]
     sizes: Table = np.append(before[1:], layout.weights + layout.row_channels.size) - before
@@ -48,6 +50,8 @@ def sizes_of_parts(layout: Layout, bounds: Table) -> Table:
 
 def bounds_of_parts(layout: Layout, splits: int) -> Table:
     """First chunks of parts that have about as many weights each."""
+    if splits == 1:
+        return np.array([0, len(layout.chunks)], np.int64)
     before = layout.sets[layout.chunks[:, FIRST_SET], WEIGHT]
     inner = [int(np.abs(before - layout.weights * split // splits).argmin()) for split in range(1, splits)]
     return np.array([0, *inner, len(layout.chunks)], np.int64)

@@ -163,7 +163,7 @@ class _Team:
                     box = self.address + self.members * _BOX
                     self.memory[(box + _RESULT - self.memory.ctypes.data) // 8] = self.members
                     thread = ctypes.c_ulong()
-                    begin = ctypes.byref(thread), None, ctypes.c_void_p(_start()), ctypes.c_void_p(box)
+                    begin = ctypes.byref(thread), None, ctypes.c_void_p(thread_entry()), ctypes.c_void_p(box)
                     if _libc().pthread_create(*begin):
                         raise RuntimeError("no thread could be started")
                     self.threads.append(thread)
@@ -186,7 +186,7 @@ def _libc() -> ctypes.CDLL:
 
 
 @lru_cache(maxsize=1)
-def _start() -> int:
+def thread_entry() -> int:
     """Address of the function that a thread begins with."""
     return keep(entry(types.int64(types.int64), _serve)).address
 
