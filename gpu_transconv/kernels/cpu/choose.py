@@ -15,9 +15,10 @@ from ...problem.plan import Plan
 from ...problem.rewrites import MOST_PHASES, Problem, kernel_axes, simplify
 from .choice import Choice
 from .cpu_kernel import CpuKernel, Tiles
-from .depthwise import channel_boxes, channel_rows, thinned
+from .depthwise import channel_boxes, channel_rows, last_boxes, thinned
 from .depthwise.channels_first import depthwise
 from .depthwise.channels_last import depthwise_last
+from .depthwise.last_boxes import depthwise_last_boxes
 from .elementwise import elementwise_gather, elementwise_scatter
 from .elementwise_input_grad import elementwise_input_gather, elementwise_input_scatter
 from .emit.registers import VECTOR_BYTES, has_couples
@@ -192,6 +193,10 @@ def _cut_stamp_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartiti
 
 
 LOOPS = CpuKernel("plain", "loops without tiles", _is_loops, _cost_of_loops)
+LAST_BOXES = CpuKernel(
+    "depthwise_last_boxes", "depthwise, channels last, boxes of a vector of channels", last_boxes.takes,
+    useful_products, Tiles(depthwise_last_boxes, pack_channels_last, _by_plan(last_boxes.cut_last_boxes)),
+)  # fmt: skip
 DEPTHWISE_LAST = CpuKernel(
     "depthwise_last", "depthwise, channels last", channel_rows.takes, useful_products,
     Tiles(depthwise_last, pack_channels_last, _by_plan(channel_rows.cut_rows)),
@@ -251,10 +256,10 @@ STAMPS = CpuKernel(
 )  # fmt: skip
 
 #: The kernels of each formulation, in the order in which they are asked.
-GATHER = (LOOPS, DEPTHWISE_LAST, DEPTHWISE, THINNED, POINTS, WINOGRAD, FILTERS, STENCIL, BOXES, RUNS)
+GATHER = (LOOPS, LAST_BOXES, DEPTHWISE_LAST, DEPTHWISE, THINNED, POINTS, WINOGRAD, FILTERS, STENCIL, BOXES, RUNS)
 SCATTER = (SCATTERED_LOOPS, PHASES, STRIPS, STAMP_LINES, STAMPS)
 #: The same for the gradient by the input.
-INPUT_GATHER = (*GATHER[:4], LINES, *GATHER[4:])
+INPUT_GATHER = (*GATHER[:5], LINES, *GATHER[5:])
 INPUT_SCATTER = (SCATTERED_LOOPS, STAMPS)
 #: Those of gather that round as the definition does: what `precision` "fast" adds left out.
 EXACT = tuple(kernel for kernel in GATHER if kernel is not WINOGRAD)

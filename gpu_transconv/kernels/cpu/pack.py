@@ -111,8 +111,8 @@ def _values(order: WeightOrder, channels: int, bias: Array | None) -> Array:
     return bias.astype(order.accumulate).repeat(count // channels)
 
 
-def pack_channels_last(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array]:
-    """Weights of a depthwise layer, channels last; what is not finite does no harm there."""
+def pack_channels_last(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:
+    """Weights of a depthwise layer, channels last; what is not finite does no harm where there are no tiles."""
     return channel_rows.pack(order.plan, weight, values)
 
 

@@ -22,7 +22,8 @@ from ..emit.sums import add_products
 from ..partition import Box, Memory, box_count, box_of
 from ..runtime.compiled import inner, kernel
 from ..stretches import BEGIN, LISTED, PAST
-from .channel_rows import COUNT, END, FIRST, PHASE, DepthwiseLast
+from .channel_rows import DepthwiseLast
+from .channel_taps import COUNT, END, FIRST, PHASE
 
 
 @kernel
@@ -90,11 +91,12 @@ def _sum_taps(to, bypass, memory, sums, job, outer, n, box):
                 outer[WORDS * count] = row * g.in_w * g.groups
                 outer[WORDS * count + 1] = (k_d * g.kernel_h + k_h) * g.kernel_w * lanes
                 count += 1
+    taps = job.taps
     begin, past = box.w // g.stride_w, (box.w + box.width + g.stride_w - 1) // g.stride_w
-    for s in range(job.sets.shape[0]):
-        phase, phases = job.sets[s, PHASE], job.sets[s, COUNT]
-        for stretch in range(job.sets[s, FIRST], job.sets[s, END]):
-            first, end = max(begin, job.stretches[stretch, BEGIN]), min(past, job.stretches[stretch, PAST])
+    for s in range(taps.sets.shape[0]):
+        phase, phases = taps.sets[s, PHASE], taps.sets[s, COUNT]
+        for stretch in range(taps.sets[s, FIRST], taps.sets[s, END]):
+            first, end = max(begin, taps.stretches[stretch, BEGIN]), min(past, taps.stretches[stretch, PAST])
             if first < end:
                 target = offset(to, ((first - begin) * g.stride_w + phase) * g.groups)
                 _sum_blocks(target, bypass, memory, sums, job, (outer, count, stretch), phases, first, end - first)
@@ -111,6 +113,7 @@ def _sum_blocks(to, bypass, memory, sums, job, taps, phases, first, blocks):
     x, weight, bias, _ = memory
     outer, count, stretch = taps
     apart, step, every = g.stride_w * g.groups, job.step.w * g.groups, g.volume * lanes
+    lists = address(job.taps.stretches, stretch * job.taps.stretches.shape[1] + LISTED)
     done = 0
     while done < blocks:
         size = channel_blocks(phases, blocks - done, blocks)
@@ -121,11 +124,10 @@ def _sum_blocks(to, bypass, memory, sums, job, taps, phases, first, blocks):
             times = max(1, (vectors - vector) // many)
             channel = min(vector * lanes, g.groups - lanes)
             channel_tile(
-                job.tile, offset(to, done * apart + channel), apart, g.groups, bypass,
-                address_as(sums, x, (first + done) * step + channel), step, address(weight, vector * every), every,
-                address(bias, channel), address(outer, 0), count, address(job.inner, 0),
-                address(job.stretches, stretch * job.stretches.shape[1] + LISTED), times, size,
-                channel_shape(phases, many),
+                job.tile, offset(to, done * apart + channel), address_as(sums, x, (first + done) * step + channel),
+                address(weight, vector * every), address(bias, channel), address(job.steps, 0),
+                address(outer, 0), count, address(job.taps.inner, 0), lists, 1, times, 0, bypass,
+                size, channel_shape(phases, many),
             )  # fmt: skip
             vector += many * times
         done += size

@@ -28,6 +28,9 @@ PHASES = 2
 _LISTS = {1: ((0,), (0,)), 2: ((0, 1), (0,), (1,))}
 #: By phases of a tile its numbers of blocks: of the largest the sums leave registers for their operands.
 _BLOCKS = {32: ((16, 8, 4, 2, 1), (12, 8, 4, 2, 1)), 16: ((8, 4, 2, 1), (6, 4, 2, 1))}[registers()[1]]
+#: What `channel_tile` is told of distances: in C of blocks, phases and rows, in X of what two blocks read and of rows,
+#: in W of vectors of channels.
+STEPS = ("c_step", "c_phase", "c_row", "x_step", "x_row", "w_step")
 #: Vectors of channels of a tile that has few sums, and up to how many of these.
 _VECTORS, _FEW = registers()[1] // 8, 4
 
@@ -56,21 +59,19 @@ def channel_table(dtype: str) -> int:
 
 @intrinsic
 def channel_tile(
-    typingctx, table, c, c_step, c_phase, bypass, x, x_step, w, w_step, start, outer, outers, inner, lists, times,
-    blocks, shape,
+    typingctx, table, c, x, w, start, steps, outer, outers, inner, lists, rows, times, along, bypass, blocks, shape,
 ):  # fmt: skip
-    """Run tiles of neighbouring channels; c, x, w, start, outer, inner and lists are addresses of `pointers.address`.
+    """Run tiles of rows; c, x, w, start and all up to `lists` but `outers` are addresses of `pointers.address`.
 
     table : what `channel_table` returned
-    c, c_step, c_phase : C, the distance of its blocks, and that of its phases
-    bypass : whether C, whose vectors are aligned then, is written past the caches
-    x, x_step : X, and the distance of what two blocks read
-    w, w_step : W, in which the weights of one tap for the phases follow each other, and the distance of the next vector
-    start : what the sums of a channel start with
+    c, x, w, start : C; X; W, in which the weights of one tap for the phases follow each other; starts of the sums
+    steps : distances, in the order of `STEPS`
     outer, outers : the outer taps, each with its place in X and in W
     inner : the same for the inner taps, whose places are added to those
     lists : by list, first of its inner taps and how many: those of both phases, of the first and of the second
-    times : how often, each time for the next channels
+    rows : rows of blocks
+    times, along : how often in a row, each time for the next channels, or with `along` for the next blocks
+    bypass : whether C, whose vectors are aligned then, is written past the caches
     blocks, shape : the tile's blocks, and `channel_shape` of its phases and vectors
     """
     return CHANNELS.call(c, outer)
@@ -93,7 +94,7 @@ def _emit_all(module: ir.Module, element: ir.Type) -> dict[tuple[int, int], ir.F
 
 
 class _Tile:
-    """The tile of one shape; its arguments are those of `channel_tile` up to `times`.
+    """The tile of one shape; its arguments are those of `channel_tile` up to `bypass`.
 
     It reads its vectors of X for each block, and of W for each phase, for every tap, and writes those of each output.
     """
@@ -108,32 +109,58 @@ class _Tile:
             [[cgutils.alloca_once(self.builder, self.vector) for _ in self.at] for _ in range(blocks)]
             for _ in range(phases)
         ]
-        with cgutils.for_range(self.builder, self.function.args[13]) as time:
-            self._emit(time.index)
+        self._emit_rows()
         self.builder.ret_void()
 
-    def _emit(self, time: ir.Value) -> None:
-        builder, rows = self.builder, self.rows
-        c, c_step, c_phase, bypass, x, x_step, w, w_step, start, outer, outers, inner, lists, _ = self.function.args
-        first = builder.mul(time, _I64(len(self.at) * rows.lanes))
-        x, start, c = (builder.gep(pointer, [first]) for pointer in (x, start, c))
-        w = builder.gep(w, [builder.mul(builder.mul(time, _I64(len(self.at))), w_step)])
+    def _emit_rows(self) -> None:
+        """Emit the loops over rows, and times in a row."""
+        builder = self.builder
+        c, x, w, start, steps, *taps, rows, times, along, bypass = self.function.args
+        c_step, c_phase, c_row, self.x_step, x_row, self.w_step = (
+            builder.load(builder.gep(steps, [_I64(i)])) for i in range(len(STEPS))
+        )
+        self.c_steps = c_step, c_phase
+        size, blocks = _I64(len(self.at) * self.rows.lanes), _I64(len(self.sums[0]))
+        onward, zero = builder.icmp_signed("!=", along, _I64(0)), _I64(0)
+        nexts = [
+            builder.select(onward, next_blocks, next_channels)
+            for next_blocks, next_channels in (
+                (builder.mul(c_step, blocks), size),
+                (builder.mul(self.x_step, blocks), size),
+                (zero, builder.mul(self.w_step, _I64(len(self.at)))),
+                (zero, size),
+            )
+        ]
+        with cgutils.for_range(builder, rows) as row:
+            begins = [
+                builder.gep(base, [builder.mul(row.index, step)])
+                for base, step in ((c, c_row), (x, x_row), (w, zero), (start, zero))
+            ]
+            with cgutils.for_range(builder, times) as time:
+                places = [
+                    builder.gep(base, [builder.mul(time.index, step)]) for base, step in zip(begins, nexts, strict=True)
+                ]
+                self._emit(places, taps, bypass)
+
+    def _emit(self, places: list[ir.Value], taps: list[ir.Value], bypass: ir.Value) -> None:
+        """Emit a tile."""
+        builder, (c, x, w, start), (outer, outers, inner, lists) = self.builder, places, taps
         for phase in self.sums:
             for block in phase:
                 for v, total in zip(self.at, block, strict=True):
-                    builder.store(rows.load(builder, self.element, start, v), total)
+                    builder.store(self.rows.load(builder, self.element, start, v), total)
         with cgutils.for_range(builder, outers) as s:
             at = self._places(x, w, outer, s.index)
             for number, phases in enumerate(_LISTS[len(self.sums)]):
                 begin, count = (builder.load(builder.gep(lists, [_I64(2 * number + i)])) for i in range(2))
                 with cgutils.for_range(builder, count) as t:
                     source, weights = self._places(at[0], at[1], inner, builder.add(begin, t.index))
-                    self._multiply([self.sums[p] for p in phases], source, x_step, weights, w_step)
+                    self._multiply([self.sums[p] for p in phases], source, weights)
                 keep_rolled(t)
         with builder.if_else(builder.icmp_signed("!=", bypass, _I64(0))) as ways:
             for way, bypasses in zip(ways, (True, False), strict=True):
                 with way:
-                    self._write(c, c_step, c_phase, bypasses)
+                    self._write(c, bypasses)
 
     def _places(self, x: ir.Value, w: ir.Value, table: ir.Value, number: ir.Value) -> list[ir.Value]:
         """Where a tap of a table begins in X and in W."""
@@ -143,13 +170,10 @@ class _Tile:
             for i, base in enumerate((x, w))
         ]
 
-    def _multiply(
-        self, phases: list[list[list[ir.Value]]], source: ir.Value, x_step: ir.Value, weights: ir.Value,
-        w_step: ir.Value,
-    ) -> None:  # fmt: skip
+    def _multiply(self, phases: list[list[list[ir.Value]]], source: ir.Value, weights: ir.Value) -> None:
         """Emit the products of a tap for some phases."""
         builder, rows = self.builder, self.rows
-        vectors = [builder.gep(weights, [builder.mul(w_step, _I64(v))]) for v in range(len(self.at))]
+        vectors = [builder.gep(weights, [builder.mul(self.w_step, _I64(v))]) for v in range(len(self.at))]
         factors = [
             [rows.load(builder, self.element, vector, _I64(p * rows.lanes)) for vector in vectors]
             for p in range(len(phases))
@@ -160,10 +184,10 @@ class _Tile:
                 for factor, phase in zip(factors, phases, strict=True):
                     total = phase[j][v]
                     builder.store(builder.call(self.fma, [factor[v], value, builder.load(total)]), total)
-            source = builder.gep(source, [x_step])
+            source = builder.gep(source, [self.x_step])
 
-    def _write(self, c: ir.Value, c_step: ir.Value, c_phase: ir.Value, bypasses: bool) -> None:
-        builder = self.builder
+    def _write(self, c: ir.Value, bypasses: bool) -> None:
+        builder, (c_step, c_phase) = self.builder, self.c_steps
         for blocks in zip(*self.sums, strict=True):
             target = c
             for block in blocks:
@@ -174,4 +198,4 @@ class _Tile:
 
 
 #: Arguments of the compiled tiles, named in `channel_tile`: addresses of Elements and Tables, and Numbers.
-CHANNELS = Shapes("channel", "".join(("ENNN", "EN", "EN", "E", "TN", "TT", "N")), _emit_all)
+CHANNELS = Shapes("channel", "EEEETTNTTNNNN", _emit_all)
