@@ -43,6 +43,7 @@ from .gemm.point_lists import cost_of_points
 from .gemm.point_strips import cost_of_strips
 from .gemm.scatter import scatter
 from .gemm.scatter_lines import scatter_lines
+from .gemm.scatter_pixels import cost_of_pixels, cut_pixels, scatter_pixels, takes_pixels
 from .gemm.scatter_points import scatter_points
 from .gemm.stencil_boxes import cost_of_stencils
 from .gemm.winograd import saving
@@ -54,6 +55,7 @@ from .pack import (
     pack_filters,
     pack_lines,
     pack_phases,
+    pack_pixels,
     pack_points,
     pack_rows,
     pack_stamps,
@@ -242,6 +244,10 @@ PHASES = CpuKernel(
     "scatter_phases", "stamps of whole strides, phases as channels, weights as they are", point_strips.takes_phases,
     point_strips.cost_of_phases, Tiles(scatter_points, pack_phases, _by_plan(point_strips.cut_phases)),
 )  # fmt: skip
+PIXELS = CpuKernel(
+    "scatter_pixels", "stamps of pixels as they lie, added to rows of outputs", takes_pixels, cost_of_pixels,
+    Tiles(scatter_pixels, pack_pixels, _by_plan(cut_pixels)),
+)  # fmt: skip
 STRIPS = CpuKernel(
     "scatter_points", "stamps tap by tap of what exists, weights turned when needed", point_strips.takes,
     cost_of_strips, Tiles(scatter_points, pack_as_it_is, _by_plan(point_strips.cut_strips)),
@@ -257,7 +263,7 @@ STAMPS = CpuKernel(
 
 #: The kernels of each formulation, in the order in which they are asked.
 GATHER = (LOOPS, LAST_BOXES, DEPTHWISE_LAST, DEPTHWISE, THINNED, POINTS, WINOGRAD, FILTERS, STENCIL, BOXES, RUNS)
-SCATTER = (SCATTERED_LOOPS, PHASES, STRIPS, STAMP_LINES, STAMPS)
+SCATTER = (SCATTERED_LOOPS, PIXELS, PHASES, STRIPS, STAMP_LINES, STAMPS)
 #: The same for the gradient by the input.
 INPUT_GATHER = (*GATHER[:5], LINES, *GATHER[5:])
 INPUT_SCATTER = (SCATTERED_LOOPS, STAMPS)

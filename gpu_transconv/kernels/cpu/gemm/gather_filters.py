@@ -68,11 +68,23 @@ def cost_of_filters(plan: Plan) -> float:
     axes, lanes = by_phase(plan).axes, VECTOR_BYTES // DTYPES[plan.accumulate].size
     if not plan.channels_last or plan.groups > 1 or plan.fixed_order:
         return math.inf
-    rows = max(len(each.taps) for each in _sets(axes[2])) * plan.out_channels
+    sets = _sets(axes[2])
+    rows = max(len(each.taps) for each in sets) * plan.out_channels
     if rows > FILTER_ROWS or not has_masks(DTYPES[plan.dtype].size):
         return math.inf
     padded, phases = -(-plan.in_channels // lanes) * lanes, math.prod(axis.stride for axis in axes)
-    return float(plan.out_channels * (by_phase(plan).taps * padded + phases * _ADD_UP))
+    # A pixel of floats or wider is in two cache lines, which take a cycle each.
+    lines = 2 if plan.dtype == plan.accumulate else 1
+    inner = sum(
+        len(each.taps) * len(each.taps[0]) * _loading(len(each.taps) * plan.out_channels, lines) for each in sets
+    )
+    return float(plan.out_channels * (axes[0].kernel * axes[1].kernel * inner * padded + phases * _ADD_UP))
+
+
+def _loading(rows: int, lines: int) -> float:
+    """How much longer products of so many rows take because pixels are loaded, of so many cache lines each."""
+    outputs = FILTER_ROWS * 2 // rows
+    return max(1.0, (lines * outputs + rows) / (outputs * rows))
 
 
 def _sets(axis: Axis) -> list[Set]:
