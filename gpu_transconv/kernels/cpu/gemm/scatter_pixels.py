@@ -32,8 +32,8 @@ from ..runtime.compiled import inner, kernel
 _COLUMNS, _STAMPS = 128, 4096
 #: Rows of blocks, pixels of a row and input channels at least. Chosen, not measured.
 _ROWS, _PIXELS, _CHANNELS = 8, 16, 16
-#: Products that take as long as adding a vector of a stamp, and storing one of results. The former fitted to four layers:
-#: 10 to 15 cycles; the latter chosen, not measured.
+#: Products that take as long as adding a vector of a stamp, and storing one of results. The former fitted to four
+#: layers, 10 to 15 cycles; the latter chosen, not measured.
 _ADD, _STORE = 160.0, 48.0
 
 
