@@ -113,7 +113,7 @@ def pack(weight: Array, values: Array) -> tuple[Array, Array]:
 
     The bias begins with zeros, with which stamps start, and is repeated for whole vectors.
     """
-    lanes, (cin, cout) = VECTOR_BYTES // values.dtype.itemsize, (weight.shape[0], values.size)
+    lanes, cin, cout = VECTOR_BYTES // values.dtype.itemsize, weight.shape[0], values.size
     taps = weight.reshape(cin, cout, -1).transpose(0, 2, 1).reshape(cin, -1)
     columns = np.zeros((cin, -(-taps.shape[1] // lanes) * lanes), values.dtype)
     columns[:, : taps.shape[1]] = taps
