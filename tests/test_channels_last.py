@@ -20,6 +20,13 @@ LAYERS = {
         "depthwise_last",
         {"stride": (2, 3, 1), "dilation": (1, 2, 1)},
     ),
+    "depthwise-boxes": ((1, 32, 11, 27), (32, 1, 5, 6), "depthwise_last_boxes", {"stride": (1, 2), "padding": (2, 1)}),
+    "depthwise-boxes-activation": (
+        (2, 16, 5, 4, 9),
+        (16, 1, 3, 3, 5),
+        "depthwise_last_boxes",
+        {"stride": (2, 1, 3), "padding": 1, "activation": "relu"},
+    ),
     "depthwise-activation": ((1, 64, 9), (64, 1, 2), "depthwise_last", {"stride": 3, "activation": "silu"}),
     "depthwise-more-channels-than-sums": ((1, 5000, 3), (5000, 1, 3), "depthwise_last", {"stride": 2}),
     "one-channel": ((1, 70, 40), (70, 1, 9), "gather_filters", {"stride": 3, "padding": [(4, 2)]}),
@@ -48,5 +55,11 @@ def test_the_definition(name, dtype):
     assert_close(got, want, dtype, weight[:, 0].size)
     assert_close(other, want, dtype, weight[:, 0].size)
     found = gtc.explain(x, weight, bias, **keywords, backend="cpu", formulation="gather")
+    if "float16" in dtype:  # what is rounded has no tiles of channels
+        kernel = kernel.removesuffix("_boxes") if groups > 1 else kernel
     coupled = dtype == "bfloat16" and has_couples()  # which are as fast in boxes
-    assert (kernel.replace("filters", "boxes") if coupled else kernel) in str(found)
+    kernel = kernel.replace("filters", "boxes") if coupled else kernel
+    assert f"gather: {kernel} (" in str(found)
+    if name.startswith("rgb") and "float16" not in dtype:
+        found = gtc.explain(x, weight, bias, **keywords, backend="cpu", formulation="scatter")
+        assert "scatter: scatter_pixels (" in str(found)

@@ -15,9 +15,10 @@ from ...problem.plan import Plan
 from ...problem.rewrites import MOST_PHASES, Problem, kernel_axes, simplify
 from .choice import Choice
 from .cpu_kernel import CpuKernel, Tiles
-from .depthwise import channel_boxes, channel_rows, thinned
+from .depthwise import channel_boxes, channel_rows, last_boxes, thinned
 from .depthwise.channels_first import depthwise
 from .depthwise.channels_last import depthwise_last
+from .depthwise.last_boxes import depthwise_last_boxes
 from .elementwise import elementwise_gather, elementwise_scatter
 from .elementwise_input_grad import elementwise_input_gather, elementwise_input_scatter
 from .emit.registers import VECTOR_BYTES, has_couples
@@ -42,6 +43,7 @@ from .gemm.point_lists import cost_of_points
 from .gemm.point_strips import cost_of_strips
 from .gemm.scatter import scatter
 from .gemm.scatter_lines import scatter_lines
+from .gemm.scatter_pixels import cost_of_pixels, cut_pixels, scatter_pixels, takes_pixels
 from .gemm.scatter_points import scatter_points
 from .gemm.stencil_boxes import cost_of_stencils
 from .gemm.winograd import saving
@@ -53,6 +55,7 @@ from .pack import (
     pack_filters,
     pack_lines,
     pack_phases,
+    pack_pixels,
     pack_points,
     pack_rows,
     pack_stamps,
@@ -192,6 +195,10 @@ def _cut_stamp_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartiti
 
 
 LOOPS = CpuKernel("plain", "loops without tiles", _is_loops, _cost_of_loops)
+LAST_BOXES = CpuKernel(
+    "depthwise_last_boxes", "depthwise, channels last, boxes of a vector of channels", last_boxes.takes,
+    useful_products, Tiles(depthwise_last_boxes, pack_channels_last, _by_plan(last_boxes.cut_last_boxes)),
+)  # fmt: skip
 DEPTHWISE_LAST = CpuKernel(
     "depthwise_last", "depthwise, channels last", channel_rows.takes, useful_products,
     Tiles(depthwise_last, pack_channels_last, _by_plan(channel_rows.cut_rows)),
@@ -237,6 +244,10 @@ PHASES = CpuKernel(
     "scatter_phases", "stamps of whole strides, phases as channels, weights as they are", point_strips.takes_phases,
     point_strips.cost_of_phases, Tiles(scatter_points, pack_phases, _by_plan(point_strips.cut_phases)),
 )  # fmt: skip
+PIXELS = CpuKernel(
+    "scatter_pixels", "stamps of pixels as they lie, added to rows of outputs", takes_pixels, cost_of_pixels,
+    Tiles(scatter_pixels, pack_pixels, _by_plan(cut_pixels)),
+)  # fmt: skip
 STRIPS = CpuKernel(
     "scatter_points", "stamps tap by tap of what exists, weights turned when needed", point_strips.takes,
     cost_of_strips, Tiles(scatter_points, pack_as_it_is, _by_plan(point_strips.cut_strips)),
@@ -251,10 +262,10 @@ STAMPS = CpuKernel(
 )  # fmt: skip
 
 #: The kernels of each formulation, in the order in which they are asked.
-GATHER = (LOOPS, DEPTHWISE_LAST, DEPTHWISE, THINNED, POINTS, WINOGRAD, FILTERS, STENCIL, BOXES, RUNS)
-SCATTER = (SCATTERED_LOOPS, PHASES, STRIPS, STAMP_LINES, STAMPS)
+GATHER = (LOOPS, LAST_BOXES, DEPTHWISE_LAST, DEPTHWISE, THINNED, POINTS, WINOGRAD, FILTERS, STENCIL, BOXES, RUNS)
+SCATTER = (SCATTERED_LOOPS, PIXELS, PHASES, STRIPS, STAMP_LINES, STAMPS)
 #: The same for the gradient by the input.
-INPUT_GATHER = (*GATHER[:4], LINES, *GATHER[4:])
+INPUT_GATHER = (*GATHER[:5], LINES, *GATHER[5:])
 INPUT_SCATTER = (SCATTERED_LOOPS, STAMPS)
 #: Those of gather that round as the definition does: what `precision` "fast" adds left out.
 EXACT = tuple(kernel for kernel in GATHER if kernel is not WINOGRAD)

@@ -14,7 +14,7 @@ from .arguments import Arguments, Table, flatten
 from .complexes import real_parts, real_weight
 from .depthwise import channel_boxes, channel_rows
 from .emit.registers import VECTOR_BYTES
-from .gemm import gather_filters
+from .gemm import gather_filters, scatter_pixels
 from .gemm.layout import Layout
 from .gemm.pack_weight import Weights, pack_weight, scratch_size
 from .geometry import make_geometry
@@ -111,8 +111,8 @@ def _values(order: WeightOrder, channels: int, bias: Array | None) -> Array:
     return bias.astype(order.accumulate).repeat(count // channels)
 
 
-def pack_channels_last(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array]:
-    """Weights of a depthwise layer, channels last; what is not finite does no harm there."""
+def pack_channels_last(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:
+    """Weights of a depthwise layer, channels last; what is not finite does no harm where there are no tiles."""
     return channel_rows.pack(order.plan, weight, values)
 
 
@@ -147,6 +147,11 @@ def pack_as_it_is(order: WeightOrder, weight: Array, values: Array) -> tuple[Arr
 def pack_phases(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array]:
     """The same where phases are channels, which all have the bias of one."""
     return stored(weight), values.repeat(order.axes[2].stride)
+
+
+def pack_pixels(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array]:
+    """Weights of stamps of pixels, which multiply no zeros: what is not finite does no harm there."""
+    return scatter_pixels.pack(weight, values)
 
 
 def pack_rows(order: WeightOrder, weight: Array, values: Array) -> tuple[Array, Array] | None:

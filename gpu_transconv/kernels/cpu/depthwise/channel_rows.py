@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -11,23 +12,20 @@ from ....problem.axis import Axis
 from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.rewrites import kernel_axes
-from ..arguments import Rows, Table
-from ..emit.channel_tile import INNER_WORDS, OUTER_WORDS, channel_table
+from ..arguments import Table
+from ..emit.channel_tile import WORDS, channel_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
-from ..partition import Partition, PerAxis, make_partition
+from ..partition import Partition, PerAxis, even, make_partition
+from .channel_taps import TileTaps, is_tiled, make_taps, pack_tiles
 
 #: Sums of a task: 16 KiB of floats, so that they stay in the first-level cache. Chosen, not measured.
 _SUMS = 4096
 #: Weights of a tap with few channels, repeated ones included. Chosen, not measured.
 _ROW = 256
-#: Outputs of a phase of a task, where these are tiles, and sums of a task then, in the second-level cache. Chosen, not
-#: measured.
-_PIXELS, _TILED_SUMS = 32, 32768
-
-# Columns of `DepthwiseLast.inner`: places in a row of the input and in the weights of one, and the blocks that
-# the tap reaches: the first, and the one after the last.
-PLACE, WEIGHT, LOW, HIGH = range(INNER_WORDS)
+#: Sums of a task of tiles, in the second-level cache; tasks for each thread, where these have so many blocks of a row.
+#: Chosen, not measured.
+_TILED_SUMS, _TASKS, _WIDTH = 32768, 4, 24
 
 
 class DepthwiseLast(NamedTuple):
@@ -39,8 +37,8 @@ class DepthwiseLast(NamedTuple):
     row: int  # weights of a tap, repeated ones included
     plane: int  # sums of a phase where channels are few; 0 where they are not
     outer: int  # elements for a list of outer taps
-    first: Table  # by phase_w, and one more for the end: its first tap on w
-    inner: Rows  # the taps on w by phase, in the order of what they read; columns PLACE ... HIGH
+    taps: TileTaps
+    steps: Table  # see `channel_tile.STEPS`
     tile: int  # address of the compiled tiles, or 0 where channels or types are not for them
 
 
@@ -54,32 +52,29 @@ def cut_rows(plan: Plan, threads: int) -> DepthwiseLast:
     axes, item = kernel_axes(plan), DTYPES[plan.accumulate].size
     outputs, channels, stride = plan.out_spatial, plan.out_channels, axes[2].stride
     repeats, plane = _repeats(plan.accumulate, channels, stride), 0
-    tiled = plan.dtype == plan.accumulate and channels * item >= VECTOR_BYTES
     length = min(outputs[2], max(1, _SUMS // channels))
-    if tiled:
-        length = min(outputs[2], stride * max(1, length // stride, min(_PIXELS, _TILED_SUMS // (channels * stride))))
+    if is_tiled(plan):
+        length = stride * _blocks_of_task(plan, axes, threads)
     if repeats > 1:
         blocks = -(-min(outputs[2], _SUMS // (2 * channels)) // stride)
         length, plane = blocks * stride, blocks * channels
-    outer = -(-axes[0].kernel * axes[1].kernel * OUTER_WORDS * 8 // VECTOR_BYTES) * VECTOR_BYTES // item
+    outer = -(-axes[0].kernel * axes[1].kernel * WORDS * 8 // VECTOR_BYTES) * VECTOR_BYTES // item
     work = outer + stride * plane + length * channels + 64
     part = make_partition((axes[0].blocks, axes[1].blocks, outputs[2]), (1, 1, length), [(0, 0)] * 3, threads, work)
     step = PerAxis(*(axis.step for axis in plan.axes))
+    lanes = VECTOR_BYTES // item
+    steps = np.array([stride * channels, channels, 0, step.w * channels, 0, math.prod(plan.kernel) * lanes], np.int64)
     return DepthwiseLast(
-        make_geometry(plan), part, step, channels * repeats, plane, outer, *_inner_taps(axes[2], channels),
-        channel_table(plan.accumulate) if tiled else 0,
+        make_geometry(plan), part, step, channels * repeats, plane, outer, make_taps(plan, channels), steps,
+        channel_table(plan.accumulate) if is_tiled(plan) else 0,
     )  # fmt: skip
 
 
-def _inner_taps(axis: Axis, channels: int) -> tuple[Table, Rows]:
-    """By phase its first tap; and of the taps what `DepthwiseLast.inner` has."""
-    first, inner = [0], []
-    for taps in axis.taps_by_phase():
-        for tap, shift in sorted(taps, key=lambda each: each[1]):
-            low, high = -(shift // axis.step), (axis.size - 1 - shift) // axis.step + 1
-            inner.append((shift * channels, tap * channels, low, high))
-        first.append(len(inner))
-    return np.array(first, np.int64), np.array([*inner, (0,) * INNER_WORDS], np.int64)
+def _blocks_of_task(plan: Plan, axes: tuple[Axis, Axis, Axis], threads: int) -> int:
+    """Blocks on w of a task of tiles."""
+    rows, blocks = plan.batch * axes[0].blocks * axes[1].blocks, axes[2].blocks
+    room = max(1, _TILED_SUMS // (axes[2].stride * plan.out_channels))
+    return even(blocks, min(room, max(_WIDTH, rows * blocks // (_TASKS * threads))))
 
 
 def _repeats(accumulate: str, channels: int, stride: int) -> int:
@@ -87,8 +82,10 @@ def _repeats(accumulate: str, channels: int, stride: int) -> int:
     return 1 if channels * stride >= VECTOR_BYTES // DTYPES[accumulate].size else _ROW // channels
 
 
-def pack(plan: Plan, weight: Array, values: Array) -> tuple[Array, Array]:
-    """Weights ordered tap, repetition, channel, and the bias of one tap's weights."""
+def pack(plan: Plan, weight: Array, values: Array) -> tuple[Array, Array] | None:
+    """Weights by tap, repetition and channel, and the bias of one tap's weights; or what tiles take."""
+    if is_tiled(plan):
+        return pack_tiles(plan, weight, values)
     repeats = _repeats(plan.accumulate, plan.groups, plan.axes[2].stride)
     taps = weight.reshape(plan.groups, -1).T.astype(plan.accumulate)
     return np.tile(taps, repeats).reshape(-1), np.tile(values, repeats)

@@ -1,9 +1,9 @@
 """Depthwise layers with the channels last: every pixel of input and tap is a product of two rows of channels.
 
-A task owns some outputs of a row, which are put together in scratch memory and stored once, so no sum has two writers
-and its order is fixed. A vector of channels of some outputs of a phase is summed in registers, over the taps that reach
-all of these. Other types than those of the sums, and channels that do not fill a vector, are summed in scratch memory,
-tap by tap.
+A task owns some outputs of a row, each of which is stored once, so no sum has two writers and its order is fixed. A
+vector of channels of some blocks is summed in registers, over the taps that reach all of these, and stored where it
+belongs, or to scratch memory where it is still activated, or where vectors that go past the caches are not aligned.
+Other types than those of the sums, and channels that do not fill a vector, are summed in scratch memory, tap by tap.
 
 There, outputs of a phase may be less than a vector apart. A pixel at a time would wait for the one before, whose store
 its load overlaps, and leave most of the vector idle. So the weights of a tap are repeated, for as many pixels, and
@@ -13,15 +13,17 @@ outputs of one phase lie next to each other until they are stored.
 from __future__ import annotations
 
 from ..arguments import unpack
-from ..emit.channel_tile import INNER_WORDS, OUTER_WORDS, channel_outputs, channel_tile, channel_vectors
+from ..emit.channel_tile import WORDS, channel_blocks, channel_shape, channel_tile, channel_vectors
 from ..emit.intrinsics import copy_block, interleave_rows
 from ..emit.numbers import activate_run
-from ..emit.pointers import address, address_as, fence, offset, words
+from ..emit.pointers import address, address_as, fence, lanes_past, offset, words
 from ..emit.registers import VECTOR_BYTES
 from ..emit.sums import add_products
 from ..partition import Box, Memory, box_count, box_of
 from ..runtime.compiled import inner, kernel
-from .channel_rows import HIGH, LOW, DepthwiseLast
+from ..stretches import BEGIN, LISTED, PAST
+from .channel_rows import DepthwiseLast
+from .channel_taps import COUNT, END, FIRST, PHASE
 
 
 @kernel
@@ -52,8 +54,14 @@ def _compute_row(memory, job, outer, sums, n, box):
     """Compute the outputs of a box, which is a part of one row of them, of image `n`."""
     g, (x, weight, bias, out) = job.geometry, memory
     line = g.stride_w * job.plane if g.stride_w > 1 else 0
+    pixel = ((n * g.out_d + box.d) * g.out_h + box.h) * g.out_w + box.w
     if job.tile:
-        _sum_taps(memory, sums, job, outer, n, box)
+        whole = g.groups % (VECTOR_BYTES // sums.itemsize) == 0 and lanes_past(out, 0) == 0
+        direct = not g.activation and (whole or not g.stream)
+        to = address_as(sums, out, pixel * g.groups) if direct else address(sums, 0)
+        _sum_taps(to, direct and g.stream, memory, sums, job, outer, n, box)
+        if direct:
+            return
     else:
         size = g.stride_w * job.plane if job.plane else box.width * g.groups
         rows = size // job.row
@@ -66,72 +74,63 @@ def _compute_row(memory, job, outer, sums, n, box):
             g.groups, g.groups, (box.width - phase + g.stride_w - 1) // g.stride_w,
         )  # fmt: skip
     activate_run(sums, line, box.width * g.groups, g.activation, g.slope)
-    pixel = ((n * g.out_d + box.d) * g.out_h + box.h) * g.out_w + box.w
     interleave_rows(
         address(out, pixel * g.groups), address(sums, line), 0, 1, box.width * g.groups, g.half, g.stream
     )  # fmt: skip
 
 
 @inner
-def _sum_taps(memory, sums, job, outer, n, box):
-    """Compute the sums of a box, which is a part of one row of outputs; `outer` gets the outer taps that reach it."""
-    g = job.geometry
+def _sum_taps(to, bypass, memory, sums, job, outer, n, box):
+    """Write the outputs of a box, which is a part of one row of them; `outer` gets the outer taps that reach it."""
+    g, lanes = job.geometry, VECTOR_BYTES // sums.itemsize
     count = 0
     for k_d in range(g.kernel_d):
         for k_h in range(g.kernel_h):
             row = _row_of(job, box, n, k_d, k_h)
             if row >= 0:
-                outer[OUTER_WORDS * count] = row * g.in_w * g.groups
-                outer[OUTER_WORDS * count + 1] = (k_d * g.kernel_h + k_h) * g.kernel_w * g.groups
+                outer[WORDS * count] = row * g.in_w * g.groups
+                outer[WORDS * count + 1] = (k_d * g.kernel_h + k_h) * g.kernel_w * lanes
                 count += 1
-    for phase in range(min(g.stride_w, box.width)):
-        block, past = box.w // g.stride_w, (box.w + box.width - 1 - phase) // g.stride_w + 1
-        begin, first, end = block, job.first[phase], job.first[phase + 1]
-        low = high = end
-        while block < past:
-            while low > first and job.inner[low - 1, LOW] <= block:
-                low -= 1
-            while high > first and job.inner[high - 1, HIGH] <= block:
-                high -= 1
-            stop = past
-            if low > first:
-                stop = min(stop, job.inner[low - 1, LOW])
-            if high > low:
-                stop = min(stop, job.inner[high - 1, HIGH])
-            to = address(sums, ((block - begin) * g.stride_w + phase) * g.groups)
-            taps = count, low, max(0, high - low)
-            _sum_blocks(to, memory, sums, job, outer, block, stop - block, taps)
-            block = stop
+    taps = job.taps
+    begin, past = box.w // g.stride_w, (box.w + box.width + g.stride_w - 1) // g.stride_w
+    for s in range(taps.sets.shape[0]):
+        phase, phases = taps.sets[s, PHASE], taps.sets[s, COUNT]
+        for stretch in range(taps.sets[s, FIRST], taps.sets[s, END]):
+            first, end = max(begin, taps.stretches[stretch, BEGIN]), min(past, taps.stretches[stretch, PAST])
+            if first < end:
+                target = offset(to, ((first - begin) * g.stride_w + phase) * g.groups)
+                _sum_blocks(target, bypass, memory, sums, job, (outer, count, stretch), phases, first, end - first)
 
 
 @inner
-def _sum_blocks(to, memory, sums, job, outer, first, blocks, taps):
-    """Compute the sums of so many blocks, all of which the same taps reach, in tiles.
+def _sum_blocks(to, bypass, memory, sums, job, taps, phases, first, blocks):
+    """Write the outputs of so many blocks, all of which the same taps reach, in tiles.
 
-    The blocks are from the `first` one of a row on, and their outputs begin at `to`. `taps` is the number of outer
-    taps, the first inner tap and how many there are.
+    The blocks are from the `first` one of a row on, and their outputs begin at `to`. `taps` are a list of outer taps,
+    their number, and a stretch.
     """
     g, lanes = job.geometry, VECTOR_BYTES // sums.itemsize
     x, weight, bias, _ = memory
-    apart, step = g.stride_w * g.groups, job.step.w * g.groups
-    outers, tap, inners = taps
+    outer, count, stretch = taps
+    apart, step, every = g.stride_w * g.groups, job.step.w * g.groups, g.volume * lanes
+    lists = address(job.taps.stretches, stretch * job.taps.stretches.shape[1] + LISTED)
     done = 0
     while done < blocks:
-        count = channel_outputs(blocks - done)
-        while count > blocks:
-            count //= 2
-        done = min(done, blocks - count)
-        vectors, channel = channel_vectors(count, g.groups // lanes), 0
-        while channel < g.groups:
-            channel = min(channel, g.groups - vectors * lanes)
+        size = channel_blocks(phases, blocks - done, blocks)
+        done = min(done, blocks - size)
+        vector, vectors = 0, g.groups // lanes
+        while vector * lanes < g.groups:
+            many = channel_vectors(phases, size, vectors - vector)
+            times = max(1, (vectors - vector) // many)
+            channel = min(vector * lanes, g.groups - lanes)
             channel_tile(
-                job.tile, offset(to, done * apart + channel), apart,
-                address_as(sums, x, (first + done) * step + channel), step,
-                address(weight, channel), address(bias, channel),
-                address(outer, 0), outers, address(job.inner, tap * INNER_WORDS), inners, count, vectors,
+                job.tile, offset(to, done * apart + channel), address_as(sums, x, (first + done) * step + channel),
+                address(weight, vector * every), address(bias, channel), address(job.steps, 0),
+                address(outer, 0), count, address(job.taps.inner, 0), lists, 1, times, 0, bypass,
+                size, channel_shape(phases, many),
             )  # fmt: skip
-            channel += vectors * lanes
-        done += count
+            vector += many * times
+        done += size
 
 
 @inner

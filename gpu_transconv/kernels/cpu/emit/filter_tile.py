@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..runtime.compiled import inner
-from .channel_tile import INNER_WORDS, OUTER_WORDS
+from .channel_tile import WORDS
 from .registers import multiply_add, registers
 from .row_ir import RowFunctions
 from .shapes import OF_HALVES, Shapes
@@ -96,8 +96,8 @@ def _emit_filters(builder: ir.IRBuilder, element: ir.Type, shape: tuple[int, int
     parts = builder.sdiv(builder.add(depth, _I64(lanes - 1)), _I64(lanes))
     step = builder.mul(parts, _I64(rows * lanes))
 
-    def places(table, index, words):
-        at = builder.mul(index, _I64(words))
+    def places(table, index):
+        at = builder.mul(index, _I64(WORDS))
         return [builder.load(builder.gep(table, [builder.add(at, _I64(i))])) for i in range(2)]
 
     def multiply(source, factors, channel, some):
@@ -110,10 +110,10 @@ def _emit_filters(builder: ir.IRBuilder, element: ir.Type, shape: tuple[int, int
             source = builder.gep(source, [x_step])
 
     with cgutils.for_range(builder, outers) as s:
-        x_outer, number = places(outer, s.index, OUTER_WORDS)
+        x_outer, number = places(outer, s.index)
         w_outer = builder.gep(w, [builder.mul(number, w_step)])
         with cgutils.for_range(builder, inners) as t:
-            x_inner, w_inner = places(inner, t.index, INNER_WORDS)
+            x_inner, w_inner = places(inner, t.index)
             source = builder.gep(x, [builder.add(x_outer, x_inner)])
             factors = builder.gep(w_outer, [builder.mul(w_inner, step)])
             with cgutils.for_range(builder, whole) as part:

@@ -19,8 +19,8 @@ from ....problem.axis import Axis
 from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.product import by_phase
-from ..arguments import Rows, unpack
-from ..emit.channel_tile import INNER_WORDS, OUTER_WORDS
+from ..arguments import Rows, Table, unpack
+from ..emit.channel_tile import WORDS
 from ..emit.filter_tile import FILTER_ROWS, filter_outputs, filter_tile, filter_tiles
 from ..emit.intrinsics import copy_block, fetch, interleave_rows
 from ..emit.numbers import activate_run
@@ -29,18 +29,16 @@ from ..emit.registers import CACHE_LINE, VECTOR_BYTES, has_masks
 from ..geometry import Geometry, make_geometry
 from ..partition import Box, Partition, PerAxis, box_count, box_of, even, make_partition, reach_of
 from ..runtime.compiled import inner, kernel
+from ..stretches import BEGIN, LISTED, PAST, find_stretches
 
 #: Outputs of a row that are put together: 32 KiB of floats. Chosen, not measured.
 _LINE = 8192
 #: Products that take as long as adding up the lanes of a vector, and what else a sum takes once. Fitted to six layers.
 _ADD_UP = 80.0
 
-# Columns of `GatherFilters.inner`: places in a row of the input and among the inner taps, and the blocks that the tap
-# reaches: the first, and the one after the last.
-PLACE, TAP, LOW, HIGH = range(INNER_WORDS)
-# Columns of `GatherFilters.sets`: first phase_w and how many, first inner tap and the one after the last, weights
-# before.
-PHASE, PHASES, FIRST, END, WEIGHT = range(5)
+# Columns of `GatherFilters.sets`: first phase_w and how many, number of inner taps, weights before, first stretch of
+# blocks and the one after the last.
+PHASE, PHASES, TAPS, WEIGHT, FIRST, END = range(6)
 
 
 class Set(NamedTuple):
@@ -59,8 +57,9 @@ class GatherFilters(NamedTuple):
     outer: int  # elements for a list of outer taps
     line: int  # elements of a row of outputs
     parts: int  # vectors of input channels
-    sets: Rows  # columns PHASE ... WEIGHT
-    inner: Rows  # by set its inner taps, in the order of what they read; columns PLACE ... HIGH
+    sets: Rows  # columns PHASE ... END
+    stretches: Rows  # by set, see `stretches`
+    inner: Table  # by set its inner taps, in the order of what they read: places in a row of the input, and numbers
     tile: int  # address of the compiled tiles
 
 
@@ -69,11 +68,23 @@ def cost_of_filters(plan: Plan) -> float:
     axes, lanes = by_phase(plan).axes, VECTOR_BYTES // DTYPES[plan.accumulate].size
     if not plan.channels_last or plan.groups > 1 or plan.fixed_order:
         return math.inf
-    rows = max(len(each.taps) for each in _sets(axes[2])) * plan.out_channels
+    sets = _sets(axes[2])
+    rows = max(len(each.taps) for each in sets) * plan.out_channels
     if rows > FILTER_ROWS or not has_masks(DTYPES[plan.dtype].size):
         return math.inf
     padded, phases = -(-plan.in_channels // lanes) * lanes, math.prod(axis.stride for axis in axes)
-    return float(plan.out_channels * (by_phase(plan).taps * padded + phases * _ADD_UP))
+    # A pixel of floats or wider is in two cache lines, which take a cycle each.
+    lines = 2 if plan.dtype == plan.accumulate else 1
+    inner = sum(
+        len(each.taps) * len(each.taps[0]) * _loading(len(each.taps) * plan.out_channels, lines) for each in sets
+    )
+    return float(plan.out_channels * (axes[0].kernel * axes[1].kernel * inner * padded + phases * _ADD_UP))
+
+
+def _loading(rows: int, lines: int) -> float:
+    """How much longer products of so many rows take because pixels are loaded, of so many cache lines each."""
+    outputs = FILTER_ROWS * 2 // rows
+    return max(1.0, (lines * outputs + rows) / (outputs * rows))
 
 
 def _sets(axis: Axis) -> list[Set]:
@@ -92,23 +103,24 @@ def cut_filters(plan: Plan, threads: int) -> GatherFilters:
     geometry, cin, cout, stride = make_geometry(plan), plan.in_channels, plan.out_channels, axes[2].stride
     parts = -(-cin * item // VECTOR_BYTES)
     width = even(axes[2].blocks, max(1, _LINE // (stride * cout)))
-    sets, weights = [], 0
-    inner: list[tuple[int, ...]] = []
+    sets, stretches, inner, weights = [], list[tuple[int, ...]](), list[int](), 0
     outer_taps = axes[0].kernel * axes[1].kernel
     for each in _sets(axes[2]):
-        first = len(inner)
-        for number, (_, shift) in enumerate(each.taps[0]):
-            low, high = -(shift // axes[2].step), (axes[2].size - 1 - shift) // axes[2].step + 1
-            inner.append((shift * cin, number, low, high))
-        sets.append((each.phase, len(each.taps), first, len(inner), weights))
-        weights += outer_taps * (len(inner) - first) * len(each.taps) * cout * parts * VECTOR_BYTES // item
-    outer = -(-outer_taps * OUTER_WORDS * 8 // VECTOR_BYTES) * VECTOR_BYTES // item
+        shifts = [shift for _, shift in each.taps[0]]
+        found = find_stretches(axes[2], [(len(inner) // WORDS, shifts)], (0, axes[2].blocks))
+        places = len(stretches), len(stretches) + len(found)
+        sets.append((each.phase, len(each.taps), len(shifts), weights, *places))
+        stretches += found
+        for number, shift in enumerate(shifts):
+            inner += shift * cin, number
+        weights += outer_taps * len(shifts) * len(each.taps) * cout * parts * VECTOR_BYTES // item
+    outer = -(-outer_taps * WORDS * 8 // VECTOR_BYTES) * VECTOR_BYTES // item
     line = width * stride * cout + 2 * VECTOR_BYTES
     blocks = [axis.blocks for axis in axes]
     part = make_partition(blocks, (1, 1, width), reach_of(axes), threads, outer + 2 * line)
     return GatherFilters(
         geometry, part, PerAxis(*(axis.step for axis in axes)), outer, line, parts,
-        np.array(sets, np.int64), np.array([*inner, (0,) * INNER_WORDS], np.int64),
+        np.array(sets, np.int64), np.array(stretches, np.int64), np.array(inner, np.int64),
         filter_tiles(plan.accumulate, geometry.half),
     )  # fmt: skip
 
@@ -164,8 +176,8 @@ def _filter_row(x, weight, bias, out, outer, sums, job, n, box, first):
             same = g.phase_d[k_d] == box.d % g.stride_d and g.phase_h[k_h] == box.h % g.stride_h
             if same and 0 <= i_d < g.in_d and 0 <= i_h < g.in_h:
                 row = (n * g.in_d + i_d) * g.in_h + i_h
-                outer[OUTER_WORDS * count] = row * g.in_w * g.x_pixel
-                outer[OUTER_WORDS * count + 1] = k_d * g.kernel_h + k_h
+                outer[WORDS * count] = row * g.in_w * g.x_pixel
+                outer[WORDS * count + 1] = k_d * g.kernel_h + k_h
                 count += 1
                 if first:
                     soon = max(soon, (row + 1) * g.in_w * g.x_pixel)
@@ -194,25 +206,15 @@ def _filter_row(x, weight, bias, out, outer, sums, job, n, box, first):
 def _filter_set(target, x, weight, bias, outer, job, s, box, outers, soon):
     """Compute the outputs of set `s` in a stretch: blocks that the same inner taps reach are taken together."""
     g = job.geometry
-    first, end = job.sets[s, FIRST], job.sets[s, END]
-    rows = job.sets[s, PHASES] * g.cout
+    rows, taps = job.sets[s, PHASES] * g.cout, job.sets[s, TAPS]
     lanes = VECTOR_BYTES // weight.itemsize
     factors = address(weight, job.sets[s, WEIGHT])
-    apart = (end - first) * rows * job.parts * lanes
+    apart = taps * rows * job.parts * lanes
     most, step = filter_outputs(rows), job.step.w * g.x_pixel
     lines = most * step * x.itemsize // CACHE_LINE + 1
-    block, past = box.w, box.w + box.width
-    low = high = end
-    while block < past:
-        while low > first and job.inner[low - 1, LOW] <= block:
-            low -= 1
-        while high > first and job.inner[high - 1, HIGH] <= block:
-            high -= 1
-        stop = past
-        if low > first:
-            stop = min(stop, job.inner[low - 1, LOW])
-        if high > low:
-            stop = min(stop, job.inner[high - 1, HIGH])
+    for stretch in range(job.sets[s, FIRST], job.sets[s, END]):
+        block, stop = max(box.w, job.stretches[stretch, BEGIN]), min(box.w + box.width, job.stretches[stretch, PAST])
+        first, inners = job.stretches[stretch, LISTED], job.stretches[stretch, LISTED + 1]
         several = stop - block >= most
         while block < stop:
             at = min(block, stop - most) if several else block
@@ -220,7 +222,7 @@ def _filter_set(target, x, weight, bias, outer, job, s, box, outers, soon):
                 fetch(place(x, soon + at * step), lines)
             filter_tile(
                 job.tile, offset(target, (at - box.w) * rows), address_as(weight, x, at * step), step, factors, apart,
-                address(bias, 0), address(outer, 0), outers, address(job.inner, low * INNER_WORDS), max(0, high - low),
-                g.cin, rows, 1 if several else 0,
+                address(bias, 0), address(outer, 0), outers, address(job.inner, first * WORDS), inners, g.cin,
+                rows, 1 if several else 0,
             )  # fmt: skip
             block = at + (most if several else 1)
