@@ -37,7 +37,6 @@ class _Library(JITCodeLibrary):  # type: ignore[misc]
     def finalize(self):
         """Optimise the function."""
         for library in dict.fromkeys(self._linking_libraries):
-            self._reload_init.update(library._reload_init)
             if isinstance(library, _Library):
                 self.called |= {**library.called, library.function: library}
             else:
@@ -100,7 +99,6 @@ class _Lowering(NativeLowering):  # type: ignore[misc]
         state.library.function = found.fndesc.llvm_func_name
         never_called = list[object]().remove  # a function of C, as Numba wants it, that is another one each time
         context.insert_user_function(never_called, found.fndesc, [state.library])
-        state.reload_init.extend(state.library._reload_init)
         state["cr"] = found._replace(cfunc=never_called)
         return True
 
