@@ -222,7 +222,8 @@ def interleave_rows(typingctx, target, source, step, stride, outputs, half, stre
         return context.get_dummy_value()
 
     i64 = types.int64
-    return types.void(target, source, i64, i64, i64, i64, i64), codegen
+    # Numba finds an implementation by the types in its signature, so that of one stride must differ from the others.
+    return types.void(target, source, i64, i64 if written is None else stride, i64, i64, i64), codegen
 
 
 @intrinsic
