@@ -16,6 +16,7 @@ CASES = {
     "depthwise-long": ((1, 2, 3, 5000), (2, 1, 3, 3), {"stride": (1, 2), "padding": 1, "groups": 2}),
     "depthwise-short": ((2, 9, 7, 3), (9, 1, 3, 3), {"stride": 3, "padding": 1, "groups": 9}),
     "depthwise-lines": ((2, 11, 301), (11, 1, 5), {"stride": 1, "padding": 2, "groups": 11}),
+    "depthwise-two-and-one": ((2, 5, 4, 32), (5, 1, 2, 2), {"stride": 2, "padding": [(1, 1), (0, 0)], "groups": 5}),
     "depthwise-5": ((1, 4, 6, 50), (4, 1, 7, 9), {"stride": 5, "groups": 4}),
     "depthwise-10": ((1, 4, 41), (4, 2, 10), {"stride": 10, "groups": 4}),
     "dense-3-d": ((1, 40, 3, 6, 15), (40, 9, 3, 3, 3), {"stride": 2, "padding": 1}),

@@ -64,7 +64,7 @@ def filter_rows(
     outputs, drop : outputs from the first vector on that are written, and how much less they are for the next one
     others : the same as `outputs` of another phase, none if not above zero
     last : where the last outputs of a row are kept for the next call: a vector, and where `drop` is 0, so that the
-        vectors are in as many rows, one for each; for another phase as many more
+        vectors are in as many rows, one for each; for another phase behind the most vectors of a function
     begins : whether the rows begin here
     stream : 0, or `row_ir.STREAMED` where all vectors are whole and aligned, or where `registers.selects` is true
         `row_ir.ALIGNED_STREAMED`, so that they are rotated
@@ -169,7 +169,7 @@ def _emit_filter(builder: ir.IRBuilder, element: ir.Type, shape: tuple[int, int,
         mixed = [interleaved(builder, [builder.load(row[v]) for row in line], rows.lanes) for v in range(vectors)]
         begin = builder.gep(out, [builder.mul(line_step, _I64(number))])
         targets = [builder.gep(begin, [builder.mul(out_step, _I64(v))]) for v in range(vectors)]
-        here = builder.gep(last, [_I64(number * vectors * rows.lanes)])
+        here = builder.gep(last, [_I64(number * filter_vectors(stride, lines)[-1] * rows.lanes)])
         if selects():
             streamer = Streamer(rows, half)
             with builder.if_else(rotates) as (rotated, normal):
