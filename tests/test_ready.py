@@ -36,7 +36,7 @@ def test_weights_of_any_layout(order):
 
 
 @pytest.mark.parametrize(
-    "way", ["plain", "no bias", "F", "byteswapped", "read-only", "inf", "out", "out in the weights"]
+    "way", ["plain", "no bias", "F", "byteswapped", "read-only", "inf", "complex", "out", "out in the weights"]
 )
 def test_weights_packed_in_every_call(way):
     rng = np.random.default_rng(2)
@@ -44,6 +44,8 @@ def test_weights_packed_in_every_call(way):
     assert weight.nbytes > FEW_WEIGHTS
     if way == "inf":
         weight[1, 2, 1, 1] = np.inf
+    if way == "complex":
+        x, weight, bias = (array * (1 - 2j) for array in (x, weight, bias))
     given_bias = None if way == "no bias" else bias
     want = gtc.conv_transpose(x, weight, given_bias, stride=2, backend="reference")
     out = {"out": np.empty_like(want), "out in the weights": np.empty(want.size + weight.size)}.get(way)

@@ -71,7 +71,7 @@ def pack(order: WeightOrder, weight: Array, bias: Array | None) -> Packed:
 
 def pack_once(order: WeightOrder, channels: int, weight: Array, bias: Array | None) -> tuple[Array, Array] | None:
     """Pack finite floats for one call, perhaps as they are; None where only `pack` can."""
-    if order.pack is None or order.taps is not None or order.dtype not in ("float32", "float64"):
+    if order.pack is None or order.taps is not None or weight.dtype.name not in ("float32", "float64"):
         return None
     as_it_is = bias is not None and bias.size == order.groups * order.cout
     return order.pack(order, weight, bias if as_it_is else _values(order, channels, bias))
