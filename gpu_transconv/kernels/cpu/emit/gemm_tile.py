@@ -17,10 +17,15 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..runtime.compiled import inner
-from .registers import CACHE_LINE, most_sums, prefetch, registers
+from .registers import CACHE_LINE, VECTOR_BYTES, most_sums, prefetch, registers
 from .tile_frame import ADD, PER_COLUMN, PER_ROW, Kind, Tile
 
 _I64 = ir.IntType(64)
+#: In place of the vectors of a tile: half a vector, where these are of 64 bytes. Zen 4 multiplies two halves in the time
+#: of a vector, and nothing that has such vectors takes longer for a half than for a whole one.
+HALF = 0
+#: Bytes of the vectors that have halves.
+_LONG_VECTOR = 64
 
 
 def tile_shapes() -> dict[int, int]:
@@ -31,6 +36,12 @@ def tile_shapes() -> dict[int, int]:
         for v in (1, 2, 4, 8)
         if (count - 1) // v > 1
     }
+
+
+def _shapes() -> dict[int, int]:
+    """The same with tiles of half a vector, where there are."""
+    shapes = tile_shapes()
+    return {HALF: shapes[1], **shapes} if registers()[0] == _LONG_VECTOR else shapes
 
 
 #: Most rows of a tile that is two vectors wide, the common shape, and of the wider ones; 0 where there are none.
@@ -66,6 +77,14 @@ def tile_vectors(rows, left):
     return min(2, left)
 
 
+@inner
+def end_vectors(vectors, columns, lane):
+    """Vectors of the next tile, of up to two with so many columns left: all, or those before a last one half empty."""
+    if VECTOR_BYTES == _LONG_VECTOR and vectors <= 2 and 2 * (vectors * lane - columns) >= lane:
+        return vectors - 1  # which is `HALF` where there is no other
+    return vectors
+
+
 @intrinsic
 def tile(
     typingctx, table, c, c_rows, c_row, a, a_row, a_step, a_taps, a_tap, b, b_step, b_taps, b_tap, init,
@@ -81,7 +100,7 @@ def tile(
     taps, depth : numbers of taps and channels
     ahead, ahead_step : number of an address, and bytes between channels: what is soon read, fetched on the way, a
         cache line for each tap and channel; lines of the taps lie next to each other
-    rows, vectors : shape of the tile; one of `tile_shapes`
+    rows, vectors : shape of the tile; one of `tile_shapes`, or `HALF` a vector
 
     In mode ADD the rows of C may overlap.
     """
@@ -110,7 +129,7 @@ def _emit_tile(tile: Tile) -> None:
     tile.write(mode, targets)
 
 
-TILES = Kind("gemm", "".join(("ETN", "ENNTN", "ENTN", "ENNN", "NN")), tile_shapes, _emit_tile)
+TILES = Kind("gemm", "".join(("ETN", "ENNTN", "ENTN", "ENNN", "NN")), _shapes, _emit_tile)
 
 
 @lru_cache(maxsize=3)

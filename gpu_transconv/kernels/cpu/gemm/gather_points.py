@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..arguments import unpack
-from ..emit.gemm_tile import TILE_ROWS, tile, tile_vectors
+from ..emit.gemm_tile import TILE_ROWS, end_vectors, tile, tile_vectors
 from ..emit.intrinsics import copy_row, copy_rows, turn_rows
 from ..emit.numbers import activate_run
 from ..emit.pointers import address, offset, place
 from ..emit.registers import VECTOR_BYTES
-from ..emit.tile_frame import ADD
+from ..emit.tile_frame import ADD, PER_COLUMN
 from ..runtime.compiled import inner, kernel
 from .point_lists import GatherPoints
 
@@ -33,13 +33,13 @@ def gather_points(x, weight, bias, out, table, work, thread):
     """Fill the share of one thread of the flat `out`; a task is some output channels of a part of the outputs.
 
     Reads the inputs of the group and the weights of its channels; ``work[thread]`` holds all inputs of the group, if
-    they are not read where they are, those of one tap, and the task's sums.
+    they are not read where they are, those of one tap, the bias, and the task's sums.
     """
     job = unpack(GatherPoints, table)
     cut, g = job.points, job.geometry
     tasks, threads = g.groups * cut.blocks * cut.parts, job.part.threads
     panel, rest = work[thread, : cut.panel], work[thread, cut.panel :]
-    rows, sums = rest[: cut.rows], rest[cut.rows :]
+    rows, start, sums = rest[: cut.rows], rest[cut.rows : cut.rows + cut.width], rest[cut.rows + cut.width :]
     copied = -1
     for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
         part, number = task % cut.parts, task // cut.parts
@@ -48,10 +48,10 @@ def gather_points(x, weight, bias, out, table, work, thread):
             copy_inputs(x, panel, job, group)
             copied = group
         some = Some(group, block * cut.vectors // cut.blocks, (block + 1) * cut.vectors // cut.blocks)
-        begin_sums(sums, bias, job, some, part)
+        begin_sums(sums, start, bias, job, some, part)
         for k0 in range(0, g.cin, cut.depth):
             for tap in range(cut.starts.shape[0]):
-                _multiply(sums, x, panel, rows, weight, job, some, part, tap, k0)
+                _multiply(sums, start, x, panel, rows, weight, job, some, part, tap, k0)
         store_sums(out, sums, job, some, part)
     return 0
 
@@ -70,20 +70,22 @@ def copy_inputs(x, panel, job, group):
 
 
 @inner
-def begin_sums(sums, bias, job, some, part):
-    """Start the sums of some channels with the bias."""
+def begin_sums(sums, start, bias, job, some, part):
+    """Write the bias of some channels to `start`, and to the sums of the outputs that no tap is the first to reach."""
     g, cut = job.geometry, job.points
     lane = VECTOR_BYTES // sums.itemsize
     width, known = (some.past - some.first) * lane, g.cout - some.first * lane
     for c in range(width):
-        sums[c] = bias[some.group * g.cout + some.first * lane + c] if c < known else 0.0
-    for o in range(1, cut.bounds[part + 1] - cut.bounds[part]):
-        copy_row(address(sums, o * cut.width), address(sums, 0), 0, width, width, 0)
+        start[c] = bias[some.group * g.cout + some.first * lane + c] if c < known else 0.0
+    for o in cut.begun[cut.begun_starts[part] : cut.begun_starts[part + 1]]:
+        copy_row(address(sums, (o - cut.bounds[part]) * cut.width), address(start, 0), 0, width, width, 0)
 
 
 @inner
-def _multiply(sums, x, panel, rows, weight, job, some, part, tap, k0):
+def _multiply(sums, first, x, panel, rows, weight, job, some, part, tap, k0):
     """Add to the sums what a tap brings of a slab of input channels, where they are or from the panel.
+
+    Sums that no tap has reached before begin with those of `first`.
 
     While a strip of weights is multiplied, the next one comes to the caches: some lines of it with each tile.
     """
@@ -103,6 +105,7 @@ def _multiply(sums, x, panel, rows, weight, job, some, part, tap, k0):
             copy_row(address(rows, j * cut.pitch), source, 0, depth, depth, 0)
         a = address(rows, 0)
     tiles = (count + TILE_ROWS - 1) // TILE_ROWS
+    mode = PER_COLUMN if k0 == 0 and cut.fresh[tap] else ADD
     before = (some.group * cut.starts.shape[0] + tap) * cut.padded
     v = some.first
     while v < some.past:
@@ -112,7 +115,7 @@ def _multiply(sums, x, panel, rows, weight, job, some, part, tap, k0):
         ahead = place(weight, (before + soon) * lane * g.cin + k0 * wide)
         line = (wide * weight.itemsize + tiles - 1) // tiles
         while v < end:
-            few = tile_vectors(count, end - v)
+            few = end_vectors(tile_vectors(count, end - v), g.cout - v * lane, lane)
             b = (before + strip) * lane * g.cin + k0 * wide + (v - strip) * lane
             to = (v - some.first) * lane - cut.bounds[part] * cut.width
             for t in range(tiles):
@@ -122,10 +125,10 @@ def _multiply(sums, x, panel, rows, weight, job, some, part, tap, k0):
                     address(sums, to), address(cut.outputs, start + p), cut.width,
                     offset(a, p * row), row, step, address(cut.iota, 0), 0,
                     address(weight, b), wide, address(cut.iota, 0), 0,
-                    address(sums, 0), ADD, 1, depth,
+                    address(first, (v - some.first) * lane), mode, 1, depth,
                     ahead + t * depth * line, line, q - p, few,
                 )  # fmt: skip
-            v += few
+            v += max(few, 1)
 
 
 @inner

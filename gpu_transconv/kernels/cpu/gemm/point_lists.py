@@ -58,6 +58,9 @@ class Points(NamedTuple):
     outputs: Table  # output of all images
     starts: Rows  # by tap, then part of the outputs: first meeting
     bounds: Table  # by part: first output
+    fresh: Table  # by tap: whether no tap before reaches any of its outputs
+    begun: Table  # outputs that no such tap reaches
+    begun_starts: Table  # by part: first of these
     vectors: int  # of output channels of a group
     padded: int  # those that there are weights for
     strip: int  # and how many are a strip of weights
@@ -138,6 +141,7 @@ def cut_points(plan: Plan, threads: int) -> GatherPoints:
     starts = np.array([before[:-1], before[1:]]).T
     if parts > 1:
         starts = np.array([start + places[start:end].searchsorted(bounds) for start, end in starts])
+    fresh, begun = _firsts(axes, plan.batch)
     pitch, width = apart(cin, item), apart(width, item)
     rows = max(1, int((starts[:, 1:] - starts[:, :-1]).max())) * pitch
     one = pixels == 1 or (plan.batch == 1 and not plan.channels_last and pixels * item <= _STEP)
@@ -145,10 +149,10 @@ def cut_points(plan: Plan, threads: int) -> GatherPoints:
     direct = one and bool((inputs[end - 1] - inputs[begin] == end - begin - 1).all())  # neighbours in memory
     panel, most = pixels * pitch, -(-outputs // parts)
     part = make_partition(
-        plan.out_spatial, plan.out_spatial, reach_of(axes), threads, panel + rows + most * width + 4 * lanes
+        plan.out_spatial, plan.out_spatial, reach_of(axes), threads, panel + rows + (1 + most) * width + 4 * lanes
     )
     points = Points(
-        inputs, places, starts, bounds, vectors, -(-cout // half) * half // lanes, 2 * half // lanes,
+        inputs, places, starts, bounds, fresh, begun, begun.searchsorted(bounds), vectors, -(-cout // half) * half // lanes, 2 * half // lanes,
         blocks, parts, depth, pixels, pitch, int(direct), panel, rows, width, _IOTA, tile_table(plan.accumulate),
     )  # fmt: skip
     return GatherPoints(make_geometry(plan), part, points)
@@ -217,3 +221,29 @@ def _meetings(axes: tuple[Axis, Axis, Axis], batch: int) -> Meetings:
         place = (images + place[:, None, :]).reshape(inside.shape)
     counts = np.count_nonzero(inside, axis=1)
     return Meetings(np.nonzero(inside)[1], place[inside], np.concatenate([_ZERO, np.cumsum(counts)]))
+
+
+def _firsts(axes: tuple[Axis, Axis, Axis], batch: int) -> tuple[Table, Table]:
+    """By tap, whether no tap before reaches any of its outputs; and the outputs of all images that no such tap reaches.
+
+    Two taps have an output in common where they do on every axis, so a tap is such where it is on every axis.
+    """
+    fresh, reached = np.ones(1, bool), np.ones(1, bool)
+    for axis in axes:
+        first, reaches = _firsts_of(axis)
+        fresh, reached = (np.outer(*each).reshape(-1) for each in ((fresh, first), (reached, reaches)))
+    return fresh.astype(np.int64), np.flatnonzero(np.tile(~reached, batch))
+
+
+@lru_cache(maxsize=1024)
+def _firsts_of(axis: Axis) -> tuple[Table, Table]:
+    """The same by tap of an axis; and by output, whether such a tap reaches it."""
+    fresh, reached, any_reached = np.ones(axis.kernel, bool), *np.zeros((2, axis.output_size), bool)
+    for tap in range(axis.kernel):
+        inputs = axis.inputs_of(tap)
+        outputs = slice(axis.output_of(inputs.start, tap), axis.output_of(inputs.stop, tap), axis.stride)
+        if len(inputs):
+            fresh[tap] = not any_reached[outputs].any()
+            any_reached[outputs] = True
+            reached[outputs] |= fresh[tap]
+    return fresh, reached

@@ -119,7 +119,7 @@ def cut_strips(plan: Plan, threads: int) -> ScatterPoints:
     listed = split and _is_listed(plan)
     rows, width = points.inputs.size * points.pitch if listed else points.rows, apart(2 * lanes, item)
     most = -(-plan.batch * math.prod(plan.out_spatial) // points.parts)
-    work = points.panel + rows + volume * tap + most * width + 4 * lanes
+    work = points.panel + rows + volume * tap + (1 + most) * width + 4 * lanes
     return ScatterPoints(
         geometry, part._replace(work=work), points._replace(depth=depth, rows=rows, width=width),
         Strips(int(listed), tap, volume * tap, 0, volume),

@@ -11,11 +11,11 @@ rows of them, which are copied.
 from __future__ import annotations
 
 from ..arguments import unpack
-from ..emit.gemm_tile import TILE_ROWS, tile
+from ..emit.gemm_tile import TILE_ROWS, end_vectors, tile
 from ..emit.intrinsics import copy_row, copy_rows, fetch, transpose, turn_rows
 from ..emit.pointers import address, offset, place
 from ..emit.registers import VECTOR_BYTES
-from ..emit.tile_frame import ADD
+from ..emit.tile_frame import ADD, PER_COLUMN
 from ..runtime.compiled import inner, kernel
 from .gather_points import Some, begin_sums, copy_inputs, store_sums
 from .point_strips import ScatterPoints
@@ -26,13 +26,14 @@ def scatter_points(x, weight, bias, out, table, work, thread):
     """Fill the share of one thread of the flat `out`; a task is some output channels of a part of the outputs.
 
     Reads the inputs of the group, and `weight` as the caller has it; ``work[thread]`` holds all inputs of the group,
-    those of the taps, the turned weights of a slab, and the sums of a strip.
+    those of the taps, the bias, the turned weights of a slab, and the sums of a strip.
     """
     job = unpack(ScatterPoints, table)
     cut, g, size = job.points, job.geometry, job.strips.size
     tasks, threads = g.groups * cut.blocks * cut.parts, job.part.threads
     panel, rest = work[thread, : cut.panel], work[thread, cut.panel :]
-    rows, turned, sums = rest[: cut.rows], rest[cut.rows : cut.rows + size], rest[cut.rows + size :]
+    rows, start, rest = rest[: cut.rows], rest[cut.rows : cut.rows + cut.width], rest[cut.rows + cut.width :]
+    turned, sums = rest[:size], rest[size:]
     copied = -1
     for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
         part, number = task % cut.parts, task // cut.parts
@@ -47,16 +48,16 @@ def scatter_points(x, weight, bias, out, table, work, thread):
         v, past = block * cut.vectors // cut.blocks, (block + 1) * cut.vectors // cut.blocks
         while v < past:
             some = Some(group, v, min(past, v + 2))
-            begin_sums(sums, bias, job, some, part)
+            begin_sums(sums, start, bias, job, some, part)
             for k0 in range(0, g.cin, cut.depth):
-                _multiply_slab(sums, panel, rows, turned, weight, job, some, part, k0)
+                _multiply_slab(sums, start, panel, rows, turned, weight, job, some, part, k0)
             store_sums(out, sums, job, some, part)
             v += 2
     return 0
 
 
 @inner
-def _multiply_slab(sums, panel, rows, turned, weight, job, some, part, k0):
+def _multiply_slab(sums, first, panel, rows, turned, weight, job, some, part, k0):
     """Add to the sums of a strip what a slab of input channels brings; the weights after these come to the caches."""
     g, cut, strips = job.geometry, job.points, job.strips
     lane = VECTOR_BYTES // sums.itemsize
@@ -71,11 +72,11 @@ def _multiply_slab(sums, panel, rows, turned, weight, job, some, part, k0):
         to, source = address(turned, tap * strips.apart), address(weight, begin + tap * strips.tap)
         copy_rows(to, width, source, row, depth, 0, channels, channels, 0)
     for k in range(0 if strips.tap else depth):
-        to, first = address(turned, k * width), begin + k * row
-        if first + width * g.volume + lane <= weight.size:
-            transpose(to, strips.apart, address(weight, first), channels, g.volume)
+        to, source = address(turned, k * width), begin + k * row
+        if source + width * g.volume + lane <= weight.size:
+            transpose(to, strips.apart, address(weight, source), channels, g.volume)
         else:
-            turn_rows(to, strips.apart, address(weight, first), g.volume, g.volume, 0, channels, channels, 0)
+            turn_rows(to, strips.apart, address(weight, source), g.volume, g.volume, 0, channels, channels, 0)
     for tap in range(g.volume):
         start, count = cut.starts[tap, part], cut.starts[tap, part + 1] - cut.starts[tap, part]
         tiles = (count + TILE_ROWS - 1) // TILE_ROWS
@@ -92,13 +93,18 @@ def _multiply_slab(sums, panel, rows, turned, weight, job, some, part, k0):
                     source = address(panel, cut.inputs[start + j] * cut.pitch + k0)
                     copy_row(address(rows, j * cut.pitch), source, 0, depth, depth, 0)
                 a = address(rows, 0)
-        for t in range(tiles):
-            p, q = t * count // tiles, (t + 1) * count // tiles
-            tile(
-                cut.tile,
-                address(sums, -cut.bounds[part] * cut.width), address(cut.outputs, start + p), cut.width,
-                offset(a, p * cut.pitch), cut.pitch, 1, address(cut.iota, 0), 0,
-                address(turned, tap * strips.apart), width, address(cut.iota, 0), 0,
-                address(sums, 0), ADD, 1, depth,
-                soon + t % 2 * VECTOR_BYTES, row * weight.itemsize, q - p, some.past - some.first,
-            )  # fmt: skip
+        mode = PER_COLUMN if k0 == 0 and cut.fresh[tap] else ADD
+        v, past = 0, some.past - some.first if count > 0 else 0
+        while v < past:
+            few = end_vectors(past - v, channels - v * lane, lane)
+            for t in range(tiles):
+                p, q = t * count // tiles, (t + 1) * count // tiles
+                tile(
+                    cut.tile,
+                    address(sums, v * lane - cut.bounds[part] * cut.width), address(cut.outputs, start + p), cut.width,
+                    offset(a, p * cut.pitch), cut.pitch, 1, address(cut.iota, 0), 0,
+                    address(turned, tap * strips.apart + v * lane), width, address(cut.iota, 0), 0,
+                    address(first, v * lane), mode, 1, depth,
+                    soon + t % 2 * VECTOR_BYTES, row * weight.itemsize, q - p, few,
+                )  # fmt: skip
+            v += max(few, 1)
