@@ -21,7 +21,7 @@ from .registers import CACHE_LINE, VECTOR_BYTES, most_sums, prefetch, registers
 from .tile_frame import ADD, PER_COLUMN, PER_ROW, Kind, Tile
 
 _I64 = ir.IntType(64)
-#: In place of the vectors of a tile: half a vector, where these are of 64 bytes. Zen 4 multiplies two halves in the time
+#: In place of the vectors of a tile: half of one, where these are of 64 bytes. Zen 4 multiplies two halves in the time
 #: of a vector, and nothing that has such vectors takes longer for a half than for a whole one.
 HALF = 0
 #: Bytes of the vectors that have halves.
@@ -38,10 +38,13 @@ def tile_shapes() -> dict[int, int]:
     }
 
 
+def has_halves() -> bool:
+    """Whether there are tiles of half a vector."""
+    return registers()[0] == _LONG_VECTOR
+
+
 def _shapes() -> dict[int, int]:
-    """The same with tiles of half a vector, where there are."""
-    shapes = tile_shapes()
-    return {HALF: shapes[1], **shapes} if registers()[0] == _LONG_VECTOR else shapes
+    return {HALF: tile_shapes()[1], **tile_shapes()} if has_halves() else tile_shapes()
 
 
 #: Most rows of a tile that is two vectors wide, the common shape, and of the wider ones; 0 where there are none.
