@@ -144,23 +144,26 @@ def cut_points(plan: Plan, threads: int) -> GatherPoints:
 def _share_out(plan: Plan, shares: int) -> tuple[Table, Rows, Table]:
     """Parts of the outputs, tasks and shares as `Points` has them: as many vectors of output channels for each share.
 
-    What is left of the vectors every share has for a part of the outputs.
+    What is left of the vectors every share has for a part of the outputs. Where the sums would not stay in the cache,
+    a task has fewer channels, or, where its taps have more inputs than it has channels, a piece of the outputs.
     """
     outputs, lanes, cout = plan.batch * math.prod(plan.out_spatial), _lanes(plan), plan.out_channels // plan.groups
     vectors, columns = -(-cout // lanes), columns_of(plan) / lanes
-    first = np.arange(shares + 1) * vectors // shares
-    rest, most = vectors, max(2, fitted(_SUMS) // (outputs * VECTOR_BYTES) // 2 * 2)
-    pieces = -(-outputs * min(vectors, most) * VECTOR_BYTES // fitted(_SUMS))  # of one, of the outputs
+    first, rest = np.arange(shares + 1) * vectors // shares, vectors
     if -(-vectors // shares) * shares > _UNEVEN * columns and outputs >= shares:
         own = int(columns / shares)
         few = plan.batch * math.prod(plan.in_spatial) <= _FEW
         first = np.arange(shares + 1) * (own if few or own >= _OWN else 0)
         rest = int(first[-1])
+    widest = int((first[1:] - first[:-1]).max()) or vectors
+    if count_meetings(plan) <= widest * lanes * math.prod(plan.kernel):
+        widest = min(widest, max(2, fitted(_SUMS) // (outputs * VECTOR_BYTES) // 2 * 2))
+    pieces = -(-outputs * widest * VECTOR_BYTES // fitted(_SUMS))
     parts = pieces if rest == vectors else -(-pieces // shares) * shares
     tasks, starts = [], [0]
     for share in range(shares):
         v, past = int(first[share]), int(first[share + 1])
-        step = even(past - v, most) if past > v else 1
+        step = even(past - v, widest) if past > v else 1
         while v < past:
             end = min(past, v + step + step % 2)
             tasks += [(v, end, p * parts // pieces, (p + 1) * parts // pieces) for p in range(pieces)]
