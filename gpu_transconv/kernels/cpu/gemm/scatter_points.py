@@ -65,15 +65,7 @@ def _multiply_slab(sums, panel, rows, turned, weight, job, some, k0):
     ahead = place(weight, begin + depth * row)
     if k0 + depth == g.cin:
         ahead = place(weight, some.group * g.cin * row + some.past * lane * strips.channel)
-    for tap in range(g.volume if strips.tap else 0):
-        to, source = address(turned, tap * strips.apart), address(weight, begin + tap * strips.tap)
-        copy_rows(to, width, source, row, depth, 0, channels, channels, 0)
-    for k in range(0 if strips.tap else depth):
-        to, source = address(turned, k * width), begin + k * row
-        if source + width * g.volume + lane <= weight.size:
-            transpose(to, strips.apart, address(weight, source), channels, g.volume)
-        else:
-            turn_rows(to, strips.apart, address(weight, source), g.volume, g.volume, 0, channels, channels, 0)
+    _turn(turned, weight, job, begin, depth, channels, width)
     for tap in range(g.volume):
         start = cut.starts[tap, some.low]
         count = cut.starts[tap, some.high] - start
@@ -107,3 +99,19 @@ def _multiply_slab(sums, panel, rows, turned, weight, job, some, k0):
                     soon + t % 2 * VECTOR_BYTES, row * weight.itemsize, q - p, few,
                 )  # fmt: skip
             v += max(few, 1)
+
+
+@inner
+def _turn(turned, weight, job, begin, depth, channels, width):
+    """Turn the weights of a slab that begin there into rows of output channels for each tap."""
+    g, strips = job.geometry, job.strips
+    lane, row = VECTOR_BYTES // turned.itemsize, g.cout * g.volume
+    for tap in range(g.volume if strips.tap else 0):
+        to, source = address(turned, tap * strips.apart), address(weight, begin + tap * strips.tap)
+        copy_rows(to, width, source, row, depth, 0, channels, channels, 0)
+    for k in range(0 if strips.tap else depth):
+        to, source = address(turned, k * width), begin + k * row
+        if source + width * g.volume + lane <= weight.size:
+            transpose(to, strips.apart, address(weight, source), channels, g.volume)
+        else:
+            turn_rows(to, strips.apart, address(weight, source), g.volume, g.volume, 0, channels, channels, 0)
