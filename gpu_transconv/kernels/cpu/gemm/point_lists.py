@@ -40,8 +40,9 @@ _THIN, _PADDED = 2, 0.05
 #: measured.
 _UNEVEN = 1.02
 #: Vectors of a share from which it has its own, where inputs are more than few: with fewer, tiles are as wide as all of
-#: them, and every thread reads all weights. Chosen, not measured.
-_OWN, _FEW = 4, 28
+#: them, and every thread reads all weights. Chosen, not measured. Bytes of weights from which few inputs wait for them:
+#: then each is read by one thread alone.
+_OWN, _FEW, _FAR = 4, 28, 8 << 20
 #: Bytes from one channel to the next up to which inputs are read where they are. Chosen, not measured.
 _STEP = 512
 #: Vector operations for a vector of sums that is visited, and for a vector of inputs that is copied.
@@ -150,9 +151,10 @@ def _share_out(plan: Plan, shares: int) -> tuple[Table, Rows, Table]:
     outputs, lanes, cout = plan.batch * math.prod(plan.out_spatial), _lanes(plan), plan.out_channels // plan.groups
     vectors, columns = -(-cout // lanes), columns_of(plan) / lanes
     first, rest = np.arange(shares + 1) * vectors // shares, vectors
-    if -(-vectors // shares) * shares > _UNEVEN * columns and outputs >= shares:
+    few = plan.batch * math.prod(plan.in_spatial) <= _FEW
+    far = few and math.prod(plan.weight_shape) * DTYPES[plan.accumulate].size > _FAR
+    if -(-vectors // shares) * shares > _UNEVEN * columns and outputs >= shares and not far:
         own = int(columns / shares)
-        few = plan.batch * math.prod(plan.in_spatial) <= _FEW
         first = np.arange(shares + 1) * (own if few or own >= _OWN else 0)
         rest = int(first[-1])
     widest = int((first[1:] - first[:-1]).max()) or vectors
