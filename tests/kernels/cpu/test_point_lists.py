@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from gpu_transconv.kernels.cpu.emit.registers import VECTOR_BYTES
 from gpu_transconv.kernels.cpu.gemm import meetings, point_lists
 from gpu_transconv.problem.arguments import make_params
 from gpu_transconv.problem.plan import ArraySpec, Plan, plan_call
@@ -46,7 +47,7 @@ def test_every_channel_of_every_output_is_one_tasks(plan, threads):
     assert points.bounds[-1] == plan.batch * math.prod(plan.out_spatial)
     assert len(points.shares) == threads + 1
     assert points.shares[-1] == len(points.tasks)
-    assert vectors * point_lists.VECTOR_BYTES // 4 >= plan.out_channels
+    assert vectors * VECTOR_BYTES // 4 >= plan.out_channels
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan.out_channels} channels")
