@@ -30,6 +30,7 @@ PLANS = [
     plan_of(8, 5, 1, 2, 164),
     plan_of(3, 2, 3, 0, 33),
     plan_of(30, 3, 3, 1, 16),
+    plan_of(3, 4, 2, 2, 67),
 ]
 
 
@@ -48,6 +49,15 @@ def test_every_channel_of_every_output_is_one_tasks(plan, threads):
     assert len(points.shares) == threads + 1
     assert points.shares[-1] == len(points.tasks)
     assert vectors * VECTOR_BYTES // 4 >= plan.out_channels
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan.out_channels} channels")
+def test_inputs_read_where_they_are_follow_each_other(plan):
+    """Of each tap and task: in one part of the outputs they may, where in all of them they do not."""
+    points = point_lists.cut_points(plan, 2).points
+    for _, _, low, high in points.tasks if points.direct else ():
+        for starts in points.starts:
+            assert (np.diff(points.inputs[starts[low] : starts[high]]) == 1).all()
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan.out_channels} channels")

@@ -130,8 +130,9 @@ def cut_points(plan: Plan, threads: int) -> GatherPoints:
     pitch, sums = apart(cin, item), int((rows_of_sums(tasks, bounds) * widths).max()) * lanes
     rows = max(1, int((starts[:, -1] - starts[:, 0]).max())) * pitch
     one = pixels == 1 or (plan.batch == 1 and not plan.channels_last and pixels * item <= _STEP)
-    begin, end = (starts[:, side][starts[:, 1:] > starts[:, :-1]] for side in (slice(-1), slice(1, None)))
-    direct = one and bool((inputs[end - 1] - inputs[begin] == end - begin - 1).all())  # neighbours in memory
+    begin, end = starts[:, tasks[:, 2]], starts[:, tasks[:, 3]]
+    begin, last = begin[end > begin], end[end > begin] - 1
+    direct = one and bool((inputs[last] - inputs[begin] == last - begin).all())  # neighbours in memory
     panel = pixels * pitch
     part = make_partition(plan.out_spatial, plan.out_spatial, reach_of(axes), threads, panel + rows + sums + 4 * lanes)
     points = Points(
