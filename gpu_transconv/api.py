@@ -12,8 +12,7 @@ from .problem.arguments import Activation, IntOrInts, Padding, is_plain, make_pa
 from .problem.dtypes import DtypeOrName
 from .problem.plan import ArraySpec, Plan, plan_call
 from .problem.shapes import Shape, spatial_axes
-from .ready import small_weights
-from .run import launch
+from .ready import run_large, small_weights
 from .settings import AUTO, HIGHEST, Settings, resolve
 
 #: The geometry arguments, in the order in which `_run` takes them.
@@ -35,7 +34,7 @@ def _run(
     if is_small:
         result = small_weights(plan, choice).ready(weight, bias).run(*operands, out)
     else:
-        result = launch(choice.implementation, plan, operands, out)
+        result = run_large(plan, choice, operands, out)
     note(choice, plan)
     return result
 

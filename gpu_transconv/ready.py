@@ -16,7 +16,7 @@ from .arrays.views import raw
 from .dispatch.select import Choice
 from .kernels.kernel import Bound
 from .problem.plan import Plan
-from .run import Weights, launch, prepare, run_bound
+from .run import Weights, launch, prepare, run_bound, run_once
 
 #: Problems with small weights that are remembered, and weights of each: up to 8 MB of values, and as much packed.
 _PROBLEMS, _MOST = 64, 4
@@ -75,3 +75,13 @@ class SmallWeights:
 def small_weights(plan: Plan, choice: Choice) -> SmallWeights:
     """What is kept of the small weights of a problem."""
     return SmallWeights(plan, choice)
+
+
+def run_large(plan: Plan, choice: Choice, operands: Operands, out: Array | None) -> Array:
+    """Compute a result with weights that are packed for it alone, into `out` where it is given."""
+    library, _, x, weight, bias = operands
+    if library is NUMPY and (out is None or type(out) is np.ndarray):
+        result = run_once(choice.implementation, plan, raw(x), raw(weight), None if bias is None else raw(bias), out)
+        if result is not None:
+            return result
+    return launch(choice.implementation, plan, operands, out)

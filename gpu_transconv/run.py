@@ -84,17 +84,42 @@ def launch_packed(kernel: Kernel, plan: Plan, x: HostArray, weights: Weights) ->
 
 def run_bound(bound: Bound, plan: Plan, x: HostArray, out: HostArray | None = None) -> HostArray | None:
     """Run a problem by what its kernel was bound to; None where that does not take x or its result."""
+    target = _plain_target(plan, x, out)
+    return None if target is None or bound(x.ravel(), target.ravel()) else target
+
+
+def run_once(
+    kernel: Kernel, plan: Plan, x: HostArray, weight: HostArray, bias: HostArray | None, out: HostArray | None = None
+) -> HostArray | None:
+    """Pack the weights and run a problem, the short way; None where the kernel has none or does not take the arrays."""
+    if kernel.run_once is None or not plan.batch or weight.dtype != x.dtype or not _is_readable(weight):
+        return None
+    if bias is not None and not (bias.dtype == x.dtype and _is_plain(bias)):
+        return None
+    target = _plain_target(plan, x, out)
+    if target is None or (out is not None and not is_free(out, weight, bias)):
+        return None
+    return None if kernel.run_once(plan, x.ravel(), weight, bias, target.ravel()) else target
+
+
+def _plain_target(plan: Plan, x: HostArray, out: HostArray | None) -> HostArray | None:
+    """Memory for the result, `out` where it is given; None where that or x is not what kernels read and write."""
     if not (_is_plain(x) and x.dtype.isnative):
         return None
     if out is None:
-        out = np.empty(plan.result_shape, x.dtype) if plan.result_bytes < SMALLEST else empty_output(plan)
-    elif not (out.shape == plan.result_shape and out.dtype == x.dtype and _is_plain(out) and is_free(out, x)):
-        return None
-    return None if bound(x.ravel(), out.ravel()) else out
+        return np.empty(plan.result_shape, x.dtype) if plan.result_bytes < SMALLEST else empty_output(plan)
+    if out.shape == plan.result_shape and out.dtype == x.dtype and _is_plain(out) and is_free(out, x):
+        return out
+    return None
 
 
 def _is_plain(array: HostArray) -> bool:
     return bool(array.flags.carray)  # C-contiguous, aligned and writeable
+
+
+def _is_readable(array: HostArray) -> bool:
+    flags = array.flags
+    return bool(flags.c_contiguous and flags.aligned)
 
 
 def _run_moved(

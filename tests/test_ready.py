@@ -35,6 +35,30 @@ def test_weights_of_any_layout(order):
         np.testing.assert_allclose(gtc.conv_transpose(x, given, stride=2, backend="cpu"), want, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "way", ["plain", "no bias", "F", "byteswapped", "read-only", "inf", "out", "out in the weights"]
+)
+def test_weights_packed_in_every_call(way):
+    rng = np.random.default_rng(2)
+    x, weight, bias = (rng.standard_normal(shape) for shape in ((2, 24, 5, 6), (24, 20, 3, 3), 20))
+    assert weight.nbytes > FEW_WEIGHTS
+    if way == "inf":
+        weight[1, 2, 1, 1] = np.inf
+    given_bias = None if way == "no bias" else bias
+    want = gtc.conv_transpose(x, weight, given_bias, stride=2, backend="reference")
+    out = {"out": np.empty_like(want), "out in the weights": np.empty(want.size + weight.size)}.get(way)
+    given = np.array(weight, order="F" if way == "F" else "C")
+    if way == "byteswapped":
+        given = given.astype(given.dtype.newbyteorder())
+    if way == "out in the weights":
+        given, out = out[: weight.size].reshape(weight.shape), out[weight.size // 2 :][: want.size].reshape(want.shape)
+        given[...] = weight
+    given.flags.writeable = way != "read-only"
+    found = gtc.conv_transpose(x, given, given_bias, stride=2, backend="cpu", out=out)
+    np.testing.assert_allclose(found, want, atol=1e-12)
+    assert out is None or found is out
+
+
 def test_few_are_kept(monkeypatch):
     packed = count_packing(monkeypatch)
     x, kept = np.ones((1, 4, 3)), [np.full((4, 2, 3), float(number)) for number in range(_MOST)]

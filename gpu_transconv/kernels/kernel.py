@@ -97,6 +97,9 @@ class Kernel:
         All that the prepared weights depend on besides their values; plans with equal keys share them.
     bind : callable ``(plan, packed) -> Bound or None``
         The same as `launch` in short, for those who call a problem often; None where it would not be faster.
+    run_once : callable ``(plan, x, weight, bias, out) -> int``, optional
+        `pack` and `launch` in short, for weights that are packed in every call, with x and out flat: true where these
+        want the long way.
     refusal : callable ``(plan) -> str or None``
         Why it cannot run a plan here, or None where it can.
     work_ratio : callable ``(plan) -> float``
@@ -122,6 +125,7 @@ class Kernel:
     pack: Callable[[Plan, Operand, Operand | None], Any] = as_it_is
     weight_key: Callable[[Plan], Hashable] = never
     bind: Callable[[Plan, Any], Bound | None] = unbound
+    run_once: Callable[[Plan, Operand, Operand, Operand | None, Operand], int] | None = None
     refusal: Callable[[Plan], str | None] = never
     work_ratio: Callable[[Plan], float] = once
     pack_ratio: Callable[[Plan], float] = free

@@ -62,7 +62,7 @@ _TABLES = (
     Fault("layout made once for all axes", "cpu/weight_order.py", "_sizeless(axis, axis.pad_low)", "_sizeless(axis, 0)"),
     Fault("depthwise, channels last: a part too few", "cpu/depthwise/channels_last.py", "tasks = g.batch * boxes", "tasks = g.batch * boxes - (boxes > 1)"),
     Fault("depthwise, channels last: multipliers taken", "cpu/depthwise/channel_rows.py", "plan.in_channels == plan.out_channels == plan.groups > 1", "plan.in_channels == plan.groups > 1"),
-    Fault("couples: an odd channel left out", "cpu/choose.py", "even = plan.in_channels // plan.groups % 2 == 0", "even = True"),
+    Fault("couples: a channel alone taken with the next", "cpu/geometry.py", "single.cin % 2", "0"),
     Fault("couples: weights of the second piece behind those of the first", "cpu/gemm/pack_weight.py", "begin = tile + (tap * words + piece.ci // job.unit) * width - low", "begin = tile + (tap * words + piece.ci) * width - low"),
     Fault("rows of boxes for groups", "cpu/gemm/cost.py", "if plan.groups == 1 and cout", "if cout"),
 )  # fmt: skip

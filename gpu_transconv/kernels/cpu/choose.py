@@ -78,13 +78,23 @@ def _has_tiles(plan: Plan) -> bool:
 
 @lru_cache(maxsize=1024)
 def _is_coupled(plan: Plan) -> bool:
-    """Whether gather multiplies two input channels at a time."""
-    even = plan.in_channels // plan.groups % 2 == 0
-    return plan.dtype == "bfloat16" and even and has_couples() and all(axis.step == 1 for axis in plan.axes)
+    """Whether gather multiplies two input channels at a time; of a channel alone the other half of a word is zero."""
+    alone = plan.groups == 1 and plan.in_channels > 1 and not plan.channels_last
+    able = plan.dtype == "bfloat16" and has_couples() and all(axis.step == 1 for axis in plan.axes)
+    return able and (_is_even(plan) or alone)
+
+
+def _is_even(plan: Plan) -> bool:
+    return plan.in_channels // plan.groups % 2 == 0
+
+
+def _is_coupled_in_place(plan: Plan) -> bool:
+    """The same where the input is read where it lies."""
+    return _is_coupled(plan) and _is_even(plan)
 
 
 def _is_coupled_scatter(plan: Plan) -> bool:
-    return _is_coupled(plan) and not plan.channels_last
+    return _is_coupled_in_place(plan) and not plan.channels_last
 
 
 def _takes_all(plan: Plan) -> bool:
@@ -96,8 +106,9 @@ def _cost_of_loops(plan: Plan) -> float:
 
 
 def _cost_of_gather(plan: Plan) -> float:
+    filters = math.inf if _is_coupled(plan) else cost_of_filters(plan)
     plan = counted(plan, _is_coupled(plan))
-    return min(cost_of_runs(plan), cost_of_boxes(plan), cost_of_stencils(plan), cost_of_filters(plan))
+    return min(cost_of_runs(plan), cost_of_boxes(plan), cost_of_stencils(plan), filters)
 
 
 def _cost_of_pairs(plan: Plan) -> float:
@@ -145,11 +156,14 @@ def _is_boxes(plan: Plan) -> bool:
 
 
 def _is_filters(plan: Plan) -> bool:
-    return cost_of_filters(plan) < min(cost_of_runs(plan), cost_of_boxes(plan))
+    # Couples are as fast in boxes, or faster: adding up lanes and outputs takes as long as their products.
+    return not _is_coupled(plan) and cost_of_filters(plan) < min(cost_of_runs(plan), cost_of_boxes(plan))
 
 
 def _is_stencil(plan: Plan) -> bool:
-    return cost_of_stencils(plan) < min(cost_of_runs(plan), cost_of_boxes(plan))
+    own = cost_of_stencils(counted(plan, _is_coupled_in_place(plan)))
+    plan = counted(plan, _is_coupled(plan))
+    return own < min(cost_of_runs(plan), cost_of_boxes(plan))
 
 
 def _paired(plan: Plan) -> tuple[int, ...]:
@@ -170,7 +184,7 @@ def _cut_panel_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartiti
 
 
 def _cut_stencil_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return stencil_boxes.cut_stencil_boxes(plan, rows_layout(order), threads)
+    return stencil_boxes.cut_stencil_boxes(plan, rows_layout(order), threads, order.coupled)
 
 
 def _cut_stamp_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
@@ -207,8 +221,8 @@ BOXES = CpuKernel(
     Tiles(gather_boxes, pack_rows, _cut_panel_boxes, coupled=_is_coupled),
 )  # fmt: skip
 STENCIL = CpuKernel(
-    "gather_stencil", "direct, lines of blocks that share their input", _is_stencil, cost_of_stencils,
-    Tiles(gather_stencil, pack_rows, _cut_stencil_boxes),
+    "gather_stencil", "direct, lines of blocks that share their input", _is_stencil, _cost_of_gather,
+    Tiles(gather_stencil, pack_rows, _cut_stencil_boxes, coupled=_is_coupled_in_place),
 )  # fmt: skip
 RUNS = CpuKernel(
     "gather", "matrix products in tiles", _takes_all, _cost_of_gather,

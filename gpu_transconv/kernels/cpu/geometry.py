@@ -32,6 +32,7 @@ class Geometry(NamedTuple):
 
     batch: int
     cin: int  # per group; where channels come in couples, these, which then stand for channels in the kernels
+    alone: int  # whether the last couple is one channel, in the high half of the word
     cout: int  # per group
     groups: int
     in_d: int
@@ -79,7 +80,7 @@ def fits_boxes(axes: tuple[Axis, Axis, Axis]) -> bool:
 
 def counted(plan: Plan, coupled: bool) -> Plan:
     """The plan as its products are counted: with couples in the place of input channels."""
-    return replace(plan, in_channels=plan.in_channels // 2) if coupled else plan
+    return replace(plan, in_channels=(plan.in_channels + 1) // 2) if coupled else plan
 
 
 @lru_cache(maxsize=256)
@@ -87,13 +88,14 @@ def make_geometry(plan: Plan, coupled: bool = False) -> Geometry:
     """Lay the plan out for the kernels, perhaps with its channels in couples; cached, like the plan."""
     if coupled:
         single = make_geometry(plan)
-        return single._replace(cin=single.cin // 2, x_channel=2 * single.x_channel, half=COUPLED)
+        words, alone = (single.cin + 1) // 2, single.cin % 2
+        return single._replace(cin=words, alone=alone, x_channel=2 * single.x_channel, half=COUPLED)
     inputs, outputs = math.prod(plan.in_spatial), math.prod(plan.out_spatial)
     cin, cout, last = plan.in_channels, plan.out_channels, plan.channels_last
     d, h, w = kernel_axes(plan)
     taps_d, taps_h, taps_w = d.tap_tables(), h.tap_tables(), w.tap_tables()
     return Geometry(
-        plan.batch, cin // plan.groups, cout // plan.groups, plan.groups,
+        plan.batch, cin // plan.groups, 0, cout // plan.groups, plan.groups,
         *plan.in_spatial, *plan.out_spatial, *plan.kernel, math.prod(plan.kernel), d.stride, h.stride, w.stride,
         x_batch=cin * inputs, x_channel=1 if last else inputs, x_pixel=cin if last else 1,
         y_batch=cout * outputs, y_channel=1 if last else outputs, y_pixel=cout if last else 1,

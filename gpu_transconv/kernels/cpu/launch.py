@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
@@ -24,7 +24,7 @@ from .complexes import apart, result_of, together
 from .elementwise import Elementwise, elementwise_gather, elementwise_scatter
 from .gemm.meetings import count_meetings
 from .geometry import make_geometry
-from .pack import Packed, TileWeights, pack, pack_points
+from .pack import Packed, TileWeights, pack, pack_once, pack_points
 from .partition import HasPartition
 from .runtime.compiled import CompiledKernel
 from .runtime.parallel import find_address, run_at, run_parts
@@ -159,6 +159,15 @@ def bind(choose: Chooser, plan: Plan, packed: Packed) -> Bound | None:
     return run
 
 
+def run_once(choose: Chooser, plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array) -> int:
+    """Pack the weights and run a problem by its job's function; the contract is `Kernel.run_once`."""
+    packed = pack_once(choose(plan).order, plan.out_channels, weight, bias)
+    if packed is None:
+        return 1
+    (tiles, values), (function, arguments, work) = packed, job_of(choose, plan)
+    return run_parts(function, work[0], x, tiles, values, out, arguments.table, workspace(work, tiles.dtype))
+
+
 def run_tiles(plan: Plan, job: Job, packed: TileWeights, x: Array, out: Array) -> int:
     """Run the job; true if it found a result that is not finite, and looked for that."""
     weight, bias = packed
@@ -224,6 +233,7 @@ def tiled_kernel(
         pack=lambda plan, weight, bias: pack(chosen(plan).order, weight, bias),
         weight_key=lambda plan: key(chosen(plan).order),
         bind=lambda plan, packed: bind(choose, problem(plan), packed),
+        run_once=partial(run_once, choose) if operation == "forward" else None,
         work_ratio=lru_cache(maxsize=512)(lambda plan: chosen(plan).work_ratio),
         pack_ratio=lambda plan: chosen(plan).pack_ratio,
         describe=lambda plan: describe(chosen(plan), choose, problem(plan)),

@@ -69,6 +69,14 @@ def pack(order: WeightOrder, weight: Array, bias: Array | None) -> Packed:
     return Packed(TileWeights(*packed), every[wrong])
 
 
+def pack_once(order: WeightOrder, channels: int, weight: Array, bias: Array | None) -> tuple[Array, Array] | None:
+    """Pack finite floats for one call, perhaps as they are; None where only `pack` can."""
+    if order.pack is None or order.taps is not None or order.dtype not in ("float32", "float64"):
+        return None
+    as_it_is = bias is not None and bias.size == order.groups * order.cout
+    return order.pack(order, weight, bias if as_it_is else _values(order, channels, bias))
+
+
 def _pack_swapped(order: WeightOrder, weight: Array) -> Packed:
     """Pack the weights of a gradient by the input: on the way into the tiles, or else swapped before."""
     as_they_are = order.taps is None and weight.shape[0] == order.groups * order.cout
@@ -173,6 +181,9 @@ def pack_points(order: WeightOrder, weight: Array, values: Array) -> tuple[Array
 
 def _pack_sets(order: WeightOrder, weight: Array) -> Array | None:
     """Weights in the order of the sets of its layout, or None if some are not finite."""
+    if order.coupled and order.cin % 2:  # the last channel is the second of a couple
+        weight = np.insert(weight, order.cin - 1, 0, 1 if order.swapped else 0)
+        order = order._replace(cin=order.cin + 1)
     arguments, scratch, size = _arguments(order)
     dtype = np.dtype(order.accumulate)
     packed = outputs.empty((size,), dtype, size * dtype.itemsize)

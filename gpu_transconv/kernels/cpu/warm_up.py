@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from numba import types
@@ -18,8 +18,9 @@ from .emit.filter_tile import filter_tiles
 from .emit.fir_tile import filter_table
 from .emit.flat_tile import flat_table
 from .emit.gemm_tile import tile_table
+from .emit.numbers import COUPLED, HALF_CODES
 from .emit.pixel_tile import pixel_table
-from .emit.registers import has_couples
+from .emit.registers import has_couples, has_masks
 from .emit.stencil_tile import stencil_table
 from .runtime import machine_code, notice
 from .runtime.compiled import KERNELS, CompiledKernel, Signature
@@ -46,9 +47,8 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
             ):  # fmt: skip
                 sums = DTYPES[tiles].accumulate
                 found.setdefault((table, sums), Step(table.__name__, dtype, partial(table, sums)))
-        if dtype == "bfloat16" and has_couples():
-            for table in (tile_table, box_table):
-                found[table, dtype] = Step(table.__name__, dtype, partial(table, DTYPES[dtype].accumulate, True))
+        for find, half in _tables_of_halves(dtype):
+            found[find, half] = Step(find.__name__, dtype, partial(find, sums, half))
         found.setdefault(take_parts, Step("take_parts", dtype, take_parts))
         for name, kernel in KERNELS.items():
             elementwise = kernel in (*ELEMENTWISE, elementwise_filters)
@@ -57,6 +57,15 @@ def steps(dtypes: Iterable[str]) -> list[Step]:
                 for signature in signatures_of(kernel, stored):
                     found.setdefault((name, signature), Step(name, dtype, partial(kernel.compile, signature)))
     return list(found.values())
+
+
+def _tables_of_halves(dtype: str) -> Iterator[tuple[Callable[..., int], int]]:
+    """Tables of tiles for arrays of that type as they are stored, and kinds of these: see `numbers.HALF_CODES`."""
+    if dtype in HALF_CODES and has_masks(2):
+        for table in (box_table, stencil_table, filter_tiles, filter_table):
+            yield table, HALF_CODES[dtype]
+    if dtype == "bfloat16" and has_couples():
+        yield from ((tile_table, True), (pixel_table, True), (box_table, COUPLED), (stencil_table, COUPLED))
 
 
 def signatures_of(kernel: CompiledKernel, dtype: str) -> list[Signature]:

@@ -13,7 +13,7 @@ from gpu_transconv.kernels.cpu.emit import registers
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 ZNVER4 = "+avx,+avx2,+avx512f,+avx512bf16"
 #: x, weight, and keywords, channels first: ragged tiles, one couple, groups, dilation, batches, borders, several
-#: panels, one input, taps and channels in one sum; odd channels stay as they are.
+#: panels, one input, taps and channels in one sum; odd channels, of which gather couples those of a single group.
 LAYERS = {
     "1-d": ((2, 130, 33), (130, 20, 16), {"stride": 8, "padding": 4}),
     "one-couple": ((1, 2, 9, 70), (2, 3, 5, 5), {"stride": 2, "padding": 2, "output_padding": 1}),
@@ -22,6 +22,9 @@ LAYERS = {
     "one-input": ((4, 50, 1, 1), (50, 16, 4, 4), {}),
     "points": ((2, 34, 7, 9), (34, 65, 1, 1), {}),
     "odd": ((1, 7, 6, 5), (7, 6, 4, 4), {"stride": 2, "padding": 1}),
+    "odd-points": ((2, 33, 7, 9), (33, 65, 1, 1), {}),
+    "odd-panels": ((1, 301, 3, 40), (301, 9, 3, 3), {"padding": 1}),
+    "odd-groups": ((1, 10, 9, 8), (10, 3, 3, 3), {"groups": 2}),
 }
 needs_couples = pytest.mark.skipif(not registers.has_couples(), reason="this CPU has no AVX512_BF16")
 
@@ -51,7 +54,9 @@ def test_error_and_threads(name, data_format):
         arrays = (x if data_format == "channels_first" else last(x), weight, bias)
         choose = {"gather": choose_gather, "scatter": choose_scatter}[formulation]
         first = data_format == "channels_first" and name != "one-input"  # which is read as pixels of more channels
-        coupled = name != "odd" and (formulation == "gather" or first)
+        coupled = formulation == "gather" or first
+        if name.startswith("odd"):
+            coupled = name != "odd-groups" and formulation == "gather" and data_format == "channels_first"
         assert choose(gtc.explain(*arrays, **words).plan).order.coupled == coupled
         results = []
         for threads in (1, 2):

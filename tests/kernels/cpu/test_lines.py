@@ -63,6 +63,22 @@ def test_few_inputs(name, dtype, take):
     np.testing.assert_allclose(out, want, rtol=0, atol=(3e-6 if dtype == "float32" else 1e-14) * np.abs(want).max())
 
 
+def test_what_lies_behind_the_weights_does_not_count(take):
+    take(choose.STAMP_LINES)
+    rng = np.random.default_rng(0)
+    x, weight = (rng.standard_normal(shape) for shape in ((1, 100, 2, 1), (100, 9, 3, 3)))
+    memory = np.full(weight.size + 2048, np.nan)
+    to_page = (-memory.ctypes.data // memory.itemsize - weight.size) % 512
+    results = []
+    for start in (to_page, to_page + 100):  # where the page of the last weight ends with it, and where it goes on
+        given = memory[start : start + weight.size].reshape(weight.shape)
+        given[...] = weight
+        results.append(gtc.conv_transpose(x, given, stride=2, formulation="scatter", backend="cpu"))
+        given[...] = np.nan
+    np.testing.assert_array_equal(*results)
+    np.testing.assert_allclose(results[0], gtc.conv_transpose(x, weight, stride=2, backend="reference"), atol=1e-12)
+
+
 #: The same for gather by lists: ragged strips, groups, batches, steps between taps, slabs, channels or outputs shared.
 LISTS = {
     "1-d": ((2, 600, 5), (600, 48, 7), {"stride": 2, "padding": 3, "output_padding": 1}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 from checks import assert_close
@@ -27,14 +28,14 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
 @pytest.mark.parametrize("name", CASES)
 def test_lines_that_share_their_input(monkeypatch, name, dtype):
     """Boxes of few sums have several lines and are cut on the width too; what comes from memory is fetched early."""
     x_shape, weight_shape, keywords = CASES[name]
-    rng = np.random.default_rng(len(name))
-    x, weight = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, weight_shape))
-    bias = rng.standard_normal(weight.shape[1] * keywords.get("groups", 1)).astype(dtype)
+    rng, stored = np.random.default_rng(len(name)), getattr(ml_dtypes, dtype, dtype)
+    x, weight = (rng.standard_normal(shape).astype(stored) for shape in (x_shape, weight_shape))
+    bias = rng.standard_normal(weight.shape[1] * keywords.get("groups", 1)).astype(stored)
     want = gtc.conv_transpose(*(array.astype("f8") for array in (x, weight, bias)), **keywords, backend="reference")
 
     monkeypatch.setattr(stencil_boxes, "_STEP", -1000.0)  # so that no other kernel takes them
@@ -58,4 +59,4 @@ def test_lines_that_share_their_input(monkeypatch, name, dtype):
 
 def far_geometry(make):
     """The same with an input that comes from memory."""
-    return lambda plan: make(plan)._replace(far=1)
+    return lambda plan, coupled: make(plan, coupled)._replace(far=1)

@@ -34,7 +34,8 @@ from gpu_transconv.kernels.cpu.emit import (
     registers,
 )
 from gpu_transconv.kernels.cpu.emit.copy_ir import CopyFunctions
-from gpu_transconv.kernels.cpu.emit.numbers import FLOAT16
+from gpu_transconv.kernels.cpu.emit.numbers import BFLOAT16, COUPLED, FLOAT16
+from gpu_transconv.kernels.cpu.emit.row_ir import RowFunctions
 from gpu_transconv.kernels.cpu.runtime import machine_code
 from gpu_transconv.kernels.registry import kernels
 from gpu_transconv.problem import arguments
@@ -165,7 +166,7 @@ def test_tiles_of_another_cpu(monkeypatch, cpu, instruction, element):
     shapes = gemm_tile.tile_shapes()
     products = sum(vectors * most * (most + 1) // 2 for vectors, most in shapes.items())
     assert len(re.findall(instruction, text, re.MULTILINE)) >= products
-    if gemm_tile.has_halves():
+    if gemm_tile.has_half_vectors():
         halves = re.findall(instruction.replace("zmm", "ymm"), text, re.MULTILINE)
         assert len(halves) >= shapes[1] * (shapes[1] + 1) // 2
     assert not re.search(r"\b(call|bl)\w*\s+_?fma", text)
@@ -174,11 +175,24 @@ def test_tiles_of_another_cpu(monkeypatch, cpu, instruction, element):
 def test_tiles_of_couples(monkeypatch):
     """Every two products of a tile for bfloat16 are one instruction."""
     cpu = ("x86_64-linux-gnu", "znver4", "+avx512f,+avx512bf16")
-    text = assembly(monkeypatch, cpu, lambda module: gemm_tile.TILES.of(True).emit_table(module, ir.FloatType()))
+    text = assembly(monkeypatch, cpu, lambda module: gemm_tile.TILES.of(COUPLED).emit_table(module, ir.FloatType()))
     shapes = gemm_tile.tile_shapes()
     products = sum(vectors * most * (most + 1) // 2 for vectors, most in shapes.items())
     assert len(re.findall(r"\bvdpbf16ps\t.*%zmm\d+$", text, re.MULTILINE)) >= products
     assert "vfmadd" not in text
+
+
+@pytest.mark.parametrize("half", [FLOAT16, BFLOAT16])
+@pytest.mark.parametrize("features", ["+avx512f,+avx512bw,+avx512bf16", "+avx512f,+avx512bw"], ids=["bf16", "plain"])
+def test_what_is_rounded_goes_past_the_caches(monkeypatch, features, half):
+    """LLVM would store bfloat16, and what it narrows while it stores, into them, whatever it is told."""
+    cpu = ("x86_64-linux-gnu", "znver4" if "bf16" in features else "skylake-avx512", features)
+    for stride in (1, 2, 3):
+
+        def emit(module: ir.Module, stride: int = stride) -> None:
+            RowFunctions(module, ir.FloatType(), ir.IntType(16)).interleaver(stride, half)
+
+        assert "vmovnt" in assembly(monkeypatch, cpu, emit)
 
 
 def emit_copies(module: ir.Module) -> None:
@@ -202,7 +216,7 @@ EMITTERS = {
     "pixel": (partial(emit_for_floats, pixel_tile.PIXELS.of().emit_table), 24),
     "channel": (partial(emit_for_floats, channel_tile.CHANNELS.emit_table), 5),
     "dot": (partial(emit_for_floats, dot_tile.DOTS.emit_table), 34),
-    "fir": (partial(emit_for_floats, fir_tile.FILTERS.emit_table), 150),
+    "fir": (partial(emit_for_floats, fir_tile.filters().emit_table), 150),
     "copies": (emit_copies, 1),
 }
 

@@ -50,8 +50,8 @@ def test_steps_of_several_dtypes_share_what_is_the_same():
         "fork_join",
         "on_numba_threads",
     }
-    # A second array of sums, as packed weights are, or of the half type.
-    twice = {name for name in names if names.count(name) > 1}
+    # A second array of sums, as packed weights are, or of the half type; tables of tiles may be for either kind of it.
+    twice = {name for name in names if names.count(name) > 1 and name[0] in compiled.KERNELS}
     assert twice == {("fork_join", "bfloat16"), ("on_numba_threads", "bfloat16")}
 
 

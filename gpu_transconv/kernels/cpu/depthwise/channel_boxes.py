@@ -16,7 +16,7 @@ from ....problem.plan import Plan
 from ....problem.rewrites import kernel_axes
 from ..arguments import Rows, Table
 from ..emit.fir_tile import filter_lines, filter_table, filter_vectors
-from ..emit.registers import VECTOR_BYTES
+from ..emit.registers import VECTOR_BYTES, selects
 from ..emit.row_ir import STRIDES
 from ..geometry import Geometry, fits_boxes, make_geometry
 from ..partition import Partition, even, make_partition, reach_of
@@ -46,6 +46,7 @@ class ChannelBoxes(NamedTuple):
     across: int  # whether vectors are taken from several rows at once, for narrow maps
     most: int  # vectors at once
     lines: int  # phases_h at once
+    plain: int  # whether the filters write results as they are stored, neither activated nor rounded afterwards
     rows: Rows  # by phase_d and phases_h: first place in `outer`, first weight
     outer: Table  # see `fir_tile.filter_rows`
     inner: Table  # see `fir_tile.filter_rows`
@@ -75,7 +76,8 @@ def takes(plan: Plan) -> bool:
 
 def cut_channel_boxes(plan: Plan, threads: int) -> Depthwise:
     """Cut every channel into boxes whose input and output stay close to the core."""
-    axes = kernel_axes(plan)
+    axes, geometry = kernel_axes(plan), make_geometry(plan)
+    plain = not geometry.activation and (selects() or not geometry.half)
     lanes, reach = VECTOR_BYTES // DTYPES[plan.accumulate].size, reach_of(axes)
     low, span = [axis[0] for axis in reach], [axis[1] for axis in reach]
     few = plan.batch * plan.groups < _CHANNELS * threads
@@ -92,9 +94,9 @@ def cut_channel_boxes(plan: Plan, threads: int) -> Depthwise:
         pitch=pitch, multiplier=plan.out_channels // plan.groups, panel=panel, kept=kept,
         across=int(_goes_across(box[2], box[1], lanes, most)), most=most, lines=lines,
         rows=rows, outer=outer, inner=np.array(_inner_shifts(axes[2]), np.int64),
-        table=filter_table(plan.accumulate),
+        plain=int(plain), table=filter_table(plan.accumulate, geometry.half if plain else 0),
     )  # fmt: skip
-    return Depthwise(make_geometry(plan), part, cut)
+    return Depthwise(geometry, part, cut)
 
 
 def _box(plan: Plan, axes: tuple[Axis, Axis, Axis], span: list[int], lanes: int, panel: int) -> tuple[int, int, int]:

@@ -11,7 +11,7 @@ from ..arguments import unpack, values_of
 from ..emit.fir_tile import filter_rows
 from ..emit.intrinsics import copy_row, copy_rows, interleave_rows
 from ..emit.numbers import activate_run
-from ..emit.pointers import address, address_as, fence, lanes_past, offset, place, vector_lanes
+from ..emit.pointers import address, address_as, fence, lanes_past, offset, offset_bytes, place, vector_lanes
 from ..emit.registers import VECTOR_BYTES, selects
 from ..emit.row_ir import ALIGNED_STREAMED, STREAMED
 from ..partition import box_count, box_of
@@ -63,7 +63,8 @@ def _filter_channels(x, weight, bias, out, work, g, part, cut, first, end):
     low = max(0, -part.low_w)
     high = max(low, min(part.blocks_w + part.span_w, g.in_w - part.low_w))
     vectors = (part.blocks_w + lanes - 1) // lanes
-    copied, plain = -1, not g.half and not g.activation
+    copied, plain = -1, cut.plain
+    size = out.itemsize if plain else work.itemsize
     for task in range(first, end):
         image, channel = task // cut.multiplier, task % (g.groups * cut.multiplier)
         if image != copied:
@@ -71,7 +72,7 @@ def _filter_channels(x, weight, bias, out, work, g, part, cut, first, end):
             copy_row(address(work, 0), source, low, high, cut.pitch, g.half)
             copied = image
         target = task * g.y_channel
-        past = lanes_past(out, target)
+        past = lanes_past(out, target) % lanes
         aligned = past == 0 and g.out_w % lanes == 0
         straight = plain and (not g.stream or SELECTS or aligned)
         stream = STREAMED if aligned else ALIGNED_STREAMED
@@ -79,7 +80,7 @@ def _filter_channels(x, weight, bias, out, work, g, part, cut, first, end):
         _filter_lines(
             cut.table, to, 0, 1, 0, (g.out_w, 0), address(work, cut.kept), stream if straight and g.stream else 0, 0,
             address(work, 0), 0, vectors, (0, cut.most), address(cut.outer, 0), address(cut.inner, 0),
-            address(weight, channel * g.volume), address(bias, channel), (g.stride_w, cut.lines),
+            address(weight, channel * g.volume), address(bias, channel), (g.stride_w, cut.lines), size,
         )  # fmt: skip
         if not straight:
             _flush(out, target, work, line + past, g.out_w, g)
@@ -118,7 +119,7 @@ def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel):
     line = cut.panel + (lanes - cut.panel % lanes)
     outputs = min(box.width * g.stride_w, g.out_w - box.w * g.stride_w)
     whole = part.boxes_w == 1  # rows follow each other in memory
-    first, plain = box.h * g.stride_h, not g.half and not g.activation
+    first, plain, size = box.h * g.stride_h, cut.plain, out.itemsize
     count = min(box.height * g.stride_h, g.out_h - first)
     for d in range(box.depth):
         for phase_d in range(g.stride_d):
@@ -129,13 +130,14 @@ def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel):
             target = n * g.y_batch + channel * g.y_channel + (o_d * g.out_h + first) * g.out_w + box.w * g.stride_w
             for phase_h in range(0, min(g.stride_h, count), cut.lines):
                 start = target if whole else target + phase_h * g.out_w
-                past = lanes_past(out, start)
+                past = lanes_past(out, start) % lanes
                 aligned = past == 0 and g.out_w % lanes == 0
                 straight = plain and (not g.stream or SELECTS or aligned)
                 stream = STREAMED if aligned else ALIGNED_STREAMED
                 # Vectors that two rows share are put together in the line.
                 rotated = straight and g.stream and not aligned
-                aside = place(work, line + past) - place(out, start) if whole and rotated else 0
+                per = work.itemsize // size  # see `Streamer`
+                aside = place(work, line + past) - per * place(out, start) if whole and rotated else 0
                 s = (phase_d * g.stride_h + phase_h) // cut.lines
                 blocks = (count - phase_h + g.stride_h - 1) // g.stride_h
                 others = count // g.stride_h if cut.lines > 1 else 0
@@ -145,7 +147,7 @@ def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel):
                 _filter_plane(
                     to, work, weight, bias, g, cut, source, channel, s, (blocks, others),
                     g.out_w if straight or whole else outputs, box.width, outputs,
-                    stream if straight and g.stream else 0, aside,
+                    stream if straight and g.stream else 0, aside, size if straight else work.itemsize,
                 )  # fmt: skip
                 if not straight and not whole:
                     for row in range(1 + others):  # of boxes that are a part of one row of blocks
@@ -153,16 +155,18 @@ def _filter_box(weight, bias, out, work, g, part, cut, number, n, channel):
             if not straight and whole:
                 _flush(out, target, work, line + past, count * g.out_w, g)
             elif aside:
-                _join_rows(out, target, work, line + past, count, g.out_w)
+                _join_rows(out, target, work, line + past, count, g.out_w, g.half)
 
 
 @inner
-def _filter_plane(to, work, weight, bias, g, cut, source, channel, s, blocks, apart, width, outputs, stream, aside):
+def _filter_plane(
+    to, work, weight, bias, g, cut, source, channel, s, blocks, apart, width, outputs, stream, aside, size
+):  # fmt: skip
     """Filter rows of one phase of the outer axes, or of two at once, and write them from address `to` on.
 
     Reads the panel, `work` from element `source` on, and the weights and bias of the channel; writes `outputs` outputs
     of each row, which has `width` blocks. `s` counts what is filtered at once of the outer axes; `blocks` is how many
-    rows there are of a phase, and of another, which are `apart` from the former.
+    rows there are of a phase, and of another, which are `apart` from the former; `size` the bytes of an output.
     """
     lanes, (lines, others) = VECTOR_BYTES // work.itemsize, blocks
     step, vectors = g.stride_h * g.out_w, (width + lanes - 1) // lanes
@@ -170,12 +174,12 @@ def _filter_plane(to, work, weight, bias, g, cut, source, channel, s, blocks, ap
     while first < lines:
         count = others if first < others else lines
         _filter_lines(
-            cut.table, offset(to, first * step), step, count - first, apart,
+            cut.table, offset_bytes(to, first * step * size), step, count - first, apart,
             (outputs, outputs if first < others else 0), address(work, cut.kept), stream, aside,
             address(work, source + first * cut.pitch), cut.pitch, vectors, (cut.across, cut.most),
             address(cut.outer, cut.rows[s, at.FIRST_ROW]), address(cut.inner, 0),
             address(weight, channel * g.volume + cut.rows[s, at.FIRST_WEIGHT]), address(bias, channel),
-            (g.stride_w, cut.lines),
+            (g.stride_w, cut.lines), size,
         )  # fmt: skip
         first = count
 
@@ -183,15 +187,16 @@ def _filter_plane(to, work, weight, bias, g, cut, source, channel, s, blocks, ap
 @inner
 def _filter_lines(
     table, to, step, lines, apart, outputs, kept, stream, aside, source, pitch, vectors, calls, outer, inner, weights,
-    bias, shape,
+    bias, shape, size,
 ):  # fmt: skip
     """Filter `lines` rows of `vectors` vectors of blocks each: from address `source` on, `pitch` apart, to `to`.
 
     The rows are `step` apart, and those of another phase `apart` from them; `outputs` is how many outputs each has, and
     of another phase. `calls` is whether a call takes a vector of several rows or several vectors of a row, and how many
-    at most, `shape` the stride and how many phases a call takes; the others are told at `fir_tile.filter_rows`.
+    at most, `shape` the stride and how many phases a call takes, `size` the bytes of an output; the others are told at
+    `fir_tile.filter_rows`.
     """
-    lanes, (across, most), (stride, phases), (left, others) = vector_lanes(to), calls, shape, outputs
+    lanes, (across, most), (stride, phases), (left, others) = vector_lanes(source), calls, shape, outputs
     h = 0
     while h < lines:
         many = most if across else 1
@@ -203,7 +208,7 @@ def _filter_lines(
             while few > vectors - v:
                 few //= 2
             filter_rows(
-                table, offset(to, h * step + v * lanes * stride),
+                table, offset_bytes(to, (h * step + v * lanes * stride) * size),
                 step if across else lanes * stride, apart, 0 if across else lanes * stride,
                 left - v * lanes * stride, others - v * lanes * stride, kept, v == 0, stream, aside,
                 offset(source, h * pitch + v * lanes), pitch if across else lanes,
@@ -214,18 +219,19 @@ def _filter_lines(
 
 
 @inner
-def _join_rows(out, target, work, source, count, width):
+def _join_rows(out, target, work, source, count, width, half):
     """Write the vectors that rows share, and the first and the last one, from where the filters put them aside.
 
     The `count` rows of `width` follow each other from element `target` on; aside of it is element `source` of work.
     """
-    lanes, end, done = VECTOR_BYTES // work.itemsize, count * width, -lanes_past(out, target) - 1
+    lanes, end = VECTOR_BYTES // work.itemsize, count * width
+    done = -(lanes_past(out, target) % lanes) - 1
     for row in range(count + 1):
-        shared = row * width - lanes_past(out, target + row * width)
+        shared = row * width - lanes_past(out, target + row * width) % lanes
         if shared > done and shared < row * width:
             low, high = max(0, shared), min(end, shared + lanes)
             interleave_rows(
-                address(out, target + low), address(work, source + low), 0, 1, high - low, 0, ALIGNED_STREAMED
+                address(out, target + low), address(work, source + low), 0, 1, high - low, half, ALIGNED_STREAMED
             )
             done = shared
 

@@ -5,7 +5,8 @@ and a channel, which leave the loads and stores of a core idle some of the time,
 of its way from memory is over before anything waits for it.
 
 A *move* is three words: where in the source a vector lies, where in the target it goes, and which of its lanes are
-read; the others are zero. A list of moves is good for every channel.
+read; the others are zero. A list of moves is good for every channel. Half types become floats on the way, or couples,
+of which a move reads both channels.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .gemm_tile import tile_shapes
-from .registers import ELEMENT, prefetch
-from .row_ir import RowFunctions
+from .intrinsics import call_for_halves
+from .numbers import COUPLED
+from .registers import has_couples, prefetch
+from .row_ir import ELEMENTS, RowFunctions
 from .tile_frame import ADD, PER_ROW, Kind, Tile
 
-_I64 = ir.IntType(64)
+# LLVM's integers, by their bits.
+_I16, _I64 = ir.IntType(16), ir.IntType(64)
 #: Words of a move.
 MOVE_WORDS = 3
 
@@ -30,7 +34,7 @@ MOVE_WORDS = 3
 @intrinsic
 def box_tile(
     typingctx, table, c, c_row, a, a_taps, b, b_step, b_taps, init, mode, taps, depth, source, target, moves, count,
-    ahead, rows, vectors,
+    ahead, apart, rows, vectors,
 ):  # fmt: skip
     """Run one tile; c, a, a_taps, b, b_taps, init, source, target and moves are addresses of `pointers.address`.
 
@@ -43,43 +47,49 @@ def box_tile(
     taps, depth : numbers of taps and channels
     source, target, moves, count : the first `count` moves of a list, at most one for each tap and channel
     ahead : bytes from what is moved to what is fetched, for a move to come
+    apart : elements of the source between both channels of a couple
     rows, vectors : shape of the tile; one of `gemm_tile.tile_shapes`
     """
     return BOXES.of().call(c, b_taps)
 
 
 @intrinsic
-def move_vectors(typingctx, source, target, moves, count, ahead):
+def move_vectors(typingctx, source, target, moves, count, ahead, apart, half):
     """Make the first `count` moves of a list without a tile; see `box_tile`."""
 
     def codegen(context, builder, _signature, args):
-        rows = RowFunctions(builder.module, ELEMENT[target.dtype], ELEMENT[target.dtype])
-        kinds = [arg.type for arg in args]
-        function, body = rows.begin(f"move_{rows.wide}", kinds)
-        if body is not None:
-            with cgutils.for_range(body, function.args[3]) as loop:
-                _emit_move(body, rows, function.args, loop.index)
-            body.ret_void()
-        builder.call(function, args)
+        rows = RowFunctions(builder.module, ELEMENTS[target.dtype], ELEMENTS[source.dtype])
+        *rest, half_ = args
+
+        def find(kind):
+            function, body = rows.begin(f"move_{rows.wide}_{rows.stored}_{kind}", [arg.type for arg in rest])
+            if body is not None:
+                with cgutils.for_range(body, function.args[3]) as loop:
+                    _emit_move(body, rows, function.args, loop.index, kind)
+                body.ret_void()
+            return function
+
+        call_for_halves(builder, rows, find, rest, half_, has_couples())
         return context.get_dummy_value()
 
-    return types.void(source, target, moves, types.int64, types.int64), codegen
+    return types.void(source, target, moves, *[types.int64] * 4), codegen
 
 
-def _emit_move(builder, rows, args, index):
-    """Emit the move of that number of a list."""
-    source, target, moves, _, ahead = args
+def _emit_move(builder, rows, args, index, half):
+    """Emit the move of that number of a list, of an input of that kind."""
+    source, target, moves, _, ahead, apart = args
     word = builder.mul(index, _I64(MOVE_WORDS))
     start, to, lanes = (builder.load(builder.gep(moves, [builder.add(word, _I64(i))])) for i in range(MOVE_WORDS))
     bits = builder.trunc(lanes, ir.IntType(rows.lanes))
     mask = builder.bitcast(bits, ir.VectorType(ir.IntType(1), rows.lanes))
-    at = builder.ptrtoint(builder.gep(source, [start]), _I64)
-    prefetch(builder, builder.add(at, ahead), near=True)
-    rows.store(builder, rows.load(builder, rows.wide, source, start, mask), target, to)
+    source = builder.bitcast(source, (_I16 if half else rows.wide).as_pointer())
+    for at in [start, builder.add(start, apart)] if half == COUPLED else [start]:
+        prefetch(builder, builder.add(builder.ptrtoint(builder.gep(source, [at]), _I64), ahead), near=True)
+    rows.store(builder, rows.load_wide(builder, source, start, mask, half, apart), target, to)
 
 
 def _emit_box(tile: Tile) -> None:
-    """Emit a tile; its arguments are those of `box_tile` up to `ahead`.
+    """Emit a tile; its arguments are those of `box_tile` up to `apart`.
 
     It reads a factor of A for each row and whole vectors of B for each tap and channel (or couple), and writes or adds
     to whole vectors of C.
@@ -101,17 +111,17 @@ def _emit_box(tile: Tile) -> None:
         moved = builder.select(builder.icmp_signed("<", left, depth), left, depth)
         moved = builder.select(builder.icmp_signed("<", moved, _I64(0)), _I64(0), moved)
         with cgutils.for_range(builder, moved) as both:
-            _emit_move(builder, tile.memory, moving, builder.add(before, both.index))
+            _emit_move(builder, tile.memory, moving, builder.add(before, both.index), tile.half)
             add_products(both.index)
         with cgutils.for_range(builder, builder.sub(depth, moved)) as rest:
             add_products(builder.add(moved, rest.index))
     tile.write(mode, [builder.gep(c, [builder.mul(c_row, _I64(m))]) for m in range(tile.rows)])
 
 
-BOXES = Kind("box", "".join(("EN", "ET", "ENT", "ENNN", "EETNN")), tile_shapes, _emit_box)
+BOXES = Kind("box", "".join(("EN", "ET", "ENT", "ENNN", "EETNNN")), tile_shapes, _emit_box)
 
 
-@lru_cache(maxsize=3)
-def box_table(dtype: str, coupled: bool = False) -> int:
-    """Address of the table of compiled tiles, for sums of type `dtype`; perhaps those for couples of channels."""
-    return BOXES.of(coupled).find_table(dtype)
+@lru_cache(maxsize=5)
+def box_table(dtype: str, half: int = 0) -> int:
+    """Address of the table of compiled tiles, for sums of type `dtype`, and an input of that kind."""
+    return BOXES.of(half).find_table(dtype)

@@ -30,7 +30,7 @@ class FillFunctions(RowFunctions):
         if builder is None:
             return function
         target, fill, outputs, stream = function.args
-        value = self._narrow(builder, splat(builder, builder.load(fill), self.lanes), half)
+        value = self.narrow(builder, splat(builder, builder.load(fill), self.lanes), half)
         self._write(builder, target, outputs, stream, lambda: value)
         builder.ret_void()
         return function
@@ -77,7 +77,7 @@ class FillFunctions(RowFunctions):
             over = builder.icmp_signed(">=", after, cycle)
             builder.store(builder.select(over, builder.sub(after, cycle), after), place)
             builder.store(builder.select(over, following, here), line)
-            return self._narrow(builder, select_elements(builder, builder.load(found), around, numbers), half)
+            return self.narrow(builder, select_elements(builder, builder.load(found), around, numbers), half)
 
         self._write(builder, target, outputs, stream, value)
         builder.ret_void()

@@ -18,7 +18,7 @@ from ..runtime.compiled import inner
 from .channel_tile import INNER_WORDS, OUTER_WORDS
 from .registers import multiply_add, registers
 from .row_ir import RowFunctions
-from .shapes import Shapes
+from .shapes import OF_HALVES, Shapes
 from .shuffles import lane_numbers
 
 _I64 = ir.IntType(64)
@@ -35,10 +35,10 @@ def filter_outputs(rows):
     return _SUMS // rows
 
 
-@lru_cache(maxsize=2)
-def filter_tiles(dtype: str) -> int:
-    """Address of the table of compiled tiles, for sums of type `dtype`."""
-    return FILTERS.find_table(dtype)
+@lru_cache(maxsize=4)
+def filter_tiles(dtype: str, half: int = 0) -> int:
+    """Address of the table of compiled tiles, for sums of type `dtype`, and an input of that kind."""
+    return filters(half).find_table(dtype)
 
 
 @intrinsic
@@ -49,7 +49,8 @@ def filter_tile(
 
     table : what `filter_tiles` returned
     c : C, which is written in whole vectors
-    x, x_step : X, whose channels follow each other, and the distance of what two outputs read
+    x, x_step : X, whose channels follow each other, and the distance of what two outputs read; like all places in X it
+        counts elements as they are stored
     w, w_step : W, by tap, vector of channels and row, and the distance of its outer taps
     start : what sums start with, by output and row
     outer, outers : the outer taps, each with its place in X and its number
@@ -57,30 +58,35 @@ def filter_tile(
     depth : number of channels; in W zeros fill up a vector of them
     rows, several : shape of the tile: its rows, and 1 where it has `filter_outputs` of these, 0 where it has one output
     """
-    return FILTERS.call(c, outer)
+    return filters().call(c, outer)
 
 
-def _emit_all(module: ir.Module, element: ir.Type) -> dict[tuple[int, int], ir.Function]:
-    """Add the tiles of all shapes."""
-    return {
-        (rows, several): _emit_filters(module, element, rows, _SUMS // rows if several else 1)
-        for rows in range(1, FILTER_ROWS + 1)
-        for several in (0, 1)
-    }
+def filters(half: int = 0) -> Shapes:
+    """Tiles for an input of that kind; their arguments are Elements, Tables and Numbers, named in `filter_tile`."""
+
+    def emit(module: ir.Module, element: ir.Type) -> dict[tuple[int, int], ir.Function]:
+        outputs = {(r, several): _SUMS // r if several else 1 for r in range(1, FILTER_ROWS + 1) for several in (0, 1)}
+        return {
+            (rows, several): _emit_filters(found.begin(module, element, rows, count), element, (rows, count), half)
+            for (rows, several), count in outputs.items()
+        }
+
+    found = Shapes(f"filter{OF_HALVES[half]}", "".join(("E", "EN", "ENE", "TN", "TN", "N")), emit)
+    return found
 
 
-def _emit_filters(module: ir.Module, element: ir.Type, rows: int, outputs: int) -> ir.Function:
-    """Add the tile of one shape; its arguments are those of `filter_tile` up to `depth`.
+def _emit_filters(builder: ir.IRBuilder, element: ir.Type, shape: tuple[int, int], half: int) -> ir.Function:
+    """Emit the tile of one shape; its arguments are those of `filter_tile` up to `depth`.
 
     It reads a vector of X for each output, and one of W for each row, for each pair of taps and vector of channels.
     """
-    builder = FILTERS.begin(module, element, rows, outputs)
+    (rows, outputs), module = shape, builder.module
     c, x, x_step, w, w_step, start, outer, outers, inner, inners, depth = builder.function.args
     moves = RowFunctions(module, element, element)
     lanes = moves.lanes
     vector = ir.VectorType(element, lanes)
     nothing = ir.Constant(vector, None)
-    fma = multiply_add(module, vector)
+    x, fma = builder.bitcast(x, ir.IntType(16).as_pointer()) if half else x, multiply_add(module, vector)
     sums = [cgutils.alloca_once(builder, vector) for _ in range(outputs * rows)]
     for total in sums:
         builder.store(nothing, total)
@@ -98,7 +104,7 @@ def _emit_filters(module: ir.Module, element: ir.Type, rows: int, outputs: int) 
         values = [moves.load(builder, element, factors, _I64(r * lanes)) for r in range(rows)]
         source = builder.gep(source, [channel])
         for j in range(outputs):
-            pixel = moves.load(builder, element, source, _I64(0), some)
+            pixel = moves.load_wide(builder, source, _I64(0), some, half)
             for value, total in zip(values, sums[j * rows : (j + 1) * rows], strict=True):
                 builder.store(builder.call(fma, [pixel, value, builder.load(total)]), total)
             source = builder.gep(source, [x_step])
@@ -166,7 +172,3 @@ def _halvings(lanes: int, unit: int) -> list[tuple[list[int], list[int]]]:
 def _pairs(values: list[Item]) -> list[tuple[Item, Item]]:
     half = len(values) // 2
     return list(zip(values[:half], values[half:], strict=True))
-
-
-#: Arguments of the compiled tiles, named in `filter_tile`: addresses of Elements and Tables, and Numbers.
-FILTERS = Shapes("filter", "".join(("E", "EN", "ENE", "TN", "TN", "N")), _emit_all)

@@ -24,7 +24,7 @@ from .registers import (
     selects,
 )
 from .row_ir import ALIGNED_STREAMED, STREAMED, STRIDES, RowFunctions
-from .shapes import Shapes
+from .shapes import OF_HALVES, Shapes
 from .shuffles import interleaved
 from .stream_ir import Streamer
 
@@ -44,10 +44,10 @@ def filter_vectors(stride: int, lines: int) -> list[int]:
     return [v for v in (1, 2, 4, _MOST) if v == 1 or ((sums + 1) * v + 1 < count and sums * v < most)]
 
 
-@lru_cache(maxsize=2)
-def filter_table(dtype: str) -> int:
-    """Address of the table of compiled functions behind `filter_rows`, for sums of type `dtype`."""
-    return FILTERS.find_table(dtype)
+@lru_cache(maxsize=4)
+def filter_table(dtype: str, half: int = 0) -> int:
+    """Address of the table of functions behind `filter_rows`, for sums of type `dtype`, and outputs of that kind."""
+    return filters(half).find_table(dtype)
 
 
 @intrinsic
@@ -58,7 +58,8 @@ def filter_rows(
     """Filter `vectors` vectors of blocks and write their outputs, `stride` for a block in each of `lines` rows.
 
     table : what `filter_table` returned
-    out, out_step : where the outputs of the first vector go, and the distance to those of the next one
+    out, out_step : where the outputs of the first vector go, and the distance to those of the next one; like all places
+        of outputs it counts elements as they are stored
     line_step : the distance to those of another phase of the outer axes
     outputs, drop : outputs from the first vector on that are written, and how much less they are for the next one
     others : the same as `outputs` of another phase, none if not above zero
@@ -67,7 +68,7 @@ def filter_rows(
     begins : whether the rows begin here
     stream : 0, or `row_ir.STREAMED` where all vectors are whole and aligned, or where `registers.selects` is true
         `row_ir.ALIGNED_STREAMED`, so that they are rotated
-    aside : distance in bytes at which streamed vectors are stored in which a row begins or ends amidst
+    aside : distance at which streamed vectors are stored in which a row begins or ends amidst, see `Streamer`
     x, x_step : input of the first vector, and the distance to that of the next one
     outer : distances of the rows of input to read: number and list of those that all phases share, then where these
         are several of each phase's own
@@ -75,39 +76,47 @@ def filter_rows(
     weight, bias : weights in the order of use, and the start of all sums
     stride, vectors, lines : shape of the function; one of `STRIDES`, `filter_vectors` and `filter_lines`
     """
-    kinds = {"E": out, "T": outer, "N": types.int64}
-    arguments = [kinds[kind] for kind in FILTERS.arguments]
+    kinds, functions = {"E": out, "T": outer, "N": types.int64}, filters()
+    arguments = [kinds[kind] for kind in functions.arguments]
 
     def codegen(context, builder, _signature, args):
         *rest, stride_, vectors_, lines_ = args
         shape = builder.add(builder.mul(lines_, _I64(_MOST)), builder.sub(vectors_, _I64(1)))
-        FILTERS.emit_call(builder, ELEMENT[out.dtype], [*rest, shape, stride_])
+        functions.emit_call(builder, ELEMENT[out.dtype], [*rest, shape, stride_])
         return context.get_dummy_value()
 
     return types.void(types.int64, *arguments, *[types.int64] * 3), codegen
 
 
-def _emit_all(module: ir.Module, element: ir.Type) -> dict[tuple[int, int], ir.Function]:
-    """Add the functions of all shapes."""
-    return {
-        (_MOST * lines + v - 1, s): _emit_filter(module, element, s, v, lines)
-        for s in STRIDES
-        for lines in sorted({filter_lines(s, s), 1})
-        for v in filter_vectors(s, lines)
-    }
+def filters(half: int = 0) -> Shapes:
+    """Functions for outputs of that kind; their arguments are Elements, Tables and Numbers, named in `filter_rows`."""
+
+    def emit(module: ir.Module, element: ir.Type) -> dict[tuple[int, int], ir.Function]:
+        return {
+            (_MOST * lines + v - 1, s): _emit_filter(
+                found.begin(module, element, s, v, lines), element, (s, v, lines), half
+            )
+            for s in STRIDES
+            for lines in sorted({filter_lines(s, s), 1})
+            for v in filter_vectors(s, lines)
+        }
+
+    found = Shapes(f"fir{OF_HALVES[half]}", "ENNNNNENNNENTTEE", emit)
+    return found
 
 
-def _emit_filter(module: ir.Module, element: ir.Type, stride: int, vectors: int, lines: int) -> ir.Function:
-    """Add the function of one shape; its arguments are those of `filter_rows` up to `bias`.
+def _emit_filter(builder: ir.IRBuilder, element: ir.Type, shape: tuple[int, int, int], half: int) -> ir.Function:
+    """Emit the function of one shape; its arguments are those of `filter_rows` up to `bias`.
 
     It reads the rows of input at the distances of `outer`, whole vectors of them, and writes the first `outputs` of
     each vector of blocks, in `lines` rows of output; the sums, `stride` times `vectors` for each of these, are its own
     and stay in registers.
     """
-    builder = FILTERS.begin(module, element, stride, vectors, lines)
+    (stride, vectors, lines), module = shape, builder.module
     out, out_step, line_step, drop, outputs, others, last, begins, stream, aside = builder.function.args[:10]
     x, x_step, outer, inner, weight, bias = builder.function.args[10:]
-    rows = RowFunctions(module, element, element)
+    rows = RowFunctions(module, element, ir.IntType(16) if half else element)
+    out = builder.bitcast(out, rows.stored.as_pointer())
     vector = ir.VectorType(element, rows.lanes)
     fma = multiply_add(module, vector)
     sums = [
@@ -162,7 +171,7 @@ def _emit_filter(module: ir.Module, element: ir.Type, stride: int, vectors: int,
         targets = [builder.gep(begin, [builder.mul(out_step, _I64(v))]) for v in range(vectors)]
         here = builder.gep(last, [_I64(number * vectors * rows.lanes)])
         if selects():
-            streamer = Streamer(rows)
+            streamer = Streamer(rows, half)
             with builder.if_else(rotates) as (rotated, normal):
                 with rotated, builder.if_else(apart) as (along, across):
                     with along:
@@ -172,19 +181,16 @@ def _emit_filter(module: ir.Module, element: ir.Type, stride: int, vectors: int,
                             kept = builder.gep(here, [_I64(v * rows.lanes)])
                             streamer.stream(builder, run, target, left, kept, begins, aside)
                 with normal:
-                    _store(builder, rows, mixed, targets, left, drop, streams)
+                    _store(builder, rows, half, mixed, targets, left, drop, streams)
         else:
-            _store(builder, rows, mixed, targets, left, drop, streams)
+            _store(builder, rows, half, mixed, targets, left, drop, streams)
     builder.ret_void()
     return builder.function
 
 
-def _store(builder, rows, mixed, targets, outputs, drop, streams):
+def _store(builder, rows, half, mixed, targets, outputs, drop, streams):
     """Store the first `outputs` of each vector of blocks, of each next one `drop` less."""
     for v, (run, target) in enumerate(zip(mixed, targets, strict=True)):
         left = builder.sub(outputs, builder.mul(drop, _I64(v)))
+        run = [rows.narrow(builder, value, half) for value in run]
         rows.store_between(builder, run, target, _I64(0), left, streams)
-
-
-#: Arguments of the compiled functions, named in `filter_rows`: addresses of Elements and Tables, and Numbers.
-FILTERS = Shapes("fir", "ENNNNNENNNENTTEE", _emit_all)

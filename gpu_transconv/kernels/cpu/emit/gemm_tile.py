@@ -17,13 +17,14 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..runtime.compiled import inner
+from .numbers import COUPLED
 from .registers import CACHE_LINE, VECTOR_BYTES, most_sums, prefetch, registers
 from .tile_frame import ADD, PER_COLUMN, PER_ROW, Kind, Tile
 
 _I64 = ir.IntType(64)
 #: In place of the vectors of a tile: half of one, where these are of 64 bytes. Zen 4 multiplies two halves in the time
 #: of a vector, and nothing that has such vectors takes longer for a half than for a whole one.
-HALF = 0
+HALF_VECTOR = 0
 #: Bytes of the vectors that have halves.
 _LONG_VECTOR = 64
 
@@ -38,13 +39,13 @@ def tile_shapes() -> dict[int, int]:
     }
 
 
-def has_halves() -> bool:
+def has_half_vectors() -> bool:
     """Whether there are tiles of half a vector."""
     return registers()[0] == _LONG_VECTOR
 
 
 def _shapes() -> dict[int, int]:
-    return {HALF: tile_shapes()[1], **tile_shapes()} if has_halves() else tile_shapes()
+    return {HALF_VECTOR: tile_shapes()[1], **tile_shapes()} if has_half_vectors() else tile_shapes()
 
 
 #: Most rows of a tile that is two vectors wide, the common shape, and of the wider ones; 0 where there are none.
@@ -84,7 +85,7 @@ def tile_vectors(rows, left):
 def end_vectors(vectors, columns, lane):
     """Vectors of the next tile, of up to two with so many columns left: all, or those before a last one half empty."""
     if VECTOR_BYTES == _LONG_VECTOR and vectors <= 2 and 2 * (vectors * lane - columns) >= lane:
-        return vectors - 1  # which is `HALF` where there is no other
+        return vectors - 1  # which is `HALF_VECTOR` where there is no other
     return vectors
 
 
@@ -103,7 +104,7 @@ def tile(
     taps, depth : numbers of taps and channels
     ahead, ahead_step : number of an address, and bytes between channels: what is soon read, fetched on the way, a
         cache line for each tap and channel; lines of the taps lie next to each other
-    rows, vectors : shape of the tile; one of `tile_shapes`, or `HALF` a vector
+    rows, vectors : shape of the tile; one of `tile_shapes`, or `HALF_VECTOR` a vector
 
     In mode ADD the rows of C may overlap.
     """
@@ -142,4 +143,4 @@ def tile_table(dtype: str, coupled: bool = False) -> int:
     The kernels call the tiles through it, so that the many shapes are compiled once and not again with every
     kernel.
     """
-    return TILES.of(coupled).find_table(dtype)
+    return TILES.of(COUPLED if coupled else 0).find_table(dtype)

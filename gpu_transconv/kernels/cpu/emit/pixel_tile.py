@@ -14,16 +14,17 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .gemm_tile import tile_shapes
+from .numbers import COUPLED
 from .registers import CACHE_LINE, prefetch
 from .tile_frame import ADD, PER_COLUMN, Kind, Tile
 
 _I64 = ir.IntType(64)
 
 
-@lru_cache(maxsize=2)
-def pixel_table(dtype: str) -> int:
-    """Address of the table of compiled tiles, for sums of type `dtype`."""
-    return PIXELS.of().find_table(dtype)
+@lru_cache(maxsize=3)
+def pixel_table(dtype: str, coupled: bool = False) -> int:
+    """Address of the table of compiled tiles, for sums of type `dtype`; perhaps those for couples of channels."""
+    return PIXELS.of(COUPLED if coupled else 0).find_table(dtype)
 
 
 @intrinsic

@@ -91,6 +91,17 @@ def offset(typingctx, pointer, count):
 
 
 @intrinsic
+def offset_bytes(typingctx, pointer, count):
+    """Address that is `count` bytes further."""
+
+    def codegen(_context, builder, _signature, args):
+        moved = builder.gep(builder.bitcast(args[0], ir.IntType(8).as_pointer()), [args[1]])
+        return builder.bitcast(moved, args[0].type)
+
+    return pointer(pointer, types.int64), codegen
+
+
+@intrinsic
 def lanes_past(typingctx, array, offset):
     """Number of elements between an element of an array and the vector boundary before it."""
     size = bytes_of(ELEMENTS[array.dtype])

@@ -109,6 +109,36 @@ def multiply_couples(module: ir.Module) -> ir.Function:
     return cgutils.get_or_insert_function(module, ir.FunctionType(sums, [sums, couples, couples]), name)
 
 
+class _BFloat16(ir.Type):  # type: ignore[misc]
+    """LLVM's type, which llvmlite does not have."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat16)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat16)
+
+
+def round_to_bfloat16(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """A vector of 16 floats as bfloat16, rounded to nearest even, where `has_couples`; subnormal ones become zero."""
+    name, kind = "llvm.x86.avx512bf16.cvtneps2bf16.512", ir.FunctionType(ir.VectorType(_BFloat16(), 16), [value.type])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [value])
+
+
+def add_product(
+    builder: ir.IRBuilder, total: ir.Value, factor: ir.Value, column: ir.Value, coupled: bool = False
+) -> ir.Value:
+    """``total + factor * column`` for vectors; of words with two bfloat16 numbers each, both products are added."""
+    if not coupled:
+        return builder.call(multiply_add(builder.module, total.type), [factor, column, total])
+    words = ir.VectorType(_I32, total.type.count)
+    operands = [builder.bitcast(value, words) for value in (factor, column)]
+    return builder.call(multiply_couples(builder.module), [total, *operands])
+
+
 def select_elements(builder: ir.IRBuilder, first: ir.Value, second: ir.Value, numbers: ir.Value) -> ir.Value:
     """Vector of the elements of `first` and, counted on, `second` with these numbers; where `selects` says so."""
     vector, kind = first.type, "ps" if first.type.element == ir.FloatType() else "pd"

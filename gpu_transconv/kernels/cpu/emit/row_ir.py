@@ -11,8 +11,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from .numbers import BFLOAT16, FLOAT16
-from .registers import registers
+from .numbers import BFLOAT16, COUPLED, FLOAT16
+from .registers import has_couples, registers, round_to_bfloat16
 from .shuffles import interleaved, splat
 from .vector_memory import VectorMemory, bytes_of
 
@@ -105,7 +105,7 @@ class RowFunctions(VectorMemory):
         with cgutils.for_range(builder, count) as loop:
             start = builder.mul(loop.index, _I64(self.lanes))
             read = (self.load(builder, self.wide, source, builder.add(start, at)) for at in origin)
-            phases = [self._narrow(builder, value, half) for value in read]
+            phases = [self.narrow(builder, value, half) for value in read]
             mixed = interleaved(builder, phases, self.lanes)
             first = builder.mul(loop.index, _I64(block))
             here = builder.gep(begin, [first])
@@ -152,7 +152,7 @@ class RowFunctions(VectorMemory):
                 last = builder.sub(stride, _I64(1))
                 r = builder.select(builder.icmp_signed("<", r, last), r, last)
                 value = self.load(builder, self.wide, source, builder.add(builder.mul(r, step), j0))
-                rows.append(self._narrow(builder, value, half))
+                rows.append(self.narrow(builder, value, half))
             for i, value in enumerate(interleaved(builder, rows, self.lanes)):
                 at = builder.add(builder.mul(builder.add(j0, _I64(i)), stride), r0)
                 room, left = builder.sub(stride, r0), builder.sub(outputs, at)
@@ -181,10 +181,22 @@ class RowFunctions(VectorMemory):
         words = builder.or_(builder.lshr(low, self._constant(16)), high)
         return builder.bitcast(words, ir.VectorType(_FLOAT, self.lanes))
 
-    def _narrow(self, builder, value, half):
+    def load_wide(self, builder, source, at, mask, half, apart=None):
+        """A vector of an input of that kind as sums, masked; of couples both channels, `apart` elements."""
+        stored = _I16 if half else self.wide
+        source = builder.bitcast(source, stored.as_pointer())
+        if half != COUPLED:
+            return self.widen(builder, self.load(builder, stored, source, at, mask), half)
+        both = (self.load(builder, stored, source, place, mask) for place in (at, builder.add(at, apart)))
+        return self.couple(builder, *(self.widen(builder, value, BFLOAT16) for value in both))
+
+    def narrow(self, builder, value, half):
+        """Sums as they are stored."""
         words = ir.VectorType(_I16, self.lanes)
         if half == FLOAT16:
             return builder.bitcast(builder.fptrunc(value, ir.VectorType(ir.HalfType(), self.lanes)), words)
+        if half == BFLOAT16 and has_couples():
+            return builder.bitcast(round_to_bfloat16(builder, value), words)
         if half == BFLOAT16:
             bits = builder.bitcast(value, ir.VectorType(_I32, self.lanes))
             odd = builder.and_(builder.lshr(bits, self._constant(16)), self._constant(1))

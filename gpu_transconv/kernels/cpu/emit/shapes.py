@@ -17,6 +17,8 @@ from ..runtime.compiled import entry
 from .registers import ELEMENT, keep
 
 _I64 = ir.IntType(64)
+#: What the names of functions say of the kind of their input, see `numbers.HALF_CODES`.
+OF_HALVES = ("", "_of_float16", "_of_bfloat16", "_of_couples")
 #: What an intrinsic returns.
 Call = tuple[object, Callable[..., object]]
 

@@ -16,15 +16,10 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .registers import (
-    CACHE_LINE,
-    broadcast,
-    multiply_add,
-    prefetch,
-    registers,
-)
+from .numbers import COUPLED
+from .registers import CACHE_LINE, add_product, broadcast, prefetch, registers
 from .row_ir import RowFunctions
-from .shapes import Shapes
+from .shapes import OF_HALVES, Shapes
 
 # LLVM's integers, by their bits.
 _I1, _I64 = ir.IntType(1), ir.IntType(64)
@@ -41,10 +36,10 @@ def most_taps(rows: int) -> int:
     return max(0, min(MOST_TAPS, room // rows))
 
 
-@lru_cache(maxsize=2)
-def stencil_table(dtype: str) -> int:
-    """Address of the table of compiled tiles, for sums of type `dtype`."""
-    return STENCILS.find_table(dtype)
+@lru_cache(maxsize=5)
+def stencil_table(dtype: str, half: int = 0) -> int:
+    """Address of the table of compiled tiles, for sums of type `dtype`, and an input of that kind."""
+    return stencils(half).find_table(dtype)
 
 
 @intrinsic
@@ -65,31 +60,38 @@ def stencil_tile(
     soon : number of an address from which a few cache lines of each channel are fetched, or 0
     rows_taps, vectors : shape of the tile: eight times the rows plus the taps on the height
     """
-    return STENCILS.call(c, shifts)
+    return stencils().call(c, shifts)
 
 
-def _emit_all(module: ir.Module, element: ir.Type) -> dict[tuple[int, int], ir.Function]:
-    """Add the tiles of all shapes."""
-    return {
-        (8 * rows + taps, vectors): _emit_stencil(module, element, rows, taps, vectors)
-        for rows, most in VECTORS.items()
-        for vectors in range(1, most + 1)
-        for taps in range(1, most_taps(rows) + 1)
-    }
+def stencils(half: int = 0) -> Shapes:
+    """Tiles for an input of that kind; their arguments are Elements, Tables and Numbers, named in `stencil_tile`."""
+
+    def emit(module: ir.Module, element: ir.Type) -> dict[tuple[int, int], ir.Function]:
+        return {
+            (8 * rows + taps, vectors): _emit_stencil(
+                found.begin(module, element, rows, taps, vectors), element, (rows, taps, vectors), half
+            )
+            for rows, most in VECTORS.items()
+            for vectors in range(1, most + 1)
+            for taps in range(1, most_taps(rows) + 1)
+        }
+
+    found = Shapes(f"stencil{OF_HALVES[half]}", "".join(("ENN", "ENN", "ENN", "TTN", "NNNNN")), emit)
+    return found
 
 
-def _emit_stencil(module: ir.Module, element: ir.Type, rows: int, taps: int, vectors: int) -> ir.Function:
-    """Add the tile of one shape; its arguments are those of `stencil_tile` up to `soon`.
+def _emit_stencil(builder: ir.IRBuilder, element: ir.Type, shape: tuple[int, int, int], half: int) -> ir.Function:
+    """Emit the tile of one shape; its arguments are those of `stencil_tile` up to `soon`.
 
     For each channel and tap on w it reads the factors of all taps on the height and, line by line, the vectors of B
     that exist; it adds to whole vectors of C; the sums are its own and stay in registers.
     """
-    builder = STENCILS.begin(module, element, rows, taps, vectors)
     c, c_row, c_line, a, a_h, a_w, b, b_step, b_line, shifts, masks, masks_w, *numbers = builder.function.args
-    taps_w, depth, first, end, soon = numbers
+    (rows, taps, vectors), (taps_w, depth, first, end, soon), module = shape, numbers, builder.module
     text = RowFunctions(module, element, element)
     vector = ir.VectorType(element, text.lanes)
-    fma = multiply_add(module, vector)
+    size, apart = 2 if half else text.bytes, builder.sdiv(b_step, _I64(2))
+    b = builder.bitcast(b, ir.IntType(8 * size).as_pointer())
     sums = {
         shape: cgutils.alloca_once_value(builder, ir.Constant(vector, None))
         for shape in product(range(rows), range(LINES), range(vectors))
@@ -99,8 +101,8 @@ def _emit_stencil(module: ir.Module, element: ir.Type, rows: int, taps: int, vec
         a_first = builder.gep(a, [builder.mul(channel.index, _I64(rows))])
         b_first = builder.gep(b, [builder.mul(channel.index, b_step)])
         with builder.if_then(builder.icmp_signed("!=", soon, _I64(0)), likely=False):
-            start = builder.add(soon, builder.mul(channel.index, builder.mul(b_step, _I64(text.bytes))))
-            for i in range(LINES * vectors * text.lanes * text.bytes // CACHE_LINE):
+            start = builder.add(soon, builder.mul(channel.index, builder.mul(b_step, _I64(size))))
+            for i in range(LINES * vectors * text.lanes * size // CACHE_LINE):
                 prefetch(builder, builder.add(start, _I64(i * CACHE_LINE)))
         with cgutils.for_range(builder, taps_w) as tap_w:
             shift = builder.load(builder.gep(shifts, [tap_w.index]))
@@ -117,11 +119,13 @@ def _emit_stencil(module: ir.Module, element: ir.Type, rows: int, taps: int, vec
                 with builder.if_then(exists, likely=True):
                     for v in range(vectors):
                         at = builder.add(line, _I64(v * text.lanes))
-                        column = text.load(builder, element, start, at, lanes[v])
+                        column = text.load_wide(builder, start, at, lanes[v], half, apart)
                         for (t, m), factor in factors.items():
                             if (m, i - t, v) in sums:
                                 total = sums[m, i - t, v]
-                                builder.store(builder.call(fma, [factor, column, builder.load(total)]), total)
+                                builder.store(
+                                    add_product(builder, builder.load(total), factor, column, half == COUPLED), total
+                                )
     for (m, j, v), total in sums.items():
         to = builder.gep(c, [builder.add(builder.mul(c_row, _I64(m)), builder.mul(c_line, _I64(j)))])
         to = builder.gep(to, [_I64(v * text.lanes)])
@@ -135,7 +139,3 @@ def _mask(builder: ir.IRBuilder, place: ir.Value, lanes: int) -> ir.Value:
     """The lanes of a vector whose bits are set in a word of memory."""
     bits = builder.trunc(builder.load(place), ir.IntType(lanes))
     return builder.bitcast(bits, ir.VectorType(_I1, lanes))
-
-
-#: Arguments of the compiled tiles, named in `stencil_tile`: addresses of Elements and Tables, and Numbers.
-STENCILS = Shapes("stencil", "".join(("ENN", "ENN", "ENN", "TTN", "NNNNN")), _emit_all)

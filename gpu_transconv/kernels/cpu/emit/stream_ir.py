@@ -8,6 +8,7 @@ from numba.core import cgutils
 from .registers import select_elements
 from .row_ir import RowFunctions
 from .shuffles import splat
+from .vector_memory import bytes_of
 
 _I64 = ir.IntType(64)
 #: Vectors of a run, and the one before, up to which the ends of rows are code for each of them, not a loop.
@@ -18,12 +19,13 @@ class Streamer:
     """Writes runs of outputs past the caches, though they begin anywhere: each vector rotated in registers.
 
     What a run leaves of its last vector is kept for the run after it in the same row. Vectors in which a row begins or
-    ends amidst are stored aside, where its neighbours put their part of them too. There are no calls, which would push
-    the sums of other runs out of the registers.
+    ends amidst are stored aside, where its neighbours put their part of them too, and not rounded: at their address
+    times the size of a sum over that of an output, plus `aside` bytes; with half types where they belong, if that is 0.
+    There are no calls, which would push the sums of other runs out of the registers.
     """
 
-    def __init__(self, rows: RowFunctions) -> None:
-        self.rows = rows
+    def __init__(self, rows: RowFunctions, half: int) -> None:
+        self.rows, self.half, self.size = rows, half, bytes_of(rows.stored)
 
     def stream(
         self, builder: ir.IRBuilder, run: list[ir.Value], target: ir.Value, left: ir.Value, kept: ir.Value,
@@ -34,7 +36,7 @@ class Streamer:
         before = rows.load(builder, rows.wide, kept, _I64(0))
         rows.store(builder, run[-1], kept, _I64(0))
         number = builder.ptrtoint(target, _I64)
-        past = builder.and_(builder.udiv(number, _I64(rows.bytes)), _I64(rows.lanes - 1))
+        past = builder.and_(builder.udiv(number, _I64(self.size)), _I64(rows.lanes - 1))
         first = builder.gep(target, [builder.neg(past)])
         numbers = self._rotation(builder, past)
         ends, total = builder.icmp_signed("<=", left, size), builder.add(past, left)
@@ -44,7 +46,7 @@ class Streamer:
         with builder.if_else(exact) as (whole, edge):
             with whole:
                 for j, pair in enumerate(zip([before, *run[:-1]], run, strict=True)):
-                    value = select_elements(builder, pair[0], pair[1], numbers)
+                    value = rows.narrow(builder, select_elements(builder, pair[0], pair[1], numbers), self.half)
                     rows.store(builder, value, first, _I64(j * rows.lanes), bypasses=True)
             with edge:
                 self._store_edges(builder, [before, *run], first, (low, high), numbers, aside)
@@ -63,15 +65,24 @@ class Streamer:
     ) -> None:  # fmt: skip
         """Store a run that begins or ends a row: of its aligned vectors, from `first` on, what is between the ends."""
         rows, lanes = self.rows, self.rows.lanes
-        away = builder.inttoptr(builder.add(builder.ptrtoint(first, _I64), aside), first.type)
+        begin = builder.mul(builder.ptrtoint(first, _I64), _I64(rows.bytes // self.size))
+        away = builder.inttoptr(builder.add(begin, aside), rows.wide.as_pointer())
 
         def store(at, pair):
             value = select_elements(builder, pair[0], pair[1], numbers)
             with builder.if_else(rows.within(builder, at, lanes, *ends)) as (full, cut):
                 with full:
-                    rows.store(builder, value, first, at, bypasses=True)
+                    rows.store(builder, rows.narrow(builder, value, self.half), first, at, bypasses=True)
                 with cut:
-                    rows.store(builder, value, away, at, rows.between(builder, at, *ends))
+                    mask = rows.between(builder, at, *ends)
+                    if not self.half:
+                        rows.store(builder, value, away, at, mask)
+                        return
+                    with builder.if_else(builder.icmp_signed("==", aside, _I64(0))) as (here, there):
+                        with here:
+                            rows.store(builder, rows.narrow(builder, value, self.half), first, at, mask)
+                        with there:
+                            rows.store(builder, value, away, at, mask)
 
         if len(run) <= _UNROLLED:
             for j, pair in enumerate(zip(run, [*run[1:], run[-1]], strict=True)):

@@ -79,7 +79,7 @@ class ThinnedFilters(RowFunctions):
                 add_taps(builder.add(done, loop.index), 1)
             for u, total in enumerate(sums):
                 to = builder.mul(builder.add(first, _I64(u)), _I64(self.lanes))
-                value = self._narrow(builder, builder.load(total), half)
+                value = self.narrow(builder, builder.load(total), half)
                 self.store(builder, value, target, to, self.below(builder, to, length) if border else None)
 
         def some(first, last, width, border):

@@ -13,12 +13,13 @@ from typing import NamedTuple
 from llvmlite import ir
 from numba.core import cgutils
 
-from .registers import broadcast, multiply_add, multiply_couples
+from .numbers import COUPLED
+from .registers import add_product, broadcast
 from .row_ir import RowFunctions
-from .shapes import Shapes
+from .shapes import OF_HALVES, Shapes
 
 # LLVM's integers, by their bits.
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
+_I64 = ir.IntType(64)
 #: How the sums of a tile start: with zero, to be added to C in the end; with a number for each row, or each column.
 ADD, PER_ROW, PER_COLUMN = range(3)
 
@@ -31,25 +32,23 @@ class Kind(NamedTuple):
     shapes: Callable[[], dict[int, int]]  # vectors of columns -> most rows; 0 vectors are half of one
     emit: Callable[[Tile], None]  # what is between its head and its end
 
-    def of(self, coupled: bool = False) -> Shapes:
-        """Tiles of single channels, or of couples of channels."""
+    def of(self, half: int = 0) -> Shapes:
+        """Tiles for an input of that kind, see `numbers`: they multiply couples of channels, or read half types."""
 
         def emit(module: ir.Module, element: ir.Type) -> dict[tuple[int, int], ir.Function]:
             shapes = [
                 (rows, vectors)
                 for vectors, most in self.shapes().items()
                 for rows in range(1, most + 1)
-                if vectors or not coupled
+                if vectors or not half
             ]
-            return {
-                shape: self._emit(found.begin(module, element, *shape), element, shape, coupled) for shape in shapes
-            }
+            return {shape: self._emit(found.begin(module, element, *shape), element, shape, half) for shape in shapes}
 
-        found = Shapes(f"{self.name}{'_of_couples' if coupled else ''}", self.arguments, emit)
+        found = Shapes(f"{self.name}{OF_HALVES[half]}", self.arguments, emit)
         return found
 
-    def _emit(self, builder: ir.IRBuilder, element: ir.Type, shape: tuple[int, int], coupled: bool) -> ir.Function:
-        tile = Tile(builder, element, shape, coupled)
+    def _emit(self, builder: ir.IRBuilder, element: ir.Type, shape: tuple[int, int], half: int) -> ir.Function:
+        tile = Tile(builder, element, shape, half)
         self.emit(tile)
         builder.ret_void()
         return builder.function
@@ -58,15 +57,14 @@ class Kind(NamedTuple):
 class Tile:
     """A tile of some kind and shape, (rows, vectors), while it is emitted."""
 
-    def __init__(self, builder: ir.IRBuilder, element: ir.Type, shape: tuple[int, int], coupled: bool) -> None:
+    def __init__(self, builder: ir.IRBuilder, element: ir.Type, shape: tuple[int, int], half: int) -> None:
         self.rows, self.vectors = shape[0], max(shape[1], 1)
-        self.element, self.coupled = element, coupled
+        self.element, self.half = element, half
         self.builder, self.function, module = builder, builder.function, builder.module
         self.memory = RowFunctions(module, element, element)
         if shape[1] < 1:  # half a vector
             self.memory.lanes //= 2
         self.vector = ir.VectorType(element, self.memory.lanes)
-        self._fma = multiply_couples(module) if coupled else multiply_add(module, self.vector)
         self.sums = [[cgutils.alloca_once(builder, self.vector) for _ in range(self.vectors)] for _ in range(self.rows)]
 
     def start(self, mode: ir.Value, init: ir.Value, *modes: int) -> None:
@@ -107,14 +105,10 @@ class Tile:
             self._multiply([broadcast(builder, a, offset, self.vector)], loaded, [row])
 
     def _multiply(self, factors: list[ir.Value], columns: list[ir.Value], sums: list[list[ir.Value]]) -> None:
-        words = ir.VectorType(_I32, self.memory.lanes)
         for factor, row in zip(factors, sums, strict=True):
             for column, total in zip(columns, row, strict=True):
                 value = self.builder.load(total)
-                operands = [factor, column, value]
-                if self.coupled:
-                    operands = [value, self.builder.bitcast(factor, words), self.builder.bitcast(column, words)]
-                self.builder.store(self.builder.call(self._fma, operands), total)
+                self.builder.store(add_product(self.builder, value, factor, column, self.half == COUPLED), total)
 
     def write(self, mode: ir.Value, targets: list[ir.Value]) -> None:
         """Emit the end, a row at a time: rows may overlap in C, so an addition is finished before the next is read."""

@@ -47,6 +47,8 @@ class VectorMemory:
         kind = value.type.element
         at = builder.bitcast(builder.gep(pointer, [index]), value.type.as_pointer())
         if mask is None:
+            value = self._opaque(builder, value) if bypasses and kind == _I16 else value
+            at = builder.bitcast(at, value.type.as_pointer())
             stored = builder.store(value, at, align=self.lanes * bytes_of(kind) if bypasses else bytes_of(kind))
             if bypasses and bypasses_caches():
                 stored.set_metadata("nontemporal", self.module.add_metadata([_I32(1)]))
@@ -59,6 +61,17 @@ class VectorMemory:
                 builder.store(value, at, align=bytes_of(kind))
             with cut:
                 self._store_lanes(builder, value, at, mask)
+
+    def _opaque(self, builder, value):
+        """The same bits, of which LLVM does not know that they were rounded a moment ago.
+
+        It has no stores past the caches for vectors of bfloat16, nor for what it narrows while it stores.
+        """
+        words = ir.VectorType(_I64, self.lanes * bytes_of(_I16) // bytes_of(_DOUBLE))
+        with builder.goto_entry_block():  # zero, though LLVM cannot know that: the sign of an address
+            sign = builder.lshr(builder.ptrtoint(builder.function.args[0], _I64), _I64(63))
+            nothing = splat(builder, sign, words.count)
+        return builder.or_(builder.bitcast(value, words), nothing)
 
     def gather(self, builder, kind, pointer, places, ends):
         """A vector of elements ``step * (first + lane)``, zero where that is not between the ends."""

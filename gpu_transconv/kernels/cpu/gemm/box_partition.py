@@ -19,7 +19,7 @@ from ..partition import Partition, PerAxis, even, make_partition, reach_of
 from ..runtime.caches import fitted
 from .cost import PANEL_CHANNELS, flat_channels
 from .layout import SHIFT_W, Layout
-from .partitions import PANEL_BYTES, TASKS, WORK_BYTES, can_move, fixed_depth, iota_of, rows_of_sums
+from .partitions import PANEL_BYTES, TASKS, WORK_BYTES, can_move, fixed_depth, iota_of, rows_of_sums, tile_half
 
 #: Elements of one channel of a box that gather copies: 8 KiB of floats. Chosen, not measured.
 _BOX = 2048
@@ -99,7 +99,7 @@ def cut_panel_boxes(plan: Plan, layout: Layout, threads: int, coupled: bool) -> 
     cut = PanelBoxes(
         pitch, plane_d, plane, channel, place, PerAxis(*steps), depth, moves, panel, panels, fetched, lane,
         offsets, each, iota_of(layout) * geometry.cin, flat_table(plan.accumulate) if flat else 0,
-        box_table(plan.accumulate, coupled),
+        box_table(plan.accumulate, tile_half(geometry, panels)),
     )  # fmt: skip
     return GatherBoxes(geometry, layout, part, cut)
 

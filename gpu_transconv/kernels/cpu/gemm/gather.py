@@ -88,7 +88,7 @@ def _gather_slab(x, weight, bias, out, job, work, number, brought, end):
         other = panels[(1 - turn) * cut.panel :]
         coming = coming_run(x, other, moves, job, slab_of(job, number + 1), products)
     else:
-        coming = Coming(x, panel, moves, 0, 1, 0, 0, 0, 1)
+        coming = Coming(x, panel, moves, 0, 1, 0, 0, 0, 1, 0, g.half)
     chunks = lay.chunks.shape[0]
     wrong = 0
     for c in range(chunk0, chunk1):
@@ -198,7 +198,7 @@ def _multiply_first(sums, panel, weight, bias, job, slab, s, start, coming, prog
                     PER_ROW if slab.k0 == 0 else ADD, terms, depth,
                     address_as(sums, coming.x, coming.first + k * coming.x_step),
                     address(coming.panel, k * coming.step), address(coming.moves, MOVE_WORDS * i), count,
-                    coming.x_step * sums.itemsize, m, step,
+                    coming.x_step * coming.x.itemsize, coming.apart, m, step,
                 )  # fmt: skip
                 done += count
                 v += step

@@ -13,7 +13,7 @@ from ..emit.box_tile import MOVE_WORDS, box_tile
 from ..emit.flat_tile import flat_tile
 from ..emit.gemm_tile import tile_count, tile_range, tile_vectors
 from ..emit.intrinsics import copy_every, copy_rows, turn_rows
-from ..emit.numbers import COUPLED
+from ..emit.numbers import BFLOAT16, COUPLED
 from ..emit.pointers import address, address_as, cast, fence, place, words
 from ..emit.registers import VECTOR_BYTES
 from ..emit.tile_frame import ADD, PER_ROW
@@ -73,7 +73,7 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
             if cut.step.w > 1 and not g.last:
                 _copy_thinned(x, panel, job, box, channel, slab.depth)
             else:
-                _copy_box(x, panel, job, box, channel, slab.depth)
+                _copy_box(x, panel, job, box, channel, slab)
         if not last:
             coming = coming_panel(x, following, moves, job, task, slab.k0 + cut.depth, listed)
         else:
@@ -95,15 +95,16 @@ def _gather_box(x, weight, bias, out, job, work, task, number, end, listed):
 
 
 @inner
-def _copy_box(x, panel, job, box, channel, depth):
-    """Copy `depth` channels of the input that the box reads, from element `channel` of x on; zero outside the image.
+def _copy_box(x, panel, job, box, channel, slab):
+    """Copy the slab's channels of the input that the box reads, from element `channel` of x on; zero outside the image.
 
     The panel is ordered channel, place in a source block, d, h, w.
     """
-    g, part, cut = job.geometry, job.part, job.cut
+    g, part, cut, depth = job.geometry, job.part, job.cut, slab.depth
     places = cut.step.d * cut.step.h * cut.step.w
     for i in range(places * (1 if g.last else depth)):
         k, place_h, place_w = i // places, i // cut.step.w % cut.step.h, i % cut.step.w
+        half = BFLOAT16 if g.alone and slab.k0 + k + 1 == g.cin else g.half
         place_d = i % places // (cut.step.h * cut.step.w)
         start = (box.w + part.low_w) * cut.step.w + place_w
         low = max(0, -start)
@@ -120,7 +121,7 @@ def _copy_box(x, panel, job, box, channel, depth):
                 if g.last:
                     _turn_line(target, source, depth, low, present, g, cut)
                 else:  # here, since a call with the geometry takes as long as a short row
-                    copy_rows(target, 0, source, g.x_channel, 1, low, present, cut.pitch, g.half)
+                    copy_rows(target, 0, source, g.x_channel, 1, low, present, cut.pitch, half)
 
 
 @inner
@@ -178,7 +179,7 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
     lane = VECTOR_BYTES // sums.itemsize
     vectors = (box.height * cut.pitch + lane - 1) // lane
     products = max(1, lay.weights * box.depth * vectors)
-    ahead = sums.itemsize * g.x_channel
+    ahead = coming.x.itemsize * g.x_channel
     for t in range(tile_count(rows, 1)):
         low, high = tile_range(rows, 1, t)
         m = high - low
@@ -212,7 +213,7 @@ def _multiply(sums, panel, weight, bias, job, box, slab, s, coming, done):
                     address(panel, source + v * lane), cut.channel, address(cut.offsets, tap0), start,
                     PER_ROW if slab.k0 == 0 else ADD, taps, slab.depth,
                     bring, address(coming.panel, k * coming.step),
-                    address(coming.moves, MOVE_WORDS * i), count, ahead, m, step,
+                    address(coming.moves, MOVE_WORDS * i), count, ahead, coming.apart, m, step,
                 )  # fmt: skip
                 done += count
                 if count == taps * slab.depth and cut.panels > 1:  # more than the tile could take

@@ -67,10 +67,10 @@ class GatherFilters(NamedTuple):
 def cost_of_filters(plan: Plan) -> float:
     """Cost in the unit of `cost`, infinite where the kernel does not take the plan."""
     axes, lanes = by_phase(plan).axes, VECTOR_BYTES // DTYPES[plan.accumulate].size
-    if not plan.channels_last or plan.groups > 1 or plan.dtype != plan.accumulate or plan.fixed_order:
+    if not plan.channels_last or plan.groups > 1 or plan.fixed_order:
         return math.inf
     rows = max(len(each.taps) for each in _sets(axes[2])) * plan.out_channels
-    if rows > FILTER_ROWS or not has_masks(DTYPES[plan.accumulate].size):
+    if rows > FILTER_ROWS or not has_masks(DTYPES[plan.dtype].size):
         return math.inf
     padded, phases = -(-plan.in_channels // lanes) * lanes, math.prod(axis.stride for axis in axes)
     return float(plan.out_channels * (by_phase(plan).taps * padded + phases * _ADD_UP))
@@ -89,7 +89,7 @@ def _sets(axis: Axis) -> list[Set]:
 def cut_filters(plan: Plan, threads: int) -> GatherFilters:
     """Cut the rows of blocks; the order of every sum does not depend on it."""
     axes, item = by_phase(plan).axes, DTYPES[plan.accumulate].size
-    cin, cout, stride = plan.in_channels, plan.out_channels, axes[2].stride
+    geometry, cin, cout, stride = make_geometry(plan), plan.in_channels, plan.out_channels, axes[2].stride
     parts = -(-cin * item // VECTOR_BYTES)
     width = even(axes[2].blocks, max(1, _LINE // (stride * cout)))
     sets, weights = [], 0
@@ -107,8 +107,9 @@ def cut_filters(plan: Plan, threads: int) -> GatherFilters:
     blocks = [axis.blocks for axis in axes]
     part = make_partition(blocks, (1, 1, width), reach_of(axes), threads, outer + 2 * line)
     return GatherFilters(
-        make_geometry(plan), part, PerAxis(*(axis.step for axis in axes)), outer, line, parts,
-        np.array(sets, np.int64), np.array([*inner, (0,) * INNER_WORDS], np.int64), filter_tiles(plan.accumulate),
+        geometry, part, PerAxis(*(axis.step for axis in axes)), outer, line, parts,
+        np.array(sets, np.int64), np.array([*inner, (0,) * INNER_WORDS], np.int64),
+        filter_tiles(plan.accumulate, geometry.half),
     )  # fmt: skip
 
 
@@ -118,7 +119,7 @@ def pack(axes: tuple[Axis, Axis, Axis], weight: Array, values: Array) -> tuple[A
     Rows are phases, and then output channels.
     """
     dtype, lanes = values.dtype, VECTOR_BYTES // values.dtype.itemsize
-    cin, cout = weight.shape[:2]
+    cin, cout = weight.shape[0], values.size  # a single input has its taps as channels
     taps = np.zeros((-(-cin // lanes) * lanes, cout, axes[0].kernel * axes[1].kernel, axes[2].kernel), dtype)
     taps[:cin] = weight.reshape(cin, *taps.shape[1:])
     packed = [np.zeros(0, dtype)]
@@ -199,7 +200,7 @@ def _filter_set(target, x, weight, bias, outer, job, s, box, outers, soon):
     factors = address(weight, job.sets[s, WEIGHT])
     apart = (end - first) * rows * job.parts * lanes
     most, step = filter_outputs(rows), job.step.w * g.x_pixel
-    lines = most * step * weight.itemsize // CACHE_LINE + 1
+    lines = most * step * x.itemsize // CACHE_LINE + 1
     block, past = box.w, box.w + box.width
     low = high = end
     while block < past:
@@ -220,6 +221,6 @@ def _filter_set(target, x, weight, bias, outer, job, s, box, outers, soon):
             filter_tile(
                 job.tile, offset(target, (at - box.w) * rows), address_as(weight, x, at * step), step, factors, apart,
                 address(bias, 0), address(outer, 0), outers, address(job.inner, low * INNER_WORDS), max(0, high - low),
-                g.x_pixel, rows, 1 if several else 0,
+                g.cin, rows, 1 if several else 0,
             )  # fmt: skip
             block = at + (most if several else 1)

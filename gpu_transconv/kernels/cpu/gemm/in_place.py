@@ -48,6 +48,7 @@ class Places(NamedTuple):
     """What of the above holds for a problem."""
 
     used: int  # whether the input is read where it lies
+    unit: int  # its elements in a word: two where channels come in couples, which lie as they are wanted
     direct: int  # whether tiles write to the output, unless that is written past the caches
     later: int  # whether sums that are written past the caches are so while the next ones are computed
     taps: Table  # by tap of a set, or of the lists of zones: its distance in the input
@@ -67,9 +68,9 @@ class Piece(NamedTuple):
 
 def bounds_in_place(plan: Plan) -> Bounds | None:
     """Bounds of the zones with which the input is read where it lies, or None where it is copied."""
-    if not plan.channels_last or plan.fixed_order or plan.dtype != plan.accumulate:
+    if not plan.channels_last or plan.fixed_order:
         return None
-    if plan.in_channels * DTYPES[plan.dtype].size % ALIASED == 0:
+    if plan.in_channels * DTYPES[plan.accumulate].size % ALIASED == 0:
         return None
     bounds, axes = _bounds_inside(plan), by_phase(plan).axes
     if bounds is None:
@@ -111,14 +112,14 @@ def _rows_of_tiles(plan: Plan, bounds: Bounds) -> int:
 def make_places(plan: Plan, geometry: Geometry, layout: Layout, zones: Zones, used: bool, whole: bool) -> Places:
     """Tables of a plan; `used` says whether they are, and `whole` whether sums are complete after one panel."""
     if not used:
-        return Places(0, 0, 0, layout.tap_slots[:1], 0)
-    g = geometry
+        return Places(0, 1, 0, 0, layout.tap_slots[:1], 0)
+    g, unit = geometry, 2 if geometry.half else 1
     shifts = layout.slots[:, at.SHIFT_D : at.SHIFT_W + 1]
-    where = ((shifts[:, 0] * g.in_h + shifts[:, 1]) * g.in_w + shifts[:, 2]) * g.x_pixel
+    where = ((shifts[:, 0] * g.in_h + shifts[:, 1]) * g.in_w + shifts[:, 2]) * (g.x_pixel // unit)
     taps = where[layout.tap_slots if len(zones.boxes) == 2 else zones.slots]
-    direct = whole and not g.activation and _is_whole(g, layout)
+    direct = whole and not g.half and not g.activation and _is_whole(g, layout)
     later = whole and g.stream and has_runs(g, layout)
-    return Places(1, int(direct), int(later), taps, pixel_table(plan.accumulate))
+    return Places(1, unit, int(direct), int(later), taps, pixel_table(plan.accumulate, unit > 1))
 
 
 def _is_whole(g: Geometry, layout: Layout) -> bool:
@@ -142,14 +143,15 @@ def is_direct(job):
 
 @inner
 def list_inputs(places, job, slab):
-    """List where in the input the blocks of the slab lie, the first channel of the first group."""
+    """List where in the input the blocks of the slab lie, the first channel of the first group; in words."""
     g, step = job.geometry, job.runs.step
+    size = g.x_pixel // job.places.unit
     q = 0
     row = stretch_of(job.zones, g, slab.first, slab.blocks)
     while q < slab.blocks:
         block, length = row.block, row.length
         pixel = (block.d * step.d * g.in_h + block.h * step.h) * g.in_w + block.w * step.w
-        first, apart = block.n * g.x_batch + pixel * g.x_pixel, step.w * g.x_pixel
+        first, apart = (block.n * g.in_d * g.in_h * g.in_w + pixel) * size, step.w * size
         for j in range(length):
             places[q + j] = first + j * apart
         q += length
@@ -219,10 +221,10 @@ def multiply_in_place(memory, sums, places, line, job, slab, piece):
                     soon += max(job.places.taps[listed], job.places.taps[listed + terms - 1])
                 pixel_tile(
                     job.places.tile, to, lines, 1 if direct else width,
-                    address_as(sums, x, slab.group * g.cin + slab.k0), address(places, p),
+                    address_as(sums, x, (slab.group * g.cin + slab.k0) * job.places.unit), address(places, p),
                     address(job.places.taps, listed), address(weight, b), own, g.cin * (high - low),
                     address(bias, start + row0 + low), PER_COLUMN if slab.k0 == 0 else ADD, terms, slab.depth,
-                    place(x, soon + slab.k0), q - p, (high - low) // lay.lane,
+                    place(x, (soon + slab.k0) * job.places.unit), q - p, (high - low) // lay.lane,
                 )  # fmt: skip
                 if job.places.later:
                     store_some(out, sums, pending, job, (q - p) * (high - low))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..emit.intrinsics import interleave_rows
 from ..emit.numbers import activate_run
-from ..emit.pointers import address, lanes_past, words
+from ..emit.pointers import address, lanes_past, vector_lanes, words
 from ..geometry import Geometry
 from ..runtime.compiled import inner
 from . import layout as at
@@ -80,7 +80,7 @@ def store_some(out, sums, pending, job, most):
     while most > 0 and pending[LEFT] > 0:
         entry, done = pending[NEXT], pending[DONE]
         target, size = pending[entry + TO] + done, pending[entry + SIZE] - done
-        if lanes_past(out, target) == 0:
+        if lanes_past(out, target) % vector_lanes(address(sums, 0)) == 0:
             size = min(size, most)
         source = address(sums, pending[entry + FROM] + done)
         interleave_rows(address(out, target), source, 0, 1, size, g.half, g.stream)

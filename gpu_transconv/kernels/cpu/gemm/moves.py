@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from ....arrays.views import Array
 from ..emit.box_tile import MOVE_WORDS, move_vectors
-from ..emit.pointers import address, address_as
+from ..emit.numbers import COUPLED
+from ..emit.pointers import address
 from ..partition import box_count, box_of
 from ..runtime.compiled import inner
 from . import layout as at
@@ -25,6 +26,8 @@ class Coming(NamedTuple):
     x_step: int  # elements of the input from one use of the list to the next
     step: int  # the same of the panel, or 0 where it is filled later and lines are fetched
     products: int  # of a panel, in a unit of the caller's
+    apart: int  # elements of the input between both channels of a couple
+    half: int  # see `numbers.HALF_CODES`
 
 
 @inner
@@ -109,8 +112,9 @@ def list_run(moves, job, slab):
 @inner
 def list_lines(moves, job):
     """List the cache lines of a channel of a box, as moves that read nothing, in `moves`; return how many these are."""
+    words = 2 * job.cut.lanes if job.geometry.half == COUPLED else job.cut.lanes
     for i in range(job.cut.fetched):
-        moves[MOVE_WORDS * i], moves[MOVE_WORDS * i + 1], moves[MOVE_WORDS * i + 2] = i * job.cut.lanes, 0, 0
+        moves[MOVE_WORDS * i], moves[MOVE_WORDS * i + 1], moves[MOVE_WORDS * i + 2] = i * words, 0, 0
     return job.cut.fetched
 
 
@@ -125,7 +129,8 @@ def coming_panel(x, panel, moves, job, task, k0, listed):
         box = box_of(job.part, task % boxes)
         first += (box.d * cut.step.d * g.in_h + box.h * cut.step.h) * g.in_w + box.w * cut.step.w
     step = cut.channel if cut.panels > 1 else 0
-    return Coming(x, panel, moves, first, max(1, listed), total, g.x_channel, step, 1)
+    apart = g.x_channel // 2 if cut.panels > 1 else 0  # what is only fetched is not touched, wherever it lies
+    return Coming(x, panel, moves, first, max(1, listed), total, g.x_channel, step, 1, apart, g.half)
 
 
 @inner
@@ -136,8 +141,9 @@ def coming_run(x, panel, moves, job, slab, products):
     first = (slab.group * g.cin + slab.k0) * g.x_channel
     total = count * slab.depth
     return Coming(
-        x, panel, moves, first, channels * count, total, channels * g.x_channel, channels * cut.pitch, max(1, products)
-    )
+        x, panel, moves, first, channels * count, total, channels * g.x_channel, channels * cut.pitch,
+        max(1, products), g.x_channel // 2, g.half,
+    )  # fmt: skip
 
 
 @inner
@@ -147,8 +153,9 @@ def make_moves(coming, done, end):
     while done < end:
         k, i = done // coming.listed, done % coming.listed
         count = min(end - done, coming.listed - i)
-        source = address_as(panel, coming.x, coming.first + k * coming.x_step)
+        source = address(coming.x, coming.first + k * coming.x_step)
         target, moves = address(panel, k * coming.step), address(coming.moves, MOVE_WORDS * i)
-        move_vectors(source, target, moves, count, panel.itemsize * coming.x_step)
+        ahead = coming.x.itemsize * coming.x_step
+        move_vectors(source, target, moves, count, ahead, coming.apart, coming.half)
         done += count
     return done

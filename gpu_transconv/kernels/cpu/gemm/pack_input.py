@@ -11,7 +11,7 @@ from ..emit.intrinsics import (
     copy_rows,
     copy_rows_less,
 )
-from ..emit.numbers import COUPLED
+from ..emit.numbers import BFLOAT16, COUPLED
 from ..emit.pointers import address, cast, offset
 from ..runtime.compiled import inner
 from . import layout as at
@@ -76,7 +76,8 @@ def _pack_row(x, panel, job, slab, row, q, channels):
                 end = end if below else low
                 _transform_rows_less(target, address(x, source), job, depth, low, high, length, end, less_w)
             else:
-                _transform_rows(target, address(x, source), job, depth, low, high, length, less_w)
+                alone = g.alone * (slab.k0 + channels[0] + depth == g.cin)
+                _transform_rows(target, address(x, source), job, depth, low, high, length, less_w, alone)
 
 
 @inner
@@ -116,11 +117,17 @@ def _copy_every(target, source, pixel, job, depth, ends, length, half):
 
 
 @inner
-def _transform_rows(target, row, job, depth, low, high, length, less):
-    """Copy a row of `depth` channels, or with a step on w every so many-th element, or with pairs its differences."""
+def _transform_rows(target, row, job, depth, low, high, length, less, alone):
+    """Copy a row of `depth` channels, or with a step on w every so many-th element, or with pairs its differences.
+
+    Of channels in couples the last may be `alone`.
+    """
     g, pitch, step = job.geometry, job.runs.pitch, job.runs.step.w
     if step == 1:
-        copy_rows(target, pitch, row, g.x_channel, depth, low, high, length, g.half)
+        copy_rows(target, pitch, row, g.x_channel, depth - alone, low, high, length, g.half)
+        if alone:
+            first = depth - 1
+            copy_row(offset(target, first * pitch), offset(row, first * g.x_channel), low, high, length, BFLOAT16)
     elif less:
         copy_differences(target, pitch, row, g.x_channel, depth, low, high, length, g.half)
     else:
@@ -154,5 +161,6 @@ def _copy_pixels(x, panel, job, slab):
             _copy_row_of_pixels(target, address(x, source), job, slab.depth, (0, length), length)
         else:
             target = address(panel, q)
-            copy_rows(target, cut.pitch, address(x, source), g.x_channel, slab.depth, 0, length, length, g.half)
+            alone = g.alone * (slab.k0 + slab.depth == g.cin)
+            _transform_rows(target, address(x, source), job, slab.depth, 0, length, length, 0, alone)
         q += length

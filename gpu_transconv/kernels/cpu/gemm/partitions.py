@@ -18,7 +18,8 @@ from ....problem.product import by_phase
 from ..arguments import Table
 from ..emit.box_tile import MOVE_WORDS, box_table
 from ..emit.gemm_tile import tile_table
-from ..emit.registers import VECTOR_BYTES
+from ..emit.numbers import COUPLED
+from ..emit.registers import VECTOR_BYTES, has_masks
 from ..emit.row_ir import LONG
 from ..geometry import Geometry, counted, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
@@ -110,7 +111,7 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     blocks = [blocks[0], -(-blocks[1] // layout.paired_h), -(-blocks[2] // layout.paired_w)]
     paired = layout.paired_h * layout.paired_w > 1
     bounds = tuple((0, count) for count in blocks) if paired else choose_zones(plan).bounds
-    in_place = None if coupled else bounds_in_place(plan)
+    in_place = bounds_in_place(plan) if coupled or not geometry.half else None
     zones = make_zones(plan, layout, in_place or bounds)
     total, fills = zones.blocks, len(zones.boxes) == 2 and can_fill(plan, layout)
     moving = total > _FEW and not paired and can_move(geometry, product.axes)
@@ -144,7 +145,6 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     # A tile may read and write whole vectors past the last block.
     work = moves + LINE_ROOM + panels * panel + (1 + places.later) * rows * pixels + 256
     part = make_partition(blocks, blocks, reach_of(product.axes), threads, work)
-    tiles = (tile_table if plan.channels_last else box_table)(plan.accumulate, coupled)
     steps = [axis.step * pair for axis, pair in zip(product.axes, (1, layout.paired_h, layout.paired_w), strict=True)]
     joined = int(depth == cin and len(zones.boxes) == 2 and facts.follows)
     first_chunks = bounds_of_parts(layout, splits)
@@ -152,7 +152,8 @@ def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     cut = Runs(
         pixels, runs, depth, pitch, splits, moves, _LISTED, LINE_ROOM, panel, panels, lane, int(flat), int(fills),
         joined, PerAxis(*steps), first_chunks, shares_of(zones, pixels, runs, parts, threads), iota_of(layout),
-        iota_of(layout) * geometry.cin, layout.tap_slots * place, zones.taps * geometry.cin, zones.slots * place, tiles,
+        iota_of(layout) * geometry.cin, layout.tap_slots * place, zones.taps * geometry.cin, zones.slots * place,
+        _tiles(plan, geometry, panels),
     )  # fmt: skip
     return Gather(geometry, layout, part, cut, zones, places)
 
@@ -168,7 +169,20 @@ def _room(paired: bool, moving: bool) -> tuple[int, int]:
 
 def can_move(geometry: Geometry, axes: tuple[Axis, Axis, Axis]) -> bool:
     """Whether tiles can bring in what comes next, in vectors as they lie in memory."""
-    return not (geometry.half or geometry.last) and all(axis.step == 1 for axis in axes)
+    masked = not geometry.half or has_masks(2)
+    return masked and not geometry.last and not geometry.alone and all(axis.step == 1 for axis in axes)
+
+
+def _tiles(plan: Plan, geometry: Geometry, panels: int) -> int:
+    """Address of the compiled tiles."""
+    if plan.channels_last:
+        return tile_table(plan.accumulate, geometry.half == COUPLED)
+    return box_table(plan.accumulate, tile_half(geometry, panels))
+
+
+def tile_half(geometry: Geometry, panels: int) -> int:
+    """Kind of the input of the tiles of `box_tile`, which only matters for what they multiply or move."""
+    return geometry.half if panels > 1 or geometry.half == COUPLED else 0
 
 
 def _most_pixels(axis: Axis, lane: int) -> int:

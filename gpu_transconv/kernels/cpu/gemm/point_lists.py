@@ -14,7 +14,7 @@ from ....problem.plan import Plan
 from ....problem.product import by_phase
 from ....problem.rewrites import kernel_axes
 from ..arguments import Rows, Table
-from ..emit.gemm_tile import has_halves, tile_shapes, tile_table
+from ..emit.gemm_tile import has_half_vectors, tile_shapes, tile_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
 from ..partition import Partition, apart, even, make_partition, reach_of
@@ -180,7 +180,7 @@ def _share_out(plan: Plan, shares: int) -> tuple[Table, Rows, Table]:
 def columns_of(plan: Plan) -> int:
     """Output channels of a group with those that are computed in vain."""
     lanes, cout = _lanes(plan), plan.out_channels // plan.groups
-    least = lanes // 2 if has_halves() else lanes
+    least = lanes // 2 if has_half_vectors() else lanes
     return -(-cout // least) * least
 
 

@@ -21,6 +21,9 @@ from ..partition import block_of
 from ..runtime.compiled import inner, kernel
 from .stamp_lines import ScatterLines
 
+#: Bytes of memory that can all be read or not at all: a page, or a part of one.
+_PAGE = 4096
+
 
 class Some(NamedTuple):
     """Some output channels of a group."""
@@ -80,10 +83,18 @@ def _copy_inputs(x, panel, job, group):
 
 
 @inner
+def _ends_a_page(weight):
+    """Whether a vector that begins in `weight` may reach into memory that is not there."""
+    end = place(weight, weight.size)
+    return (end - 1) // _PAGE != (end + VECTOR_BYTES - weight.itemsize - 1) // _PAGE
+
+
+@inner
 def _multiply(weight, panel, sums, rest, job, some, soon):
     """Sum the stamps of all inputs on some channels; `sums` are ordered input, channel, tap.
 
-    While a slab of weights is multiplied, those of the next come to the caches, or those at the place `soon`.
+    While a slab of weights is multiplied, those of the next come to the caches, or those at the place `soon`. Vectors
+    reach into the next row of weights, and past the last one into what lies behind it in the same page.
     """
     g, cut = job.geometry, job.lines
     lane = VECTOR_BYTES // sums.itemsize
@@ -97,7 +108,7 @@ def _multiply(weight, panel, sums, rest, job, some, soon):
         depth = min(cut.depth, g.cin - k0)
         begin = ((some.group * g.cin + k0) * g.cout + some.first) * g.volume
         source, step = address(weight, begin), cut.row
-        if last and columns % lane != 0:
+        if last and k0 + depth == g.cin and columns % lane != 0 and _ends_a_page(weight):
             copy_rows(address(rest, 0), cut.pitch, source, step, depth, 0, columns, columns, 0)
             source, step = address(rest, 0), cut.pitch
         ahead = soon if k0 + depth == g.cin else place(weight, begin + depth * cut.row)

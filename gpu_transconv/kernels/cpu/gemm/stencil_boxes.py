@@ -16,7 +16,7 @@ from ....problem.product import by_phase
 from ..arguments import Rows, Table
 from ..emit.registers import VECTOR_BYTES, has_masks
 from ..emit.stencil_tile import LINES, VECTORS, most_taps, stencil_table
-from ..geometry import Geometry, make_geometry
+from ..geometry import Geometry, counted, make_geometry
 from ..partition import Partition, even, make_partition, reach_of
 from . import layout as at
 from .layout import Layout
@@ -87,9 +87,7 @@ def cost_of_stencils(plan: Plan) -> float:
 def takes(plan: Plan) -> bool:
     """Whether the kernel is for this plan."""
     axes = by_phase(plan).axes
-    if plan.dtype != plan.accumulate or plan.channels_last or plan.fixed_order:
-        return False
-    if not has_masks(DTYPES[plan.accumulate].size):
+    if plan.channels_last or plan.fixed_order or not has_masks(DTYPES[plan.dtype].size):
         return False
     if any(axis.step > 1 for axis in axes) or axes[1].shift_step > 1 or axes[2].reach().span > _SPAN:
         return False
@@ -102,9 +100,10 @@ def sets_of(plan: Plan) -> list[tuple[int, int]]:
     return [(len(list(run)) * (plan.out_channels // plan.groups), len(shifts)) for shifts, run in groupby(phases)]
 
 
-def cut_stencil_boxes(plan: Plan, layout: Layout, threads: int) -> GatherStencil:
+def cut_stencil_boxes(plan: Plan, layout: Layout, threads: int, coupled: bool) -> GatherStencil:
     """Cut the output into boxes of whole lines whose sums stay close to the core."""
-    axes, item, geometry = by_phase(plan).axes, DTYPES[plan.accumulate].size, make_geometry(plan)
+    geometry, plan = make_geometry(plan, coupled), counted(plan, coupled)
+    axes, item = by_phase(plan).axes, DTYPES[plan.accumulate].size
     blocks, reach, lane = [axis.blocks for axis in axes], reach_of(axes), VECTOR_BYTES // item
     rows, cin = layout.row_channels.size, plan.in_channels // plan.groups
     width = even(blocks[2], max(2 * lane, _SUMS // (item * rows * LINES)))
@@ -121,7 +120,7 @@ def cut_stencil_boxes(plan: Plan, layout: Layout, threads: int) -> GatherStencil
     cut = StencilBoxes(
         pitch, height * pitch, height * pitch, lane, LINES, int(steps[:, WIDEST].max()),
         even(cin, _FAR_DEPTH if geometry.far else _DEPTH), masks, int(geometry.far and width == blocks[2]),
-        steps, shifts[:, 2] - reach[2][0], stencil_table(plan.accumulate),
+        steps, shifts[:, 2] - reach[2][0], stencil_table(plan.accumulate, geometry.half),
     )  # fmt: skip
     return GatherStencil(geometry, layout, part, cut)
 

@@ -36,7 +36,7 @@ def store_chunk(out, sums, line, job, slab, chunk, width):
     if merged and g.stride_d * g.stride_h * g.stride_w == 1:
         _store_pixels(out, sums, job, slab, channel, chunk, width)
         return
-    if not g.last and g.stream and not g.half and g.out_w % (VECTOR_BYTES // sums.itemsize) and g.out_w < LONG:
+    if not g.last and g.stream and g.out_w % (VECTOR_BYTES // sums.itemsize) and g.out_w < LONG:
         for k in range(channels):
             _stream_channel(out, line, sums, k, job, channel + k, chunk, slab)
         return
@@ -138,7 +138,7 @@ def _stream_channel(out, line, sums, k, job, channel, chunk, slab):
                 break
             to = block.n * g.y_batch + channel * g.y_channel + (o_d * g.out_h + o_h) * g.out_w + o_w
             if to != start + filled or filled + outputs > LINE:
-                _flush(out, start, line, filled)
+                _flush(out, start, line, filled, g.half)
                 start, filled = to, 0
             source = (_first_row(lay, chunk, phase) + k) * pixels + q
             place = address(line, lanes_past(out, start) + filled)
@@ -147,7 +147,7 @@ def _stream_channel(out, line, sums, k, job, channel, chunk, slab):
         q += length
         if q < slab.blocks:
             row = next_stretch(job.zones, g, row, slab.first + q, slab.blocks - q)
-    _flush(out, start, line, filled)
+    _flush(out, start, line, filled, g.half)
 
 
 @inner
@@ -159,9 +159,9 @@ def _first_row(lay, chunk, part):
 
 
 @inner
-def _flush(out, start, line, count):
+def _flush(out, start, line, count, half):
     """Write `count` elements of the line to `out`, whole aligned vectors past the caches."""
-    interleave_rows(address(out, start), address(line, lanes_past(out, start)), 0, 1, count, 0, ALIGNED_STREAMED)
+    interleave_rows(address(out, start), address(line, lanes_past(out, start)), 0, 1, count, half, ALIGNED_STREAMED)
 
 
 @inner
