@@ -22,7 +22,7 @@ from .choice import Choice
 from .choose import choose_exact, choose_gather, choose_scatter
 from .complexes import apart, result_of, together
 from .elementwise import Elementwise, elementwise_gather, elementwise_scatter
-from .gemm.point_lists import count_meetings
+from .gemm.meetings import count_meetings
 from .geometry import make_geometry
 from .pack import Packed, TileWeights, pack, pack_once, pack_points
 from .partition import HasPartition

@@ -166,6 +166,9 @@ def test_tiles_of_another_cpu(monkeypatch, cpu, instruction, element):
     shapes = gemm_tile.tile_shapes()
     products = sum(vectors * most * (most + 1) // 2 for vectors, most in shapes.items())
     assert len(re.findall(instruction, text, re.MULTILINE)) >= products
+    if gemm_tile.has_half_vectors():
+        halves = re.findall(instruction.replace("zmm", "ymm"), text, re.MULTILINE)
+        assert len(halves) >= shapes[1] * (shapes[1] + 1) // 2
     assert not re.search(r"\b(call|bl)\w*\s+_?fma", text)
 
 

@@ -18,10 +18,15 @@ from numba.extending import intrinsic
 
 from ..runtime.compiled import inner
 from .numbers import COUPLED
-from .registers import CACHE_LINE, most_sums, prefetch, registers
+from .registers import CACHE_LINE, VECTOR_BYTES, most_sums, prefetch, registers
 from .tile_frame import ADD, PER_COLUMN, PER_ROW, Kind, Tile
 
 _I64 = ir.IntType(64)
+#: In place of the vectors of a tile: half of one, where these are of 64 bytes. Zen 4 multiplies two halves in the time
+#: of a vector, and nothing that has such vectors takes longer for a half than for a whole one.
+HALF_VECTOR = 0
+#: Bytes of the vectors that have halves.
+_LONG_VECTOR = 64
 
 
 def tile_shapes() -> dict[int, int]:
@@ -32,6 +37,15 @@ def tile_shapes() -> dict[int, int]:
         for v in (1, 2, 4, 8)
         if (count - 1) // v > 1
     }
+
+
+def has_half_vectors() -> bool:
+    """Whether there are tiles of half a vector."""
+    return registers()[0] == _LONG_VECTOR
+
+
+def _shapes() -> dict[int, int]:
+    return {HALF_VECTOR: tile_shapes()[1], **tile_shapes()} if has_half_vectors() else tile_shapes()
 
 
 #: Most rows of a tile that is two vectors wide, the common shape, and of the wider ones; 0 where there are none.
@@ -67,6 +81,14 @@ def tile_vectors(rows, left):
     return min(2, left)
 
 
+@inner
+def end_vectors(vectors, columns, lane):
+    """Vectors of the next tile, of up to two with so many columns left: all, or those before a last one half empty."""
+    if VECTOR_BYTES == _LONG_VECTOR and vectors <= 2 and 2 * (vectors * lane - columns) >= lane:
+        return vectors - 1  # which is `HALF_VECTOR` where there is no other
+    return vectors
+
+
 @intrinsic
 def tile(
     typingctx, table, c, c_rows, c_row, a, a_row, a_step, a_taps, a_tap, b, b_step, b_taps, b_tap, init,
@@ -82,7 +104,7 @@ def tile(
     taps, depth : numbers of taps and channels
     ahead, ahead_step : number of an address, and bytes between channels: what is soon read, fetched on the way, a
         cache line for each tap and channel; lines of the taps lie next to each other
-    rows, vectors : shape of the tile; one of `tile_shapes`
+    rows, vectors : shape of the tile; one of `tile_shapes`, or `HALF_VECTOR` a vector
 
     In mode ADD the rows of C may overlap.
     """
@@ -111,7 +133,7 @@ def _emit_tile(tile: Tile) -> None:
     tile.write(mode, targets)
 
 
-TILES = Kind("gemm", "".join(("ETN", "ENNTN", "ENTN", "ENNN", "NN")), tile_shapes, _emit_tile)
+TILES = Kind("gemm", "".join(("ETN", "ENNTN", "ENTN", "ENNN", "NN")), _shapes, _emit_tile)
 
 
 @lru_cache(maxsize=3)

@@ -29,14 +29,19 @@ class Kind(NamedTuple):
 
     name: str
     arguments: str  # see `Shapes`
-    shapes: Callable[[], dict[int, int]]  # vectors of columns -> most rows
+    shapes: Callable[[], dict[int, int]]  # vectors of columns -> most rows; 0 vectors are half of one
     emit: Callable[[Tile], None]  # what is between its head and its end
 
     def of(self, half: int = 0) -> Shapes:
         """Tiles for an input of that kind, see `numbers`: they multiply couples of channels, or read half types."""
 
         def emit(module: ir.Module, element: ir.Type) -> dict[tuple[int, int], ir.Function]:
-            shapes = [(rows, vectors) for vectors, most in self.shapes().items() for rows in range(1, most + 1)]
+            shapes = [
+                (rows, vectors)
+                for vectors, most in self.shapes().items()
+                for rows in range(1, most + 1)
+                if vectors or not half
+            ]
             return {shape: self._emit(found.begin(module, element, *shape), element, shape, half) for shape in shapes}
 
         found = Shapes(f"{self.name}{OF_HALVES[half]}", self.arguments, emit)
@@ -53,10 +58,12 @@ class Tile:
     """A tile of some kind and shape, (rows, vectors), while it is emitted."""
 
     def __init__(self, builder: ir.IRBuilder, element: ir.Type, shape: tuple[int, int], half: int) -> None:
-        self.rows, self.vectors = shape
+        self.rows, self.vectors = shape[0], max(shape[1], 1)
         self.element, self.half = element, half
         self.builder, self.function, module = builder, builder.function, builder.module
         self.memory = RowFunctions(module, element, element)
+        if shape[1] < 1:  # half a vector
+            self.memory.lanes //= 2
         self.vector = ir.VectorType(element, self.memory.lanes)
         self.sums = [[cgutils.alloca_once(builder, self.vector) for _ in range(self.vectors)] for _ in range(self.rows)]
 

@@ -14,31 +14,35 @@ from ....problem.plan import Plan
 from ....problem.product import by_phase
 from ....problem.rewrites import kernel_axes
 from ..arguments import Rows, Table
-from ..emit.gemm_tile import tile_shapes, tile_table
+from ..emit.gemm_tile import has_half_vectors, tile_shapes, tile_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
 from ..partition import Partition, apart, even, make_partition, reach_of
 from ..runtime.caches import fitted
 from .cost import useful_products
 from .layout import Layout
+from .meetings import count_meetings, counts_of, first_taps, make_meetings
 
 #: Inputs, outputs and meetings of all images up to which there are lists of them. Chosen, not measured.
 _INPUTS, _OUTPUTS, _MEETINGS = 1024, 1 << 13, 1 << 15
 #: Taps up to which there are: each has a loop of its own. Chosen, not measured.
 _TAPS = 1024
-#: Input channels that are summed over between two visits to the sums; and with few inputs, which then read weights in
-#: longer lines: 1.03 to 1.06 times as fast where these come from memory.
-_DEPTH, _THIN_DEPTH = 512, 1024
+#: Input channels that are summed over between two visits to the sums. Measured: 512 take up to 1.05 times as long with
+#: 600 to 1008 channels, 1.16 where 20 MB of weights come from memory, which are read in longer lines with more.
+_DEPTH = 1024
 #: Bytes of the sums of a task, at most, and of all inputs.
 _SUMS, _PANEL = 512 * 1024, 2 << 20
-#: Weights from which each is to be read by one thread alone where inputs are few: they come from memory then.
-_MANY, _FEW = 1 << 18, 28
 #: Inputs of a tap up to which strips of weights are as wide as the tiles that take them, and the share of the columns
 #: by which that may add to these. Measured: 1 and 2 rows of 2 vectors wait for their sums, and read weights from the
 #: caches at 83 and 72 GB/s; of 8 vectors at 89 and 87.
 _THIN, _PADDED = 2, 0.05
-#: How much longer the slowest thread may take before outputs are shared out instead of channels. Chosen, not measured.
-_UNEVEN = 1.1
+#: How much longer the slowest thread may take, before what is left of the vectors is shared out by outputs. Chosen, not
+#: measured.
+_UNEVEN = 1.02
+#: Vectors of a share from which it has its own, where inputs are more than few: with fewer, tiles are as wide as all of
+#: them, and every thread reads all weights. Chosen, not measured. Bytes of weights from which few inputs wait for them:
+#: then each is read by one thread alone.
+_OWN, _FEW, _FAR = 4, 28, 8 << 20
 #: Bytes from one channel to the next up to which inputs are read where they are. Chosen, not measured.
 _STEP = 512
 #: Vector operations for a vector of sums that is visited, and for a vector of inputs that is copied.
@@ -47,8 +51,8 @@ _VISIT, _COPY = 4.0, 2.0
 _PRODUCT = 0.9
 
 
-#: Tables that are the same for all.
-_ZERO, _IOTA = np.zeros(1, np.int64), np.arange(16)
+#: A table that is the same for all.
+_IOTA = np.arange(16)
 
 
 class Points(NamedTuple):
@@ -58,18 +62,19 @@ class Points(NamedTuple):
     outputs: Table  # output of all images
     starts: Rows  # by tap, then part of the outputs: first meeting
     bounds: Table  # by part: first output
-    vectors: int  # of output channels of a group
-    padded: int  # those that there are weights for
+    fresh: Table  # by tap: whether no tap before reaches any of its outputs
+    begun: Table  # outputs that no such tap reaches
+    begun_starts: Table  # by part: first of these
+    tasks: Rows  # by task: first vector of output channels of a group and the one after the last, and the same of parts
+    shares: Table  # by share of a group: its first task
+    padded: int  # vectors that there are weights for
     strip: int  # and how many are a strip of weights
-    blocks: int  # of vectors, which are tasks of their own
-    parts: int  # of the outputs, the same
     depth: int  # input channels of a slab
     pixels: int  # inputs of all images
     pitch: int  # of an input
     direct: int  # whether inputs are read where they are
     panel: int  # elements of all inputs of a group, if not
     rows: int  # elements of the inputs of a tap
-    width: int  # of the sums of an output
     iota: Table
     tile: int  # address of the compiled tiles
 
@@ -80,14 +85,6 @@ class GatherPoints(NamedTuple):
     geometry: Geometry
     part: Partition
     points: Points
-
-
-class Meetings(NamedTuple):
-    """Inputs and outputs of all images that taps bring together, tap after tap in the order of the flat kernel."""
-
-    inputs: Table
-    outputs: Table
-    before: Table  # by tap, how many there are of the taps before
 
 
 def takes(plan: Plan) -> bool:
@@ -110,8 +107,8 @@ def cost_of_points(plan: Plan) -> float:
     """Cost of gather by lists, infinite where it does not take the plan."""
     if not takes(plan):
         return math.inf
-    cin, cout, lanes = plan.in_channels // plan.groups, plan.out_channels // plan.groups, _lanes(plan)
-    columns = -(-cout // lanes) * lanes
+    cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
+    columns = columns_of(plan)
     products = count_meetings(plan) * (_PRODUCT * columns * cin + _VISIT * columns + _COPY * cin)
     blocks = plan.batch * math.prod(axis.blocks for axis in by_phase(plan).axes)
     return useful_products(plan) * products / (math.prod(plan.kernel) * cin * cout * blocks)
@@ -121,37 +118,76 @@ def cut_points(plan: Plan, threads: int) -> GatherPoints:
     """Share the problem out to `threads` threads; the order of every sum does not depend on their number."""
     axes, item, lanes = kernel_axes(plan), DTYPES[plan.accumulate].size, _lanes(plan)
     cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
-    pixels, outputs = (plan.batch * math.prod(sizes) for sizes in (plan.in_spatial, plan.out_spatial))
-    vectors, half, most = -(-cout // lanes), half_strip(plan), fitted(_SUMS)
-    depth = even(cin, _DEPTH if half == lanes else _THIN_DEPTH)
-    blocks, parts = min(vectors, -(-outputs * vectors * VECTOR_BYTES // most)), 1
-    share = threads // math.gcd(threads, plan.groups)
-    together = pixels <= _FEW and cin * cout * math.prod(plan.kernel) > _MANY
-    if -(-vectors // share) * share <= (_UNEVEN if not together else 2) * vectors:
-        blocks = min(vectors, -(-blocks // share) * share)
-    else:
-        parts = min(outputs, share)
-    width = -(-vectors // blocks) * lanes
-    parts = max(parts, min(outputs, -(-outputs * width * item // most)))
-    bounds = np.arange(parts + 1) * outputs // parts
-    inputs, places, before = _meetings(axes, plan.batch)
+    pixels, half = plan.batch * math.prod(plan.in_spatial), half_strip(plan)
+    depth = even(cin, _DEPTH)
+    bounds, tasks, shares = _share_out(plan, threads // math.gcd(threads, plan.groups))
+    inputs, places, before = make_meetings(axes, plan.batch)
     starts = np.array([before[:-1], before[1:]]).T
-    if parts > 1:
+    if len(bounds) > 2:
         starts = np.array([start + places[start:end].searchsorted(bounds) for start, end in starts])
-    pitch, width = apart(cin, item), apart(width, item)
-    rows = max(1, int((starts[:, 1:] - starts[:, :-1]).max())) * pitch
+    fresh, begun = first_taps(axes, plan.batch)
+    widths = (tasks[:, 1] - tasks[:, 0]) | 1  # as the kernel has them
+    pitch, sums = apart(cin, item), int((rows_of_sums(tasks, bounds) * widths).max()) * lanes
+    rows = max(1, int((starts[:, -1] - starts[:, 0]).max())) * pitch
     one = pixels == 1 or (plan.batch == 1 and not plan.channels_last and pixels * item <= _STEP)
-    begin, end = (starts[:, side][starts[:, 1:] > starts[:, :-1]] for side in (slice(-1), slice(1, None)))
-    direct = one and bool((inputs[end - 1] - inputs[begin] == end - begin - 1).all())  # neighbours in memory
-    panel, most = pixels * pitch, -(-outputs // parts)
-    part = make_partition(
-        plan.out_spatial, plan.out_spatial, reach_of(axes), threads, panel + rows + most * width + 4 * lanes
-    )
+    begin, end = starts[:, tasks[:, 2]], starts[:, tasks[:, 3]]
+    begin, last = begin[end > begin], end[end > begin] - 1
+    direct = one and bool((inputs[last] - inputs[begin] == last - begin).all())  # neighbours in memory
+    panel = pixels * pitch
+    part = make_partition(plan.out_spatial, plan.out_spatial, reach_of(axes), threads, panel + rows + sums + 4 * lanes)
     points = Points(
-        inputs, places, starts, bounds, vectors, -(-cout // half) * half // lanes, 2 * half // lanes,
-        blocks, parts, depth, pixels, pitch, int(direct), panel, rows, width, _IOTA, tile_table(plan.accumulate),
+        inputs, places, starts, bounds, fresh, begun, begun.searchsorted(bounds), tasks, shares,
+        -(-cout // half) * half // lanes, 2 * half // lanes, depth, pixels, pitch, int(direct), panel, rows,
+        _IOTA, tile_table(plan.accumulate),
     )  # fmt: skip
     return GatherPoints(make_geometry(plan), part, points)
+
+
+def _share_out(plan: Plan, shares: int) -> tuple[Table, Rows, Table]:
+    """Parts of the outputs, tasks and shares as `Points` has them: as many vectors of output channels for each share.
+
+    What is left of the vectors every share has for a part of the outputs. Where the sums would not stay in the cache,
+    a task has fewer channels, or, where its taps have more inputs than it has channels, a piece of the outputs.
+    """
+    outputs, lanes, cout = plan.batch * math.prod(plan.out_spatial), _lanes(plan), plan.out_channels // plan.groups
+    vectors, columns = -(-cout // lanes), columns_of(plan) / lanes
+    first, rest = np.arange(shares + 1) * vectors // shares, vectors
+    few = plan.batch * math.prod(plan.in_spatial) <= _FEW
+    far = few and math.prod(plan.weight_shape) * DTYPES[plan.accumulate].size > _FAR
+    if -(-vectors // shares) * shares > _UNEVEN * columns and outputs >= shares and not far:
+        own = int(columns / shares)
+        first = np.arange(shares + 1) * (own if few or own >= _OWN else 0)
+        rest = int(first[-1])
+    widest = int((first[1:] - first[:-1]).max()) or vectors
+    if count_meetings(plan) <= widest * lanes * math.prod(plan.kernel):
+        widest = min(widest, max(2, fitted(_SUMS) // (outputs * VECTOR_BYTES) // 2 * 2))
+    pieces = -(-outputs * widest * VECTOR_BYTES // fitted(_SUMS))
+    parts = pieces if rest == vectors else -(-pieces // shares) * shares
+    tasks, starts = [], [0]
+    for share in range(shares):
+        v, past = int(first[share]), int(first[share + 1])
+        step = even(past - v, widest) if past > v else 1
+        while v < past:
+            end = min(past, v + step + step % 2)
+            tasks += [(v, end, p * parts // pieces, (p + 1) * parts // pieces) for p in range(pieces)]
+            v = end
+        if rest < vectors:
+            tasks += [(rest, vectors, p, p + 1) for p in range(share * parts // shares, (share + 1) * parts // shares)]
+        starts.append(len(tasks))
+    return np.arange(parts + 1) * outputs // parts, np.array(tasks), np.array(starts)
+
+
+def columns_of(plan: Plan) -> int:
+    """Output channels of a group with those that are computed in vain."""
+    lanes, cout = _lanes(plan), plan.out_channels // plan.groups
+    least = lanes // 2 if has_half_vectors() else lanes
+    return -(-cout // least) * least
+
+
+def rows_of_sums(tasks: Rows, bounds: Table) -> Table:
+    """Rows of sums of each task, that of the bias included."""
+    rows: Table = 1 + bounds[tasks[:, 3]] - bounds[tasks[:, 2]]
+    return rows
 
 
 def make_points(axes: tuple[Axis, Axis, Axis], cout: int, lane: int) -> Layout:
@@ -174,7 +210,7 @@ def half_strip(plan: Plan) -> int:
     """Output channels in half a strip of weights, which come in whole ones: a vector, or some where inputs are few."""
     lanes, cout = _lanes(plan), plan.out_channels // plan.groups
     d, h, w = kernel_axes(plan)
-    most = plan.batch * max(_counts(d)) * max(_counts(h)) * max(_counts(w))
+    most = plan.batch * max(counts_of(d)) * max(counts_of(h)) * max(counts_of(w))
     for vectors in (8, 4) if most <= _THIN else ():
         half = vectors // 2 * lanes
         fits = -(-cout // half) * half <= (1 + _PADDED) * -(-cout // lanes) * lanes
@@ -185,35 +221,3 @@ def half_strip(plan: Plan) -> int:
 
 def _lanes(plan: Plan) -> int:
     return VECTOR_BYTES // DTYPES[plan.accumulate].size
-
-
-@lru_cache(maxsize=1024)
-def _counts(axis: Axis) -> list[int]:
-    """By tap of an axis, the inputs that it brings to an output."""
-    return [len(axis.inputs_of(tap)) for tap in range(axis.kernel)]
-
-
-@lru_cache(maxsize=1024)
-def count_meetings(plan: Plan) -> int:
-    """Pairs of an input and an output of all images that some tap brings together: the length of the lists."""
-    d, h, w = kernel_axes(plan)
-    return plan.batch * sum(_counts(d)) * sum(_counts(h)) * sum(_counts(w))
-
-
-def _meetings(axes: tuple[Axis, Axis, Axis], batch: int) -> Meetings:
-    """What the taps bring together: of each axis first, and then all combinations."""
-    inside, place = np.ones((1, 1), bool), np.zeros((1, 1), np.int64)  # by tap, then input, of the axes so far
-    for axis in axes:
-        if axis.size == axis.kernel == axis.output_size == 1 and axis.pad_low == 0:
-            continue
-        outputs = axis.output_of(np.arange(axis.size, dtype=np.int64), np.arange(axis.kernel, dtype=np.int64)[:, None])
-        reached = (outputs >= 0) & (outputs < axis.output_size)
-        shape = inside.shape[0] * axis.kernel, inside.shape[1] * axis.size
-        inside = (inside[:, None, :, None] & reached[:, None, :]).reshape(shape)
-        place = (place[:, None, :, None] * axis.output_size + outputs[:, None, :]).reshape(shape)
-    if batch > 1:
-        images = np.arange(batch, dtype=np.int64)[:, None] * math.prod(axis.output_size for axis in axes)
-        inside = np.tile(inside, batch)
-        place = (images + place[:, None, :]).reshape(inside.shape)
-    counts = np.count_nonzero(inside, axis=1)
-    return Meetings(np.nonzero(inside)[1], place[inside], np.concatenate([_ZERO, np.cumsum(counts)]))

@@ -17,7 +17,8 @@ from ..partition import Partition, apart, even
 from ..runtime.caches import fitted
 from . import stamp_lines
 from .cost import cost_of_lines, cost_of_stamps, useful_products
-from .point_lists import Points, cost_of_points, count_meetings, cut_points
+from .meetings import count_meetings
+from .point_lists import Points, cost_of_points, cut_points, rows_of_sums
 
 #: Bytes of the turned weights of a slab, which stay in the second-level cache. Measured: 128 KiB take 1.1 times as long
 #: with 27 taps, whose sums are visited more often; with few inputs it makes no difference.
@@ -115,13 +116,13 @@ def cut_strips(plan: Plan, threads: int) -> ScatterPoints:
     counts = points.starts[:, -1] - first
     meets = counts > 0
     last = points.inputs[(first + counts - 1)[meets]]
-    split = bool((last - points.inputs[first[meets]] >= counts[meets]).any()) or points.parts > 1
+    split = bool((last - points.inputs[first[meets]] >= counts[meets]).any()) or len(points.bounds) > 2
     listed = split and _is_listed(plan)
-    rows, width = points.inputs.size * points.pitch if listed else points.rows, apart(2 * lanes, item)
-    most = -(-plan.batch * math.prod(plan.out_spatial) // points.parts)
-    work = points.panel + rows + volume * tap + most * width + 4 * lanes
+    rows = points.inputs.size * points.pitch if listed else points.rows
+    sums = int(rows_of_sums(points.tasks, points.bounds).max()) * 3 * lanes
+    work = points.panel + rows + volume * tap + sums + 4 * lanes
     return ScatterPoints(
-        geometry, part._replace(work=work), points._replace(depth=depth, rows=rows, width=width),
+        geometry, part._replace(work=work), points._replace(depth=depth, rows=rows),
         Strips(int(listed), tap, volume * tap, 0, volume),
     )  # fmt: skip
 

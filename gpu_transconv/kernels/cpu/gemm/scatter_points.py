@@ -11,13 +11,13 @@ rows of them, which are copied.
 from __future__ import annotations
 
 from ..arguments import unpack
-from ..emit.gemm_tile import TILE_ROWS, tile
+from ..emit.gemm_tile import TILE_ROWS, end_vectors, tile
 from ..emit.intrinsics import copy_row, copy_rows, fetch, transpose, turn_rows
 from ..emit.pointers import address, offset, place
 from ..emit.registers import VECTOR_BYTES
-from ..emit.tile_frame import ADD
+from ..emit.tile_frame import ADD, PER_COLUMN
 from ..runtime.compiled import inner, kernel
-from .gather_points import Some, begin_sums, copy_inputs, store_sums
+from .gather_points import begin_sums, copy_inputs, some_of, store_sums
 from .point_strips import ScatterPoints
 
 
@@ -26,17 +26,16 @@ def scatter_points(x, weight, bias, out, table, work, thread):
     """Fill the share of one thread of the flat `out`; a task is some output channels of a part of the outputs.
 
     Reads the inputs of the group, and `weight` as the caller has it; ``work[thread]`` holds all inputs of the group,
-    those of the taps, the turned weights of a slab, and the sums of a strip.
+    those of the taps, the turned weights of a slab, and the sums of a strip behind a row of its bias.
     """
     job = unpack(ScatterPoints, table)
     cut, g, size = job.points, job.geometry, job.strips.size
-    tasks, threads = g.groups * cut.blocks * cut.parts, job.part.threads
     panel, rest = work[thread, : cut.panel], work[thread, cut.panel :]
     rows, turned, sums = rest[: cut.rows], rest[cut.rows : cut.rows + size], rest[cut.rows + size :]
-    copied = -1
-    for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
-        part, number = task % cut.parts, task // cut.parts
-        block, group = number % cut.blocks, number // cut.blocks
+    lane = VECTOR_BYTES // work.itemsize
+    shares, threads, copied = cut.shares.size - 1, job.part.threads, -1
+    for number in range(thread * g.groups * shares // threads, (thread + 1) * g.groups * shares // threads):
+        group, share = number // shares, number % shares
         if group != copied:
             copy_inputs(x, panel, job, group)
             if job.strips.listed:
@@ -44,19 +43,18 @@ def scatter_points(x, weight, bias, out, table, work, thread):
                     source = address(panel, cut.inputs[meeting] * cut.pitch)
                     copy_row(address(rows, meeting * cut.pitch), source, 0, g.cin, g.cin, 0)
             copied = group
-        v, past = block * cut.vectors // cut.blocks, (block + 1) * cut.vectors // cut.blocks
-        while v < past:
-            some = Some(group, v, min(past, v + 2))
-            begin_sums(sums, bias, job, some, part)
-            for k0 in range(0, g.cin, cut.depth):
-                _multiply_slab(sums, panel, rows, turned, weight, job, some, part, k0)
-            store_sums(out, sums, job, some, part)
-            v += 2
+        for task in cut.tasks[cut.shares[share] : cut.shares[share + 1]]:
+            for v in range(task[0], task[1], 2):
+                some = some_of(group, v, min(task[1], v + 2), task[2], task[3], lane)
+                begin_sums(sums, bias, job, some)
+                for k0 in range(0, g.cin, cut.depth):
+                    _multiply_slab(sums, panel, rows, turned, weight, job, some, k0)
+                store_sums(out, sums, job, some)
     return 0
 
 
 @inner
-def _multiply_slab(sums, panel, rows, turned, weight, job, some, part, k0):
+def _multiply_slab(sums, panel, rows, turned, weight, job, some, k0):
     """Add to the sums of a strip what a slab of input channels brings; the weights after these come to the caches."""
     g, cut, strips = job.geometry, job.points, job.strips
     lane = VECTOR_BYTES // sums.itemsize
@@ -67,17 +65,10 @@ def _multiply_slab(sums, panel, rows, turned, weight, job, some, part, k0):
     ahead = place(weight, begin + depth * row)
     if k0 + depth == g.cin:
         ahead = place(weight, some.group * g.cin * row + some.past * lane * strips.channel)
-    for tap in range(g.volume if strips.tap else 0):
-        to, source = address(turned, tap * strips.apart), address(weight, begin + tap * strips.tap)
-        copy_rows(to, width, source, row, depth, 0, channels, channels, 0)
-    for k in range(0 if strips.tap else depth):
-        to, first = address(turned, k * width), begin + k * row
-        if first + width * g.volume + lane <= weight.size:
-            transpose(to, strips.apart, address(weight, first), channels, g.volume)
-        else:
-            turn_rows(to, strips.apart, address(weight, first), g.volume, g.volume, 0, channels, channels, 0)
+    _turn(turned, weight, job, begin, depth, channels, width)
     for tap in range(g.volume):
-        start, count = cut.starts[tap, part], cut.starts[tap, part + 1] - cut.starts[tap, part]
+        start = cut.starts[tap, some.low]
+        count = cut.starts[tap, some.high] - start
         tiles = (count + TILE_ROWS - 1) // TILE_ROWS
         soon = ahead + tap * (strips.tap * weight.itemsize if strips.tap else 2 * VECTOR_BYTES)
         if tiles < 2:  # each tile asks for a line of a row
@@ -92,13 +83,35 @@ def _multiply_slab(sums, panel, rows, turned, weight, job, some, part, k0):
                     source = address(panel, cut.inputs[start + j] * cut.pitch + k0)
                     copy_row(address(rows, j * cut.pitch), source, 0, depth, depth, 0)
                 a = address(rows, 0)
-        for t in range(tiles):
-            p, q = t * count // tiles, (t + 1) * count // tiles
-            tile(
-                cut.tile,
-                address(sums, -cut.bounds[part] * cut.width), address(cut.outputs, start + p), cut.width,
-                offset(a, p * cut.pitch), cut.pitch, 1, address(cut.iota, 0), 0,
-                address(turned, tap * strips.apart), width, address(cut.iota, 0), 0,
-                address(sums, 0), ADD, 1, depth,
-                soon + t % 2 * VECTOR_BYTES, row * weight.itemsize, q - p, some.past - some.first,
-            )  # fmt: skip
+        mode = PER_COLUMN if k0 == 0 and cut.fresh[tap] else ADD
+        v, past = 0, some.past - some.first if count > 0 else 0
+        while v < past:
+            few = end_vectors(past - v, channels - v * lane, lane)
+            to = v * lane + (1 - cut.bounds[some.low]) * some.width
+            for t in range(tiles):
+                p, q = t * count // tiles, (t + 1) * count // tiles
+                tile(
+                    cut.tile,
+                    address(sums, to), address(cut.outputs, start + p), some.width,
+                    offset(a, p * cut.pitch), cut.pitch, 1, address(cut.iota, 0), 0,
+                    address(turned, tap * strips.apart + v * lane), width, address(cut.iota, 0), 0,
+                    address(sums, v * lane), mode, 1, depth,
+                    soon + t % 2 * VECTOR_BYTES, row * weight.itemsize, q - p, few,
+                )  # fmt: skip
+            v += max(few, 1)
+
+
+@inner
+def _turn(turned, weight, job, begin, depth, channels, width):
+    """Turn the weights of a slab that begin there into rows of output channels for each tap."""
+    g, strips = job.geometry, job.strips
+    lane, row = VECTOR_BYTES // turned.itemsize, g.cout * g.volume
+    for tap in range(g.volume if strips.tap else 0):
+        to, source = address(turned, tap * strips.apart), address(weight, begin + tap * strips.tap)
+        copy_rows(to, width, source, row, depth, 0, channels, channels, 0)
+    for k in range(0 if strips.tap else depth):
+        to, source = address(turned, k * width), begin + k * row
+        if source + width * g.volume + lane <= weight.size:
+            transpose(to, strips.apart, address(weight, source), channels, g.volume)
+        else:
+            turn_rows(to, strips.apart, address(weight, source), g.volume, g.volume, 0, channels, channels, 0)
