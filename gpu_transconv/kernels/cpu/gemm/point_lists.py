@@ -11,7 +11,6 @@ import numpy as np
 from ....problem.axis import Axis
 from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
-from ....problem.product import by_phase
 from ....problem.rewrites import kernel_axes
 from ..arguments import Rows, Table
 from ..emit.gemm_tile import tile_shapes, tile_table
@@ -19,7 +18,6 @@ from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
 from ..partition import Partition, apart, even, make_partition, reach_of
 from ..runtime.caches import fitted
-from .cost import useful_products
 from .layout import Layout
 
 #: Inputs, outputs and meetings of all images up to which there are lists of them. Chosen, not measured.
@@ -28,7 +26,7 @@ _INPUTS, _OUTPUTS, _MEETINGS = 1024, 1 << 13, 1 << 15
 _TAPS = 1024
 #: Input channels that are summed over between two visits to the sums; and with few inputs, which then read weights in
 #: longer lines: 1.03 to 1.06 times as fast where these come from memory.
-_DEPTH, _THIN_DEPTH = 512, 1024
+DEPTH, _THIN_DEPTH = 512, 1024
 #: Bytes of the sums of a task, at most, and of all inputs.
 _SUMS, _PANEL = 512 * 1024, 2 << 20
 #: Weights from which each is to be read by one thread alone where inputs are few: they come from memory then.
@@ -41,10 +39,6 @@ _THIN, _PADDED = 2, 0.05
 _UNEVEN = 1.1
 #: Bytes from one channel to the next up to which inputs are read where they are. Chosen, not measured.
 _STEP = 512
-#: Vector operations for a vector of sums that is visited, and for a vector of inputs that is copied.
-_VISIT, _COPY = 4.0, 2.0
-#: How much less a product takes than in the other kernels of gather. Fitted to 40 small maps.
-_PRODUCT = 0.9
 
 
 #: Tables that are the same for all.
@@ -90,31 +84,17 @@ class Meetings(NamedTuple):
     before: Table  # by tap, how many there are of the taps before
 
 
+@lru_cache(maxsize=1024)
 def takes(plan: Plan) -> bool:
     """Whether inputs are few enough for lists."""
-    axes, cin = kernel_axes(plan), plan.in_channels // plan.groups
-    inputs, outputs = (plan.batch * math.prod(sizes) for sizes in (plan.in_spatial, plan.out_spatial))
-    plain = plan.dtype in ("float32", "float64") and not plan.fixed_order and all(axis.step == 1 for axis in axes)
-    return (
-        plain
-        and 0 < inputs <= _INPUTS
-        and outputs <= _OUTPUTS
-        and math.prod(plan.kernel) <= _TAPS
-        and count_meetings(plan) <= _MEETINGS
-        and cin * inputs * DTYPES[plan.accumulate].size <= _PANEL
-    )
-
-
-@lru_cache(maxsize=1024)
-def cost_of_points(plan: Plan) -> float:
-    """Cost of gather by lists, infinite where it does not take the plan."""
-    if not takes(plan):
-        return math.inf
-    cin, cout, lanes = plan.in_channels // plan.groups, plan.out_channels // plan.groups, _lanes(plan)
-    columns = -(-cout // lanes) * lanes
-    products = count_meetings(plan) * (_PRODUCT * columns * cin + _VISIT * columns + _COPY * cin)
-    blocks = plan.batch * math.prod(axis.blocks for axis in by_phase(plan).axes)
-    return useful_products(plan) * products / (math.prod(plan.kernel) * cin * cout * blocks)
+    inputs = plan.batch * math.prod(plan.in_spatial)
+    cin, item = plan.in_channels // plan.groups, DTYPES[plan.accumulate].size
+    if not 0 < inputs <= _INPUTS or plan.batch * math.prod(plan.out_spatial) > _OUTPUTS:
+        return False
+    if plan.dtype not in ("float32", "float64") or plan.fixed_order or cin * inputs * item > _PANEL:
+        return False
+    few = math.prod(plan.kernel) <= _TAPS and all(axis.step == 1 for axis in kernel_axes(plan))
+    return few and count_meetings(plan) <= _MEETINGS
 
 
 def cut_points(plan: Plan, threads: int) -> GatherPoints:
@@ -123,7 +103,7 @@ def cut_points(plan: Plan, threads: int) -> GatherPoints:
     cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
     pixels, outputs = (plan.batch * math.prod(sizes) for sizes in (plan.in_spatial, plan.out_spatial))
     vectors, half, most = -(-cout // lanes), half_strip(plan), fitted(_SUMS)
-    depth = even(cin, _DEPTH if half == lanes else _THIN_DEPTH)
+    depth = even(cin, DEPTH if half == lanes else _THIN_DEPTH)
     blocks, parts = min(vectors, -(-outputs * vectors * VECTOR_BYTES // most)), 1
     share = threads // math.gcd(threads, plan.groups)
     together = pixels <= _FEW and cin * cout * math.prod(plan.kernel) > _MANY
