@@ -32,7 +32,7 @@ LAYERS = {
     "one-channel": ((1, 70, 40), (70, 1, 9), "gather_filters", {"stride": 3, "padding": [(4, 2)]}),
     "rgb": ((3, 64, 19, 33), (64, 3, 4, 4), "gather_filters", {"stride": 2, "padding": 1}),
     "two-channels-3d": ((1, 33, 5, 6, 7), (33, 2, 3, 3, 3), "gather_boxes", {"stride": 2, "padding": 1}),
-    "rgb-activation": ((1, 20, 40, 21), (20, 3, 3, 3), "gather_filters", {"padding": 1, "activation": "relu"}),
+    "rgb-activation": ((1, 64, 40, 21), (64, 3, 3, 3), "gather_filters", {"padding": 1, "activation": "relu"}),
 }
 
 

@@ -57,14 +57,14 @@ _TABLES = (
     Fault("pairs not done again for what is not finite", "cpu/launch.py", "if not_finite:", "if not_finite == 7:"),
     Fault("packed weights of pairs for all sizes", "cpu/launch.py", '_SIZELESS = attrgetter("key")', "def _SIZELESS(order): return order.key._replace(paired=())"),
     Fault("packed weights of boxes for all sizes", "cpu/launch.py", '_SIZELESS = attrgetter("key")', "def _SIZELESS(order): return order.key._replace(lane=1)"),
-    Fault("boxes by the number of threads", "cpu/gemm/stamp_boxes.py", "box = _stamp_box(plan, product, len(layout.chunks), planes)", "box = _stamp_box(plan, product, len(layout.chunks) * threads, planes)"),
+    Fault("boxes by the number of threads", "cpu/gemm/stamp_boxes.py", "box = stamp_box(plan, product, len(layout.chunks), planes)", "box = stamp_box(plan, product, len(layout.chunks) * threads, planes)"),
     Fault("workspace not by dtype", "cpu/runtime/workspace.py", "found = kept.get((shape, dtype))", "found = next((v for k, v in kept.items() if k[0] == shape), None)"),
     Fault("layout made once for all axes", "cpu/weight_order.py", "_sizeless(axis, axis.pad_low)", "_sizeless(axis, 0)"),
     Fault("depthwise, channels last: a part too few", "cpu/depthwise/channels_last.py", "tasks = g.batch * boxes", "tasks = g.batch * boxes - (boxes > 1)"),
     Fault("depthwise, channels last: multipliers taken", "cpu/depthwise/channel_rows.py", "plan.in_channels == plan.out_channels == plan.groups > 1", "plan.in_channels == plan.groups > 1"),
     Fault("couples: a channel alone taken with the next", "cpu/geometry.py", "single.cin % 2", "0"),
     Fault("couples: weights of the second piece behind those of the first", "cpu/gemm/pack_weight.py", "begin = tile + (tap * words + piece.ci // job.unit) * width - low", "begin = tile + (tap * words + piece.ci) * width - low"),
-    Fault("rows of boxes for groups", "cpu/gemm/cost.py", "if plan.groups == 1 and cout", "if cout"),
+    Fault("rows of boxes for groups", "cpu/gemm/cost_last.py", "if plan.groups > 1 or rows > _LAST", "if rows > _LAST"),
 )  # fmt: skip
 #: What Numba compiles of the CPU's kernels.
 _COMPILED = (

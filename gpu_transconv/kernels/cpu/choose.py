@@ -1,4 +1,4 @@
-"""The CPU's kernels, in the order in which they are asked: the first that takes a plan computes it.
+"""The CPU's kernels, in the order in which they are asked: the first that takes a plan computes it, or the cheapest.
 
 There are two such orders, `GATHER` and `SCATTER`, one for each formulation; what a kernel's value says is told in
 `cpu_kernel`. The plan that a kernel is asked about is a simplified one (`gpu_transconv.problem.rewrites.simplify`).
@@ -24,6 +24,10 @@ from .elementwise_input_grad import elementwise_input_gather, elementwise_input_
 from .emit.registers import VECTOR_BYTES, has_couples
 from .gemm import (
     box_partition,
+    cost,
+    cost_last,
+    cost_lists,
+    cost_scatter,
     line_partition,
     partitions,
     point_lists,
@@ -32,20 +36,19 @@ from .gemm import (
     stamp_lines,
     stencil_boxes,
 )
-from .gemm.cost import cost_of_boxes, cost_of_lines, cost_of_runs, cost_of_stamps, paired_axes, useful_products
+from .gemm.cost import useful_products
 from .gemm.gather import gather
 from .gemm.gather_boxes import gather_boxes
-from .gemm.gather_filters import cost_of_filters, cut_filters, gather_filters
+from .gemm.gather_filters import cut_filters, gather_filters
 from .gemm.gather_lines import gather_lines
 from .gemm.gather_points import gather_points
 from .gemm.gather_stencil import gather_stencil
-from .gemm.point_lists import cost_of_points
-from .gemm.point_strips import cost_of_strips
+from .gemm.pairs import paired_axes
 from .gemm.scatter import scatter
 from .gemm.scatter_lines import scatter_lines
 from .gemm.scatter_pixels import cost_of_pixels, cut_pixels, scatter_pixels, takes_pixels
 from .gemm.scatter_points import scatter_points
-from .gemm.stencil_boxes import cost_of_stencils
+from .gemm.sizes import sizes_of
 from .gemm.winograd import saving
 from .geometry import counted, fits_boxes
 from .pack import (
@@ -72,6 +75,11 @@ _LOOPS, _SCATTERED_LOOPS = 16.0, 32.0
 _KEPT = 0.8
 #: Cost of scatter, in multiples of gather's, where it has no estimate of its own. Chosen, not measured.
 _SCATTERED = 1.5
+#: How much longer layers of few output channels take than their products, sums and results alone, which is all that the
+#: cost of stamps of pixels counts: 1.12 to 1.22 in five layers.
+_UNCOUNTED = 1.2
+#: Vector operations for a weight that is packed, as it has to be for stamps in boxes; see `choice`.
+_PACKED = 40.0
 
 
 @lru_cache(maxsize=1024)
@@ -100,36 +108,63 @@ def _is_coupled_scatter(plan: Plan) -> bool:
     return _is_coupled_in_place(plan) and not plan.channels_last
 
 
-def _takes_all(plan: Plan) -> bool:
-    return True
+def _compares(plan: Plan) -> bool:
+    """No kernel that is compared with others takes a plan before the others are asked."""
+    return False
 
 
 def _cost_of_loops(plan: Plan) -> float:
     return _LOOPS * useful_products(plan)
 
 
-def _cost_of_gather(plan: Plan) -> float:
-    filters = math.inf if _is_coupled(plan) else cost_of_filters(plan)
+def _cost_of_runs(plan: Plan) -> float:
     plan = counted(plan, _is_coupled(plan))
-    return min(cost_of_runs(plan), cost_of_boxes(plan), cost_of_stencils(plan), filters)
+    return cost_last.cost_of_runs(plan) if plan.channels_last else cost.cost_of_runs(plan)
+
+
+def _cost_of_boxes(plan: Plan) -> float:
+    plan = counted(plan, _is_coupled(plan))
+    return cost_last.cost_of_boxes(plan) if plan.channels_last else cost.cost_of_boxes(plan)
+
+
+def _cost_of_filters(plan: Plan) -> float:
+    # Couples are as fast in boxes, or faster: adding up lanes and outputs takes as long as their products.
+    return math.inf if _is_coupled(plan) else cost_last.cost_of_filters(plan)
+
+
+def _cost_of_stencils(plan: Plan) -> float:
+    return cost.cost_of_stencils(counted(plan, _is_coupled_in_place(plan)))
 
 
 def _cost_of_pairs(plan: Plan) -> float:
-    axes = kernel_axes(plan)
-    return _cost_of_gather(plan) * math.prod(1 - _KEPT * saving(axes[i]) for i in paired_axes(plan))
+    """Cost of runs of pairs, infinite where there are none: they save a share of what gather takes without."""
+    if not _has_pairs(plan):
+        return math.inf
+    axes, others = kernel_axes(plan), (_cost_of_runs(plan), _cost_of_boxes(plan), _cost_of_stencils(plan))
+    return min(others) * math.prod(1 - _KEPT * saving(axes[i]) for i in paired_axes(plan))
 
 
-def _cost_of_scatter(plan: Plan) -> float:
-    own = cost_of_stamps(counted(plan, _is_coupled_scatter(plan)))
-    return _SCATTERED * _first(GATHER, plan).cost(plan) if own is None else own
+def _cost_of_stamps(plan: Plan) -> float:
+    own = cost_scatter.cost_of_stamps(counted(plan, _is_coupled_scatter(plan)))
+    return own if own < math.inf else _SCATTERED * min(_cost_of_runs(plan), _cost_of_boxes(plan))
+
+
+def _cost_of_pixels(plan: Plan) -> float:
+    return _UNCOUNTED * cost_of_pixels(plan)
+
+
+def _cost_of_stamp_lines(plan: Plan) -> float:
+    return cost_scatter.cost_of_lines(plan) if stamp_lines.takes(plan) else math.inf
 
 
 def _cost_of_scattered_loops(plan: Plan) -> float:
-    return _cost_of_scatter(plan) if _has_tiles(plan) else _SCATTERED_LOOPS * useful_products(plan)
+    return _SCATTERED_LOOPS * useful_products(plan)
 
 
-def _is_points(plan: Plan) -> bool:
-    return cost_of_points(plan) < (_cost_of_pairs(plan) if _has_pairs(plan) else _cost_of_gather(plan))
+def _is_strips(plan: Plan) -> bool:
+    """Whether lists of what meets are the best for weights as they lie."""
+    packed = _PACKED * useful_products(plan) / sizes_of(plan).blocks
+    return cost_lists.cost_of_strips(plan) < min(_cost_of_stamp_lines(plan), _cost_of_stamps(plan) + packed)
 
 
 def _vector(plan: Plan) -> int:
@@ -151,22 +186,6 @@ def _is_scattered_loops(plan: Plan) -> bool:
 
 def _has_pairs(plan: Plan) -> bool:
     return bool(paired_axes(plan)) and not _is_coupled(plan)
-
-
-def _is_boxes(plan: Plan) -> bool:
-    plan = counted(plan, _is_coupled(plan))
-    return cost_of_boxes(plan) < cost_of_runs(plan)
-
-
-def _is_filters(plan: Plan) -> bool:
-    # Couples are as fast in boxes, or faster: adding up lanes and outputs takes as long as their products.
-    return not _is_coupled(plan) and cost_of_filters(plan) < min(cost_of_runs(plan), cost_of_boxes(plan))
-
-
-def _is_stencil(plan: Plan) -> bool:
-    own = cost_of_stencils(counted(plan, _is_coupled_in_place(plan)))
-    plan = counted(plan, _is_coupled(plan))
-    return own < min(cost_of_runs(plan), cost_of_boxes(plan))
 
 
 def _paired(plan: Plan) -> tuple[int, ...]:
@@ -216,52 +235,52 @@ LINES = CpuKernel(
     Tiles(gather_lines, pack_lines, _by_plan(line_partition.cut_lines)),
 )  # fmt: skip
 WINOGRAD = CpuKernel(
-    "gather", "matrix products in tiles, blocks in pairs", _has_pairs, _cost_of_pairs,
+    "gather", "matrix products in tiles, blocks in pairs", _compares, _cost_of_pairs,
     Tiles(gather, pack_rows, _cut_runs, paired=_paired),
 )  # fmt: skip
 FILTERS = CpuKernel(
-    "gather_filters", "filters times pixels, lanes along the channels", _is_filters, _cost_of_gather,
+    "gather_filters", "filters times pixels, lanes along the channels", _compares, _cost_of_filters,
     Tiles(gather_filters, pack_dots, _by_plan(cut_filters)),
 )  # fmt: skip
 BOXES = CpuKernel(
-    "gather_boxes", "direct, boxes of the output", _is_boxes, _cost_of_gather,
+    "gather_boxes", "direct, boxes of the output", _compares, _cost_of_boxes,
     Tiles(gather_boxes, pack_rows, _cut_panel_boxes, coupled=_is_coupled),
 )  # fmt: skip
 STENCIL = CpuKernel(
-    "gather_stencil", "direct, lines of blocks that share their input", _is_stencil, _cost_of_gather,
+    "gather_stencil", "direct, lines of blocks that share their input", _compares, _cost_of_stencils,
     Tiles(gather_stencil, pack_rows, _cut_stencil_boxes, coupled=_is_coupled_in_place),
 )  # fmt: skip
 RUNS = CpuKernel(
-    "gather", "matrix products in tiles", _takes_all, _cost_of_gather,
+    "gather", "matrix products in tiles", _compares, _cost_of_runs,
     Tiles(gather, pack_rows, _cut_runs, lanes=_lanes, coupled=_is_coupled),
 )  # fmt: skip
 POINTS = CpuKernel(
-    "gather_points", "matrix products in tiles, tap by tap of what exists", _is_points, cost_of_points,
+    "gather_points", "matrix products in tiles, tap by tap of what exists", _compares, cost_lists.cost_of_points,
     Tiles(gather_points, pack_points, _by_plan(point_lists.cut_points), lanes=point_lists.half_strip),
 )  # fmt: skip
 SCATTERED_LOOPS = CpuKernel("plain", "loops without tiles", _is_scattered_loops, _cost_of_scattered_loops)
 PHASES = CpuKernel(
     "scatter_phases", "stamps of whole strides, phases as channels, weights as they are", point_strips.takes_phases,
-    point_strips.cost_of_phases, Tiles(scatter_points, pack_phases, _by_plan(point_strips.cut_phases)),
+    cost_lists.cost_of_phases, Tiles(scatter_points, pack_phases, _by_plan(point_strips.cut_phases)),
 )  # fmt: skip
 PIXELS = CpuKernel(
-    "scatter_pixels", "stamps of pixels as they lie, added to rows of outputs", takes_pixels, cost_of_pixels,
+    "scatter_pixels", "stamps of pixels as they lie, added to rows of outputs", takes_pixels, _cost_of_pixels,
     Tiles(scatter_pixels, pack_pixels, _by_plan(cut_pixels)),
 )  # fmt: skip
 STRIPS = CpuKernel(
-    "scatter_points", "stamps tap by tap of what exists, weights turned when needed", point_strips.takes,
-    cost_of_strips, Tiles(scatter_points, pack_as_it_is, _by_plan(point_strips.cut_strips)),
+    "scatter_points", "stamps tap by tap of what exists, weights turned when needed", _is_strips,
+    cost_lists.cost_of_strips, Tiles(scatter_points, pack_as_it_is, _by_plan(point_strips.cut_strips)),
 )  # fmt: skip
 STAMP_LINES = CpuKernel(
-    "scatter_lines", "stamps along lines of memory, weights as they are", stamp_lines.takes, cost_of_lines,
+    "scatter_lines", "stamps along lines of memory, weights as they are", _compares, _cost_of_stamp_lines,
     Tiles(scatter_lines, pack_as_it_is, _by_plan(stamp_lines.cut_lines)),
 )  # fmt: skip
 STAMPS = CpuKernel(
-    "scatter", "matrix products in tiles, added into boxes of the output", _takes_all, _cost_of_scatter,
+    "scatter", "matrix products in tiles, added into boxes of the output", _compares, _cost_of_stamps,
     Tiles(scatter, pack_stamps, _cut_stamp_boxes, coupled=_is_coupled_scatter),
 )  # fmt: skip
 
-#: The kernels of each formulation, in the order in which they are asked.
+#: The kernels of each formulation, in the order in which they are asked; those that are compared are asked together.
 GATHER = (LOOPS, LAST_BOXES, DEPTHWISE_LAST, DEPTHWISE, THINNED, POINTS, WINOGRAD, FILTERS, STENCIL, BOXES, RUNS)
 SCATTER = (SCATTERED_LOOPS, PIXELS, PHASES, STRIPS, STAMP_LINES, STAMPS)
 #: The same for the gradient by the input.
@@ -273,13 +292,15 @@ EXACT = tuple(kernel for kernel in GATHER if kernel is not WINOGRAD)
 ELEMENTWISE = (elementwise_gather, elementwise_scatter, elementwise_input_gather, elementwise_input_scatter)
 
 
-def _first(kernels: tuple[CpuKernel, ...], plan: Plan) -> CpuKernel:
-    return next(kernel for kernel in kernels if kernel.takes(plan))
+def _best(kernels: tuple[CpuKernel, ...], plan: Plan) -> CpuKernel:
+    """The first that takes the plan, or else the one that costs least."""
+    first = next((kernel for kernel in kernels if kernel.takes(plan)), None)
+    return first or min(kernels, key=lambda kernel: kernel.cost(plan) if kernel.takes is _compares else math.inf)
 
 
 def _choose(kernels: tuple[CpuKernel, ...], plan: Plan) -> Choice:
     problem = simplify(plan)
-    kernel = _first(kernels, problem.plan)
+    kernel = _best(kernels, problem.plan)
     return Choice(kernel, problem.plan, _order_for(kernel, problem))
 
 

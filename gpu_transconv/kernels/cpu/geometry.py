@@ -16,7 +16,7 @@ from .runtime.compiled import inner
 
 #: Bytes of a result above which it is written past the caches, which saves reading its lines first: about what is left
 #: of a last-level cache that others use too. Chosen, not measured.
-_STREAMED = 16 << 20
+STREAMED = 16 << 20
 #: Bytes of an input above which it does not stay in a cache, so that fetching it early pays. Chosen, not measured.
 _FAR = 8 << 20
 #: Inputs that reach a block, those between dilated taps included, beyond which boxes leave the caches: as floats an
@@ -101,7 +101,7 @@ def make_geometry(plan: Plan, coupled: bool = False) -> Geometry:
         y_batch=cout * outputs, y_channel=1 if last else outputs, y_pixel=cout if last else 1,
         last=int(last), activation=ACTIVATION_CODES[plan.activation], slope=plan.slope,
         half=HALF_CODES.get(plan.dtype, 0),
-        stream=int(plan.output_bytes > _STREAMED), far=int(plan.input_bytes > _FAR),
+        stream=int(plan.output_bytes > STREAMED), far=int(plan.input_bytes > _FAR),
         phase_d=taps_d.phase, phase_h=taps_h.phase, phase_w=taps_w.phase,
         shift_d=taps_d.shift, shift_h=taps_h.shift, shift_w=taps_w.shift,
         offsets_w=taps_w.offsets, rank_w=taps_w.rank,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 import gpu_transconv as gtc
 from gpu_transconv.kernels.cpu import choose, launch
 from gpu_transconv.kernels.cpu.choose import choose_gather, choose_scatter
-from gpu_transconv.kernels.cpu.gemm.point_strips import cost_of_strips
+from gpu_transconv.kernels.cpu.gemm import point_strips
 from gpu_transconv.ready import small_weights
 
 #: x, weight, and keywords: ragged blocks, groups, batches, slabs, borders, all ranks, steps between taps, points.
@@ -42,7 +41,7 @@ def take(monkeypatch):
 
 
 #: Scatter by lists wherever it can.
-STRIPS = replace(choose.STRIPS, takes=lambda plan: cost_of_strips(plan) < math.inf)
+STRIPS = replace(choose.STRIPS, takes=point_strips.takes)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -10,7 +10,7 @@ from support.fakes import count_packing
 
 import gpu_transconv as gtc
 from gpu_transconv.kernels.cpu import choose, launch
-from gpu_transconv.kernels.cpu.gemm.cost import paired_axes
+from gpu_transconv.kernels.cpu.gemm.pairs import paired_axes
 from gpu_transconv.kernels.cpu.gemm.winograd import saving
 from gpu_transconv.problem.rewrites import kernel_axes
 from gpu_transconv.ready import small_weights

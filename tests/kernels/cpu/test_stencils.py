@@ -8,7 +8,7 @@ import pytest
 from checks import assert_close
 
 import gpu_transconv as gtc
-from gpu_transconv.kernels.cpu import launch
+from gpu_transconv.kernels.cpu import choose, launch
 from gpu_transconv.kernels.cpu.gemm import stencil_boxes
 
 #: x and weight (channels first), keywords: borders on all sides, lines that do not fill tiles, more taps than one has.
@@ -38,10 +38,14 @@ def test_lines_that_share_their_input(monkeypatch, name, dtype):
     bias = rng.standard_normal(weight.shape[1] * keywords.get("groups", 1)).astype(stored)
     want = gtc.conv_transpose(*(array.astype("f8") for array in (x, weight, bias)), **keywords, backend="reference")
 
-    monkeypatch.setattr(stencil_boxes, "_STEP", -1000.0)  # so that no other kernel takes them
+    monkeypatch.setattr(choose, "GATHER", (choose.STENCIL,))
+
+    def forget():
+        for cached in (choose.choose_gather, launch._many_jobs):
+            cached.cache_clear()
 
     def run():
-        launch._many_jobs.cache_clear()
+        forget()
         operator = gtc.ConvTranspose(weight, bias, **keywords, backend="cpu", formulation="gather")
         assert "gather_stencil" in gtc.explain(x, weight, bias, **keywords, backend="cpu", formulation="gather").kernel
         return operator(x)
@@ -54,7 +58,7 @@ def test_lines_that_share_their_input(monkeypatch, name, dtype):
         monkeypatch.setattr(stencil_boxes, "make_geometry", far_geometry(stencil_boxes.make_geometry))
         assert_close(run(), want, dtype, x.size)
     finally:
-        launch._many_jobs.cache_clear()
+        forget()
 
 
 def far_geometry(make):

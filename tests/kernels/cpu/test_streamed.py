@@ -41,7 +41,7 @@ def _streamed(monkeypatch):
         for cached in (geometry.make_geometry, launch._many_jobs, launch._few_jobs):
             cached.cache_clear()
 
-    monkeypatch.setattr(geometry, "_STREAMED", 0)
+    monkeypatch.setattr(geometry, "STREAMED", 0)
     forget()
     yield
     forget()

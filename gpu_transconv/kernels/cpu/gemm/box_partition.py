@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from ....problem.axis import Axis
 from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.product import by_phase
+from ....problem.rewrites import kernel_axes
 from ..arguments import Table
 from ..emit.box_tile import MOVE_WORDS, box_table
 from ..emit.flat_tile import flat_table
@@ -17,18 +20,22 @@ from ..emit.registers import CACHE_LINE, VECTOR_BYTES
 from ..geometry import Geometry, counted, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
 from ..runtime.caches import fitted
-from .cost import PANEL_CHANNELS, flat_channels
-from .layout import SHIFT_W, Layout
+from .layout import CHUNK_ROWS, SHIFT_W, Layout
 from .partitions import PANEL_BYTES, TASKS, WORK_BYTES, can_move, fixed_depth, iota_of, rows_of_sums, tile_half
 
 #: Elements of one channel of a box that gather copies: 8 KiB of floats. Chosen, not measured.
 _BOX = 2048
 #: Input channels of a panel where the input has no step: half a second-level cache with the panel that comes next.
-#: Measured against 64, which `cost` has for steps: vqvae2_rgb takes 10.2 ms and not 11.1, fsrcnn_x3 2.0 and not 2.4.
+#: Measured against 64: vqvae2_rgb takes 10.2 ms and not 11.1, fsrcnn_x3 2.0 and not 2.4.
 _CHANNELS = 32
 #: The same where one panel comes in while another is multiplied, and then elements of a channel of a box. Measured:
 #: 8 and 32 channels take 0.99 to 1.08 times as long on seven layers, 2048 elements 0.99 to 1.04 times.
 _MOVED_CHANNELS, _MOVED_BOX = 16, 4096
+#: The same where the input has a step, or channels are last. Chosen, not measured.
+PANEL_CHANNELS = 64
+#: Channels of an input with a step up to which boxes sum over taps and channels in one loop. Measured: with one channel
+#: espcn_equiv_x3 takes 14.9 ms and not 17.1, with two monai_unet_t 6.0 and not 7.1; three make no difference.
+_FLAT = 8
 
 
 class PanelBoxes(NamedTuple):
@@ -119,6 +126,37 @@ def _fetched(
     return max(0, elements * DTYPES[plan.dtype].size // CACHE_LINE)
 
 
+def flat_channels(axes: tuple[Axis, Axis, Axis], cin: int) -> bool:
+    """Whether boxes of an input with a step sum over its channels and taps in one loop: where channels are few."""
+    return cin <= _FLAT and any(axis.step > 1 for axis in axes)
+
+
+def _rows_of_chunks(axes: tuple[Axis, Axis, Axis], cout: int) -> int:
+    """Most rows of a chunk of a layout, where no blocks are computed in pairs."""
+    most = axes[1].stride * axes[2].stride
+    most = most if most <= CHUNK_ROWS else axes[2].stride
+    return -(-cout // -(-cout // max(1, CHUNK_ROWS // most))) * most
+
+
+class Box(NamedTuple):
+    """What costs depend on of the boxes of a plan."""
+
+    blocks: tuple[int, int, int]
+    depth: int  # input channels of a panel
+    sums: int  # rows of sums that are kept at a time
+
+
+def box_of_plan(plan: Plan) -> Box:
+    """Boxes of a plan on one thread, without a layout."""
+    axes, cin, cout = kernel_axes(plan), plan.in_channels // plan.groups, plan.out_channels // plan.groups
+    moves = not plan.channels_last and plan.dtype == plan.accumulate and all(axis.step == 1 for axis in axes)
+    panels = 2 if moves else 1
+    depth = _depth(plan, panels)
+    sums = cout * math.prod(axis.stride for axis in axes) if depth < cin else _rows_of_chunks(axes, cout)
+    span = [axis.reach().span for axis in axes]
+    return Box(_box(plan, [axis.blocks for axis in axes], span, (depth, sums, panels), 1), depth, sums)
+
+
 def _depth(plan: Plan, panels: int) -> int:
     """Input channels of a panel."""
     cin = plan.in_channels // plan.groups
@@ -132,7 +170,7 @@ def _depth(plan: Plan, panels: int) -> int:
 
 
 def _box(
-    plan: Plan, blocks: list[int], span: tuple[int, ...], kept: tuple[int, int, int], threads: int
+    plan: Plan, blocks: list[int], span: Sequence[int], kept: tuple[int, int, int], threads: int
 ) -> tuple[int, int, int]:
     """Blocks of a box on each axis; `kept` is the depth of a panel, the rows of sums, and how many panels there are."""
     axes, cin, item = by_phase(plan).axes, plan.in_channels // plan.groups, DTYPES[plan.accumulate].size

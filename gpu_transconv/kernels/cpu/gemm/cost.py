@@ -1,236 +1,181 @@
-"""What a kernel should cost, counted in vector operations per output block, with no measuring.
+"""What gather should cost, counted in vector operations for each vector of blocks, with no measuring.
 
-The constants were read off one machine once (see docs/speed/performance.md); only ratios between kernels matter.
+A cost is a sum of what a kernel does, each thing as often as it does it, times what that takes: products, loads of what
+is multiplied, sums that are put down and read again, vectors that are moved, rows of memory that begin and end
+anywhere, and what comes from beyond the second-level cache or goes there. The constants were fitted to the times of
+all kernels together on one machine (decision 0023); only ratios between kernels matter. No kernel imports this module
+nor the others that count costs, so that what they say changes no machine code.
 """
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
-from itertools import combinations, groupby
 
-from ....problem.axis import Axis
-from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
-from ....problem.product import by_phase
-from ..emit.registers import VECTOR_BYTES
-from ..emit.row_ir import STRIDES
-from ..geometry import fits_boxes
-from .winograd import products_by_phase, saving, winograd_products
+from ..emit.gemm_tile import TILE_ROWS
+from ..emit.row_ir import LONG
+from ..emit.stencil_tile import LINES
+from ..geometry import STREAMED, fits_boxes
+from ..partition import even
+from ..runtime.caches import second_level
+from . import cost_others, stencil_boxes
+from .box_partition import box_of_plan
+from .partitions import MOVED_BYTES, MOVED_DEPTH, PIXELS
+from .sizes import Sizes, sizes_of
 from .zones import choose_zones
 
-#: Vector operations for a vector copied into a panel: a read, a write, and its share of the row's ends.
-_COPY = 3.0
-#: The same for a vector copied from channels last to first. Fitted: boxes take 1.2 to 1.6 times as long as without.
-_TURN = 20.0
-#: How much longer it takes to copy every so many-th element than as many neighbours, by shuffles; and by gathering,
-#: which is for the steps without shuffles of their own. Chosen, not measured.
-_THINNED, _GATHERED = 1.5, 8.0
-#: What a tile takes for each tap besides its products, over those of one channel, where a panel is thinned out: matrix
-#: products of espcn_equiv_x3 take 18.3 ms in runs, which sum taps and channels as one, and 22 ms in boxes.
-_TAP = 0.2
-#: Channels of an input with a step up to which boxes sum over taps and channels in one loop. Measured: with one channel
-#: espcn_equiv_x3 takes 14.9 ms and not 17.1, with two monai_unet_t 6.0 and not 7.1; three make no difference.
-_FLAT = 8
+#: A product; a vector that is loaded for the products of a tile, in runs and where it lies across cache lines.
+PRODUCT, _LOAD, LOAD = 0.823, 1.47, 1.24
+#: A vector of sums, put down and read again; one that is moved; a row of blocks that is found, for each slot.
+SUM, MOVE, LINE = 4.79, 5.44, 29.0
+#: A row of results, whatever its length; more for one that is not whole lines and is written past the caches; and for
+#: a vector of such rows, which runs put together first, and boxes do not.
+ROW, _RAGGED, _TOGETHER, _APART = 34.0, 39.0, 12.0, 4.36
+#: A vector of results that goes beyond the second-level cache; one of phases in turns that are no power of two.
+OUT, MIX = 7.05, 2.95
+#: A vector of input from beyond that cache, in runs and in boxes; a slab of runs; a panel of boxes; a call.
+_ARRIVAL_OF_RUNS, _ARRIVAL, _SLAB, _PANEL, CALL = 3.3, 1.03, 1700.0, 470.0, 3900.0
+#: A vector of sums of boxes that the next panel is added to; more for one whose sums outgrow the cache.
+_ADD, _FAR_SUM = 8.9, 12.0
+#: A product of stencils; a vector of sums and of results beyond the cache; of input, each time that it is read, and
+#: from memory; a row of results.
+_STENCIL, _STENCIL_SUM, _STENCIL_OUT, _READ, _MEMORY, _STENCIL_ROW = 1.21, 21.0, 37.0, 1.71, 3.39, 56.0
 #: Places of a source block up to which boxes have a panel for each: with 1,024, fcn32s_up32 took 120 ms in boxes, and
 #: 63 in runs.
-_PLACES = 64
-#: Input channels of a panel of gather in boxes. Chosen, not measured.
-PANEL_CHANNELS = 64
-#: Rows up to which gather in boxes interleaves results into pixels of channels. Chosen, not measured.
-_LAST = 128
-#: Vector operations for a vector of a tile that is added to sums in cache instead of being stored once.
-_ADD = 5.0
-#: Vector operations for an outer tap in scatter, for each vector of each channel besides its products. Fitted to eleven
-#: layers of one and two output channels, 1.6 (9 x 9 taps) to 7.6, whose time was half or a third more than expected.
-_OUTER_TAP = 4.0
-#: How much more a product costs in boxes, which keep less of the weights close than runs of blocks do.
-_BOX = 1.1
-#: The same where the next panel comes in meanwhile. Fitted: boxes take 0.88 (torch41382) and 0.99 (encodec24_up4, both
-#: 64 to 32 channels) times as long as runs, and 1.02 with twice the channels (hifigan_v1_up3).
-_MOVING_BOX = 1.04
-#: The same where the input has a step, which boxes copy once, and runs for every tap: with up to 64 channels, which are
-#: one panel; with more, whose sums are put down in between; and where channels and taps are one loop. Fitted to eleven
-#: layers: boxes take 0.94 (encodec24_up4, 32 channels) to 1.06 (encodec24_up1, 256) times as long as runs, and 0.84
-#: with three channels (dcgan_l4_rgb).
-_ONE_PANEL, _PANELS, _ONE_LOOP = 1.0, 1.06, 0.9
-#: Rows of a tile below which it waits for its columns.
-_ROWS = 2.0
-#: Channels in, and channels out, from which computing blocks in pairs pays.
-_MANY, _SEVERAL = 48, 12
-#: Products per channel up to which it does.
-_PHASES = 256
-#: Vector operations for a row of a stamp of one channel, its taps on the innermost axis, that is added to the results:
-#: 5 cycles, as many as 80 products take in vectors of 16.
-_STAMP = 80.0
-#: Vector operations in which a weight arrives from the caches: 1.5 cycles, see the log in docs/speed/performance.md.
-_ARRIVAL = 1.5
-#: Vector operations for a vector of a panel by the number of axes in pairs, whose inputs are differences. Fitted to 12
-#: layers of 48 and 64 channels, of which pairs of two axes take 0.80 to 1.37 of the time of none: the choice is within
-#: 0.04 of the best.
-_DIFFERENCES = _COPY, 8.0, 12.0
-#: Share of the time at which pairs must stay below to be worth it.
-_WORTH = 0.95
+PLACES = 64
+#: Share of the second-level cache that sums have to themselves.
+_SUMS = 0.6
+#: Bytes of an input above which it comes from memory.
+_FAR = 8 << 20
 
 
 def useful_products(plan: Plan) -> float:
     """Products per block of outputs of a group, none saved and none wasted."""
-    product = by_phase(plan)
-    return float(plan.in_channels // plan.groups * product.rows * product.taps)
+    return sizes_of(plan).useful
+
+
+def beyond(size: float, share: float = 1.0) -> float:
+    """Share of so many bytes that is beyond a share of the second-level cache."""
+    return max(0.0, 1.0 - share * second_level() / max(size, 1.0))
 
 
 @lru_cache(maxsize=1024)
 def cost_of_runs(plan: Plan) -> float:
-    """Cost of gather in runs of blocks."""
-    axes = by_phase(plan).axes
-    copied = math.prod(len(axis.shifts()) for axis in axes) * (plan.in_channels // plan.groups)
-    products = _products_of_gather(plan) * (1.0 if paired_axes(plan) else choose_zones(plan).share)
-    return products + _COPY * _thinned(axes) * copied
+    """Cost of gather in runs of blocks, channels first."""
+    sizes = sizes_of(plan)
+    if cost_others.is_other(plan, sizes):
+        return cost_others.cost_of_runs(plan, sizes)
+    cin, slots = sizes.cin, sizes.slots
+    depth = even(cin, max(1, MOVED_DEPTH // slots))
+    pixels = max(2 * sizes.lanes, min(PIXELS, MOVED_BYTES // 4 // (slots * depth)))
+    slabs, runs = -(-cin // depth), max(1.0, sizes.blocks / pixels)
+    whole = slots == 1 and sizes.counts == plan.in_spatial
+    vectors, rows = _full(sizes), sizes.lines * -(-sizes.counts[2] // sizes.lanes)
+    fills = _fills(sizes)
+    cost = choose_zones(plan).share * vectors * cin * _products(sizes, _LOAD)
+    cost += SUM * vectors * sizes.cout * (sizes.tapped if fills else sizes.phases)
+    cost += slots * (MOVE * cin * (vectors if whole else rows) + LINE * sizes.lines * slabs) + _SLAB * slabs * runs
+    cost += _ARRIVAL_OF_RUNS * beyond(plan.input_bytes) * _arrivals(sizes, pixels)
+    lines = 0.0 if fills else sizes.images * max(1.0, sizes.blocks / sizes.images / PIXELS)
+    cost += cost_of_results(plan, sizes, lines if fills or sizes.phases == 1 else sizes.lines, _TOGETHER)
+    return (cost + CALL / sizes.groups) / sizes.vectors
+
+
+def _full(sizes: Sizes) -> int:
+    """Vectors that hold all blocks."""
+    return -(-sizes.blocks // sizes.lanes)
+
+
+def _products(sizes: Sizes, load: float) -> float:
+    """Products of a channel with a vector, and loads of that for each tile."""
+    tiles = -(-sizes.rows // TILE_ROWS) * len(sizes.taps[2].runs) / sizes.axes[2].stride
+    return sizes.volume * (PRODUCT * sizes.cout + load * tiles)
+
+
+def _fills(sizes: Sizes) -> bool:
+    """Whether at most one phase of those that are stored together has taps, as `fill.can_fill` has it."""
+    _, h, w = sizes.axes
+    one = len(sizes.taps[1].counts) == len(sizes.taps[2].counts) == 1 < h.stride * w.stride
+    long = w.output_size >= sizes.lanes + w.stride and h.stride * w.output_size % w.stride == 0
+    return one and long and sizes.lanes % w.stride == 0
+
+
+def _arrivals(sizes: Sizes, pixels: int) -> float:
+    """Vectors of input that all runs read, those around their blocks included."""
+    span_d, span_h = sizes.taps[0].span, sizes.taps[1].span
+    lines = pixels / sizes.counts[2]
+    if lines < sizes.counts[1]:
+        around = (1 + span_h / max(lines, 1.0)) * (1 + span_d)
+    else:
+        around = min(1 + span_d * sizes.counts[1] / lines, float((1 + span_h) * (1 + span_d)))
+    return around * sizes.in_pixels * sizes.cin / sizes.lanes
+
+
+def cost_of_results(plan: Plan, sizes: Sizes, lines: float, ragged: float) -> float:
+    """Channels first, what so many rows of blocks take from their sums to memory."""
+    w = sizes.axes[2]
+    rows = lines * sizes.cout * sizes.outer
+    cost = sizes.results * (OUT * beyond(plan.output_bytes) + (MIX if w.stride & (w.stride - 1) else 0.0)) + ROW * rows
+    if plan.output_bytes > STREAMED and w.output_size % sizes.lanes and w.output_size < LONG:
+        cost += _RAGGED * rows + ragged * sizes.results
+    return cost
 
 
 @lru_cache(maxsize=1024)
 def cost_of_boxes(plan: Plan) -> float:
-    """Cost of gather in boxes, infinite where it does not take the plan."""
-    axes, (cin, cout) = by_phase(plan).axes, _channels(plan)
-    places = math.prod(axis.step for axis in axes)
-    if not fits_boxes(axes) or places > _PLACES:
+    """Cost of gather in boxes, channels first; infinite where it does not take the plan."""
+    sizes = sizes_of(plan)
+    if not fits_boxes(sizes.axes) or sizes.places > PLACES:
         return math.inf
-    widened, margin = _widened(axes[2]), _margin(axes) * places * _thinned(axes)
-    if not plan.channels_last:
-        box = (
-            (_BOX if plan.dtype != plan.accumulate else _MOVING_BOX)
-            if places == 1
-            else _filled(axes, _lanes(plan)) * _box_with_step(axes, cin)
-        )
-        return box * widened * _products_of_gather(plan) + _COPY * margin * cin
-    if plan.groups == 1 and cout * axes[2].stride * axes[1].stride <= _LAST:
-        return _BOX * widened * useful_products(plan) * _waiting(_rows(axes[2], cout)) + _TURN * margin * cin
-    return math.inf
+    if cost_others.is_other(plan, sizes):
+        return cost_others.cost_of_boxes(plan, sizes)
+    box, depth, rows = box_of_plan(plan)
+    boxes, vectors, moved, lines = count_boxes(sizes, box)
+    panels = -(-sizes.cin // depth)
+    sums = rows * 4 * box[0] * box[1] * (box[2] + sizes.taps[2].span)
+    cost = vectors * sizes.cin * _products(sizes, LOAD)
+    cost += vectors * sizes.cout * (SUM + _FAR_SUM * beyond(sums, _SUMS)) * sizes.phases
+    cost += _ADD * vectors * sizes.cout * sizes.tapped * (panels - 1)
+    cost += (MOVE + _ARRIVAL * beyond(plan.input_bytes)) * moved * sizes.cin + _PANEL * boxes * (panels + 1)
+    return (cost + cost_of_results(plan, sizes, lines, _APART) + CALL / sizes.groups) / sizes.vectors
 
 
-def _box_with_step(axes: tuple[Axis, Axis, Axis], cin: int) -> float:
-    """How much more a product costs in boxes where the input has a step."""
-    if flat_channels(axes, cin):
-        return _ONE_LOOP
-    return (_ONE_PANEL if cin <= PANEL_CHANNELS else _PANELS) * (1 + _TAP / cin)
-
-
-def flat_channels(axes: tuple[Axis, Axis, Axis], cin: int) -> bool:
-    """Whether boxes of an input with a step sum over its channels and taps in one loop: where channels are few."""
-    return cin <= _FLAT and any(axis.step > 1 for axis in axes)
-
-
-@lru_cache(maxsize=1024)
-def cost_of_stamps(plan: Plan) -> float | None:
-    """Cost of scatter; None where there is no estimate: channels last, and where boxes would be too large."""
-    axes, (cin, cout) = by_phase(plan).axes, _channels(plan)
-    places = math.prod(axis.step for axis in axes)
-    if not fits_boxes(axes) or plan.channels_last or places > _PLACES:
-        return None
-    sums = _ADD * by_phase(plan).rows * by_phase(plan).taps * math.ceil(cin / 64)
-    products = _fill(plan) * useful_products(plan) * _waiting(cout * axes[2].kernel)
-    products += _OUTER_TAP * cin * axes[0].kernel * axes[1].kernel
-    return _BOX * _widened(axes[2]) * (products + sums) + _COPY * _margin(axes) * places * _thinned(axes) * cin
+def count_boxes(sizes: Sizes, box: tuple[int, int, int]) -> tuple[int, int, int, int]:
+    """Boxes of all images, vectors of their blocks and of a channel of their input, and rows of blocks."""
+    (d, h, w), (box_d, box_h, box_w), lanes = sizes.counts, box, sizes.lanes
+    span_d, span_h, span_w = (taps.span for taps in sizes.taps)
+    pitch, across, down = box_w + span_w, -(-w // box_w), h // box_h
+    vectors = d * across * (down * -(-box_h * pitch // lanes) + -(-(h - down * box_h) * pitch // lanes))
+    boxes = across * -(-h // box_h) * -(-d // box_d)
+    moved = boxes * (box_d + span_d) * (box_h + span_h) * -(-pitch // lanes)
+    images = sizes.images
+    return boxes * images, vectors * images, moved * images, sizes.lines * across
 
 
 @lru_cache(maxsize=1024)
-def cost_of_lines(plan: Plan) -> float:
-    """Cost of scatter along lines of memory, whose rows are inputs: no zeros, and no vector that is not full."""
-    product, inputs = by_phase(plan), math.prod(plan.in_spatial)
-    stamps = _STAMP / (plan.in_channels // plan.groups * product.axes[2].kernel)
-    return useful_products(plan) * inputs / math.prod(axis.blocks for axis in product.axes) * (1 + stamps)
-
-
-def _fill(plan: Plan) -> float:
-    """How many blocks there are room for in the vectors of all blocks, over those that there are."""
-    blocks = max(plan.batch, 1) * math.prod(axis.blocks for axis in by_phase(plan).axes)
-    return math.ceil(blocks / _lanes(plan)) * _lanes(plan) / blocks
-
-
-def _products_of_gather(plan: Plan) -> float:
-    """Cost of the products of gather's tiles alone."""
-    rows = _rows(by_phase(plan).axes[2], _channels(plan)[1])
-    if plan.channels_last:  # rows come in whole vectors
-        lane = _lanes(plan)
-        return useful_products(plan) * math.ceil(rows / lane) * lane / rows
-    return _fill(plan) * useful_products(plan) * _waiting(rows)
-
-
-def _rows(axis: Axis, cout: int) -> float:
-    """Rows of a tile, in the mean: those of a run of phases of the innermost axis."""
-    return cout * axis.stride / _runs(axis)
-
-
-def _channels(plan: Plan) -> tuple[int, int]:
-    return plan.in_channels // plan.groups, plan.out_channels // plan.groups
-
-
-def _margin(axes: tuple[Axis, Axis, Axis]) -> float:
-    """How much more input a box reads than it has blocks, by the margins of its outer axes."""
-    return math.prod(1 + min(1.0, (_sources(axis) - 1) / 8) for axis in axes[:2])
-
-
-def _widened(axis: Axis) -> float:
-    """How much longer the rows of a panel are than those of the output's blocks."""
-    return (axis.blocks + _sources(axis) - 1) / axis.blocks
-
-
-def _filled(axes: tuple[Axis, Axis, Axis], lanes: int) -> float:
-    """How many times as many columns the vectors of a small map have as its rows with their margins."""
-    columns = axes[1].blocks * (axes[2].blocks + _sources(axes[2]) - 1)
-    return -(-columns // lanes) * lanes / columns
-
-
-def _sources(axis: Axis) -> int:
-    """Inputs of one place that an output block reads."""
-    return len({axis.source_of(tap)[0] for tap in range(axis.kernel)})
-
-
-def _thinned(axes: tuple[Axis, Axis, Axis]) -> float:
-    step = axes[2].step
-    return 1.0 if step == 1 else _THINNED if step in STRIDES else _GATHERED
-
-
-@lru_cache(maxsize=512)
-def paired_axes(plan: Plan) -> tuple[int, ...]:
-    """Axes on which gather computes blocks in pairs, which only `precision` "fast" allows."""
-    if (
-        plan.precision != "fast"
-        or plan.channels_last
-        or plan.in_channels // plan.groups < _MANY
-        or plan.out_channels // plan.groups < _SEVERAL
-    ):
-        return ()
-    axes = by_phase(plan).axes
-    if any(axis.step > 1 for axis in axes):
-        return ()
-    able = [i for i in (1, 2) if saving(axes[i])]
-    if math.prod(axes[i].stride * (3 if i in able else 1) for i in (1, 2)) > _PHASES:
-        return ()
-    lane = _lanes(plan)
-
-    def cost(paired: tuple[int, ...]) -> float:
-        """Vector operations per pair of channels, or the time in which the weights arrive."""
-        blocks = math.prod(-(-axis.blocks // (2 if i in paired else 1)) for i, axis in enumerate(axes))
-        weights = math.prod(axis.kernel * (2 - 2 * saving(axis) if i in paired else 1) for i, axis in enumerate(axes))
-        each = (winograd_products if i in paired else products_by_phase for i in range(3))
-        inputs = math.prod(len(products(axis).inputs) for products, axis in zip(each, axes, strict=True))
-        vectors, copy = math.ceil(plan.batch * blocks / lane), _DIFFERENCES[len(paired)]
-        products = weights * max(_ARRIVAL, vectors) + copy * inputs * vectors / (plan.out_channels // plan.groups)
-        return products * (1.0 if paired else _WORTH)
-
-    return min(((), *combinations(able, 1), tuple(able)), key=cost)
-
-
-def _lanes(plan: Plan) -> int:
-    return VECTOR_BYTES // DTYPES[plan.accumulate].size
-
-
-def _waiting(rows: float) -> float:
-    return max(rows, _ROWS) / rows
-
-
-def _runs(axis: Axis) -> int:
-    """Number of runs of neighbouring phases that read the input at the same shifts."""
-    shifts = ([shift for _, shift in taps] for taps in axis.taps_by_phase())
-    return sum(1 for _ in groupby(shifts))
+def cost_of_stencils(plan: Plan) -> float:
+    """Cost of gather by lines that share their input, infinite where it does not take the plan."""
+    if not stencil_boxes.takes(plan):
+        return math.inf
+    sizes = sizes_of(plan)
+    if cost_others.is_other(plan, sizes):
+        return cost_others.cost_of_stencils(sizes)
+    count_d, count_h, count_w = sizes.counts
+    taps_d, taps_h = sizes.axes[0].kernel, sizes.taps[1].counts
+    reads, rows, products = 0, 0, 0.0
+    for phases, taps_w in sizes.taps[2].runs:
+        rows += phases * sizes.cout
+        reads += len(taps_h) if taps_w else 0
+        # A tile waits for its products, or for lines that lie across cache lines.
+        for taps in taps_h:
+            lines = 2 * (min(LINES, count_h) + taps - 1) / LINES
+            products += taps_w * max(phases * sizes.cout * taps, lines)
+    planes = sizes.images * count_d * -(-count_w // sizes.lanes)
+    cost = _STENCIL * sizes.cin * taps_d * products + _STENCIL_SUM * rows * sizes.axes[0].stride * len(taps_h)
+    cost *= planes * max(count_h, LINES)
+    cost += _READ * planes * count_h * sizes.cin * taps_d * reads
+    cost += _MEMORY * sizes.in_pixels * sizes.cin / sizes.lanes * taps_d * (plan.input_bytes > _FAR)
+    cost += _STENCIL_OUT * sizes.results * beyond(plan.output_bytes)
+    cost += _STENCIL_ROW * sizes.lines * sizes.cout * sizes.outer
+    return (cost + CALL / sizes.groups) / sizes.vectors

@@ -8,7 +8,6 @@ A task is a stretch of a row of blocks. Rows of outputs are put together in scra
 
 from __future__ import annotations
 
-import math
 from itertools import groupby
 from typing import NamedTuple
 
@@ -33,9 +32,6 @@ from ..stretches import BEGIN, LISTED, PAST, find_stretches
 
 #: Outputs of a row that are put together: 32 KiB of floats. Chosen, not measured.
 _LINE = 8192
-#: Products that take as long as adding up the lanes of a vector, and what else a sum takes once. Fitted to six layers.
-_ADD_UP = 80.0
-
 # Columns of `GatherFilters.sets`: first phase_w and how many, number of inner taps, weights before, first stretch of
 # blocks and the one after the last.
 PHASE, PHASES, TAPS, WEIGHT, FIRST, END = range(6)
@@ -63,31 +59,15 @@ class GatherFilters(NamedTuple):
     tile: int  # address of the compiled tiles
 
 
-def cost_of_filters(plan: Plan) -> float:
-    """Cost in the unit of `cost`, infinite where the kernel does not take the plan."""
-    axes, lanes = by_phase(plan).axes, VECTOR_BYTES // DTYPES[plan.accumulate].size
+def takes(plan: Plan) -> bool:
+    """Whether the kernel is for this plan."""
     if not plan.channels_last or plan.groups > 1 or plan.fixed_order:
-        return math.inf
-    sets = _sets(axes[2])
-    rows = max(len(each.taps) for each in sets) * plan.out_channels
-    if rows > FILTER_ROWS or not has_masks(DTYPES[plan.dtype].size):
-        return math.inf
-    padded, phases = -(-plan.in_channels // lanes) * lanes, math.prod(axis.stride for axis in axes)
-    # A pixel of floats or wider is in two cache lines, which take a cycle each.
-    lines = 2 if plan.dtype == plan.accumulate else 1
-    inner = sum(
-        len(each.taps) * len(each.taps[0]) * _loading(len(each.taps) * plan.out_channels, lines) for each in sets
-    )
-    return float(plan.out_channels * (axes[0].kernel * axes[1].kernel * inner * padded + phases * _ADD_UP))
+        return False
+    rows = max(len(each.taps) for each in sets_of(by_phase(plan).axes[2])) * plan.out_channels
+    return rows <= FILTER_ROWS and has_masks(DTYPES[plan.dtype].size)
 
 
-def _loading(rows: int, lines: int) -> float:
-    """How much longer products of so many rows take because pixels are loaded, of so many cache lines each."""
-    outputs = FILTER_ROWS * 2 // rows
-    return max(1.0, (lines * outputs + rows) / (outputs * rows))
-
-
-def _sets(axis: Axis) -> list[Set]:
+def sets_of(axis: Axis) -> list[Set]:
     """The sets of an axis, whose taps are in the order of what they read."""
     phases = [sorted(taps, key=lambda each: each[1]) for taps in axis.taps_by_phase()]
     found, phase = [], 0
@@ -105,7 +85,7 @@ def cut_filters(plan: Plan, threads: int) -> GatherFilters:
     width = even(axes[2].blocks, max(1, _LINE // (stride * cout)))
     sets, stretches, inner, weights = [], list[tuple[int, ...]](), list[int](), 0
     outer_taps = axes[0].kernel * axes[1].kernel
-    for each in _sets(axes[2]):
+    for each in sets_of(axes[2]):
         shifts = [shift for _, shift in each.taps[0]]
         found = find_stretches(axes[2], [(len(inner) // WORDS, shifts)], (0, axes[2].blocks))
         places = len(stretches), len(stretches) + len(found)
@@ -135,7 +115,7 @@ def pack(axes: tuple[Axis, Axis, Axis], weight: Array, values: Array) -> tuple[A
     taps = np.zeros((-(-cin // lanes) * lanes, cout, axes[0].kernel * axes[1].kernel, axes[2].kernel), dtype)
     taps[:cin] = weight.reshape(cin, *taps.shape[1:])
     packed = [np.zeros(0, dtype)]
-    for each in _sets(axes[2]):
+    for each in sets_of(axes[2]):
         numbers = np.array([[tap for tap, _ in phase] for phase in each.taps], np.int64)
         rows = taps[..., numbers.reshape(-1)].reshape(-(-cin // lanes), lanes, *taps.shape[1:3], *numbers.shape)
         packed.append(rows.transpose(3, 5, 0, 4, 2, 1).reshape(-1))  # outer, inner, vector, phase, channel, lane

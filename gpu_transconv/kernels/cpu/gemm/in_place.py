@@ -66,6 +66,7 @@ class Piece(NamedTuple):
     width: int  # rows of the chunk
 
 
+@lru_cache(maxsize=1024)
 def bounds_in_place(plan: Plan) -> Bounds | None:
     """Bounds of the zones with which the input is read where it lies, or None where it is copied."""
     if not plan.channels_last or plan.fixed_order:

@@ -21,12 +21,12 @@ from .winograd import AxisProducts, Term, products_by_phase, winograd_products
 
 #: Rows of a chunk at most, unless one channel alone has more phases: with `partitions` the sums of a chunk, of as many
 #: blocks as a run has, stay in the second-level cache. Chosen, not measured.
-_CHUNK_ROWS = 256
+CHUNK_ROWS = 256
 #: Channels of a chunk at least where blocks are computed in pairs and every product of a channel is a row: the rows of
 #: one tile. Measured with both axes in pairs, see the log in docs/speed/performance.md.
 _LEAST = 14
 #: Planes of sums that scatter keeps at most, unless one channel alone has more phases. Chosen, not measured.
-_PLANES = 128
+PLANES = 128
 
 # Columns of `Layout.chunks`: outer phase, first phase on h and how many, first channel and how many, sets, first row.
 PHASE_D, PHASE_H, CHANNEL, CHANNELS, FIRST_SET, END_SET, FIRST_ROW, PHASES_H = range(8)
@@ -96,7 +96,7 @@ def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int, paired: tup
     every = [winograd_products(axis) if i in paired else products_by_phase(axis, rising) for i, axis in enumerate(axes)]
     phases_d, phases_h, phases_w = (products.phases for products in every)
     # Channels first, the rows of all phases_h of a block follow each other in memory.
-    together = len(phases_h) if lane == 1 and len(phases_h) * len(phases_w) <= _CHUNK_ROWS else 1
+    together = len(phases_h) if lane == 1 and len(phases_h) * len(phases_w) <= CHUNK_ROWS else 1
     tables = _Tables(every, [axis.kernel for axis in axes])
     outer = list(product(range(len(phases_d)), range(0, len(phases_h), together)))
     parts = [
@@ -111,9 +111,9 @@ def make_layout(axes: tuple[Axis, Axis, Axis], cout: int, lane: int, paired: tup
     ]
     most = max(sum(part.phases for part in sets) for sets in parts)
     # Where rows come in vectors, pieces are whole tiles, or whole vectors at least.
-    whole = [size for size in (2 * lane, lane) if cout % size == 0 and size * most <= _CHUNK_ROWS]
+    whole = [size for size in (2 * lane, lane) if cout % size == 0 and size * most <= CHUNK_ROWS]
     unit = whole[0] if lane > 1 and whole else 1
-    pieces = math.ceil(cout // unit / max(_LEAST if paired else 1, _CHUNK_ROWS // most // unit))
+    pieces = math.ceil(cout // unit / max(_LEAST if paired else 1, CHUNK_ROWS // most // unit))
     for piece in range(pieces):
         first, end = (number * (cout // unit) // pieces * unit for number in (piece, piece + 1))
         for (d, h), sets in zip(outer, parts, strict=True):
@@ -135,7 +135,7 @@ class Stamps(NamedTuple):
 def make_stamps(axes: tuple[Axis, Axis, Axis], cout: int) -> tuple[Layout, Stamps]:
     """Lay out the filters of a group for the scatter formulation."""
     d, h, w = axes
-    most = max(1, _PLANES // (d.stride * h.stride * w.stride))
+    most = max(1, PLANES // (d.stride * h.stride * w.stride))
     pieces = math.ceil(cout / most)
     chunks: list[tuple[int, ...]] = []
     sets: list[tuple[int, ...]] = []

@@ -24,7 +24,6 @@ from ..emit.row_ir import LONG
 from ..geometry import Geometry, counted, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
 from ..runtime.caches import fitted
-from .cost import cost_of_runs, useful_products
 from .fill import can_fill
 from .in_place import ALIASED, Places, bounds_in_place, make_places
 from .layout import TAPS, Layout, facts_of
@@ -37,14 +36,14 @@ from .zones import Zones, choose_zones, make_zones
 PANEL_BYTES = 512 * 1024
 #: The same of each of two panels, of which one comes in while the other is multiplied. Measured: 384 and 512 KiB take
 #: 0.99 to 1.04 times as long on ten layers.
-_MOVED_BYTES = PANEL_BYTES // 2
+MOVED_BYTES = PANEL_BYTES // 2
 #: Moves in the list of what brings in a panel, about: as many as fit of whole channels, and one channel at least.
 _LISTED = 64
 #: Products added before a partial sum is put down, which bounds the panel and the error of a long float32 sum (chosen,
 #: not measured); and the same where blocks are computed in pairs (measured, see the log in docs/speed/performance.md).
 _DEPTH, _PAIRED_DEPTH = 2048, 8 * 2048
 #: The same where the next panel comes in meanwhile. Measured: 512 and 2048 take 0.98 to 1.06 times as long.
-_MOVED_DEPTH = 1024
+MOVED_DEPTH = 1024
 #: The same where every sum has one order (`Plan.fixed_order`), in all kernels of gather: so many that a sum over 1024
 #: channels and two taps is put down once. With 1024 products, a layer of an audio decoder (1024 to 512 channels, kernel
 #: 16, stride 8) took 1.16 times as long on a few inputs, and no less on many (Zen 4).
@@ -55,7 +54,9 @@ _FEW = 128
 TASKS = 6
 #: Blocks of a run at most (chosen, not measured), and where most of what is stored are phases without taps: then longer
 #: runs are longer pieces of memory. Measured: mednext_res_t takes 29.5 ms with 256, 24.0 with 1024, 22.8 with 2048.
-_PIXELS, _FILLED_PIXELS = 256, 2048
+PIXELS, _FILLED_PIXELS = 256, 2048
+#: Vector operations for a vector copied into a panel: a read, a write, and its share of the row's ends.
+_COPY = 3.0
 #: Bytes of the scratch memory of one thread, at most. Chosen, not measured.
 WORK_BYTES = 4 * 1024 * 1024
 #: Elements for a row that is put together before it is stored, with room for its misalignment.
@@ -163,7 +164,7 @@ def _room(paired: bool, moving: bool) -> tuple[int, int]:
     # A pair's differences have slots of their own, each for one tap, and there are fewer blocks to fill the vectors.
     deep, room = (_PAIRED_DEPTH, 2 * PANEL_BYTES) if paired else (_DEPTH, PANEL_BYTES)
     if moving:
-        deep, room = _MOVED_DEPTH, _MOVED_BYTES
+        deep, room = MOVED_DEPTH, MOVED_BYTES
     return fitted(deep), fitted(room)
 
 
@@ -188,8 +189,8 @@ def tile_half(geometry: Geometry, panels: int) -> int:
 def _most_pixels(axis: Axis, lane: int) -> int:
     """Blocks of a run at most: more where rows are long and begin anywhere, so that what is stored is `LONG` too."""
     if axis.output_size < LONG or axis.output_size % lane == 0:
-        return _PIXELS
-    return max(_PIXELS, LONG // axis.stride)
+        return PIXELS
+    return max(PIXELS, LONG // axis.stride)
 
 
 def _distances(plan: Plan, depth: int, pixels: int, panels: int) -> tuple[int, int]:
@@ -205,7 +206,8 @@ def _distances(plan: Plan, depth: int, pixels: int, panels: int) -> tuple[int, i
 
 def _share_of_copies(plan: Plan) -> float:
     """Time in which gather in runs copies its input, over that of its products."""
-    return cost_of_runs(plan) / useful_products(plan) - 1
+    product = by_phase(plan)
+    return _COPY * math.prod(len(axis.shifts()) for axis in product.axes) / (product.rows * product.taps)
 
 
 def fixed_depth(plan: Plan) -> int:

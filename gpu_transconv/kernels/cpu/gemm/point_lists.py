@@ -11,7 +11,6 @@ import numpy as np
 from ....problem.axis import Axis
 from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
-from ....problem.product import by_phase
 from ....problem.rewrites import kernel_axes
 from ..arguments import Rows, Table
 from ..emit.gemm_tile import has_half_vectors, tile_shapes, tile_table
@@ -19,7 +18,6 @@ from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
 from ..partition import Partition, apart, even, make_partition, reach_of
 from ..runtime.caches import fitted
-from .cost import useful_products
 from .layout import Layout
 from .meetings import count_meetings, counts_of, first_taps, make_meetings
 
@@ -29,7 +27,7 @@ _INPUTS, _OUTPUTS, _MEETINGS = 1024, 1 << 13, 1 << 15
 _TAPS = 1024
 #: Input channels that are summed over between two visits to the sums. Measured: 512 take up to 1.05 times as long with
 #: 600 to 1008 channels, 1.16 where 20 MB of weights come from memory, which are read in longer lines with more.
-_DEPTH = 1024
+DEPTH = 1024
 #: Bytes of the sums of a task, at most, and of all inputs.
 _SUMS, _PANEL = 512 * 1024, 2 << 20
 #: Inputs of a tap up to which strips of weights are as wide as the tiles that take them, and the share of the columns
@@ -45,10 +43,6 @@ _UNEVEN = 1.02
 _OWN, _FEW, _FAR = 4, 28, 8 << 20
 #: Bytes from one channel to the next up to which inputs are read where they are. Chosen, not measured.
 _STEP = 512
-#: Vector operations for a vector of sums that is visited, and for a vector of inputs that is copied.
-_VISIT, _COPY = 4.0, 2.0
-#: How much less a product takes than in the other kernels of gather. Fitted to 40 small maps.
-_PRODUCT = 0.9
 
 
 #: A table that is the same for all.
@@ -87,31 +81,17 @@ class GatherPoints(NamedTuple):
     points: Points
 
 
+@lru_cache(maxsize=1024)
 def takes(plan: Plan) -> bool:
     """Whether inputs are few enough for lists."""
-    axes, cin = kernel_axes(plan), plan.in_channels // plan.groups
-    inputs, outputs = (plan.batch * math.prod(sizes) for sizes in (plan.in_spatial, plan.out_spatial))
-    plain = plan.dtype in ("float32", "float64") and not plan.fixed_order and all(axis.step == 1 for axis in axes)
-    return (
-        plain
-        and 0 < inputs <= _INPUTS
-        and outputs <= _OUTPUTS
-        and math.prod(plan.kernel) <= _TAPS
-        and count_meetings(plan) <= _MEETINGS
-        and cin * inputs * DTYPES[plan.accumulate].size <= _PANEL
-    )
-
-
-@lru_cache(maxsize=1024)
-def cost_of_points(plan: Plan) -> float:
-    """Cost of gather by lists, infinite where it does not take the plan."""
-    if not takes(plan):
-        return math.inf
-    cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
-    columns = columns_of(plan)
-    products = count_meetings(plan) * (_PRODUCT * columns * cin + _VISIT * columns + _COPY * cin)
-    blocks = plan.batch * math.prod(axis.blocks for axis in by_phase(plan).axes)
-    return useful_products(plan) * products / (math.prod(plan.kernel) * cin * cout * blocks)
+    inputs = plan.batch * math.prod(plan.in_spatial)
+    cin, item = plan.in_channels // plan.groups, DTYPES[plan.accumulate].size
+    if not 0 < inputs <= _INPUTS or plan.batch * math.prod(plan.out_spatial) > _OUTPUTS:
+        return False
+    if plan.dtype not in ("float32", "float64") or plan.fixed_order or cin * inputs * item > _PANEL:
+        return False
+    few = math.prod(plan.kernel) <= _TAPS and all(axis.step == 1 for axis in kernel_axes(plan))
+    return few and count_meetings(plan) <= _MEETINGS
 
 
 def cut_points(plan: Plan, threads: int) -> GatherPoints:
@@ -119,7 +99,7 @@ def cut_points(plan: Plan, threads: int) -> GatherPoints:
     axes, item, lanes = kernel_axes(plan), DTYPES[plan.accumulate].size, _lanes(plan)
     cin, cout = plan.in_channels // plan.groups, plan.out_channels // plan.groups
     pixels, half = plan.batch * math.prod(plan.in_spatial), half_strip(plan)
-    depth = even(cin, _DEPTH)
+    depth = even(cin, DEPTH)
     bounds, tasks, shares = _share_out(plan, threads // math.gcd(threads, plan.groups))
     inputs, places, before = make_meetings(axes, plan.batch)
     starts = np.array([before[:-1], before[1:]]).T

@@ -9,16 +9,14 @@ from typing import NamedTuple
 
 from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
-from ....problem.product import by_phase
 from ....problem.rewrites import is_plain
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry
 from ..partition import Partition, apart, even
 from ..runtime.caches import fitted
-from . import stamp_lines
-from .cost import cost_of_lines, cost_of_stamps, useful_products
+from . import point_lists
 from .meetings import count_meetings
-from .point_lists import Points, cost_of_points, cut_points, rows_of_sums
+from .point_lists import Points, cut_points, rows_of_sums
 
 #: Bytes of the turned weights of a slab, which stay in the second-level cache. Measured: 128 KiB take 1.1 times as long
 #: with 27 taps, whose sums are visited more often; with few inputs it makes no difference.
@@ -28,15 +26,6 @@ _SLAB = 384 * 1024
 _LISTED = 1 << 20
 #: Taps up to which weights are turned: a slab of more has too few input channels. Chosen, not measured.
 _TAPS = 128
-#: Operations of a lane for a weight that is turned: 0.45 cycles, fitted to 40 small maps; for an input that is copied
-#: again for each strip; and for each time that a vector of sums is visited.
-_TURN, _COPY, _VISIT = 7.0, 2.0, 4.0
-#: The same for a weight that is packed, as it has to be for stamps in boxes; see `gpu_transconv.kernels.cpu.choice`.
-_PACKED = 40.0
-
-
-#: How much longer the whole takes where phases are channels, whose rows lie far apart. Fitted to splice_k10000.
-_FAR_ROWS = 1.28
 #: Bytes of the sums of a strip up to which they stay in the second-level cache. Chosen, not measured.
 _SUMS = 512 * 1024
 
@@ -61,47 +50,29 @@ class ScatterPoints(NamedTuple):
 
 
 def takes(plan: Plan) -> bool:
-    """Whether lists of what meets are the best for weights as they lie."""
-    own, stamps = cost_of_strips(plan), cost_of_stamps(plan)
-    others = [cost_of_lines(plan)] if stamp_lines.takes(plan) else []
-    if stamps is not None:
-        others.append(stamps + _PACKED * useful_products(plan) / _blocks(plan))
-    return own < min(others, default=math.inf)
-
-
-@lru_cache(maxsize=1024)
-def cost_of_strips(plan: Plan) -> float:
-    """Cost of scatter by lists, infinite where it does not take the plan."""
-    volume = math.prod(plan.kernel)
-    if not 1 < volume <= _TAPS or plan.batch * math.prod(plan.out_spatial) * 2 * VECTOR_BYTES > fitted(_SUMS):
-        return math.inf  # one tap needs no lists
-    copied = 0.0 if _is_listed(plan) else _COPY / (2 * _lanes(plan)) * _share_apart(plan)
-    again = _VISIT / _depth(plan) + copied
-    more = _TURN + again * count_meetings(plan) / volume
-    return cost_of_points(plan) + more * useful_products(plan) / _blocks(plan)
-
-
-def _blocks(plan: Plan) -> int:
-    return max(plan.batch, 1) * math.prod(axis.blocks for axis in by_phase(plan).axes)
+    """Whether weights are turned: where there are lists, and the sums of a strip stay in the second-level cache."""
+    sums = plan.batch * math.prod(plan.out_spatial) * 2 * VECTOR_BYTES
+    # One tap needs no lists.
+    return 1 < math.prod(plan.kernel) <= _TAPS and sums <= fitted(_SUMS) and point_lists.takes(plan)
 
 
 def _lanes(plan: Plan) -> int:
     return VECTOR_BYTES // DTYPES[plan.accumulate].size
 
 
-def _depth(plan: Plan) -> int:
+def depth_of(plan: Plan) -> int:
     """Input channels of a slab."""
     return even(plan.in_channels // plan.groups, max(8, fitted(_SLAB) // (2 * VECTOR_BYTES * math.prod(plan.kernel))))
 
 
-def _share_apart(plan: Plan) -> float:
+def share_apart(plan: Plan) -> float:
     """Share of the taps whose inputs do not follow each other, as far as single axes tell."""
     inner = [axis for axis in plan.axes if axis.size > 1][plan.batch == 1 :]
     whole = [sum(len(axis.inputs_of(tap)) == axis.size for tap in range(axis.kernel)) / axis.kernel for axis in inner]
     return 1 - math.prod(whole)
 
 
-def _is_listed(plan: Plan) -> bool:
+def is_listed(plan: Plan) -> bool:
     """Whether the inputs of all taps are so few that they are copied once."""
     return count_meetings(plan) * plan.in_channels // plan.groups * DTYPES[plan.accumulate].size <= _LISTED
 
@@ -109,7 +80,7 @@ def _is_listed(plan: Plan) -> bool:
 def cut_strips(plan: Plan, threads: int) -> ScatterPoints:
     """Share the problem out to `threads` threads; the order of every sum does not depend on their number."""
     geometry, part, points = cut_points(plan, threads)
-    volume, lanes, depth = math.prod(plan.kernel), _lanes(plan), _depth(plan)
+    volume, lanes, depth = math.prod(plan.kernel), _lanes(plan), depth_of(plan)
     item = VECTOR_BYTES // lanes
     tap = apart(depth * 2 * lanes, item)
     first = points.starts[:, 0]
@@ -117,7 +88,7 @@ def cut_strips(plan: Plan, threads: int) -> ScatterPoints:
     meets = counts > 0
     last = points.inputs[(first + counts - 1)[meets]]
     split = bool((last - points.inputs[first[meets]] >= counts[meets]).any()) or len(points.bounds) > 2
-    listed = split and _is_listed(plan)
+    listed = split and is_listed(plan)
     rows = points.inputs.size * points.pitch if listed else points.rows
     sums = int(rows_of_sums(points.tasks, points.bounds).max()) * 3 * lanes
     work = points.panel + rows + volume * tap + sums + 4 * lanes
@@ -144,15 +115,10 @@ def phases_as_channels(plan: Plan) -> Plan | None:
     return replace(plan, axes=(d, h, blocks), out_channels=w.stride, channels_last=True)
 
 
-def cost_of_phases(plan: Plan) -> float:
-    """Cost of the same with weights as they lie, infinite where it does not take the plan."""
-    phases = phases_as_channels(plan)
-    return math.inf if phases is None else _FAR_ROWS * cost_of_strips(phases)
-
-
 def takes_phases(plan: Plan) -> bool:
     """Whether phases are channels, with few inputs."""
-    return cost_of_phases(plan) < math.inf
+    phases = phases_as_channels(plan)
+    return phases is not None and takes(phases)
 
 
 def cut_phases(plan: Plan, threads: int) -> ScatterPoints:

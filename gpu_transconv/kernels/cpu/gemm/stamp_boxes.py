@@ -67,7 +67,7 @@ def cut_stamp_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int, co
     product, channels = by_phase(plan), int(layout.chunks[:, CHANNELS].max())
     planes, reach = channels * math.prod(axis.stride for axis in product.axes), reach_of(product.axes)
     low, span = zip(*reach, strict=True)
-    box = _stamp_box(plan, product, len(layout.chunks), planes)
+    box = stamp_box(plan, product, len(layout.chunks), planes)
     pitch, slack, margin = box[2] + span[2], 64 + span[2], span[2]
     plane_d = box[1] * pitch + slack
     plane = margin + box[0] * plane_d
@@ -92,7 +92,7 @@ def cut_stamp_boxes(plan: Plan, layout: Layout, stamps: Stamps, threads: int, co
     return Scatter(geometry, layout, part, cut, stamps)
 
 
-def _stamp_box(plan: Plan, product: Product, chunks: int, planes: int) -> tuple[int, int, int]:
+def stamp_box(plan: Plan, product: Product, chunks: int, planes: int) -> tuple[int, int, int]:
     """Blocks of a box on each axis, so that the sums of all its planes and a deep enough panel fit together."""
     cin, item = plan.in_channels // plan.groups, DTYPES[plan.accumulate].size
     blocks, span = [axis.blocks for axis in product.axes], [axis.reach().span for axis in product.axes]

@@ -15,7 +15,6 @@ from ..emit.gemm_tile import tile_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
 from ..partition import Partition, apart, even, make_partition, reach_of
-from .cost import cost_of_lines, cost_of_stamps
 
 #: Inputs of all images up to which weights are read as they lie: so many that reading them once for each tile of inputs
 #: costs less than bringing them into another order.
@@ -61,18 +60,17 @@ class ScatterLines(NamedTuple):
 
 
 def takes(plan: Plan) -> bool:
-    """Whether few inputs meet many weights, and weights as they lie cost less than in tiles."""
+    """Whether few inputs meet many weights."""
     pixels = plan.batch * math.prod(plan.in_spatial)
     axes, cin, item = kernel_axes(plan), plan.in_channels // plan.groups, DTYPES[plan.accumulate].size
-    plain = plan.dtype in ("float32", "float64") and not plan.fixed_order and all(axis.step == 1 for axis in axes)
-    points = all(is_plain(axis) for axis in axes)
-    if not plain or (plan.channels_last and not points) or not 0 < pixels <= _FEW or item * cin * pixels > _PANEL_BYTES:
+    if not 0 < pixels <= _FEW or item * cin * pixels > _PANEL_BYTES:
         return False
-    volume = math.prod(plan.kernel)
-    if volume > _COLUMNS or (plan.out_channels < _CHANNELS and plan.flops > _LARGE):
+    if plan.dtype not in ("float32", "float64") or plan.fixed_order or any(axis.step > 1 for axis in axes):
         return False
-    stamps = cost_of_stamps(plan)
-    return stamps is None or cost_of_lines(plan) < stamps
+    if plan.channels_last and not all(is_plain(axis) for axis in axes):
+        return False
+    few = plan.out_channels < _CHANNELS and plan.flops > _LARGE
+    return math.prod(plan.kernel) <= _COLUMNS and not few
 
 
 def cut_lines(plan: Plan, threads: int) -> ScatterLines:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from itertools import groupby
 from typing import NamedTuple
 
@@ -26,12 +25,6 @@ from .partitions import TASKS
 #: fetched meanwhile stay in a second-level cache of 8 ways even where channels are a power of two apart. Measured in C,
 #: 64 channels of 512x512: 4.9 ms with 4, 6.8 with 8 where they are, 4.5 and 4.6 where they are not.
 _DEPTH, _FAR_DEPTH = 16, 4
-#: Vector operations for a set, a tap on d and a part of the taps on the height, for each vector of each channel besides
-#: its products. Fitted to twelve layers: 1.6 (9 x 9 taps) to 4.0 (3 x 3, two rows).
-_STEP = 3.0
-#: The same where a tap on the height is alone in its phase, so that lines share nothing. Fitted to three random layers,
-#: 2.8 to 4.6, which take 0.77 to 0.87 times as long in boxes.
-_ALONE = 3.0
 #: Bytes of the sums of a box, next to which the input comes in. Chosen, not measured.
 _SUMS = 128 * 1024
 #: Shifts of a tap on the width, each of which has masks. Chosen, not measured.
@@ -69,25 +62,12 @@ class GatherStencil(NamedTuple):
     cut: StencilBoxes
 
 
-@lru_cache(maxsize=1024)
-def cost_of_stencils(plan: Plan) -> float:
-    """Cost of gather by lines that share their input, infinite where it does not take the plan; see `cost`."""
-    if not takes(plan):
-        return math.inf
-    d, h, w = by_phase(plan).axes
-    lane, steps = VECTOR_BYTES // DTYPES[plan.accumulate].size, 0.0
-    for rows, taps_w in sets_of(plan):
-        for taps_h in (len(taps) for taps in h.taps_by_phase() if taps):
-            products = max(rows * taps_h, _ALONE if taps_h == 1 else 0.0)
-            steps += taps_w * products + _STEP * 8 / LINES * -(-taps_h // most_taps(rows))
-    columns = -(-w.blocks // lane) * lane / w.blocks
-    return plan.in_channels // plan.groups * d.kernel * steps * columns * max(1.0, LINES / h.blocks)
-
-
 def takes(plan: Plan) -> bool:
     """Whether the kernel is for this plan."""
     axes = by_phase(plan).axes
-    if plan.channels_last or plan.fixed_order or not has_masks(DTYPES[plan.dtype].size):
+    if plan.channels_last or plan.fixed_order or plan.out_channels // plan.groups not in VECTORS:
+        return False
+    if not has_masks(DTYPES[plan.dtype].size):
         return False
     if any(axis.step > 1 for axis in axes) or axes[1].shift_step > 1 or axes[2].reach().span > _SPAN:
         return False

@@ -182,6 +182,7 @@ def _wastes(axis: Axis, reached: list[_Reached]) -> bool:
     return least < (1 - _WASTE) * axis.blocks
 
 
+@lru_cache(maxsize=1024)
 def reached_of(axis: Axis) -> list[_Reached]:
     """By shift, blocks whose input there lies inside, and how many taps have it."""
     shifts = _count_shifts(axis.kernel, axis.stride, axis.dilation, axis.pad_low)
