@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from ...problem.plan import Plan
 from ...problem.rewrites import kernel_axes
+from .costs.cost import useful_products
 from .cpu_kernel import CpuKernel
 from .emit.registers import has_couples
-from .gemm.cost import useful_products
 from .gemm.winograd import saving
 from .pack import pack_points, pack_rows, pack_stamps
 from .weight_order import WeightOrder

@@ -13,7 +13,13 @@ from functools import lru_cache
 from ...problem.dtypes import DTYPES
 from ...problem.plan import Plan
 from ...problem.rewrites import MOST_PHASES, Problem, kernel_axes, simplify
+from .boxes import box_partition, stamp_boxes
+from .boxes.gather_boxes import gather_boxes
+from .boxes.scatter import scatter
 from .choice import Choice
+from .costs import cost, cost_last, cost_lists, cost_scatter
+from .costs.cost import useful_products
+from .costs.sizes import sizes_of
 from .cpu_kernel import CpuKernel, Tiles
 from .depthwise import channel_boxes, channel_rows, last_boxes, thinned
 from .depthwise.channels_first import depthwise
@@ -22,35 +28,16 @@ from .depthwise.last_boxes import depthwise_last_boxes
 from .elementwise import elementwise_gather, elementwise_scatter
 from .elementwise_input_grad import elementwise_input_gather, elementwise_input_scatter
 from .emit.registers import VECTOR_BYTES, has_couples
-from .gemm import (
-    box_partition,
-    cost,
-    cost_last,
-    cost_lists,
-    cost_scatter,
-    line_partition,
-    partitions,
-    point_lists,
-    point_strips,
-    stamp_boxes,
-    stamp_lines,
-    stencil_boxes,
-)
-from .gemm.cost import useful_products
-from .gemm.gather import gather
-from .gemm.gather_boxes import gather_boxes
-from .gemm.gather_filters import cut_filters, gather_filters
-from .gemm.gather_lines import gather_lines
-from .gemm.gather_points import gather_points
-from .gemm.gather_stencil import gather_stencil
+from .few import stencil_boxes
+from .few.gather_filters import cut_filters, gather_filters
+from .few.gather_stencil import gather_stencil
+from .few.scatter_pixels import cost_of_pixels, cut_pixels, scatter_pixels, takes_pixels
 from .gemm.pairs import paired_axes
-from .gemm.scatter import scatter
-from .gemm.scatter_lines import scatter_lines
-from .gemm.scatter_pixels import cost_of_pixels, cut_pixels, scatter_pixels, takes_pixels
-from .gemm.scatter_points import scatter_points
-from .gemm.sizes import sizes_of
 from .gemm.winograd import saving
 from .geometry import counted, fits_boxes
+from .lines import line_partition, stamp_lines
+from .lines.gather_lines import gather_lines
+from .lines.scatter_lines import scatter_lines
 from .pack import (
     pack_as_it_is,
     pack_channels_last,
@@ -65,6 +52,11 @@ from .pack import (
     pack_taps,
 )
 from .partition import HasPartition
+from .points import point_lists, point_strips
+from .points.gather_points import gather_points
+from .points.scatter_points import scatter_points
+from .runs import run_partition
+from .runs.gather import gather
 from .weight_order import TILED, WeightOrder, make_order, rows_layout, stamps_layout
 
 #: How many times longer an operation takes in loops without tiles, and in those that scatter. Chosen, not measured:
@@ -198,7 +190,7 @@ def _by_plan(cut: Callable[[Plan, int], HasPartition]) -> Callable[[Plan, Weight
 
 
 def _cut_runs(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:
-    return partitions.cut_runs(plan, rows_layout(order), threads, order.coupled)
+    return run_partition.cut_runs(plan, rows_layout(order), threads, order.coupled)
 
 
 def _cut_panel_boxes(plan: Plan, order: WeightOrder, threads: int) -> HasPartition:

@@ -39,7 +39,7 @@ class Tiles:
     paired : callable ``(plan) -> tuple of int``
         Axes on which blocks are computed in pairs.
     coupled : callable ``(plan) -> bool``
-        Whether input channels are multiplied two at a time, as `gpu_transconv.kernels.cpu.emit.gemm_tile` can bfloat16.
+        Whether input channels are multiplied two at a time, as `gpu_transconv.kernels.cpu.tiles.gemm_tile` can bfloat16.
     """
 
     function: CompiledKernel
@@ -61,7 +61,7 @@ class CpuKernel:
     takes : callable ``(plan) -> bool``
         Whether it computes a plan that no kernel before it takes.
     cost : callable ``(plan) -> float``
-        Vector operations per block of outputs, in the unit of `gpu_transconv.kernels.cpu.gemm.cost`.
+        Vector operations per block of outputs, in the unit of `gpu_transconv.kernels.cpu.costs.cost`.
     tiles : Tiles or None
         None where it needs no packed weights and computes element by element.
     """

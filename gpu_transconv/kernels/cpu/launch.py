@@ -22,10 +22,10 @@ from .choice import Choice
 from .choose import choose_exact, choose_gather, choose_scatter
 from .complexes import apart, result_of, together
 from .elementwise import Elementwise, elementwise_gather, elementwise_scatter
-from .gemm.meetings import count_meetings
 from .geometry import make_geometry
 from .pack import Packed, TileWeights, pack, pack_once, pack_points
 from .partition import HasPartition
+from .points.meetings import count_meetings
 from .runtime.compiled import CompiledKernel
 from .runtime.parallel import find_address, run_at, run_parts
 from .runtime.threads import choose_layer, thread_count

@@ -14,7 +14,7 @@ from .arguments import Arguments, Table, flatten
 from .complexes import real_parts, real_weight
 from .depthwise import channel_boxes, channel_rows
 from .emit.registers import VECTOR_BYTES
-from .gemm import gather_filters, scatter_pixels
+from .few import gather_filters, scatter_pixels
 from .gemm.layout import Layout
 from .gemm.pack_weight import Weights, pack_weight, scratch_size
 from .geometry import make_geometry

@@ -11,22 +11,22 @@ from ...problem.dtypes import DTYPES
 from ..kernel import Step
 from . import input_grad, launch  # noqa: F401  (whose imports bring all kernels into KERNELS)
 from .choose import ELEMENTWISE
-from .emit.box_tile import box_table
-from .emit.channel_tile import channel_table
-from .emit.dot_tile import dot_table
-from .emit.filter_tile import filter_tiles
-from .emit.fir_tile import filter_table
-from .emit.flat_tile import flat_table
-from .emit.gemm_tile import tile_table
 from .emit.numbers import COUPLED, HALF_CODES
-from .emit.pixel_tile import pixel_table
 from .emit.registers import has_couples, has_masks
-from .emit.stencil_tile import stencil_table
 from .runtime import machine_code, notice
 from .runtime.compiled import KERNELS, CompiledKernel, Signature
 from .runtime.openmp import take_parts
 from .runtime.parallel import on_numba_threads
 from .runtime.team import dismiss, fork_join, is_possible, thread_entry
+from .tiles.box_tile import box_table
+from .tiles.channel_tile import channel_table
+from .tiles.dot_tile import dot_table
+from .tiles.filter_tile import filter_tiles
+from .tiles.fir_tile import filter_table
+from .tiles.flat_tile import flat_table
+from .tiles.gemm_tile import tile_table
+from .tiles.pixel_tile import pixel_table
+from .tiles.stencil_tile import stencil_table
 from .weight_grad.elementwise import elementwise_filters
 from .weight_order import TILED
 

@@ -16,7 +16,7 @@ from ...problem.dtypes import DTYPES
 from ...problem.plan import Plan
 from ...problem.rewrites import Problem, kernel_axes
 from .gemm.layout import Layout, Stamps, make_layout, make_stamps
-from .gemm.point_lists import make_points
+from .points.point_lists import make_points
 
 #: Taps or phases of a layer that has long tables: 8 KiB for each word that a table has of them. Chosen, not measured.
 LONG = 1024

@@ -9,7 +9,7 @@ from checks import assert_close, assert_same_specials, numpy_dtype
 
 import gpu_transconv as gtc
 from gpu_transconv.kernels.cpu import choose
-from gpu_transconv.kernels.cpu.gemm.line_partition import cut_lines
+from gpu_transconv.kernels.cpu.lines.line_partition import cut_lines
 from gpu_transconv.problem.arguments import make_params
 from gpu_transconv.problem.gradients import plan_input_grad
 from gpu_transconv.problem.plan import ArraySpec

@@ -10,7 +10,7 @@ import pytest
 import gpu_transconv as gtc
 from gpu_transconv.kernels.cpu import choose, launch
 from gpu_transconv.kernels.cpu.choose import choose_gather, choose_scatter
-from gpu_transconv.kernels.cpu.gemm import point_strips
+from gpu_transconv.kernels.cpu.points import point_strips
 from gpu_transconv.ready import small_weights
 
 #: x, weight, and keywords: ragged blocks, groups, batches, slabs, borders, all ranks, steps between taps, points.

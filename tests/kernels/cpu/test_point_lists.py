@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gpu_transconv.kernels.cpu.emit.registers import VECTOR_BYTES
-from gpu_transconv.kernels.cpu.gemm import meetings, point_lists
+from gpu_transconv.kernels.cpu.points import meetings, point_lists
 from gpu_transconv.problem.arguments import make_params
 from gpu_transconv.problem.plan import ArraySpec, Plan, plan_call
 from gpu_transconv.problem.rewrites import kernel_axes

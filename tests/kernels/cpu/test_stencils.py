@@ -9,7 +9,7 @@ from checks import assert_close
 
 import gpu_transconv as gtc
 from gpu_transconv.kernels.cpu import choose, launch
-from gpu_transconv.kernels.cpu.gemm import stencil_boxes
+from gpu_transconv.kernels.cpu.few import stencil_boxes
 
 #: x and weight (channels first), keywords: borders on all sides, lines that do not fill tiles, more taps than one has.
 CASES = {

@@ -23,20 +23,12 @@ from llvmlite import ir
 from selection import one_of
 from support.kept import installed, kept_folder, sources
 
-from gpu_transconv.kernels.cpu.emit import (
-    box_tile,
-    channel_tile,
-    dot_tile,
-    fir_tile,
-    flat_tile,
-    gemm_tile,
-    pixel_tile,
-    registers,
-)
+from gpu_transconv.kernels.cpu.emit import registers
 from gpu_transconv.kernels.cpu.emit.copy_ir import CopyFunctions
 from gpu_transconv.kernels.cpu.emit.numbers import BFLOAT16, COUPLED, FLOAT16
 from gpu_transconv.kernels.cpu.emit.row_ir import RowFunctions
 from gpu_transconv.kernels.cpu.runtime import machine_code
+from gpu_transconv.kernels.cpu.tiles import box_tile, channel_tile, dot_tile, fir_tile, flat_tile, gemm_tile, pixel_tile
 from gpu_transconv.kernels.registry import kernels
 from gpu_transconv.problem import arguments
 

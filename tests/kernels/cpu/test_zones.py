@@ -10,7 +10,8 @@ from checks import assert_close
 
 import gpu_transconv as gtc
 from gpu_transconv.kernels.cpu import choose, launch
-from gpu_transconv.kernels.cpu.gemm import partitions, zones
+from gpu_transconv.kernels.cpu.gemm import zones
+from gpu_transconv.kernels.cpu.runs import run_partition
 from gpu_transconv.problem.product import by_phase
 
 #: x and weight (channels first), keywords: more inputs than there are lists of, and enough channels for runs.
@@ -33,7 +34,7 @@ def test_zones_change_no_bit(monkeypatch, name, data_format):
     if data_format == "channels_last":
         x = np.ascontiguousarray(np.moveaxis(x, 1, -1))
     keywords = keywords | {"data_format": data_format, "formulation": "gather"}
-    counts, in_place = [], partitions.bounds_in_place
+    counts, in_place = [], run_partition.bounds_in_place
     caches = choose.choose_gather, launch._many_jobs
     monkeypatch.setattr(choose, "GATHER", (choose.RUNS,))  # which alone has zones
 
@@ -48,8 +49,8 @@ def test_zones_change_no_bit(monkeypatch, name, data_format):
 
         for cached in caches:
             cached.cache_clear()
-        monkeypatch.setattr(partitions, "choose_zones", choose_bounds)
-        monkeypatch.setattr(partitions, "bounds_in_place", bounds_in_place)
+        monkeypatch.setattr(run_partition, "choose_zones", choose_bounds)
+        monkeypatch.setattr(run_partition, "bounds_in_place", bounds_in_place)
         return gtc.ConvTranspose(weight, bias, **keywords, backend="cpu")(x)
 
     try:
@@ -71,8 +72,8 @@ def test_zones_change_no_bit(monkeypatch, name, data_format):
 @pytest.mark.parametrize(("rows", "bounds"), [(8, (0, 1, 8, 9)), (500, (0, 501))], ids=["few rows", "many rows"])
 def test_zones_are_where_they_save_products(monkeypatch, rows, bounds):
     found = []
-    original = partitions.make_zones
-    monkeypatch.setattr(partitions, "make_zones", lambda *args: found.append(args[2]) or original(*args))
+    original = run_partition.make_zones
+    monkeypatch.setattr(run_partition, "make_zones", lambda *args: found.append(args[2]) or original(*args))
     launch._many_jobs.cache_clear()
     x, weight = np.zeros((1, 64, rows, 133), np.float32), np.zeros((64, 48, 8, 1), np.float32)
     gtc.conv_transpose(x, weight, stride=(4, 1), backend="cpu", formulation="gather")

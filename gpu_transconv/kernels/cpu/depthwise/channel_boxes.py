@@ -15,11 +15,11 @@ from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.rewrites import kernel_axes
 from ..arguments import Rows, Table
-from ..emit.fir_tile import filter_lines, filter_table, filter_vectors
 from ..emit.registers import VECTOR_BYTES, selects
 from ..emit.row_ir import STRIDES
 from ..geometry import Geometry, fits_boxes, make_geometry
 from ..partition import Partition, even, make_partition, reach_of
+from ..tiles.fir_tile import filter_lines, filter_table, filter_vectors
 
 #: Floats of a panel, which is read again and again, and of the outputs put together: 192 and 64 KiB, so that both stay
 #: in a second-level cache and few inputs are copied twice. Measured, see the log in docs/speed/performance.md.

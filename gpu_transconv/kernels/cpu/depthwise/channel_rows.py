@@ -13,10 +13,10 @@ from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.rewrites import kernel_axes
 from ..arguments import Table
-from ..emit.channel_tile import WORDS, channel_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition
+from ..tiles.channel_tile import WORDS, channel_table
 from .channel_taps import TileTaps, is_tiled, make_taps, pack_tiles
 
 #: Sums of a task: 16 KiB of floats, so that they stay in the first-level cache. Chosen, not measured.

@@ -12,9 +12,9 @@ from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.rewrites import kernel_axes
 from ..arguments import Rows, Table
-from ..emit.channel_tile import PHASES, WORDS
 from ..emit.registers import VECTOR_BYTES
 from ..stretches import find_stretches
+from ..tiles.channel_tile import PHASES, WORDS
 
 # Columns of `TileTaps.sets`: first phase_w and how many, first stretch of blocks and the one after the last.
 PHASE, COUNT, FIRST, END = range(4)

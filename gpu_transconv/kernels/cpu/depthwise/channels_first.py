@@ -8,7 +8,6 @@ large for the caches are put together first, as the run of memory that they are,
 from __future__ import annotations
 
 from ..arguments import unpack, values_of
-from ..emit.fir_tile import filter_rows
 from ..emit.intrinsics import copy_row, copy_rows, interleave_rows
 from ..emit.numbers import activate_run
 from ..emit.pointers import address, address_as, fence, lanes_past, offset, offset_bytes, place, vector_lanes
@@ -16,6 +15,7 @@ from ..emit.registers import VECTOR_BYTES, selects
 from ..emit.row_ir import ALIGNED_STREAMED, STREAMED
 from ..partition import box_count, box_of
 from ..runtime.compiled import inner, kernel
+from ..tiles.fir_tile import filter_rows
 from . import channel_boxes as at
 from .channel_boxes import Depthwise
 

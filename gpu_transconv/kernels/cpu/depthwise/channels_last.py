@@ -13,7 +13,6 @@ outputs of one phase lie next to each other until they are stored.
 from __future__ import annotations
 
 from ..arguments import unpack
-from ..emit.channel_tile import WORDS, channel_blocks, channel_shape, channel_tile, channel_vectors
 from ..emit.intrinsics import copy_block, interleave_rows
 from ..emit.numbers import activate_run
 from ..emit.pointers import address, address_as, fence, lanes_past, offset, words
@@ -22,6 +21,7 @@ from ..emit.sums import add_products
 from ..partition import Box, Memory, box_count, box_of
 from ..runtime.compiled import inner, kernel
 from ..stretches import BEGIN, LISTED, PAST
+from ..tiles.channel_tile import WORDS, channel_blocks, channel_shape, channel_tile, channel_vectors
 from .channel_rows import DepthwiseLast
 from .channel_taps import COUNT, END, FIRST, PHASE
 

@@ -16,7 +16,6 @@ from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.rewrites import kernel_axes
 from ..arguments import Rows, Table, unpack
-from ..emit.channel_tile import WORDS, channel_blocks, channel_shape, channel_table, channel_tile
 from ..emit.intrinsics import copy_block, copy_row, interleave_rows
 from ..emit.numbers import activate_run
 from ..emit.pointers import address, address_as, fence, lanes_past, offset
@@ -25,6 +24,7 @@ from ..geometry import Geometry, fits_boxes, make_geometry
 from ..partition import Memory, Partition, box_count, box_of, count_boxes, even, make_partition, reach_of
 from ..runtime.compiled import inner, kernel
 from ..stretches import BEGIN, LISTED, PAST
+from ..tiles.channel_tile import WORDS, channel_blocks, channel_shape, channel_table, channel_tile
 from . import channel_rows
 from .channel_taps import COUNT, END, FIRST, PHASE, TileTaps, is_tiled, make_taps
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ....arrays.views import Array
-from ..emit.box_tile import MOVE_WORDS, move_vectors
 from ..emit.numbers import COUPLED
 from ..emit.pointers import address
 from ..partition import box_count, box_of
 from ..runtime.compiled import inner
+from ..tiles.box_tile import MOVE_WORDS, move_vectors
 from . import layout as at
 from .zones import next_stretch, stretch_of
 

@@ -7,12 +7,12 @@ from typing import NamedTuple
 from numba.extending import register_jitable
 
 from ..arguments import unpack
-from ..emit.gemm_tile import tile_range
 from ..emit.intrinsics import add_block, copy_block, copy_checked, couple_block, transpose, turn_rows
 from ..emit.numbers import COUPLED
 from ..emit.pointers import address
 from ..geometry import Geometry
 from ..runtime.compiled import inner, kernel
+from ..tiles.gemm_tile import tile_range
 from . import layout as at
 from .layout import Layout
 

@@ -16,10 +16,10 @@ from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.rewrites import kernel_axes
 from ..arguments import Table
-from ..emit.gemm_tile import TILE_ROWS, tile_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry
 from ..partition import even
+from ..tiles.gemm_tile import TILE_ROWS, tile_table
 
 #: Input channels of a group at least: each element of the panel is copied alone, which so many products must pay for.
 _LEAST_CHANNELS = 192

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arguments import unpack
-from ..emit.gemm_tile import TILE_ROWS, tile
 from ..emit.intrinsics import copy_rows, interleave_rows, pick_places, turn_rows
 from ..emit.numbers import widen
 from ..emit.pointers import address, address_as, offset, place
-from ..emit.tile_frame import ADD, PER_ROW
 from ..runtime.compiled import inner, kernel
+from ..tiles.gemm_tile import TILE_ROWS, tile
+from ..tiles.tile_frame import ADD, PER_ROW
 from .column_partition import WeightColumns
 from .tasks import scratch_of
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..arguments import unpack
-from ..emit.dot_tile import dot_tile
 from ..emit.intrinsics import copy_rows, interleave_rows, transpose
 from ..emit.pointers import address, address_as, offset
 from ..runtime.compiled import inner, kernel
+from ..tiles.dot_tile import dot_tile
 from .row_partition import WeightRows
 from .tasks import inputs_of, lines_met, scratch_of
 

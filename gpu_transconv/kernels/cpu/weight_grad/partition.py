@@ -16,10 +16,10 @@ import numpy as np
 from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ..arguments import Table
-from ..emit.gemm_tile import TILE_ROWS, tile_shapes, tile_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry
 from ..partition import even
+from ..tiles.gemm_tile import TILE_ROWS, tile_shapes, tile_table
 
 #: Outputs of a chunk in one line, for all rows of a tile: as floats 28 KiB, which leaves the first-level cache room.
 _OUTPUTS = 512

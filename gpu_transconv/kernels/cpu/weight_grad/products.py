@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arguments import unpack
-from ..emit.gemm_tile import ROWS_OF_4, TILE_ROWS, tile
 from ..emit.intrinsics import copy_rows, turn_rows
 from ..emit.pointers import address, place
 from ..emit.registers import VECTOR_BYTES
-from ..emit.tile_frame import ADD, PER_ROW
 from ..runtime.compiled import inner, kernel
+from ..tiles.gemm_tile import ROWS_OF_4, TILE_ROWS, tile
+from ..tiles.tile_frame import ADD, PER_ROW
 from .partition import WeightGrad
 from .store import store_block
 from .tasks import ROOM, inputs_of, scratch_of, strip_rows, sums_of, task_of

@@ -11,10 +11,10 @@ import numpy as np
 from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ..arguments import Table
-from ..emit.dot_tile import dot_shapes, dot_table
 from ..emit.registers import VECTOR_BYTES
 from ..geometry import Geometry
 from ..partition import even
+from ..tiles.dot_tile import dot_shapes, dot_table
 
 #: Inputs of a chunk, of one channel: as floats 4 KiB, so that a tile's rows and columns fit the first-level cache.
 _INPUTS = 1024
