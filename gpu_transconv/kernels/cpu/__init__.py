@@ -8,8 +8,11 @@ Read it in this order:
 3. `geometry` and `partition`: a plan as numbers, and how it is cut; `arguments`: how a kernel gets both.
 4. `elementwise`, `elementwise_input_grad`: both formulations as plain loops, the shortest way to see what every other
    kernel computes.
-5. `gemm`: gather and scatter as matrix products; `depthwise`: where channels do not meet, short filters instead.
-6. `emit`: the inner loops of both, and the copies around them, in LLVM's language.
+5. `gemm`: matrix products, what all ways of cutting one share. Each way is a room of its own, with its partition and
+   its kernels: `runs` of blocks and `boxes` for large maps, `points` for small ones, `lines` for few inputs, `few` for
+   few output channels; `costs` says which should be fastest. `depthwise`: where channels do not meet, short filters.
+   `weight_grad`: the gradient by the weight.
+6. `tiles`: the inner loops of all these; `emit`: the language they are written in, LLVM's, and the copies around them.
 7. `weight_order` and `pack`: weights prepared once; `complexes`: complex layers as real ones.
 8. `runtime`: machine code on disk, threads, scratch memory; `warm_up` compiles ahead.
 

@@ -39,7 +39,7 @@ class Tiles:
     paired : callable ``(plan) -> tuple of int``
         Axes on which blocks are computed in pairs.
     coupled : callable ``(plan) -> bool``
-        Whether input channels are multiplied two at a time, as `gpu_transconv.kernels.cpu.tiles.gemm_tile` can bfloat16.
+        Whether input channels are multiplied two at a time, as `kernels.cpu.tiles.gemm_tile` can bfloat16.
     """
 
     function: CompiledKernel

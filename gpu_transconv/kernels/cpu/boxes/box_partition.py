@@ -1,4 +1,4 @@
-"""How gather in boxes cuts a problem; see `partitions`."""
+"""How gather in boxes cuts a problem; see `gpu_transconv.kernels.cpu.partition`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ....problem.product import by_phase
 from ....problem.rewrites import kernel_axes
 from ..arguments import Table
 from ..emit.registers import CACHE_LINE, VECTOR_BYTES
+from ..gemm.blocking import PANEL_BYTES, TASKS, WORK_BYTES, can_move, fixed_depth, iota_of, rows_of_sums, tile_half
 from ..gemm.layout import CHUNK_ROWS, SHIFT_W, Layout
 from ..geometry import Geometry, counted, make_geometry
 from ..partition import Partition, PerAxis, even, make_partition, reach_of
-from ..runs.run_partition import PANEL_BYTES, TASKS, WORK_BYTES, can_move, fixed_depth, iota_of, rows_of_sums, tile_half
 from ..runtime.caches import fitted
 from ..tiles.box_tile import MOVE_WORDS, box_table
 from ..tiles.flat_tile import flat_table

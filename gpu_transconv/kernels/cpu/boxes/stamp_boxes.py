@@ -1,4 +1,4 @@
-"""How the matrix products of scatter cut a problem; see `partitions`."""
+"""How the matrix products of scatter cut a problem; see `gpu_transconv.kernels.cpu.partition`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.product import Product, by_phase
 from ..arguments import Table
+from ..gemm.blocking import PANEL_BYTES
 from ..gemm.layout import CHANNELS, Layout, Stamps
 from ..geometry import Geometry, counted, make_geometry
 from ..partition import Partition, PerAxis, count_boxes, even, make_partition, reach_of
-from ..runs.run_partition import PANEL_BYTES
 from ..runtime.caches import fitted
 from ..tiles.gemm_tile import tile_table
 

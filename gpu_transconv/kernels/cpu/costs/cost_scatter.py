@@ -10,9 +10,9 @@ from ....problem.dtypes import DTYPES
 from ....problem.plan import Plan
 from ....problem.product import by_phase
 from ..boxes.stamp_boxes import stamp_box
+from ..gemm.blocking import PANEL_BYTES
 from ..gemm.layout import PLANES
 from ..geometry import fits_boxes
-from ..runs.run_partition import PANEL_BYTES
 from ..runtime.caches import fitted
 from ..tiles.gemm_tile import TILE_ROWS
 from . import cost_others

@@ -15,10 +15,10 @@ from ....problem.product import by_phase
 from ..arguments import Rows, Table
 from ..emit.registers import VECTOR_BYTES, has_masks
 from ..gemm import layout as at
+from ..gemm.blocking import TASKS
 from ..gemm.layout import Layout
 from ..geometry import Geometry, counted, make_geometry
 from ..partition import Partition, even, make_partition, reach_of
-from ..runs.run_partition import TASKS
 from ..tiles.stencil_tile import LINES, VECTORS, most_taps, stencil_table
 
 #: Input channels that are added at a time; and the same where the input comes from memory, so that those that are

@@ -1,8 +1,10 @@
-"""Transposed convolutions as matrix products: gather in runs and in boxes, scatter in boxes.
+"""Transposed convolutions as matrix products: what all ways of cutting one share.
 
-1. `layout`: which weights are rows of which product, as tables; `winograd`: products for pairs of blocks.
-2. `partitions`, `stamp_boxes`, `stencil_boxes`: how the columns are cut for threads and caches; `zones`: which of them
-   read beyond the border; `cost`: what each way should cost.
-3. `pack_weight`, `pack_input`: both factors brought into the order in which tiles read them.
-4. `gather`, `gather_boxes`, `gather_stencil`, `scatter`: the kernels. 5. `store`: from sums to outputs.
+1. `layout`: which weights are rows of which product, as tables; `winograd` and `pairs`: products for pairs of blocks.
+2. `zones`: which blocks read beyond the border; `blocking`: bytes and tasks.
+3. `pack_weight`: weights in the order in which tiles read them. 4. `moves`: tiles bring in the input that comes next.
+5. `store`: from sums to outputs; `fill`: outputs that no weight reaches.
+
+The ways themselves, each with partitions and kernels, are packages beside this one: `gpu_transconv.kernels.cpu.runs`,
+`boxes`, `points`, `lines` and `few`.
 """

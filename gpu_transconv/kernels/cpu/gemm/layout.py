@@ -19,7 +19,7 @@ from ....problem.axis import Axis
 from ..arguments import Rows, Table, once_for_each, share
 from .winograd import AxisProducts, Term, products_by_phase, winograd_products
 
-#: Rows of a chunk at most, unless one channel alone has more phases: with `partitions` the sums of a chunk, of as many
+#: Rows of a chunk at most, unless one channel alone has more phases: with `blocking` the sums of a chunk, of as many
 #: blocks as a run has, stay in the second-level cache. Chosen, not measured.
 CHUNK_ROWS = 256
 #: Channels of a chunk at least where blocks are computed in pairs and every product of a channel is a row: the rows of

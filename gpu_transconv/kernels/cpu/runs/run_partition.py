@@ -6,7 +6,6 @@ Each kernel has a class of what it needs besides the `Partition`, and one of all
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +16,9 @@ from ....problem.plan import Plan
 from ....problem.product import by_phase
 from ..arguments import Table
 from ..emit.numbers import COUPLED
-from ..emit.registers import VECTOR_BYTES, has_masks
+from ..emit.registers import VECTOR_BYTES
 from ..emit.row_ir import LONG
+from ..gemm.blocking import PANEL_BYTES, TASKS, WORK_BYTES, can_move, fixed_depth, iota_of, rows_of_sums, tile_half
 from ..gemm.fill import can_fill
 from ..gemm.layout import TAPS, Layout, facts_of
 from ..gemm.store import LINE
@@ -31,11 +31,8 @@ from ..tiles.gemm_tile import tile_table
 from .in_place import ALIASED, Places, bounds_in_place, make_places
 from .shares import bounds_of_parts, share_of_waiting, shares_of, sizes_of_parts
 
-#: Bytes of a panel of input, which stays in the second-level cache next to sums and weights: half of Zen 4's 1 MiB,
-#: which `fitted` makes fit a smaller one.
-PANEL_BYTES = 512 * 1024
-#: The same of each of two panels, of which one comes in while the other is multiplied. Measured: 384 and 512 KiB take
-#: 0.99 to 1.04 times as long on ten layers.
+#: Bytes of each of two panels of input, of which one comes in while the other is multiplied. Measured: 384 and
+#: 512 KiB take 0.99 to 1.04 times as long on ten layers.
 MOVED_BYTES = PANEL_BYTES // 2
 #: Moves in the list of what brings in a panel, about: as many as fit of whole channels, and one channel at least.
 _LISTED = 64
@@ -44,21 +41,13 @@ _LISTED = 64
 _DEPTH, _PAIRED_DEPTH = 2048, 8 * 2048
 #: The same where the next panel comes in meanwhile. Measured: 512 and 2048 take 0.98 to 1.06 times as long.
 MOVED_DEPTH = 1024
-#: The same where every sum has one order (`Plan.fixed_order`), in all kernels of gather: so many that a sum over 1024
-#: channels and two taps is put down once. With 1024 products, a layer of an audio decoder (1024 to 512 channels, kernel
-#: 16, stride 8) took 1.16 times as long on a few inputs, and no less on many (Zen 4).
-_FIXED_PRODUCTS = 2048
 #: Blocks up to which one run takes all of them, with a panel that is less deep. Chosen, not measured.
 _FEW = 128
-#: Tasks per thread up to which their number should be a multiple of the threads. Chosen, not measured.
-TASKS = 6
 #: Blocks of a run at most (chosen, not measured), and where most of what is stored are phases without taps: then longer
 #: runs are longer pieces of memory. Measured: mednext_res_t takes 29.5 ms with 256, 24.0 with 1024, 22.8 with 2048.
 PIXELS, _FILLED_PIXELS = 256, 2048
 #: Vector operations for a vector copied into a panel: a read, a write, and its share of the row's ends.
 _COPY = 3.0
-#: Bytes of the scratch memory of one thread, at most. Chosen, not measured.
-WORK_BYTES = 4 * 1024 * 1024
 #: Elements for a row that is put together before it is stored, with room for its misalignment.
 LINE_ROOM = LINE + 64
 
@@ -102,61 +91,101 @@ class Gather(NamedTuple):
     places: Places
 
 
+class _Blocks(NamedTuple):
+    """The columns of the product, before they are cut into runs."""
+
+    axes: tuple[int, int, int]  # blocks on each, of pairs on an axis that has pairs
+    zones: Zones
+    paired: bool
+    in_place: bool  # whether input is read where it lies, not from a panel
+    moving: bool  # whether tiles bring in the next panel
+    fills: bool  # see `Runs`
+
+
+class _Size(NamedTuple):
+    """Of one run."""
+
+    depth: int
+    pixels: int
+    runs: int
+
+
 def cut_runs(plan: Plan, layout: Layout, threads: int, coupled: bool) -> Gather:
     """Cut the problem for `threads` threads; the order of every sum does not depend on their number."""
     geometry, plan = make_geometry(plan, coupled), counted(plan, coupled)
-    cin, slots, facts = plan.in_channels // plan.groups, len(layout.slots), facts_of(layout)
-    product, itemsize = by_phase(plan), DTYPES[plan.accumulate].size
-    blocks = [axis.blocks for axis in product.axes]
-    flat = facts.reads_blocks and blocks == list(plan.in_spatial)
-    blocks = [blocks[0], -(-blocks[1] // layout.paired_h), -(-blocks[2] // layout.paired_w)]
+    product, facts, itemsize = by_phase(plan), facts_of(layout), DTYPES[plan.accumulate].size
+    cin, lane = plan.in_channels // plan.groups, VECTOR_BYTES // itemsize
+    blocks = _count_blocks(plan, layout, geometry, coupled)
+    zones = blocks.zones
+    slots = 1 if blocks.in_place else len(layout.slots)
+    depth, pixels, runs = _size_of_runs(plan, layout, blocks, slots, threads)
+    splits = _splits(plan, layout, zones.blocks, pixels, threads)
+    panels = 2 if blocks.moving and runs * plan.groups * splits * math.ceil(cin / depth) > threads else 1
+    pitch, place = _distances(plan, depth, pixels, panels)
+    panel = 2 * pixels * 8 // itemsize if blocks.in_place else slots * place  # or two lists
+    moves = math.ceil(max(slots * pixels, _LISTED) * MOVE_WORDS * 8 / VECTOR_BYTES) * lane if panels > 1 else 0
+    places = make_places(plan, geometry, layout, zones, blocks.in_place, depth == cin)
+    # A tile may read and write whole vectors past the last block.
+    sums = (1 + places.later) * rows_of_sums(layout, depth < cin) * pixels
+    work = moves + LINE_ROOM + panels * panel + sums + 256
+    part = make_partition(blocks.axes, blocks.axes, reach_of(product.axes), threads, work)
+    steps = [axis.step * pair for axis, pair in zip(product.axes, (1, layout.paired_h, layout.paired_w), strict=True)]
+    first_chunks = bounds_of_parts(layout, splits)
+    parts = np.tile(sizes_of_parts(layout, first_chunks), plan.groups)
+    cut = Runs(
+        pixels, runs, depth, pitch, splits, moves, _LISTED, LINE_ROOM, panel, panels, lane,
+        int(facts.reads_blocks and tuple(axis.blocks for axis in product.axes) == plan.in_spatial), int(blocks.fills),
+        int(depth == cin and len(zones.boxes) == 2 and facts.follows), PerAxis(*steps),
+        first_chunks, shares_of(zones, pixels, runs, parts, threads), iota_of(layout), iota_of(layout) * geometry.cin,
+        layout.tap_slots * place, zones.taps * geometry.cin, zones.slots * place,
+        _tiles(plan, geometry, panels),
+    )  # fmt: skip
+    return Gather(geometry, layout, part, cut, zones, places)
+
+
+def _count_blocks(plan: Plan, layout: Layout, geometry: Geometry, coupled: bool) -> _Blocks:
+    axes = by_phase(plan).axes
+    depth, height, width = (axis.blocks for axis in axes)
+    sizes = depth, math.ceil(height / layout.paired_h), math.ceil(width / layout.paired_w)
     paired = layout.paired_h * layout.paired_w > 1
-    bounds = tuple((0, count) for count in blocks) if paired else choose_zones(plan).bounds
+    bounds = tuple((0, count) for count in sizes) if paired else choose_zones(plan).bounds
     in_place = bounds_in_place(plan) if coupled or not geometry.half else None
     zones = make_zones(plan, layout, in_place or bounds)
-    total, fills = zones.blocks, len(zones.boxes) == 2 and can_fill(plan, layout)
-    moving = total > _FEW and not paired and can_move(geometry, product.axes)
-    deep, room = _room(paired, moving)
+    moving = zones.blocks > _FEW and not paired and can_move(geometry, axes)
+    fills = len(zones.boxes) == 2 and can_fill(plan, layout)
+    return _Blocks(sizes, zones, paired, in_place is not None, moving, fills)
+
+
+def _size_of_runs(plan: Plan, layout: Layout, blocks: _Blocks, slots: int, threads: int) -> _Size:
+    """Choose the depth of a panel and the blocks of a run; where input is read in place, it has one slot."""
+    itemsize, total, axes = DTYPES[plan.accumulate].size, blocks.zones.blocks, by_phase(plan).axes
+    cin, lane = plan.in_channels // plan.groups, VECTOR_BYTES // itemsize
+    deep, room = _room(blocks.paired, blocks.moving)
     # With few blocks, a shallower panel of all of them, so that the weights are read once.
-    limit = deep if total > _FEW or in_place else min(deep, room // (itemsize * total))
-    if in_place:  # nothing is copied, so only the taps of a sum bound its panels
-        limit, slots = limit // max(1, int(layout.sets[:, TAPS].max())), 1
+    limit = deep if total > _FEW or blocks.in_place else min(deep, room // (itemsize * total))
+    if blocks.in_place:  # nothing is copied, so only the taps of a sum bound its panels
+        limit //= max(1, int(layout.sets[:, TAPS].max()))
     depth = fixed_depth(plan) if plan.fixed_order else even(cin, max(1, limit // slots))
-    rows = rows_of_sums(layout, depth < cin)
-    lane = VECTOR_BYTES // itemsize
-    most = min(room // (slots * depth), WORK_BYTES // (rows + (1 + moving) * slots * depth)) // itemsize
-    runs = math.ceil(total / max(2 * lane, min(most, _FILLED_PIXELS if fills else _most_pixels(product.axes[2], lane))))
+    sums = rows_of_sums(layout, depth < cin)
+    most = min(room // (slots * depth), WORK_BYTES // (sums + (1 + blocks.moving) * slots * depth)) // itemsize
+    runs = math.ceil(total / max(2 * lane, min(most, _FILLED_PIXELS if blocks.fills else _most_pixels(axes[2], lane))))
     # As much for every thread: either more runs, which all read the weights, or parts of the chunks, which all copy
     # the input.
     more = math.ceil(runs * plan.groups / threads) * threads // plan.groups
     if 2 * slots * total < layout.weights and len(layout.chunks) > 1:
         more = runs
     pixels = max(2 * lane, math.ceil(math.ceil(total / max(runs, more)) / lane) * lane)
-    runs = math.ceil(total / pixels)
-    tasks = runs * plan.groups
+    return _Size(depth, pixels, math.ceil(total / pixels))
+
+
+def _splits(plan: Plan, layout: Layout, total: int, pixels: int, threads: int) -> int:
+    """Parts of the chunks that run as tasks of their own."""
+    tasks = math.ceil(total / pixels) * plan.groups
     splits = min(len(layout.chunks), threads // math.gcd(threads, tasks))
     waits = share_of_waiting(total, pixels, plan.groups, threads)
     if tasks > TASKS * threads and waits < (splits - 1) * _share_of_copies(plan):
-        splits = 1  # threads wait for each other less than they would copy twice
-    panels = 2 if moving and tasks * splits * math.ceil(cin / depth) > threads else 1
-    pitch, place = _distances(plan, depth, pixels, panels)
-    panel = 2 * pixels * 8 // itemsize if in_place else slots * place  # or two lists
-    moves = math.ceil(max(slots * pixels, _LISTED) * MOVE_WORDS * 8 / VECTOR_BYTES) * lane if panels > 1 else 0
-    places = make_places(plan, geometry, layout, zones, in_place is not None, depth == cin)
-    # A tile may read and write whole vectors past the last block.
-    work = moves + LINE_ROOM + panels * panel + (1 + places.later) * rows * pixels + 256
-    part = make_partition(blocks, blocks, reach_of(product.axes), threads, work)
-    steps = [axis.step * pair for axis, pair in zip(product.axes, (1, layout.paired_h, layout.paired_w), strict=True)]
-    joined = int(depth == cin and len(zones.boxes) == 2 and facts.follows)
-    first_chunks = bounds_of_parts(layout, splits)
-    parts = np.tile(sizes_of_parts(layout, first_chunks), plan.groups)
-    cut = Runs(
-        pixels, runs, depth, pitch, splits, moves, _LISTED, LINE_ROOM, panel, panels, lane, int(flat), int(fills),
-        joined, PerAxis(*steps), first_chunks, shares_of(zones, pixels, runs, parts, threads), iota_of(layout),
-        iota_of(layout) * geometry.cin, layout.tap_slots * place, zones.taps * geometry.cin, zones.slots * place,
-        _tiles(plan, geometry, panels),
-    )  # fmt: skip
-    return Gather(geometry, layout, part, cut, zones, places)
+        return 1  # threads wait for each other less than they would copy twice
+    return splits
 
 
 def _room(paired: bool, moving: bool) -> tuple[int, int]:
@@ -168,22 +197,11 @@ def _room(paired: bool, moving: bool) -> tuple[int, int]:
     return fitted(deep), fitted(room)
 
 
-def can_move(geometry: Geometry, axes: tuple[Axis, Axis, Axis]) -> bool:
-    """Whether tiles can bring in what comes next, in vectors as they lie in memory."""
-    masked = not geometry.half or has_masks(2)
-    return masked and not geometry.last and not geometry.alone and all(axis.step == 1 for axis in axes)
-
-
 def _tiles(plan: Plan, geometry: Geometry, panels: int) -> int:
     """Address of the compiled tiles."""
     if plan.channels_last:
         return tile_table(plan.accumulate, geometry.half == COUPLED)
     return box_table(plan.accumulate, tile_half(geometry, panels))
-
-
-def tile_half(geometry: Geometry, panels: int) -> int:
-    """Kind of the input of the tiles of `box_tile`, which only matters for what they multiply or move."""
-    return geometry.half if panels > 1 or geometry.half == COUPLED else 0
 
 
 def _most_pixels(axis: Axis, lane: int) -> int:
@@ -208,24 +226,3 @@ def _share_of_copies(plan: Plan) -> float:
     """Time in which gather in runs copies its input, over that of its products."""
     product = by_phase(plan)
     return _COPY * math.prod(len(axis.shifts()) for axis in product.axes) / (product.rows * product.taps)
-
-
-def fixed_depth(plan: Plan) -> int:
-    """Input channels of a panel that do not depend on the sizes of the plan, nor on whole strides that are cut off."""
-    taps = math.prod(axis.most_taps for axis in by_phase(plan).axes)
-    return even(plan.in_channels // plan.groups, max(1, _FIXED_PRODUCTS // taps))
-
-
-def rows_of_sums(layout: Layout, all_at_once: bool) -> int:
-    """Rows whose sums are kept at a time: of all chunks, where a sum needs several panels, or else of the largest."""
-    return layout.row_channels.size if all_at_once else facts_of(layout).most_rows
-
-
-def iota_of(layout: Layout) -> Table:
-    """The table 0, 1, 2, ... for everything that a tile finds at even distances: its rows, and the taps of a set."""
-    return _count_to(max(facts_of(layout).most_taps, 64))
-
-
-@lru_cache(maxsize=16)
-def _count_to(end: int) -> Table:
-    return np.arange(end, dtype=np.int64)

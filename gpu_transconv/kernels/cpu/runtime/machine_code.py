@@ -39,8 +39,8 @@ _PREFIX = "kernels-"
 #: machine code. Of the folders' own ``__init__`` the same holds.
 NOT_IN_KERNELS = (
     "choice", "choose", "complexes", "cpu_kernel", "input_grad", "launch", "pack", "warm_up", "weight_order",
-    "weight_grad/launch", "runtime/requirements", "runtime/workspace", "costs/cost", "costs/cost_last", "costs/cost_lists",
-    "costs/cost_scatter", "costs/cost_others", "gemm/pairs", "costs/sizes",
+    "weight_grad/launch", "runtime/requirements", "runtime/workspace", "gemm/pairs",
+    "costs/cost", "costs/cost_last", "costs/cost_lists", "costs/cost_others", "costs/cost_scatter", "costs/sizes",
 )  # fmt: skip
 
 
