@@ -31,7 +31,7 @@ LAYERS = {
     "depthwise-more-channels-than-sums": ((1, 5000, 3), (5000, 1, 3), "depthwise_last", {"stride": 2}),
     "one-channel": ((1, 70, 40), (70, 1, 9), "gather_filters", {"stride": 3, "padding": [(4, 2)]}),
     "rgb": ((3, 64, 19, 33), (64, 3, 4, 4), "gather_filters", {"stride": 2, "padding": 1}),
-    "two-channels-3d": ((1, 33, 5, 6, 7), (33, 2, 3, 3, 3), "gather_boxes", {"stride": 2, "padding": 1}),
+    "two-channels-3d": ((1, 9, 5, 6, 7), (9, 2, 3, 3, 3), "gather_boxes", {"stride": 2, "padding": 1}),
     "rgb-activation": ((1, 64, 40, 21), (64, 3, 3, 3), "gather_filters", {"padding": 1, "activation": "relu"}),
 }
 

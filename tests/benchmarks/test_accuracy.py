@@ -21,7 +21,7 @@ CHOSEN += [
     (dtype, name) for dtype in ("float64", "float16", "bfloat16", "complex64") for name in ("fsrcnn_x3", "outliers")
 ]
 #: Layers that run in pairs of blocks where that is allowed.
-PAIRED = ("dcgan_l2", "hifigan_v1_up3", "positive, dcgan_l2", "bilinear", "outliers", "outliers, dense")
+PAIRED = ("encodec24_up1", "hifigan_v1_up3", "bilinear", "outliers", "outliers, dense")
 #: Most that an rms error of gather may be of PyTorch's. It sums all products of an output in a row, PyTorch the
 #: channels of each tap first; where there are nine taps, that is a sum nine times as long, and its root in rounding.
 OF_TORCH = {"fsrcnn_x3": 3.0, "positive, dcae_equiv": 2.0}

@@ -57,7 +57,9 @@ def test_gradients_equal_torch(layer, last, launched):
 def test_only_what_is_wanted_is_computed(launched):
     x, weight = torch.randn(1, 2, 5), torch.randn(2, 3, 4, requires_grad=True)
     OURS[1](x, weight).sum().backward()
-    assert [name.split("/")[1] for name in launched] == ["gather", "weight_grad"]
+    forward, gradient = (name.split("/")[1] for name in launched)
+    assert forward in ("gather", "scatter")
+    assert gradient == "weight_grad"
     with torch.no_grad():
         assert OURS[1](x, weight).grad_fn is None
 

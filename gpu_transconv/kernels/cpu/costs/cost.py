@@ -13,6 +13,7 @@ import math
 from functools import lru_cache
 
 from ....problem.plan import Plan
+from ....problem.rewrites import kernel_axes
 from ..boxes.box_partition import box_of_plan
 from ..emit.row_ir import LONG
 from ..few import stencil_boxes
@@ -52,8 +53,9 @@ _FAR = 8 << 20
 
 
 def useful_products(plan: Plan) -> float:
-    """Products per block of outputs of a group, none saved and none wasted."""
-    return sizes_of(plan).useful
+    """Products per block of outputs of a group, none saved and none wasted; strides of any size count nothing here."""
+    channels = (plan.in_channels // plan.groups) * (plan.out_channels // plan.groups)
+    return float(channels * math.prod(axis.kernel for axis in kernel_axes(plan)))
 
 
 def beyond(size: float, share: float = 1.0) -> float:
