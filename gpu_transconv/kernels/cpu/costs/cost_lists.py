@@ -17,7 +17,7 @@ from .sizes import sizes_of
 _PRODUCT, _VISIT, _MEETING, _PACK, _RESULT, _CALL = 0.92, 0.3, 12.0, 19.0, 16.0, 3800.0
 #: Operations of a lane for a weight that is turned: 0.55 cycles, by the times of 19 small maps; for an input that is
 #: copied again for each strip; and for each time that a vector of sums is visited.
-_TURN, _COPY, _AGAIN = 9.0, 2.0, 4.0
+_TURN, _COPY, _AGAIN = 9.0, 2.0, 10.0
 #: How much longer the whole takes where phases are channels, whose rows lie far apart. Fitted to splice_k10000.
 _FAR_ROWS = 1.28
 
